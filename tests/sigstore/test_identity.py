@@ -1,0 +1,167 @@
+"""The signer a policy expects against what a certificate says: exact, complete, and with a message one can act on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wcp_attest.errors import ConfigError, SignerUntrusted
+from wcp_attest.signing.sigstore_identity import MAX_FIELD, CertificateClaims, SigstoreIdentity
+
+ISSUER = "https://token.actions.githubusercontent.com"
+RELEASE = "https://github.com/acme/worker/.github/workflows/release.yml"
+CLAIMS = CertificateClaims(
+    issuer=ISSUER,
+    san=f"{RELEASE}@refs/tags/v1",
+    build_signer_uri=f"{RELEASE}@refs/tags/v1",
+    build_config_uri=f"{RELEASE}@refs/tags/v1",
+    source_repository_uri="https://github.com/acme/worker",
+    source_repository_ref="refs/tags/v1",
+)
+WORKFLOW = SigstoreIdentity(
+    issuer=ISSUER, repository="acme/worker", workflow=".github/workflows/release.yml", ref="refs/tags/*"
+)
+
+
+def refused(expected: SigstoreIdentity, claims: CertificateClaims) -> str:
+    with pytest.raises(SignerUntrusted) as caught:
+        expected.matches(claims)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        SigstoreIdentity(issuer=ISSUER, identity=CLAIMS.san),
+        SigstoreIdentity(issuer=ISSUER, repository="acme/worker"),
+        SigstoreIdentity(issuer=ISSUER, repository="https://github.com/acme/worker"),
+        SigstoreIdentity(issuer=ISSUER, repository="acme/worker", ref="refs/tags/v1"),
+        SigstoreIdentity(issuer=ISSUER, repository="acme/worker", ref="refs/tags/v1*"),
+        SigstoreIdentity(issuer=ISSUER, repository="acme/worker", workflow="acme/worker/.github/workflows/release.yml"),
+        WORKFLOW,
+    ],
+    ids=lambda expected: expected.label,
+)
+def test_the_expected_signer_matches(expected: SigstoreIdentity) -> None:
+    expected.matches(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "word"),
+    [
+        ("issuer", ISSUER + "/", "issuer"),
+        ("issuer", ISSUER.upper(), "issuer"),
+        ("issuer", "", "issuer"),
+        ("source_repository_uri", "https://github.com/acme/worker-evil", "repository"),
+        ("source_repository_uri", "https://github.com/Acme/worker", "repository"),
+        ("source_repository_uri", "https://github.com.evil.test/acme/worker", "repository"),
+        ("source_repository_uri", None, "repository"),
+        ("build_config_uri", f"{RELEASE}.evil.yml@refs/tags/v1", "workflow"),
+        ("build_config_uri", f"{RELEASE}@evil.yml@refs/tags/v1", "workflow"),
+        ("build_config_uri", "https://github.com/acme/worker/.github/workflows/test.yml@refs/tags/v1", "workflow"),
+        ("build_config_uri", None, "workflow"),
+        (
+            "build_signer_uri",
+            "https://github.com/evil/x/.github/workflows/release.yml@refs/tags/v1",
+            "signing workflow",
+        ),
+        ("build_signer_uri", None, "signing workflow"),
+        ("source_repository_ref", "refs/heads/refs/tags/v1", "ref"),
+        ("source_repository_ref", "refs/tags", "ref"),
+        ("source_repository_ref", None, "ref"),
+    ],
+)
+def test_one_differing_claim_is_enough_and_is_named(field: str, found: str | None, word: str) -> None:
+    message = refused(WORKFLOW, replace(CLAIMS, **{field: found}))  # type: ignore[arg-type]
+    assert f"{word}: expected `" in message
+    shown = "nothing in the certificate" if found is None else f"`{found.removesuffix('@refs/tags/v1')}`"
+    assert f"found {shown}" in message
+
+
+def test_every_difference_is_named_at_once() -> None:
+    message = refused(WORKFLOW, CertificateClaims(issuer="https://other.test", san="x@y.test"))
+    for word in ("issuer: ", "repository: ", "workflow: ", "signing workflow: ", "ref: "):
+        assert word in message
+
+
+@given(st.text(min_size=1))
+@settings(deadline=None)
+def test_an_identity_matches_itself_only(other: str) -> None:
+    expected = SigstoreIdentity(issuer=ISSUER, identity=CLAIMS.san)
+    if other != CLAIMS.san:
+        refused(expected, replace(CLAIMS, san=other))
+
+
+def test_a_ref_with_an_at_sign_is_still_a_ref() -> None:
+    branch = "refs/heads/fix@2"
+    claims = replace(
+        CLAIMS,
+        build_config_uri=f"{RELEASE}@{branch}",
+        build_signer_uri=f"{RELEASE}@{branch}",
+        source_repository_ref=branch,
+    )
+    replace(WORKFLOW, ref=branch).matches(claims)
+
+
+def test_a_reusable_workflow_is_named_in_full_and_bound_to_the_calling_repository() -> None:
+    sign = "https://github.com/acme/shared/.github/workflows/sign.yml@" + "a" * 40
+    claims = replace(CLAIMS, san=sign, build_signer_uri=sign)
+    expected = replace(WORKFLOW, workflow="acme/shared/.github/workflows/sign.yml")
+    expected.matches(claims)
+    refused(WORKFLOW, claims)
+    refused(expected, replace(claims, source_repository_uri="https://github.com/evil/caller"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"issuer": "", "identity": "a@b.test"},
+        {"issuer": None, "identity": "a@b.test"},
+        {"issuer": "token.actions.githubusercontent.com", "identity": "a@b.test"},
+        {"issuer": "https://*", "identity": "a@b.test"},
+        {"issuer": ISSUER + "/*", "identity": "a@b.test"},
+        {"issuer": ISSUER + "\n", "identity": "a@b.test"},
+        {"issuer": ISSUER},
+        {"issuer": ISSUER, "identity": ""},
+        {"issuer": ISSUER, "identity": "*@b.test"},
+        {"issuer": ISSUER, "identity": "a@b.test", "repository": "acme/worker"},
+        {"issuer": ISSUER, "identity": "a@b.test", "ref": "refs/tags/*"},
+        {"issuer": ISSUER, "identity": "a@b.test", "workflow": ".github/workflows/x.yml"},
+        {"issuer": ISSUER, "workflow": ".github/workflows/x.yml", "ref": "refs/tags/*"},
+        {"issuer": ISSUER, "repository": ""},
+        {"issuer": ISSUER, "repository": "acme"},
+        {"issuer": ISSUER, "repository": "acme/*"},
+        {"issuer": ISSUER, "repository": "http://github.com/acme/worker"},
+        {"issuer": ISSUER, "repository": "acme/worker/"},
+        {"issuer": ISSUER, "repository": "acme/worker", "workflow": ""},
+        {"issuer": ISSUER, "repository": "acme/worker", "workflow": "release.yml"},
+        {"issuer": ISSUER, "repository": "acme/worker", "workflow": ".github/workflows/*.yml"},
+        {"issuer": ISSUER, "repository": "acme/worker", "workflow": ".github/workflows/r.yml@refs/tags/v1"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": ""},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "*"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "main"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/*/v1"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/tags/**"},
+        {"issuer": ISSUER, "identity": "x" * (MAX_FIELD + 1)},
+    ],
+    ids=repr,
+)
+def test_an_expectation_that_is_empty_loose_or_contradictory_is_the_callers_error(fields: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        SigstoreIdentity(**fields)
+
+
+def test_the_label_is_stable_and_tells_expectations_apart() -> None:
+    assert WORKFLOW.label == f"acme/worker/.github/workflows/release.yml@refs/tags/* ({ISSUER})"
+    labels = {
+        WORKFLOW.label,
+        replace(WORKFLOW, ref=None).label,
+        replace(WORKFLOW, workflow=None).label,
+        replace(WORKFLOW, workflow="acme/shared/.github/workflows/release.yml").label,
+        SigstoreIdentity(issuer=ISSUER, identity="a@b.test").label,
+        SigstoreIdentity(issuer="https://other.test", identity="a@b.test").label,
+    }
+    assert len(labels) == 6
