@@ -11,11 +11,13 @@ older verifiers agree on it. Newlines cannot occur in a path (`manifest.path_pro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, get_args
 
 from wcp_attest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HashAlgorithm = Literal["sha256", "blake3"]
 ALGORITHMS: Final[tuple[HashAlgorithm, ...]] = get_args(HashAlgorithm)
@@ -26,9 +28,14 @@ _HEX = re.compile(r"[0-9a-f]{64}\Z")
 class Hasher(Protocol):
     """What `hashlib` and `blake3` objects have in common."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
-    def digest(self) -> bytes: ...
-    def hexdigest(self) -> str: ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> object:
+        """Take more bytes."""
+
+    def digest(self) -> bytes:
+        """Return the digest of what was taken so far."""
+
+    def hexdigest(self) -> str:
+        """Return the same in lower-case hex."""
 
 
 def new_hasher(algorithm: HashAlgorithm) -> Hasher:

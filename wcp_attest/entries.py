@@ -1,0 +1,174 @@
+r"""One entry of a package: a file, a symbolic link or an empty directory, and its line in the manifest.
+
+    "bin/run": {"sha256":"9f86…","size":612,"executable":true}
+    "model.bin": {"symlink":"weights/model-7.bin"}
+    "cache": {"directory":true}
+
+A path is relative, `/`-separated, valid UTF-8, without `.`, `..` or empty segments, backslashes or control characters,
+so it means the same on every system and cannot name anything outside the package. In a line only `"` is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from wcp_attest.digest import is_hex_digest
+from wcp_attest.errors import ManifestMalformed
+
+if TYPE_CHECKING:
+    from wcp_attest.digest import HashAlgorithm
+
+MAX_DEPTH = 200  # directories; the reader holds one descriptor a level, below the usual limit of 1024
+MAX_NAME_BYTES = 255  # what file systems take
+MAX_TARGET_BYTES = 4096  # PATH_MAX on Linux
+MAX_FILE_SIZE = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+
+# Control characters, line and paragraph separators, and marks that reorder or hide text: a reviewer must see the name
+# that the file system sees.
+_TRICK = re.compile(
+    "[\x00-\x1f\x7f-\x9f\\\\\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_DOTS = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
+_LINE = re.compile(
+    rb'"((?:[^"\\]|\\")+)": \{(?:"(sha256|blake3)":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,15})(,"executable":true)?'
+    rb'|"symlink":"((?:[^"\\]|\\")+)"|("directory":true))\}\Z'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file.
+
+    Attributes:
+        digest: of its bytes, 64 lower-case hex digits, in the manifest's algorithm.
+        size: in bytes.
+        executable: whether any execute bit is set.
+    """
+
+    digest: str
+    size: int
+    executable: bool = False
+
+    def describe(self) -> str:
+        """Return the entry in words."""
+        return f"{'executable ' if self.executable else ''}file, {self.size} bytes, {self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link, recorded as its target text and never followed."""
+
+    target: str
+
+    def describe(self) -> str:
+        """Return the entry in words."""
+        return f"symbolic link to {self.target!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyDirectory:
+    """A directory with nothing in it."""
+
+    def describe(self) -> str:
+        """Return the entry in words."""
+        return "empty directory"
+
+
+Entry: TypeAlias = File | Symlink | EmptyDirectory
+
+
+def path_problem(path: str) -> str | None:
+    """Say what is wrong with the path of an entry, or return None."""
+    if not path:
+        return "is empty"
+    if not (path.isascii() and path.isprintable() and "\\" not in path) and _TRICK.search(path):
+        return "holds a control, invisible or text-reordering character or a backslash"
+    if _DOTS.search(path):
+        return "is absolute or holds an empty, `.` or `..` segment"
+    segments = path.split("/")
+    if len(segments) > MAX_DEPTH:
+        return f"is nested more than {MAX_DEPTH} levels deep"
+    if len(path) > MAX_NAME_BYTES // 4 and any(len(segment.encode()) > MAX_NAME_BYTES for segment in segments):
+        return f"holds a name of more than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def target_problem(path: str, target: str) -> str | None:
+    """Say what is wrong with the target of the link at `path`, or return None.
+
+    `..` may only lead, and not above the root: then each link stays inside even when it leads through other links.
+    """
+    if not target or _TRICK.search(target) or len(target.encode()) > MAX_TARGET_BYTES:
+        return "has an empty, overlong or unprintable target"
+    if target.startswith("/"):
+        return "has an absolute target"
+    segments = target.removesuffix("/").split("/")
+    up = 0
+    while up < len(segments) and segments[up] == "..":
+        up += 1
+    if up > path.count("/"):
+        return "has a target outside the package"
+    if any(segment in {"", ".."} for segment in segments[up:]):
+        return "has a target with an empty segment or with `..` behind a name"
+    return None
+
+
+def quote(text: str) -> str:
+    """Return `text` as the JSON string of a line."""
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def render_line(path: str, entry: Entry, algorithm: HashAlgorithm) -> bytes:
+    """Return the line of an entry, without separator."""
+    match entry:
+        case File(digest, size, executable):
+            mode = ',"executable":true' if executable else ""
+            value = f'"{algorithm}":"{digest}","size":{size}{mode}'
+        case Symlink(target):
+            value = f'"symlink":{quote(target)}'
+        case EmptyDirectory():
+            value = '"directory":true'
+    return f"{quote(path)}: {{{value}}}".encode()
+
+
+def parse_line(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
+    """Read the line of an entry.
+
+    Args:
+        line: without separator.
+        algorithm: the algorithm that file digests must be of.
+
+    Raises:
+        ManifestMalformed: it is not in the one accepted spelling, or path, size or target are not allowed.
+    """
+    found = _LINE.match(line)
+    if found is None:
+        raise ManifestMalformed(f"manifest.json: malformed entry {line[:120]!r}")
+    try:
+        path = found[1].decode().replace('\\"', '"')
+        target = (found[6] or b"").decode().replace('\\"', '"')
+    except UnicodeDecodeError:
+        raise ManifestMalformed(f"manifest.json: entry {line[:120]!r} is not valid UTF-8") from None
+    problem = path_problem(path)
+    entry: Entry
+    if found[7]:
+        entry = EmptyDirectory()
+    elif found[6]:
+        entry = Symlink(target)
+        problem = problem or target_problem(path, target)
+    else:
+        entry = File(found[3].decode(), int(found[4]), executable=found[5] is not None)
+        problem = problem or _file_problem(found[2].decode(), entry, algorithm)
+    if problem is not None:
+        raise ManifestMalformed(f"manifest.json: the entry {path[:160]!r} {problem}")
+    return path, entry
+
+
+def _file_problem(named: str, entry: File, algorithm: HashAlgorithm) -> str | None:
+    if named != algorithm:
+        return f"has a {named} digest in a manifest of {algorithm}"
+    if not is_hex_digest(entry.digest) or entry.size > MAX_FILE_SIZE:
+        return "has a digest or size out of range"
+    return None

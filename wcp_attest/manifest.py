@@ -1,0 +1,285 @@
+"""The manifest: what is in a package, schema `awp.v2`.
+
+Plain JSON with exactly one accepted spelling: one line a field, one line an entry, entries sorted by the UTF-8 bytes
+of their paths, a newline at the end. The same tree and the same metadata give the same bytes, and a change in the tree
+is a one-line change in review.
+
+    {
+    "schema_version":"awp.v2",
+    "worker_id":"org.acme.summarizer",
+    "worker_species_id":"wrk.doc.summarizer",
+    "worker_version":"1.4.0",
+    "built_at_utc":"2026-11-22T14:00:00Z",
+    "build_source":"ci",
+    "hash_algorithm":"sha256",
+    "package_hash":"0c5f…64 hex digits",
+    "excludes":[".git/"],
+    "source":{"repository":"https://github.com/acme/summarizer","commit":"9fceb02d…"},
+    "entries":{
+    "bin/run": {"sha256":"…","size":612,"executable":true},
+    "cache": {"directory":true},
+    "model.bin": {"symlink":"weights/model-7.bin"},
+    "weights/model-7.bin": {"sha256":"…","size":734003200}
+    }
+    }
+
+Because one spelling is accepted, a verifier can compare lines instead of parsing them: `Manifest.parse` reads the
+header and leaves the entry lines as they are; `Manifest.entries` reads those when somebody needs what they say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest import strictjson
+from wcp_attest.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, package_hash
+from wcp_attest.entries import Entry, File, parse_line
+from wcp_attest.errors import ManifestMalformed
+from wcp_attest.identity import id_problem, parse_utc, version_problem
+from wcp_attest.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.strictjson import JsonObject, JsonValue
+
+MANIFEST_NAME: Final = "manifest.json"
+SIGNATURE_NAME: Final = "manifest.sig"
+SCHEMA: Final = "awp.v2"
+MAX_MANIFEST_BYTES = 256 * 1024 * 1024  # about two million entries
+MAX_HEADER_BYTES = 1024 * 1024
+MAX_EXCLUDES = 1000
+
+_OPEN, _CLOSE = b'\n"entries":{\n', b"\n}\n}\n"
+_FIELDS = (
+    "schema_version",
+    "worker_id",
+    "worker_species_id",
+    "worker_version",
+    "built_at_utc",
+    "build_source",
+    "hash_algorithm",
+    "package_hash",
+    "excludes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest whose header is checked and whose entry lines stand as they were written.
+
+    Attributes:
+        worker_id: who this is, at least three segments.
+        worker_species_id: its place in the taxonomy; confers nothing.
+        worker_version: 1 to 64 characters.
+        built_at_utc: `2026-11-22T14:00:00Z`.
+        build_source: `local`, `ci` or `agent`.
+        package_hash: 64 lower-case hex digits, see `wcp_attest.digest`.
+        lines: one rendered line an entry, without separators, in order (`wcp_attest.entries`).
+        hash_algorithm: of the package hash and of every file.
+        excludes: gitignore patterns that matched something when the package was built.
+        ai: what produced the code, when a model did.
+        source: where the code came from.
+    """
+
+    worker_id: str
+    worker_species_id: str
+    worker_version: str
+    built_at_utc: str
+    build_source: BuildSource
+    package_hash: str
+    lines: tuple[bytes, ...] = field(repr=False)
+    hash_algorithm: HashAlgorithm = "sha256"
+    excludes: tuple[str, ...] = ()
+    ai: AiOrigin | None = None
+    source: SourceOrigin | None = None
+
+    def __post_init__(self) -> None:
+        problem = _header_problem(self)
+        if problem is not None:
+            raise ManifestMalformed(f"manifest.json: {problem}")
+
+    def to_bytes(self) -> bytes:
+        """Return the one spelling of this manifest."""
+        header = b",\n".join(
+            strictjson.dumps(name) + b":" + strictjson.dumps(value) for name, value in _header_fields(self).items()
+        )
+        return b"".join((b"{\n", header, b",", _OPEN, b",\n".join(self.lines), _CLOSE))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Read the header of a manifest and keep its entry lines unread.
+
+        Args:
+            data: the bytes of `manifest.json`. Verify their signature first.
+
+        Raises:
+            ManifestMalformed: too large, not in the accepted spelling, or a field is missing, unknown or wrong.
+        """
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise ManifestMalformed(f"manifest.json is larger than {MAX_MANIFEST_BYTES} bytes")
+        header, opening, rest = data[:MAX_HEADER_BYTES].partition(_OPEN)
+        if not opening or not data.endswith(_CLOSE):
+            _explain(data)
+        body = data[len(header) + len(_OPEN) : -len(_CLOSE)]
+        del rest
+        manifest = _from_header(_read_header(header), tuple(body.split(b",\n")))
+        if manifest.to_bytes() != data:
+            raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+        return manifest
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Read a manifest and check every entry of it.
+
+        Args:
+            data: the bytes of `manifest.json`.
+
+        Raises:
+            ManifestMalformed: as `parse`, or an entry is malformed, out of order, or does not fit the package hash.
+        """
+        manifest = cls.parse(data)
+        manifest.entries()
+        return manifest
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Read every entry line, in order.
+
+        Raises:
+            ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or nested in a file,
+                or the package hash is not that of the files listed.
+        """
+        entries: dict[str, Entry] = {}
+        previous = b""
+        for line in self.lines:
+            path, entry = parse_line(line, self.hash_algorithm)
+            encoded = path.encode()
+            if encoded <= previous:
+                raise ManifestMalformed(f"manifest.json: the entry {path!r} is repeated or out of order")
+            previous = encoded
+            entries[path] = entry
+        _check_parents(entries)
+        if self.package_hash != hash_of(entries, self.hash_algorithm):
+            raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
+        return entries
+
+
+def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
+    """Return the package hash of entries that stand in byte order of their paths."""
+    return package_hash(
+        ((path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)), algorithm
+    )
+
+
+def _check_parents(entries: Mapping[str, Entry]) -> None:
+    """Refuse `a` and `a/b` together: a file, link or empty directory holds nothing."""
+    for path in entries:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in entries:
+                raise ManifestMalformed(
+                    f"manifest.json: {path!r} lies inside {parent!r}, which is not a directory of it"
+                )
+            parent = parent.rpartition("/")[0]
+
+
+def _header_fields(manifest: Manifest) -> JsonObject:
+    fields: JsonObject = {
+        "schema_version": SCHEMA,
+        "worker_id": manifest.worker_id,
+        "worker_species_id": manifest.worker_species_id,
+        "worker_version": manifest.worker_version,
+        "built_at_utc": manifest.built_at_utc,
+        "build_source": manifest.build_source,
+        "hash_algorithm": manifest.hash_algorithm,
+        "package_hash": manifest.package_hash,
+        "excludes": list(manifest.excludes),
+    }
+    if manifest.ai is not None:
+        fields["ai"] = manifest.ai.to_json()
+    if manifest.source is not None:
+        fields["source"] = manifest.source.to_json()
+    return fields
+
+
+def _header_problem(manifest: Manifest) -> str | None:
+    """Say what is wrong with the header, or return None."""
+    checks = (
+        ("worker_id", id_problem(manifest.worker_id, segments=3)),
+        ("worker_species_id", id_problem(manifest.worker_species_id)),
+        ("worker_version", version_problem(manifest.worker_version)),
+        (
+            "built_at_utc",
+            None if parse_utc(manifest.built_at_utc) is not None else "is not of the form 2026-11-22T14:00:00Z",
+        ),
+        (
+            "build_source",
+            None if manifest.build_source in BUILD_SOURCES else f"is not one of {', '.join(BUILD_SOURCES)}",
+        ),
+        ("hash_algorithm", None if manifest.hash_algorithm in ALGORITHMS else f"is not one of {', '.join(ALGORITHMS)}"),
+        ("package_hash", None if is_hex_digest(manifest.package_hash) else "is not 64 lower-case hex digits"),
+        ("excludes", exclude_problem(manifest.excludes, MAX_EXCLUDES)),
+        ("entries", None if manifest.lines and manifest.lines[0] else "is empty; a package holds at least one file"),
+    )
+    return next((f"{name} {problem}" for name, problem in checks if problem is not None), None)
+
+
+def _read_header(header: bytes) -> JsonObject:
+    if not header.endswith(b","):
+        raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+    fields = strictjson.loads_object(
+        header[:-1] + b"}", what="manifest.json", max_bytes=MAX_HEADER_BYTES, error=ManifestMalformed
+    )
+    if fields.get("schema_version") != SCHEMA:
+        raise ManifestMalformed(f"manifest.json: unknown schema_version {str(fields.get('schema_version'))[:40]!r}")
+    for name in _FIELDS:
+        if name not in fields:
+            raise ManifestMalformed(f"manifest.json: the field {name!r} is missing")
+    unknown = sorted(set(fields) - {*_FIELDS, "ai", "source"})
+    if unknown:
+        raise ManifestMalformed(f"manifest.json: unknown field {unknown[0][:80]!r}")
+    return fields
+
+
+def _from_header(fields: JsonObject, lines: tuple[bytes, ...]) -> Manifest:
+    ai, source = fields.get("ai"), fields.get("source")
+    return Manifest(
+        worker_id=_text(fields, "worker_id"),
+        worker_species_id=_text(fields, "worker_species_id"),
+        worker_version=_text(fields, "worker_version"),
+        built_at_utc=_text(fields, "built_at_utc"),
+        build_source=_text(fields, "build_source"),  # type: ignore[arg-type]  # checked in __post_init__
+        hash_algorithm=_text(fields, "hash_algorithm"),  # type: ignore[arg-type]  # checked in __post_init__
+        package_hash=_text(fields, "package_hash"),
+        excludes=_texts(fields["excludes"]),
+        lines=lines,
+        ai=None if "ai" not in fields else AiOrigin.from_json(ai),
+        source=None if "source" not in fields else SourceOrigin.from_json(source),
+    )
+
+
+def _text(fields: JsonObject, name: str) -> str:
+    value = fields[name]
+    if not isinstance(value, str):
+        raise ManifestMalformed(f"manifest.json: the field {name!r} is not text")
+    return value
+
+
+def _texts(value: JsonValue) -> tuple[str, ...]:
+    if isinstance(value, list):
+        texts = tuple(item for item in value if isinstance(item, str))
+        if len(texts) == len(value):
+            return texts
+    raise ManifestMalformed("manifest.json: the field 'excludes' is not a list of texts")
+
+
+def _explain(data: bytes) -> None:
+    """Raise what is wrong with bytes that do not even have the outline of a manifest."""
+    fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_MANIFEST_BYTES, error=ManifestMalformed)
+    schema = fields.get("schema_version")
+    if schema != SCHEMA:
+        raise ManifestMalformed(
+            f"manifest.json: unknown schema_version {str(schema)[:40]!r}; this reader knows {SCHEMA}"
+        )
+    raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")

@@ -1,0 +1,1 @@
+"""Route only to attested workers."""
