@@ -6,6 +6,6 @@ below are the public ones; modules that need the network are imported only when 
 
 from __future__ import annotations
 
-from wcp_attest.bans.facts import BanCheck, PackageFacts, SignedBy
+from wcp_attest.bans.facts import BanCheck, PackageFacts
 
-__all__ = ["BanCheck", "PackageFacts", "SignedBy"]
+__all__ = ["BanCheck", "PackageFacts"]

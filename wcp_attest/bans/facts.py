@@ -9,22 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wcp_attest.digest import HashAlgorithm
-
-
-@dataclass(frozen=True, slots=True)
-class SignedBy:
-    """One signer whose signature was verified and counted.
-
-    Attributes:
-        key_id: of a key, 64 lower-case hex digits: the SHA-256 of its DER SPKI; of a shared secret
-            `hmac-sha256:<16 hex>`; empty for Sigstore.
-        identity: of a Sigstore certificate, the whole subject alternative name; empty for keys.
-        issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
-    """
-
-    key_id: str = ""
-    identity: str = ""
-    issuer: str = ""
+    from wcp_attest.signing import SignedBy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,104 @@
+"""Who signs and who is believed: one thin adapter a method, behind two small protocols.
+
+A `Signer` makes a line of a signature file. A `TrustedSigner` is somebody a policy believes: it recognises the lines
+that name it and verifies them. Both say who they are by a `SignedBy`. The adapters (`signing.hmac`, `signing.key`,
+`signing.sigstore`) import their libraries when they are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from wcp_attest.envelope import Kind, Line
+
+__all__ = ["SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBy:
+    """Who made a signature that was verified.
+
+    Two of them are the same signer when `key_id`, `identity` and `issuer` are equal.
+
+    Attributes:
+        key_id: of a key, the SHA-256 of its DER SPKI, 64 lower-case hex digits; of a shared secret
+            `hmac-sha256:<16 hex>`; empty for keyless.
+        identity: of a Sigstore certificate, the subject alternative name; empty for keys.
+        issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
+    """
+
+    key_id: str = ""
+    identity: str = ""
+    issuer: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """The method: `hmac`, `key` or `sigstore`."""
+        if self.identity:
+            return "sigstore"
+        return "hmac" if self.key_id.startswith("hmac-") else "key"
+
+    def __str__(self) -> str:
+        """Return the signer in words."""
+        if self.identity:
+            return f"{self.identity} ({self.issuer})"
+        return self.key_id if self.kind == "hmac" else f"key sha256:{self.key_id}"
+
+
+class Signer(Protocol):
+    """Somebody who can sign."""
+
+    def sign(self, payload: bytes) -> bytes:
+        """Sign a Statement.
+
+        Args:
+            payload: the bytes of an in-toto Statement.
+
+        Returns:
+            One line of a signature file, without newline.
+
+        Raises:
+            SigningError: the signature could not be made.
+        """
+
+    def check(self, line: Line) -> SignedBy:
+        """Verify a line that this signer made.
+
+        Raises:
+            SignatureInvalid: it does not hold.
+        """
+
+    def made(self, line: Line) -> bool:
+        """Tell whether a line names this signer, so that signing again replaces it."""
+
+
+class TrustedSigner(Protocol):
+    """Somebody a policy believes, known by a key."""
+
+    @property
+    def key_id(self) -> str:
+        """What a line's hint must be to name this signer."""
+
+    def verify(self, line: Line) -> SignedBy:
+        """Verify a line that names this signer.
+
+        Raises:
+            SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SigstoreTrust:
+    """What keyless verification rests on.
+
+    Attributes:
+        trusted_root: the bytes of a pinned Sigstore trusted root (JSON); None takes the public-good root through TUF.
+        require_timestamp: whether a signed timestamp (RFC 3161) is demanded even where the log vouches for the time.
+        instance: which public instance to take the root of when none is pinned.
+    """
+
+    trusted_root: bytes | None = None
+    require_timestamp: bool = False
+    instance: Literal["production", "staging"] = "production"

@@ -1,0 +1,77 @@
+"""Signatures by a shared secret: HMAC-SHA256 (RFC 2104) over the DSSE encoding.
+
+Whoever can verify can also sign, so an HMAC proves nothing to a third party; a policy must name it explicitly. The key
+id is a tag that the key makes of a fixed text, so it tells two keys apart and gives nothing away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hmac import compare_digest, digest
+
+from wcp_attest.envelope import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
+from wcp_attest.errors import ConfigError, SignatureInvalid
+from wcp_attest.signing import SignedBy
+
+MIN_SECRET_BYTES = 16
+MAX_SECRET_BYTES = 4096
+_TAG_TEXT = b"wcp-attest hmac-sha256 key id v1"
+
+
+@dataclass(frozen=True, slots=True)
+class HmacSecret:
+    """A shared secret; signs and verifies.
+
+    Attributes:
+        secret: 16 to 4096 bytes, not only white space.
+
+    Raises:
+        ConfigError: the secret is too short, too long, or of white space.
+    """
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret.strip()) < MIN_SECRET_BYTES:
+            raise ConfigError(f"the HMAC secret is shorter than {MIN_SECRET_BYTES} bytes; use 32 random bytes, as hex")
+        if len(self.secret) > MAX_SECRET_BYTES:
+            raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
+
+    @classmethod
+    def from_file_bytes(cls, data: bytes) -> HmacSecret:
+        """Take the content of a secret's file; one newline at its end does not belong to the secret.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        return cls(data.removesuffix(b"\n").removesuffix(b"\r"))
+
+    @property
+    def key_id(self) -> str:
+        """`hmac-sha256:` and 16 hex digits."""
+        return HMAC_PREFIX + digest(self.secret, _TAG_TEXT, "sha256").hex()[:16]
+
+    def sign(self, payload: bytes) -> bytes:
+        """Sign a Statement and return the line."""
+        tag = digest(self.secret, pae(PAYLOAD_TYPE, payload), "sha256")
+        return render_hmac(Envelope(payload, tag, keyid=self.key_id))
+
+    def made(self, line: Line) -> bool:
+        """Tell whether the line names this secret."""
+        return line.kind == "hmac" and line.hint == self.key_id
+
+    def verify(self, line: Line) -> SignedBy:
+        """Verify a line that names this secret.
+
+        Raises:
+            SignatureInvalid: the tag does not hold, or the payload type is not that of a Statement.
+        """
+        envelope = line.envelope
+        expected = digest(self.secret, envelope.pae(), "sha256")
+        if not compare_digest(expected, envelope.signature) or not self.made(line):
+            raise SignatureInvalid(f"the signature by {self.key_id} does not hold: wrong secret or changed statement")
+        if envelope.payload_type != PAYLOAD_TYPE:
+            raise SignatureInvalid(f"the signature by {self.key_id} covers something that is not a statement")
+        return SignedBy(key_id=self.key_id)
+
+    check = verify

@@ -1,0 +1,230 @@
+"""Signatures by a key: Ed25519, or ECDSA on P-256 and P-384, through `cryptography`.
+
+The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032); P-256 with SHA-256 and P-384 with SHA-384
+(FIPS 186-5), signatures in DER. Files: private keys as PEM (PKCS#8, encrypted or not) or OpenSSH; public keys as PEM
+(SubjectPublicKeyInfo) or one line of OpenSSH. A key's id is the SHA-256 of its DER SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from wcp_attest.digest import sha256_hex
+from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, Line, pae, render_key
+from wcp_attest.errors import ConfigError, SignatureInvalid
+from wcp_attest.signing import SignedBy
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+    PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey
+    PrivateKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey
+
+MAX_KEY_FILE_BYTES = 64 * 1024
+KEY_TYPES = ("ed25519", "p256", "p384")
+_CURVES = ("secp256r1", "secp384r1")
+_SUPPORTED = "use Ed25519, ECDSA P-256 or ECDSA P-384"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key that a policy believes.
+
+    Attributes:
+        spki: its DER SubjectPublicKeyInfo.
+    """
+
+    spki: bytes = field(repr=False)
+
+    @classmethod
+    def from_file_bytes(cls, data: bytes, *, what: str = "the public key") -> TrustedKey:
+        """Read a public key file.
+
+        Args:
+            data: PEM or one OpenSSH line.
+            what: its name, for messages.
+
+        Raises:
+            ConfigError: it is not a public key, or of an unsupported type.
+        """
+        return cls(_spki(_supported_public(_load_public(data, what), what)))
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the DER SPKI, 64 lower-case hex digits."""
+        return sha256_hex(self.spki)
+
+    def verify(self, line: Line) -> SignedBy:
+        """Verify a line that names this key.
+
+        Raises:
+            SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
+        """
+        envelope = line.envelope
+        if line.kind != "key" or line.hint != self.key_id or not _holds(self.spki, envelope):
+            raise SignatureInvalid(f"the signature by key sha256:{self.key_id} does not hold over its statement")
+        if envelope.payload_type != PAYLOAD_TYPE:
+            raise SignatureInvalid(
+                f"the signature by key sha256:{self.key_id} covers something that is not a statement"
+            )
+        return SignedBy(key_id=self.key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySigner:
+    """A private key that signs.
+
+    Attributes:
+        private: the key, of a supported type; `from_file_bytes` makes sure.
+    """
+
+    private: PrivateKey = field(repr=False)
+
+    @classmethod
+    def from_file_bytes(cls, data: bytes, passphrase: bytes | None = None, *, what: str = "the key") -> KeySigner:
+        """Read a private key file.
+
+        Args:
+            data: PEM (PKCS#8) or OpenSSH.
+            passphrase: of an encrypted key, else None.
+            what: its name, for messages.
+
+        Raises:
+            ConfigError: it is not a private key, of an unsupported type, or the passphrase is wrong or missing.
+        """
+        return cls(_supported_private(_load_private(data, passphrase, what), what))
+
+    @property
+    def trusted(self) -> TrustedKey:
+        """The public half."""
+        return TrustedKey(_spki(self.private.public_key()))
+
+    def sign(self, payload: bytes) -> bytes:
+        """Sign a Statement and return the line."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        message = pae(PAYLOAD_TYPE, payload)
+        if isinstance(self.private, Ed25519PrivateKey):
+            signature = self.private.sign(message)
+        else:
+            signature = self.private.sign(message, _ecdsa(self.private.curve.name))
+        return render_key(Envelope(payload, signature), self.trusted.key_id)
+
+    def made(self, line: Line) -> bool:
+        """Tell whether the line names this key."""
+        return line.kind == "key" and line.hint == self.trusted.key_id
+
+    def check(self, line: Line) -> SignedBy:
+        """Verify a line that this key made.
+
+        Raises:
+            SignatureInvalid: it does not hold.
+        """
+        return self.trusted.verify(line)
+
+    def to_pem(self, passphrase: bytes | None) -> bytes:
+        """Return the private key as PEM (PKCS#8), encrypted when a passphrase is given."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        protection = form.BestAvailableEncryption(passphrase) if passphrase else form.NoEncryption()
+        return self.private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, protection)
+
+    def public_pem(self) -> bytes:
+        """Return the public key as PEM (SubjectPublicKeyInfo)."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        return self.private.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+
+
+def generate(key_type: Literal["ed25519", "p256", "p384"] = "ed25519") -> KeySigner:
+    """Make a new key.
+
+    Args:
+        key_type: `ed25519`, `p256` or `p384`.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    if key_type == "ed25519":
+        return KeySigner(ed25519.Ed25519PrivateKey.generate())
+    return KeySigner(ec.generate_private_key(ec.SECP256R1() if key_type == "p256" else ec.SECP384R1()))
+
+
+def _holds(spki: bytes, envelope: Envelope) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    key = _supported_public(load_der_public_key(spki), "the public key")
+    try:
+        if isinstance(key, Ed25519PublicKey):
+            key.verify(envelope.signature, envelope.pae())
+        else:
+            key.verify(envelope.signature, envelope.pae(), _ecdsa(key.curve.name))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _ecdsa(curve: str) -> ECDSA:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+
+    return ECDSA(SHA256() if curve == _CURVES[0] else SHA384())
+
+
+def _spki(key: PublicKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization as form
+
+    return key.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _supported_public(key: object, what: str) -> PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES):
+        return key
+    raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}")
+
+
+def _supported_private(key: object, what: str) -> PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if isinstance(key, Ed25519PrivateKey) or (isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES):
+        return key
+    raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}")
+
+
+def _load_public(data: bytes, what: str) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
+
+    if b"PRIVATE KEY-----" in data:
+        raise ConfigError(f"{what} is a private key; give the public one, and keep this one off hosts that verify")
+    try:
+        return load_pem_public_key(data) if b"-----BEGIN" in data else load_ssh_public_key(data.strip())
+    except UnsupportedAlgorithm:
+        raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}") from None
+    except ValueError:
+        raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form") from None
+
+
+def _load_private(data: bytes, passphrase: bytes | None, what: str) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
+    load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in data else load_pem_private_key
+    try:
+        return load(data, passphrase or None)
+    except UnsupportedAlgorithm:
+        raise ConfigError(f"{what} is of an unsupported type or cipher; {_SUPPORTED}") from None
+    except TypeError:
+        if passphrase:
+            return _load_private(data, None, what)
+        raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt") from None
+    except ValueError:
+        wrong = "its passphrase is wrong, or it is not" if passphrase else "it is not"
+        raise ConfigError(f"{what} cannot be read: {wrong} a private key in PEM (PKCS#8) or OpenSSH form") from None
