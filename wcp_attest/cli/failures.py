@@ -1,0 +1,166 @@
+"""What a failed command says, and its exit status. The one place that maps exceptions to either.
+
+One line on standard error, whatever happened; with `--format json` also an object on standard output, so that a
+program never has to parse prose (its schema is `wcp_attest/schemas/error.json`). A traceback is printed only when
+`WCP_ATTEST_DEBUG=1`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from wcp_attest.cli.text import printable
+from wcp_attest.errors import Error, SigningError, VerificationError
+
+REFUSED: Final = 1
+UNDECIDED: Final = 2
+INTERRUPTED: Final = 130
+DEBUG_VARIABLE: Final = "WCP_ATTEST_DEBUG"
+MAX_MESSAGE = 4000  # characters; a message quotes input, and input may be hostile
+
+Kind = Literal["usage", "config", "signing", "refused", "system", "internal", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command did not do its work.
+
+    Attributes:
+        kind: whose fault it is, for programs.
+        message: one line, for people.
+        status: the exit status.
+        code: of a refusal, the deny code.
+    """
+
+    kind: Kind
+    message: str
+    status: int = UNDECIDED
+    code: str | None = None
+
+
+def report(error: Exception, arguments: list[str]) -> int:
+    """Say what went wrong and return the exit status.
+
+    Args:
+        error: what the command raised.
+        arguments: the command line, for the format that it asks for.
+    """
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    failure = classify(error)
+    if failure is None:
+        _discard_output()
+        return UNDECIDED
+    return _tell(failure, arguments)
+
+
+def interrupted(arguments: list[str]) -> int:
+    """Say that the user interrupted the command and return the exit status."""
+    return _tell(Failure("interrupted", "interrupted", INTERRUPTED), arguments)
+
+
+def classify(error: BaseException) -> Failure | None:
+    """Return what a raised exception means, or None for a reader that closed its end of a pipe."""
+    match error:
+        case BrokenPipeError():
+            return None
+        case VerificationError():
+            return Failure("refused", str(error), REFUSED, error.code.value)
+        case SigningError():
+            return Failure("signing", str(error))
+        case Error():
+            return Failure("config", str(error))
+        case MemoryError():
+            return Failure("system", "out of memory")
+        case OSError():
+            return Failure("system", _os_message(error))
+    return _classify_foreign(error)
+
+
+def _classify_foreign(error: BaseException) -> Failure:
+    import click
+
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            return Failure("usage", "no command given; see " + _help_of(error))
+        case click.UsageError():
+            return Failure("usage", f"{_lower(error.format_message())}; see {_help_of(error)}")
+        case click.ClickException():
+            return Failure("usage", _lower(error.format_message()))
+        case click.Abort() if not isinstance(error.__cause__, EOFError):
+            return Failure("interrupted", "interrupted", INTERRUPTED)
+        case click.Abort():
+            return Failure("usage", "the input ended before the question was answered")
+    return Failure(
+        "internal",
+        f"internal error, please report it: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)",
+    )
+
+
+def _os_message(error: OSError) -> str:
+    what = error.strerror or type(error).__name__
+    return f"{what}: {os.fsdecode(error.filename)!r}" if isinstance(error.filename, str | bytes) else what
+
+
+def _help_of(error: object) -> str:
+    context = getattr(error, "ctx", None)
+    return f"`{context.command_path if context is not None else 'wcp-attest'} --help`"
+
+
+def _lower(message: str) -> str:
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _tell(failure: Failure, arguments: list[str]) -> int:
+    message = printable(" ".join(failure.message.split()))[:MAX_MESSAGE]
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
+        code = f" [{failure.code}]" if failure.code else ""
+        sys.stderr.write(f"{message}\n" if failure.kind == "interrupted" else f"error: {message}{code}\n")
+        sys.stderr.flush()
+    if wants_json(arguments):
+        try:
+            _print_json(failure, message)
+        except (OSError, ValueError, AttributeError):
+            _discard_output()
+    return failure.status
+
+
+def _print_json(failure: Failure, message: str) -> None:
+    import json
+
+    value = {
+        "schema_version": 1,
+        "kind": "error",
+        "ok": False,
+        "exit_status": failure.status,
+        "error": failure.kind,
+        "code": failure.code,
+        "message": message,
+    }
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Tell whether a command line asks for JSON; it may be one that does not parse."""
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--format=json" or (argument == "--format" and arguments[index + 1 : index + 2] == ["json"]):
+            return True
+    return False
+
+
+def _discard_output() -> None:
+    """Let what is still buffered for a closed pipe go nowhere, so that the interpreter's last flush is silent."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

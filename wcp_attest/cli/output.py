@@ -1,0 +1,133 @@
+"""Where a command's results go: data to standard output or atomically to a file, talk to standard error.
+
+`reporting` gives a command the options that every command has (`--format`, `--output`, `--quiet`, `--color`) and hands
+it an `Output`. What is written is safe to show: control characters are spelled out, JSON is ASCII.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from wcp_attest.cli.text import ColorChoice, Painter, printable, render, use_color
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wcp_attest.strictjson import JsonObject
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SCHEMA_VERSION = 1  # of every JSON result; grows when a field changes its meaning or goes
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the user wants to see, and where.
+
+    Attributes:
+        format: `text`, `json`, or another that the command offers.
+        path: a file that takes the data instead of standard output.
+        quiet: no talk, and no text of a decision: the exit status says it.
+        color: `auto`, `always` or `never`.
+    """
+
+    format: str = "text"
+    path: str | None = None
+    quiet: bool = False
+    color: ColorChoice = "auto"
+
+    @property
+    def paint(self) -> Painter:
+        """Colours data."""
+        return Painter(on=self.path is None and use_color(self.color, sys.stdout))
+
+    def deliver(self, text: str) -> None:
+        """Write data, complete with its last line break.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        self._write(render(text))
+
+    def decide(self, text: str) -> None:
+        """Write the text of a decision; nothing when the user wants only the exit status.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        if not self.quiet or self.path is not None:
+            self.deliver(text)
+
+    def deliver_json(self, kind: str, value: JsonObject) -> None:
+        """Write one JSON object, marked with its kind and schema version.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        import json
+
+        self._write(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **value}, indent=2) + "\n")
+
+    def note(self, text: str) -> None:
+        """Say something on standard error, unless quiet."""
+        if not self.quiet and sys.stderr is not None:
+            sys.stderr.write(printable(text) + "\n")
+
+    def _write(self, text: str) -> None:
+        if self.path is None or self.path == "-":
+            if sys.stdout is not None:
+                sys.stdout.write(text)
+            return
+        from wcp_attest.tree.files import write_atomic
+
+        write_atomic(os.path.abspath(self.path), text.encode("utf-8", "backslashreplace"))
+
+
+def reporting(*formats: str) -> Callable[[Callable[Concatenate[Output, P], R]], Callable[..., R]]:
+    """Give a command `--format`, `--output`, `--quiet` and `--color`, and an `Output` as first argument.
+
+    Args:
+        formats: what `--format` accepts; the first is the default. One format alone needs no option.
+    """
+
+    def decorate(command: Callable[Concatenate[Output, P], R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def call(*args: Any, **options: Any) -> R:
+            output = Output(
+                options.pop("format", formats[0]), options.pop("output"), options.pop("quiet"), options.pop("color")
+            )
+            return command(output, *args, **options)
+
+        called: Callable[..., R] = call
+        for option in reversed(_options(formats)):
+            called = option(called)
+        return called
+
+    return decorate
+
+
+def _options(formats: tuple[str, ...]) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    options = [
+        click.option(
+            "-o", "--output", metavar="FILE", type=click.Path(), help="Write the result to FILE, whole or not at all."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status tells."),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="Colour text; by default when it goes to a terminal and NO_COLOR is not set.",
+        ),
+    ]
+    if len(formats) > 1:
+        options.insert(
+            0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="How to say it.")
+        )
+    return options

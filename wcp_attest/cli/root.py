@@ -1,0 +1,141 @@
+"""The program itself: the table of commands, each imported only when it is called by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final, NamedTuple, cast
+
+import click
+
+from wcp_attest import __version__
+
+PROGRAM: Final = "wcp-attest"
+
+
+class Row(NamedTuple):
+    """One command: where it lives (`module:attribute` below `wcp_attest.cli`) and its line in the help."""
+
+    place: str
+    help: str
+
+
+SECTIONS: Final[dict[str, dict[str, Row]]] = {
+    "Make": {
+        "init": Row("init:init", "Lay out a new worker package."),
+        "build": Row("build:build", "Write the manifest of a package."),
+        "sign": Row("sign:sign", "Sign a package, building its manifest first when there is none."),
+        "keygen": Row("keygen:keygen", "Make a signing key and its public key."),
+    },
+    "Decide": {
+        "verify": Row("verify:verify", "Check a package against a trust policy."),
+        "policy": Row("policy:policy", "Start, check and show trust policies."),
+        "ban": Row("ban:ban", "Make, sign and search ban lists."),
+        "registry": Row("registry:registry", "Ask and tell a worker registry."),
+    },
+    "Look (verifies nothing)": {
+        "diff": Row("diff:diff", "Compare a tree with its manifest."),
+        "show": Row("show:show", "Tell what a manifest and its signatures say."),
+        "hash": Row("hash:hash_", "Print the package hash of a tree."),
+        "explain": Row("explain:explain", "Tell what a deny code means and what to do."),
+    },
+    "Tend": {
+        "check": Row("check:check", "Check that committed manifests are up to date."),
+        "fix": Row("fix:fix", "Bring committed manifests up to date."),
+        "clean": Row("clean:clean", "Remove bytecode and left-over temporary files."),
+        "completion": Row("completion:completion", "Print a completion script for a shell."),
+    },
+}
+COMMANDS: Final[dict[str, Row]] = {name: row for section in SECTIONS.values() for name, row in section.items()}
+
+
+class Root(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None when there is none of that name."""
+        del ctx
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return None
+        module, _, attribute = row.place.partition(":")
+        command = cast("click.Command", getattr(importlib.import_module(f"wcp_attest.cli.{module}"), attribute))
+        command.short_help = row.help
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name.
+
+        Raises:
+            UsageError: there is none; the message names the nearest.
+        """
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, COMMANDS, 1)
+            raise click.UsageError(f"no such command {name!r}" + (f"; did you mean `{near[0]}`?" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help of the table, without importing a command."""
+        del ctx
+        for title, rows in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(10), row.help) for name, row in rows.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit statuses below the commands."""
+        del ctx
+        with formatter.section("Exit status"):
+            formatter.write_dl(
+                [
+                    ("0         ", "verified, or done"),
+                    ("1         ", "checked and refused"),
+                    ("2         ", "could not decide: usage, input, network, a crash"),
+                    ("130       ", "interrupted"),
+                ]
+            )
+
+
+@click.group(
+    cls=Root,
+    name=PROGRAM,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+@click.version_option(__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def root(context: click.Context) -> None:
+    """Sign a worker package, and verify it fail closed against a trust policy and ban lists."""
+    if context.invoked_subcommand is None:
+        raise click.UsageError("no command given", context)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        arguments: without the program's name.
+
+    Raises:
+        Error: as the command does.
+        ClickException: the arguments are wrong.
+        OSError: the output cannot be written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a name that the terminal cannot show must not end the program
+            reconfigure(errors="backslashreplace")
+    status = root.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status if isinstance(status, int) else 0
