@@ -24,16 +24,16 @@ MAX_DEPTH = 200  # directories; the reader holds one descriptor a level, below t
 MAX_NAME_BYTES = 255  # what file systems take
 MAX_TARGET_BYTES = 4096  # PATH_MAX on Linux
 MAX_FILE_SIZE = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+MAX_LINE_BYTES = 2 * (MAX_DEPTH * (MAX_NAME_BYTES + 1) + MAX_TARGET_BYTES) + 256  # each `"` is escaped
 
 # Control characters, line and paragraph separators, and marks that reorder or hide text: a reviewer must see the name
-# that the file system sees.
-_TRICK = re.compile(
-    "[\x00-\x1f\x7f-\x9f\\\\\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+# that the file system sees. A fixed set: what Python calls printable differs from one version of it to the next.
+HIDDEN = "\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
+_TRICK = re.compile(f"[{HIDDEN}\\\\]")
 _DOTS = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _LINE = re.compile(
-    rb'"((?:[^"\\]|\\")+)": \{(?:"(sha256|blake3)":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,15})(,"executable":true)?'
-    rb'|"symlink":"((?:[^"\\]|\\")+)"|("directory":true))\}\Z'
+    rb'"((?:[^"\\]|\\")++)": \{(?:"(sha256|blake3)":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,15})(,"executable":true)?'
+    rb'|"symlink":"((?:[^"\\]|\\")++)"|("directory":true))\}\Z'
 )
 
 
@@ -143,7 +143,7 @@ def parse_line(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
     Raises:
         ManifestMalformed: it is not in the one accepted spelling, or path, size or target are not allowed.
     """
-    found = _LINE.match(line)
+    found = _LINE.match(line) if len(line) <= MAX_LINE_BYTES else None
     if found is None:
         raise ManifestMalformed(f"manifest.json: malformed entry {line[:120]!r}")
     try:

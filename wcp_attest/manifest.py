@@ -48,8 +48,8 @@ MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
 SCHEMA: Final = "awp.v2"
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024  # about two million entries
-MAX_HEADER_BYTES = 1024 * 1024
-MAX_EXCLUDES = 1000
+MAX_HEADER_BYTES = 4 * 1024 * 1024
+MAX_EXCLUDES = 1000  # of 512 characters of up to 4 bytes: half of the header at most
 
 _OPEN, _CLOSE = b'\n"entries":{\n', b"\n}\n}\n"
 _FIELDS = (
@@ -174,9 +174,11 @@ def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
 
 def _check_parents(entries: Mapping[str, Entry]) -> None:
     """Refuse `a` and `a/b` together: a file, link or empty directory holds nothing."""
+    directories = {""}
     for path in entries:
         parent = path.rpartition("/")[0]
-        while parent:
+        while parent not in directories:
+            directories.add(parent)
             if parent in entries:
                 raise ManifestMalformed(
                     f"manifest.json: {path!r} lies inside {parent!r}, which is not a directory of it"
@@ -276,7 +278,9 @@ def _texts(value: JsonValue) -> tuple[str, ...]:
 
 def _explain(data: bytes) -> None:
     """Raise what is wrong with bytes that do not even have the outline of a manifest."""
-    fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_MANIFEST_BYTES, error=ManifestMalformed)
+    if len(data) > MAX_HEADER_BYTES:  # a reason is not worth the memory that parsing hostile input takes
+        raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+    fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_HEADER_BYTES, error=ManifestMalformed)
     schema = fields.get("schema_version")
     if schema != SCHEMA:
         raise ManifestMalformed(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from wcp_attest.entries import HIDDEN
 from wcp_attest.errors import ManifestMalformed
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 BuildSource = Literal["local", "ci", "agent"]
 BUILD_SOURCES: Final[tuple[BuildSource, ...]] = get_args(BuildSource)
 MAX_TEXT = 512
+_HIDDEN = re.compile(f"[{HIDDEN}]")
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
@@ -101,7 +103,7 @@ def exclude_problem(patterns: tuple[str, ...], most: int) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    return 0 < len(text) <= MAX_TEXT and text.isprintable()
+    return 0 < len(text) <= MAX_TEXT and not _HIDDEN.search(text)
 
 
 def _check_texts(field: str, **texts: str | None) -> None:
@@ -115,7 +117,7 @@ def _object(field: str, value: JsonValue, known: set[str]) -> JsonObject:
         raise ManifestMalformed(f"manifest.json: the field {field!r} is not an object")
     unknown = sorted(set(value) - known)
     if unknown:
-        raise ManifestMalformed(f"manifest.json: unknown field {field}.{unknown[0][:80]}")
+        raise ManifestMalformed(f"manifest.json: unknown field {field + '.' + unknown[0][:80]!r}")
     return value
 
 

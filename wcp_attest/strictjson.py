@@ -18,9 +18,10 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 MAX_DEPTH = 32  # far above any format here; far below the interpreter's recursion limit
 MAX_INT_DIGITS = 19  # 64-bit integers; also keeps int() of hostile digits cheap
 
-# What is left of a text once its strings are blanked is brackets, and their running balance is the depth.
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_NOT_BRACKET = re.compile(rb"[^\[\]{}]+")
+# What is left of a text once its strings are blanked is brackets, and their running balance is the depth. The
+# quantifiers are possessive: nothing is remembered for stepping back, which costs 120 bytes a character of a string.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NOT_BRACKET = re.compile(rb"[^\[\]{}]++")
 
 
 def loads(
@@ -111,7 +112,7 @@ class _Reader:
         return float(text)
 
     def integer(self, text: str) -> int:
-        if len(text) > MAX_INT_DIGITS:
+        if len(text.removeprefix("-")) > MAX_INT_DIGITS:
             raise self._error(f"{self._what} holds the number {text[:40]}, which is out of range")
         return int(text)
 
