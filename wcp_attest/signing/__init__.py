@@ -7,7 +7,7 @@ that name it and verifies them. Both say who they are by a `SignedBy`. The adapt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ class SignedBy:
             `hmac-sha256:<16 hex>`; empty for keyless.
         identity: of a Sigstore certificate, the subject alternative name; empty for keys.
         issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
+        repository: of a Sigstore certificate, the URI of the repository whose run signed, for bans (the identity may be
+            that of a shared workflow); empty where the certificate names none.
     """
 
     key_id: str = ""
     identity: str = ""
     issuer: str = ""
+    repository: str = field(default="", compare=False)
 
     @property
     def kind(self) -> Kind:
