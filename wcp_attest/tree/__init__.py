@@ -1,0 +1,1 @@
+"""Files and directories: the only part of the core that touches the file system."""
