@@ -90,7 +90,9 @@ class CertificateAuthority:
             builder = builder.add_extension(extension, critical=False)
         if Fault.NO_SCT not in self._faults:
             precertificate = builder.sign(issuer.key, hashes.SHA256()).tbs_certificate_bytes
-            builder = builder.add_extension(self.log.timestamp_list(issuer.key, precertificate), critical=False)
+            builder = builder.add_extension(
+                self.log.timestamp_list(self.intermediate.key, precertificate), critical=False
+            )
         return builder.sign(issuer.key, hashes.SHA256())
 
 
