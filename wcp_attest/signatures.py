@@ -1,0 +1,174 @@
+"""The signatures of a package: which of them hold, and how many distinct trusted signers they amount to.
+
+A line that names a trusted key must verify and must cover this manifest; a line by somebody the policy does not know is
+passed over, so that a second signer breaks nothing. A keyless line that does not verify counts for nothing and denies
+only where it is missed: which Sigstore instance it belongs to is not known before.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wcp_attest.digest import sha256_hex
+from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
+from wcp_attest.errors import (
+    ManifestMissing,
+    SignatureInvalid,
+    SignatureMissing,
+    SignerUntrusted,
+    ThresholdNotMet,
+    VerificationError,
+)
+from wcp_attest.identity import parse_utc
+from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+from wcp_attest.statement import Statement
+from wcp_attest.tree.files import read_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wcp_attest.policy import Namespace, Policy
+    from wcp_attest.signing import SignedBy, TrustedSigner
+    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature that holds.
+
+    Attributes:
+        by: who made it.
+        statement: what they signed.
+        at: when, in seconds since the epoch: as a log or timestamp authority proves, else as the statement says.
+        trusted: the policy's entries that it matches; a keyless one can match several.
+    """
+
+    by: SignedBy
+    statement: Statement
+    at: int
+    trusted: tuple[TrustedSigner | SigstoreIdentity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFiles:
+    """The two files of a package as they stand on disk.
+
+    Attributes:
+        manifest: the bytes of `manifest.json`.
+        signatures: the bytes of `manifest.sig`, None when there is no such file.
+    """
+
+    manifest: bytes
+    signatures: bytes | None
+
+    @classmethod
+    def read(cls, root: str) -> PackageFiles:
+        """Read both, bounded, following no link.
+
+        Raises:
+            ManifestMissing: the manifest is absent or unreadable.
+            SignatureMissing: the signature file is there but unreadable.
+        """
+        manifest = read_bounded(
+            os.path.join(root, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, error=ManifestMissing
+        )
+        path = os.path.join(root, SIGNATURE_NAME)
+        if not os.path.lexists(path):
+            return cls(manifest, None)
+        signatures = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME, error=SignatureMissing)
+        return cls(manifest, signatures)
+
+
+def verified_signatures(files: PackageFiles, policy: Policy) -> tuple[Signed, ...]:
+    """Verify every line that names somebody the policy trusts, and read what they signed.
+
+    Args:
+        files: the package's files, signatures included.
+        policy: who is believed.
+
+    Raises:
+        SignatureMissing: there is no signature.
+        SignatureInvalid: a line is malformed, or one that names a trusted key does not hold over this manifest.
+        SignerUntrusted: nobody the policy knows signed.
+        TrustUnusable: what keyless verification rests on cannot be had.
+    """
+    digest = sha256_hex(files.manifest)
+    signed: list[Signed] = []
+    problems: list[VerificationError] = []
+    for line in parse_lines(files.signatures or b""):
+        try:
+            found = _verify_line(line, policy)
+        except VerificationError as problem:
+            if line.kind != "sigstore":
+                raise
+            problems.append(problem)
+            continue
+        if found is not None:
+            if found.statement.manifest_sha256 != digest:
+                raise SignatureInvalid(f"the signature by {found.by} is over another manifest.json than this one")
+            signed.append(found)
+    if signed:
+        return tuple(signed)
+    if problems:
+        raise problems[0]
+    raise SignerUntrusted("none of the signatures is by a signer that the policy names")
+
+
+def count_signers(namespace: Namespace, signed: Sequence[Signed]) -> tuple[Signed, ...]:
+    """Return one signature for each distinct signer that the namespace trusts.
+
+    Each entry of the policy counts once, and so does each person or machine: the same identity twice is one signer, and
+    one that matches two entries is not two.
+
+    Raises:
+        SignerUntrusted: none of them is trusted for this namespace.
+        ThresholdNotMet: there are fewer than the threshold.
+    """
+    entries: set[TrustedSigner | SigstoreIdentity] = {*namespace.keys, *namespace.identities}
+    counted: dict[SignedBy, Signed] = {}
+    for signature in signed:
+        entry = next((entry for entry in signature.trusted if entry in entries), None)
+        if entry is not None and signature.by not in counted:
+            entries.remove(entry)
+            counted[signature.by] = signature
+    if not counted:
+        others = ", ".join(str(signature.by) for signature in signed)
+        raise SignerUntrusted(f"signed by {others}, whom the policy does not trust for namespace {namespace.name}")
+    if len(counted) < namespace.threshold:
+        raise ThresholdNotMet(
+            f"{len(counted)} of the {namespace.threshold} signers that namespace {namespace.name} asks for have signed"
+        )
+    return tuple(counted.values())
+
+
+def _verify_line(line: Line, policy: Policy) -> Signed | None:
+    """Verify one line; None when it names nobody the policy knows."""
+    if line.kind == "sigstore":
+        return _verify_keyless(line, policy) if policy.keyless else None
+    trusted = policy.trusted_key(line.hint)
+    if trusted is None:
+        return None
+    by = trusted.verify(line)
+    statement = Statement.from_bytes(line.envelope.payload)
+    entries = [key for namespace in policy.namespaces for key in namespace.keys if key.key_id == line.hint]
+    return Signed(by, statement, parse_utc(statement.signed_at_utc) or 0, tuple(entries))
+
+
+def _verify_keyless(line: Line, policy: Policy) -> Signed:
+    from wcp_attest.signing.sigstore import verify_bundle
+
+    bundle = verify_bundle(line, policy.sigstore)
+    matching: list[SigstoreIdentity] = []
+    mismatch: SignerUntrusted | None = None
+    for identity in (identity for namespace in policy.namespaces for identity in namespace.identities):
+        try:
+            identity.matches(bundle.claims)
+        except SignerUntrusted as problem:
+            mismatch = mismatch or problem
+        else:
+            matching.append(identity)
+    if mismatch is not None and not matching:
+        raise mismatch
+    return Signed(bundle.by, Statement.from_bytes(line.envelope.payload), bundle.at, tuple(matching))
