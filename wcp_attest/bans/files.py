@@ -1,9 +1,10 @@
-"""Opening the operator's files: regular ones only, without following links, without ever waiting."""
+"""The operator's files: read without following links or waiting, replaced as a whole, kept from other users."""
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
 
 from wcp_attest.errors import BansUnusable
 
@@ -27,20 +28,99 @@ def open_regular(path: str, what: str, *, private: bool = False) -> int:
     try:
         descriptor = os.open(path, _FLAGS)
     except (OSError, ValueError) as problem:
-        why = getattr(problem, "strerror", None) or problem
-        raise BansUnusable(f"{what} cannot be opened: {why}") from None
+        raise BansUnusable(f"{what} cannot be opened: {_why(problem)}") from None
     try:
-        _check(os.fstat(descriptor), what, private=private)
+        _check_regular(os.fstat(descriptor), what, private=private)
     except BansUnusable:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check(status: os.stat_result, what: str, *, private: bool) -> None:
+def read_all(descriptor: int, limit: int, what: str) -> bytes:
+    """Read an open file to its end and close it.
+
+    Args:
+        descriptor: of the file.
+        limit: the largest size in bytes.
+        what: the file in words, for messages.
+
+    Raises:
+        BansUnusable: it is larger, or reading fails.
+    """
+    try:
+        with open(descriptor, "rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as problem:
+        raise BansUnusable(f"{what} cannot be read: {_why(problem)}") from None
+    if len(data) > limit:
+        raise BansUnusable(f"{what} is larger than {limit} bytes")
+    return data
+
+
+def read_file(path: str, limit: int, what: str, *, private: bool = False) -> bytes:
+    """Read a whole file; `open_regular` and `read_all` in one."""
+    return read_all(open_regular(path, what, private=private), limit, what)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Write a file that only its owner reads, as a whole or not at all.
+
+    Args:
+        path: of the file; its directory exists.
+        data: the whole content.
+
+    Raises:
+        BansUnusable: it cannot be written.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".new-")
+        try:
+            with open(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as problem:
+        raise BansUnusable(f"`{path}` cannot be written: {_why(problem)}") from None
+
+
+def check_private_directory(path: str) -> None:
+    """Create a directory that only its owner can use, or check that an existing one is kept from other users.
+
+    Raises:
+        BansUnusable: it cannot be made, is not a directory, belongs to another user or can be written by others.
+    """
+    what = f"the state directory `{path}`"
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+    except OSError as problem:
+        raise BansUnusable(
+            f"{what} cannot be made: {_why(problem)}; name a writable one as `state` in [bans], or in "
+            "WCP_ATTEST_STATE_DIR"
+        ) from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise BansUnusable(f"{what} is not a directory")
+    _check_private(status, what)
+
+
+def _check_regular(status: os.stat_result, what: str, *, private: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BansUnusable(f"{what} is not a regular file")
-    if private and status.st_uid not in (0, os.geteuid()):
+    if private:
+        _check_private(status, what)
+
+
+def _check_private(status: os.stat_result, what: str) -> None:
+    if status.st_uid not in (0, os.geteuid()):
         raise BansUnusable(f"{what} belongs to user {status.st_uid}; it must be yours or root's")
-    if private and status.st_mode & 0o022:
+    if status.st_mode & 0o022:
         raise BansUnusable(f"{what} can be written by others; run chmod go-w on it")
+
+
+def _why(problem: OSError | ValueError) -> str:
+    return getattr(problem, "strerror", None) or str(problem)
