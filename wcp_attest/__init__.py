@@ -1,3 +1,76 @@
-"""Sign a worker package, verify it fail closed against a trust policy and ban lists."""
+"""Sign a worker package, verify it fail closed against a trust policy and ban lists.
+
+    from wcp_attest import Policy, load_policy, verify
+    verdict = verify("my-worker", load_policy("policy.toml"))
+    if not verdict:
+        raise SystemExit(f"{verdict.code}: {verdict.message}")
+
+Names are imported when they are first used, so that `import wcp_attest` costs nothing.
+"""
+
+# ruff: noqa: F401  # for type checkers; at run time __getattr__ imports them
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wcp_attest.acceptance import Expectation
+    from wcp_attest.build import build_manifest, write_manifest
+    from wcp_attest.differences import Change, Difference
+    from wcp_attest.errors import ConfigError, DenyCode, Error, SigningError, VerificationError
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.policy import Accept, Namespace, Policy, load_policy, parse_policy
+    from wcp_attest.predecessor import PackageAttestationVerifier, canonical_package_hash
+    from wcp_attest.scaffold import scaffold_package
+    from wcp_attest.signing.package import SignResult, sign
+    from wcp_attest.signing import SignedBy, Signer, SigstoreTrust, TrustedSigner
+    from wcp_attest.signing.hmac import HmacSecret
+    from wcp_attest.signing.key import KeySigner, TrustedKey
+    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+    from wcp_attest.tree import Progress, ReadOptions
+    from wcp_attest.verdict import Verdict, Verified
+    from wcp_attest.verification import attest, verify
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "acceptance": ("Expectation",),
+    "build": ("build_manifest", "write_manifest"),
+    "differences": ("Change", "Difference"),
+    "errors": ("ConfigError", "DenyCode", "Error", "SigningError", "VerificationError"),
+    "manifest": ("Manifest",),
+    "policy": ("Accept", "Namespace", "Policy", "load_policy", "parse_policy"),
+    "predecessor": ("PackageAttestationVerifier", "canonical_package_hash"),
+    "scaffold": ("scaffold_package",),
+    "signing.package": ("SignResult", "sign"),
+    "signing": ("SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"),
+    "signing.hmac": ("HmacSecret",),
+    "signing.key": ("KeySigner", "TrustedKey"),
+    "signing.sigstore_identity": ("SigstoreIdentity",),
+    "tree": ("Progress", "ReadOptions"),
+    "verdict": ("Verdict", "Verified"),
+    "verification": ("attest", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604  # the table above is the one list of public names
+    "__version__",
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'wcp_attest' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"wcp_attest.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted(__all__)

@@ -97,7 +97,14 @@ def check_age(signed_at: Sequence[int], accept: Accept, *, now: float) -> None:
             )
 
 
-def check_bans(verified: Verified, manifest: Manifest, policy: Policy, bans: Sequence[BanCheck], *, now: float) -> None:
+def check_bans(
+    verified: Verified,
+    files: Callable[[], Sequence[tuple[str, str]]],
+    policy: Policy,
+    bans: Sequence[BanCheck],
+    *,
+    now: float,
+) -> None:
     """Ask every ban check about a package whose signatures hold, before its tree is read.
 
     Args:

@@ -72,12 +72,12 @@ class PackageFiles:
             SignatureMissing: the signature file is there but unreadable.
         """
         manifest = read_bounded(
-            os.path.join(root, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, error=ManifestMissing
+            os.path.join(root, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
         )
         path = os.path.join(root, SIGNATURE_NAME)
         if not os.path.lexists(path):
             return cls(manifest, None)
-        signatures = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME, error=SignatureMissing)
+        signatures = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME, missing=SignatureMissing)
         return cls(manifest, signatures)
 
 

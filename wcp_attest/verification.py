@@ -87,9 +87,11 @@ def attest(
         reading = replace(reading, strict_permissions=True)
     files = PackageFiles.read(package)
     if files.signatures is None:
-        from wcp_attest.awp1_verify import attest_awp1
+        from wcp_attest.awp1_verify import attest_awp1, refuse_stage
 
-        return attest_awp1(package, files.manifest, policy, expected, bans, now=moment, options=reading, stage=stage)
+        if stage is not None:
+            refuse_stage()
+        return attest_awp1(package, files.manifest, policy, expected, bans, now=moment, options=reading)
     signed = verified_signatures(files, policy)
     manifest = Manifest.parse(files.manifest)
     check_identity(manifest, [signature.statement for signature in signed], expected)

@@ -1,7 +1,7 @@
 """Sign a package: make the lines, verify them, and only then let them replace what stands on disk.
 
-Signatures accumulate. A further signer appends a line; the same signer replaces its own; lines over another manifest than
-the one signed now are dropped, because they could only deny.
+Signatures accumulate. A further signer appends a line; the same signer replaces its own; lines over another manifest
+than the one signed now are dropped, because they could only deny.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def sign(
 
 def _read_manifest(package: str) -> bytes:
     return read_bounded(
-        os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, error=ManifestMissing
+        os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
     )
 
 
