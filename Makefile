@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` shows the main job on a real package, `make test` runs everything CI runs.
+# Only Python 3.11+ and make are needed; everything else is installed from requirements/dev.txt, locked with hashes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DIST := build/dist
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup demo test lint types tests docs actions wheel vectors bench lock clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(STAMP)  ## create the virtual environment
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	touch $(STAMP)
+
+demo: $(STAMP)   ## sign a real package, verify it, change one byte, watch the refusal
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: lint types tests wheel  ## everything
+
+lint: $(STAMP) actions  ## style and workflow files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+tests: $(STAMP) js  ## the test suite, documentation examples included
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty environment and use it
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh .ci/smoke
+
+vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
+	$(BIN)/python tests/vectors/generate.py
+
+bench: $(STAMP)  ## measure, about ten minutes
+	$(BIN)/python -m benchmarks
+
+lock:            ## write the locked requirements again; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  pyproject.toml requirements/dev.in -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  pyproject.toml -o requirements/run.txt
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
