@@ -46,7 +46,7 @@ class RouteInput:
         tenant_risk: how risky the tenant is.
         qos_class: `P0` is the most critical.
         request: the payload for the worker, as parsed; treat as read-only.
-        blast_radius: the caller's own estimate by dimension; carried, never trusted.
+        blast_radius: the caller's own estimate by dimension; may raise the worker's declaration, never lower it.
         blast_score: the caller's score, 0 to 100; may raise the computed one, never lower it.
         chain_id: requests of one chain of workers share it; their declared blast adds up. Empty for none.
         privilege_context: what the caller says it needs (`egress_destination`, …); checked against the envelope.
@@ -64,7 +64,7 @@ class RouteInput:
     tenant_risk: TenantRisk
     qos_class: QosClass
     request: JsonObject = field(default_factory=dict)
-    blast_radius: JsonObject | None = None
+    blast_radius: BlastRadius | None = None
     blast_score: int | None = None
     chain_id: str = ""
     privilege_context: JsonObject | None = None

@@ -1,0 +1,149 @@
+"""What all models share: strictness, and errors that point to the place."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from wcp_attest import strictjson
+from wcp_attest.errors import ConfigError
+from wcp_attest.identity import AUTHORITIES, MAX_ID_LENGTH, id_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wcp_attest.strictjson import JsonValue
+
+MAX_CATALOGUE_ID: Final = 64  # spec 3.2
+MAX_TEXT: Final = 4096  # free text for people: notes, reasons, owners
+_CATALOGUE_ID = re.compile(r"[a-z]{1,8}(?:\.[a-z0-9][a-z0-9-]*){1,3}\Z")
+
+M = TypeVar("M", bound="Model")
+
+
+class WireError(ConfigError):
+    """Input that does not have the one accepted shape.
+
+    Attributes:
+        pointer: JSON pointer (RFC 6901) to the offending place; empty for the whole document.
+    """
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class Model(BaseModel):
+    """A strict, frozen wire model: no unknown fields, no coercion."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def read(model: type[M], data: bytes | JsonValue, *, what: str, max_bytes: int) -> M:
+    """Validate one document.
+
+    Args:
+        model: its shape.
+        data: JSON text as bytes, or JSON already parsed.
+        what: what it is, for messages (`rules document`).
+        max_bytes: the largest text accepted.
+
+    Raises:
+        WireError: it is not that; the pointer says where.
+    """
+    if isinstance(data, bytes):
+        data = strictjson.loads(data, what=what, max_bytes=max_bytes, floats=True, error=WireError)
+    try:
+        return model.model_validate(data)
+    except ValidationError as problem:
+        raise refused(problem, what) from None
+    except RecursionError:
+        raise WireError(f"{what} is nested too deeply") from None
+
+
+def refused(problem: ValidationError, what: str, within: tuple[str | int, ...] = ()) -> WireError:
+    """Return the first thing that is wrong, with its place.
+
+    Args:
+        problem: what the model says.
+        what: what the document is, for the message.
+        within: where in the document the model stands.
+    """
+    first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = pointer((*within, *first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return WireError(f"{what} at `{where or '/'}`: {said[:1].lower()}{said[1:]}", where)
+
+
+def pointer(place: Sequence[str | int]) -> str:
+    """Return a JSON pointer. Parts in parentheses name a variant of a union, not a place, and are left out."""
+    parts = [str(part) for part in place]
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts if not part.startswith("("))
+
+
+def catalogue_id(prefix: str) -> Callable[[str], str]:
+    """Return a validator of catalogue ids (spec 3.2): `<prefix>.` and one to three segments of `a-z0-9-`, 64 in all."""
+
+    def check(text: str) -> str:
+        if len(text) > MAX_CATALOGUE_ID or not _CATALOGUE_ID.match(text) or not text.startswith(prefix + "."):
+            raise ValueError(f"is not `{prefix}.` and up to three segments of a-z, 0-9 and `-`, 64 characters in all")
+        return text
+
+    return check
+
+
+@lru_cache(maxsize=4096)  # the catalogue has 33 controls, and records name them over and over
+def fold_control(text: str) -> str:
+    """Return a control id in its one spelling: `_` is `-` (wcp 15.4).
+
+    Raises:
+        ValueError: it is no control id.
+    """
+    return catalogue_id("ctrl")(text.replace("_", "-"))
+
+
+def check_worker_id(text: str) -> str:
+    """Return a worker id (DESIGN 3): an authority, a name, and a worker in it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    problem = id_problem(text, segments=3)
+    if problem is None and text.partition(".")[0] not in AUTHORITIES:
+        problem = "does not start with `org.` or `x.`"
+    if problem is not None:
+        raise ValueError(problem)
+    return text
+
+
+def check_token(text: str) -> str:
+    """Return a name of printable ASCII without spaces.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is not printable ASCII without spaces")
+    return text
+
+
+def unique(values: list[str]) -> list[str]:
+    """Return the list if nothing stands in it twice.
+
+    Raises:
+        ValueError: something does.
+    """
+    if len(values) > 1 and len(set(values)) != len(values):
+        raise ValueError("holds a value twice")
+    return values
+
+
+CapabilityId = Annotated[str, AfterValidator(catalogue_id("cap"))]
+SpeciesId = Annotated[str, AfterValidator(catalogue_id("wrk"))]
+ControlId = Annotated[str, AfterValidator(fold_control)]
+WorkerId = Annotated[str, Field(max_length=MAX_ID_LENGTH), AfterValidator(check_worker_id)]
+Token = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(check_token)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
