@@ -8,28 +8,46 @@
 Names are imported when they are first used, so that `import wcp_attest` costs nothing.
 """
 
-# ruff: noqa: F401  # for type checkers; at run time __getattr__ imports them
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wcp_attest.acceptance import Expectation
-    from wcp_attest.build import build_manifest, write_manifest
-    from wcp_attest.differences import Change, Difference
-    from wcp_attest.errors import ConfigError, DenyCode, Error, SigningError, VerificationError
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.policy import Accept, Namespace, Policy, load_policy, parse_policy
-    from wcp_attest.predecessor import PackageAttestationVerifier, canonical_package_hash
-    from wcp_attest.scaffold import scaffold_package
-    from wcp_attest.signing.package import SignResult, sign
-    from wcp_attest.signing import SignedBy, Signer, SigstoreTrust, TrustedSigner
-    from wcp_attest.signing.hmac import HmacSecret
-    from wcp_attest.signing.key import KeySigner, TrustedKey
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
-    from wcp_attest.tree import Progress, ReadOptions
-    from wcp_attest.verdict import Verdict, Verified
-    from wcp_attest.verification import attest, verify
+    from wcp_attest.acceptance import Expectation as Expectation
+    from wcp_attest.build import build_manifest as build_manifest
+    from wcp_attest.build import write_manifest as write_manifest
+    from wcp_attest.differences import Change as Change
+    from wcp_attest.differences import Difference as Difference
+    from wcp_attest.errors import ConfigError as ConfigError
+    from wcp_attest.errors import DenyCode as DenyCode
+    from wcp_attest.errors import Error as Error
+    from wcp_attest.errors import SigningError as SigningError
+    from wcp_attest.errors import VerificationError as VerificationError
+    from wcp_attest.manifest import Manifest as Manifest
+    from wcp_attest.policy import Accept as Accept
+    from wcp_attest.policy import Namespace as Namespace
+    from wcp_attest.policy import Policy as Policy
+    from wcp_attest.policy import load_policy as load_policy
+    from wcp_attest.policy import parse_policy as parse_policy
+    from wcp_attest.predecessor import PackageAttestationVerifier as PackageAttestationVerifier
+    from wcp_attest.predecessor import canonical_package_hash as canonical_package_hash
+    from wcp_attest.scaffold import scaffold_package as scaffold_package
+    from wcp_attest.signing import SignedBy as SignedBy
+    from wcp_attest.signing import Signer as Signer
+    from wcp_attest.signing import SigstoreTrust as SigstoreTrust
+    from wcp_attest.signing import TrustedSigner as TrustedSigner
+    from wcp_attest.signing.hmac import HmacSecret as HmacSecret
+    from wcp_attest.signing.key import KeySigner as KeySigner
+    from wcp_attest.signing.key import TrustedKey as TrustedKey
+    from wcp_attest.signing.package import SignResult as SignResult
+    from wcp_attest.signing.package import sign as sign
+    from wcp_attest.signing.sigstore_identity import SigstoreIdentity as SigstoreIdentity
+    from wcp_attest.tree import Progress as Progress
+    from wcp_attest.tree import ReadOptions as ReadOptions
+    from wcp_attest.verdict import Verdict as Verdict
+    from wcp_attest.verdict import Verified as Verified
+    from wcp_attest.verification import attest as attest
+    from wcp_attest.verification import verify as verify
 
 __version__ = "0.1.0"
 
