@@ -65,7 +65,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
         ConfigError: it cannot be written; what was there before still is.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, _temporary_name(name))
+    temporary = os.path.join(folder, temporary_name(name))
     try:
         _refuse_odd_target(path)
         try:
@@ -100,7 +100,8 @@ def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """Return a name, unlikely to be taken, for something that will be renamed to `name`; see `is_leftover`."""
     room = MAX_NAME - len(os.fsencode(f"..{'0' * 16}.wcp-tmp"))
     return f".{os.fsdecode(os.fsencode(name)[:room])}.{os.urandom(8).hex()}.wcp-tmp"
 

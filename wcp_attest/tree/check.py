@@ -1,0 +1,118 @@
+"""Check a tree against its manifest: every entry, none missing, none extra."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from wcp_attest.digest import new_hasher
+from wcp_attest.entries import EmptyDirectory, render_line
+from wcp_attest.errors import ManifestMalformed
+from wcp_attest.tree.excludes import Excludes
+from wcp_attest.tree.explain import raise_differences
+from wcp_attest.tree.hashing import Task
+from wcp_attest.tree.jobs import cut
+from wcp_attest.tree.options import ReadOptions
+from wcp_attest.tree.read import hashed, strict_owner
+from wcp_attest.tree.stage import Stage
+from wcp_attest.tree.walk import Link, Rules, Walk, open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.tree.walk import Run
+
+_DEFAULT = ReadOptions()
+_DIRECTORY_END = b': {"directory":true}'  # cannot end the line of a file, nor that of a link, whose text is quoted
+
+
+def check_tree(
+    root: str,
+    manifest: Manifest,
+    *,
+    options: ReadOptions = _DEFAULT,
+    stage: str | None = None,
+    extra: Mapping[str, bytes] | None = None,
+) -> None:
+    """Check a whole tree against its manifest, and return only when they agree.
+
+    Lines are compared, not parsed: an entry that agrees was written in the accepted spelling.
+
+    Args:
+        root: path of a directory; not a symbolic link.
+        manifest: whose signature was verified.
+        options: how to read.
+        stage: a new directory that takes a copy of the very bytes that were hashed; it appears only when all is well.
+        extra: further files of the staged copy, by name, already verified by the caller.
+
+    Raises:
+        TreeMismatch: the tree differs; the error holds every difference.
+        TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
+        ManifestMalformed: the package hash does not fit the entries.
+        ConfigError: the root is absent, a link or no directory, or the staged copy cannot be written.
+    """
+    descriptor = open_root(root)
+    try:
+        if stage is None:
+            _check(descriptor, manifest, options, None)
+            return
+        with Stage(stage, root) as copy:
+            _check(descriptor, manifest, options, copy)
+            copy.finish(extra or {})
+    finally:
+        os.close(descriptor)
+
+
+def _check(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
+    if not _agrees(root, manifest, options, copy):
+        raise_differences(root, manifest, options)
+
+
+def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
+    """Tell whether tree and manifest are the same; raise when the tree is unsafe."""
+    rules = Rules(
+        algorithm=manifest.hash_algorithm,
+        excludes=Excludes(manifest.excludes),
+        keep_bytecode=True,
+        owner=strict_owner(options),
+    )
+    walk = Walk(root, rules)
+    directories = [line for line in manifest.lines if line.endswith(_DIRECTORY_END)]
+    others = _Cursor([line for line in manifest.lines if not line.endswith(_DIRECTORY_END)])
+    hasher = new_hasher(manifest.hash_algorithm)
+    jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
+    task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
+    with closing(hashed(root, jobs, task, options, len(others.lines))) as results:
+        for done in results:
+            if done.lines != done.expected:
+                return False
+            hasher.update(done.records)
+    found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
+    if not others.at_end or found != sorted(directories) or not walk.files:
+        return False
+    walk.look_again()
+    if hasher.hexdigest() != manifest.package_hash:
+        raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
+    if copy is not None:
+        copy.make_folders(walk.empty)
+    return True
+
+
+class _Cursor:
+    """Hands out manifest lines in order, empty ones when they have run out."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+        self._position = 0
+
+    @property
+    def at_end(self) -> bool:
+        return self._position == len(self.lines)
+
+    def take(self, step: Run | Link) -> list[bytes]:
+        wanted = 1 if isinstance(step, Link) else len(step.names)
+        taken = self.lines[self._position : self._position + wanted]
+        self._position += len(taken)
+        return taken if len(taken) == wanted else taken + [b""] * (wanted - len(taken))

@@ -1,0 +1,85 @@
+"""Which names a tree may hold, and which of them mean bytecode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wcp_attest.entries import MAX_NAME_BYTES, path_problem
+from wcp_attest.errors import TreeUnsafe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BYTECODE_FOLDER = "__pycache__"
+_BYTECODE_SUFFIX = ".pyc"
+_SHORT = MAX_NAME_BYTES // 4  # characters that fit whatever they are
+
+
+def is_bytecode(name: str) -> bool:
+    """Tell whether a file or directory of this name is Python bytecode: `__pycache__` and `*.pyc`.
+
+    Case does not count: on a file system that ignores case, Python would load it under the other spelling.
+    """
+    folded = name.casefold()
+    return folded == BYTECODE_FOLDER or folded.endswith(_BYTECODE_SUFFIX)
+
+
+def bytecode_among(names: Sequence[str]) -> set[str]:
+    """Return those of the names that are bytecode."""
+    text = "/".join(names).casefold()
+    if BYTECODE_FOLDER not in text and _BYTECODE_SUFFIX not in text:
+        return set()
+    return {name for name in names if is_bytecode(name)}
+
+
+def refuse_names(prefix: str, names: Sequence[str]) -> None:
+    """Refuse names of one directory that could not be written into a manifest.
+
+    Args:
+        prefix: path of the directory, empty or ending in `/`.
+        names: what it holds.
+
+    Raises:
+        TreeUnsafe: a name is undecodable, or holds control or text-reordering characters, or a backslash.
+    """
+    text = "".join(names)
+    if text.isascii() and text.isprintable() and "\\" not in text and (len(text) < _SHORT or _all_short(names)):
+        return
+    for name in names:
+        problem = path_problem(prefix + name)
+        if problem is not None:
+            raise TreeUnsafe(f"the entry {(prefix + name)[:160]!r} {problem}; rename it")
+
+
+def refuse_twins(prefix: str, names: Sequence[str]) -> None:
+    """Refuse names of one directory that some file systems cannot tell apart.
+
+    Args:
+        prefix: path of the directory, empty or ending in `/`.
+        names: what it holds.
+
+    Raises:
+        TreeUnsafe: two names differ only by case or by Unicode normal form.
+    """
+    text = "/".join(names)
+    if text.isascii() and len(set(text.lower().split("/"))) == len(names):
+        return
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(folded(name), name)
+        if other is not name:
+            raise TreeUnsafe(
+                f"{prefix + other!r} and {prefix + name!r} differ only by case or Unicode form; rename one of them, "
+                "or allow twins"
+            )
+
+
+def folded(name: str) -> str:
+    """Return what names have in common that differ only by case or Unicode normal form (Unicode 3.13, D145)."""
+    from unicodedata import normalize
+
+    return normalize("NFD", normalize("NFD", name).casefold())
+
+
+def _all_short(names: Iterable[str]) -> bool:
+    return max(map(len, names)) <= MAX_NAME_BYTES

@@ -1,0 +1,116 @@
+"""Read a tree to build a manifest of it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from wcp_attest.digest import new_hasher
+from wcp_attest.entries import EmptyDirectory, parse_line, render_line
+from wcp_attest.errors import ConfigError, TreeUnsafe
+from wcp_attest.tree.excludes import GIT_FOLDER, Excludes
+from wcp_attest.tree.files import is_leftover
+from wcp_attest.tree.hashing import Task
+from wcp_attest.tree.jobs import cut, do
+from wcp_attest.tree.options import Progress, Reading, ReadOptions
+from wcp_attest.tree.walk import Rules, Walk, open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from wcp_attest.digest import HashAlgorithm
+    from wcp_attest.tree.jobs import Done, Job
+
+_DEFAULT = ReadOptions()
+
+
+def read_tree(
+    root: str,
+    *,
+    algorithm: HashAlgorithm = "sha256",
+    excludes: Sequence[str] = (GIT_FOLDER,),
+    options: ReadOptions = _DEFAULT,
+) -> Reading:
+    """Read a whole tree, every file once, and describe each entry.
+
+    Args:
+        root: path of a directory; not a symbolic link.
+        algorithm: of the digests and of the package hash.
+        excludes: gitignore patterns of what is left out; bytecode never is by these.
+        options: how to read.
+
+    Raises:
+        TreeUnsafe: the tree holds what no manifest can describe, cannot be read, or changed meanwhile.
+        ConfigError: the root is absent, a link or no directory, the tree holds no file, or a pattern is malformed.
+    """
+    rules = Rules(
+        algorithm=algorithm,
+        excludes=Excludes(excludes),
+        keep_bytecode=options.bytecode == "include",
+        refuse_twins=not options.allow_twins,
+        owner=strict_owner(options),
+    )
+    descriptor = open_root(root)
+    try:
+        walk = Walk(descriptor, rules)
+        task = Task(algorithm, owner=rules.owner)
+        jobs = cut(walk, lambda _: None)
+        hasher = new_hasher(algorithm)
+        lines: list[bytes] = []
+        size = 0
+        with closing(hashed(descriptor, jobs, task, options)) as results:
+            for done in results:
+                lines += done.lines
+                hasher.update(done.records)
+                size += done.size
+        walk.look_again()
+    finally:
+        os.close(descriptor)
+    _refuse_odd(root, walk)
+    if walk.empty:
+        lines = _with_empty(lines, walk.empty, algorithm)
+    return Reading(tuple(lines), hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
+
+
+def strict_owner(options: ReadOptions) -> int | None:
+    """Return the user who may own entries when permissions are strict, else None."""
+    return os.geteuid() if options.strict_permissions else None
+
+
+def hashed(
+    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, total: int | None = None
+) -> Generator[Done, None, None]:
+    """Do jobs, and yield what came of them in their order.
+
+    Raises:
+        TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
+        ConfigError: the staged copy cannot be written.
+    """
+    files = size = 0
+    for job in jobs:
+        done = do(root, job, task)
+        files += done.files
+        size += done.size
+        if options.progress is not None:
+            options.progress(Progress(files, size, total))
+        yield done
+
+
+def _refuse_odd(root: str, walk: Walk) -> None:
+    if not walk.files:
+        raise ConfigError(f"the package {root!r} holds no file")
+    leftover = next((name for name in walk.folders[0].names.split("/") if is_leftover(name)), None)
+    if leftover is not None:
+        raise TreeUnsafe(f"{leftover!r} was left behind by an interrupted write; remove it")
+
+
+def _with_empty(lines: list[bytes], empty: list[str], algorithm: HashAlgorithm) -> list[bytes]:
+    """Put the lines of empty directories in their places."""
+    directories = [render_line(path, EmptyDirectory(), algorithm) for path in empty]
+    return sorted([*lines, *directories], key=lambda line: path_of(line, algorithm))
+
+
+def path_of(line: bytes, algorithm: HashAlgorithm) -> str:
+    """Return the path of a manifest line."""
+    return parse_line(line, algorithm)[0]
