@@ -47,7 +47,7 @@ def raise_differences(root: int, manifest: Manifest, options: ReadOptions) -> No
     found = _found(root, manifest, expected, options)
     differences = sorted(
         (
-            _difference(path, expected.get(path), found.get(path))
+            difference_of(path, expected.get(path), found.get(path))
             for path in expected.keys() | found.keys()
             if expected.get(path) != found.get(path)
         ),
@@ -88,7 +88,8 @@ def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
     return path, replace(entry, digest="") if isinstance(entry, File) and _UNREAD in line else entry
 
 
-def _difference(path: str, expected: Entry | None, found: Entry | None) -> Difference:
+def difference_of(path: str, expected: Entry | None, found: Entry | None) -> Difference:
+    """Describe how two entries of one path differ; None is no entry."""
     return Difference(
         path,
         _change(path, expected, found),
