@@ -1,0 +1,170 @@
+"""Build a manifest: what is in this tree, who does it say it is.
+
+    manifest = build_manifest("my-worker", worker_id="org.acme.summarizer", worker_species_id="wrk.doc.summarizer",
+                              worker_version="1.4.0")
+    write_manifest("my-worker", manifest)
+
+What is left out is decided by gitignore patterns, the last that matches wins: first the default `.git/`, then the lines
+of `.wcpignore` at the root (an ordinary file of the package), then those the caller gives. The patterns that decided
+something are recorded in the manifest; the others leave no trace, so the same tree and metadata give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.errors import ConfigError
+from wcp_attest.identity import AUTHORITIES, format_utc, id_problem, version_problem
+from wcp_attest.manifest import MANIFEST_NAME, MAX_EXCLUDES, Manifest
+from wcp_attest.provenance import BUILD_SOURCES, exclude_problem
+from wcp_attest.tree import ReadOptions, read_tree
+from wcp_attest.tree.files import read_bounded, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wcp_attest.digest import HashAlgorithm
+    from wcp_attest.provenance import AiOrigin, BuildSource, SourceOrigin
+
+DEFAULT_EXCLUDES: Final = (".git/",)
+IGNORE_NAME: Final = ".wcpignore"
+MAX_IGNORE_BYTES = 1024 * 1024  # twice what the most patterns take
+
+
+def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's to say, by its name
+    root: str | os.PathLike[str],
+    *,
+    worker_id: str,
+    worker_species_id: str,
+    worker_version: str,
+    build_source: BuildSource = "local",
+    algorithm: HashAlgorithm = "sha256",
+    excludes: Sequence[str] = (),
+    built_at: float | None = None,
+    ai: AiOrigin | None = None,
+    source: SourceOrigin | None = None,
+    options: ReadOptions | None = None,
+) -> Manifest:
+    """Read a package and say what is in it.
+
+    Args:
+        root: the package directory; not a link to it.
+        worker_id: who this is, `org.acme.summarizer`.
+        worker_species_id: its place in the taxonomy, `wrk.doc.summarizer`.
+        worker_version: 1 to 64 of `0-9A-Za-z.+_-`.
+        build_source: where it is built.
+        algorithm: of the package hash and of every file.
+        excludes: further gitignore patterns; `!pattern` takes back what an earlier one excludes.
+        built_at: the time to record, in seconds since the epoch; the clock by default.
+        ai: what a model had to do with the code.
+        source: where the code came from.
+        options: how to read the tree.
+
+    Raises:
+        ConfigError: an argument or `.wcpignore` cannot be used, or the tree is empty or not there.
+        TreeUnsafe: the tree holds what cannot be signed (`wcp_attest.tree.read_tree`).
+    """
+    check_metadata(worker_id, worker_species_id, worker_version, build_source)
+    built_at_utc = format_utc(time.time() if built_at is None else built_at)
+    package = os.fspath(root)
+    patterns = exclude_patterns(package, excludes)
+    reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options or ReadOptions())
+    return Manifest(
+        worker_id=worker_id,
+        worker_species_id=worker_species_id,
+        worker_version=worker_version,
+        built_at_utc=built_at_utc,
+        build_source=build_source,
+        package_hash=reading.package_hash,
+        lines=reading.lines,
+        hash_algorithm=algorithm,
+        excludes=reading.excluded,
+        ai=ai,
+        source=source,
+    )
+
+
+def write_manifest(root: str | os.PathLike[str], manifest: Manifest) -> str:
+    """Write `manifest.json` into a package: the old one or the whole new one stands there, whatever happens.
+
+    Args:
+        root: the package directory.
+        manifest: what to write.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    path = os.path.join(os.fspath(root), MANIFEST_NAME)
+    write_atomic(path, manifest.to_bytes())
+    return path
+
+
+def check_metadata(worker_id: str, worker_species_id: str, worker_version: str, build_source: str) -> None:
+    """Check what the caller says about the worker, before anything is read.
+
+    Raises:
+        ConfigError: one of them is malformed, or the worker id has no namespace.
+    """
+    problem = id_problem(worker_id, segments=3)
+    if problem is None and worker_id.partition(".")[0] not in AUTHORITIES:
+        problem = "does not start with `org.` or `x.`, so it has no namespace that anybody could be trusted for"
+    if problem is not None:
+        raise ConfigError(f"worker id {worker_id[:160]!r} {problem}; use the form org.acme.summarizer")
+    problem = id_problem(worker_species_id)
+    if problem is not None:
+        raise ConfigError(f"species id {worker_species_id[:160]!r} {problem}; use the form wrk.doc.summarizer")
+    problem = version_problem(worker_version)
+    if problem is not None:
+        raise ConfigError(f"worker version {worker_version[:80]!r} {problem}; use the form 1.4.0")
+    if build_source not in BUILD_SOURCES:
+        raise ConfigError(f"build source {build_source[:80]!r} is unknown; use one of {', '.join(BUILD_SOURCES)}")
+
+
+def exclude_patterns(root: str, given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the exclude patterns for a package, in order: the default, those of its `.wcpignore`, those given.
+
+    Args:
+        root: the package directory.
+        given: patterns of the caller.
+
+    Raises:
+        ConfigError: `.wcpignore` cannot be read, or a pattern cannot be used.
+    """
+    for pattern in given:
+        if not pattern.strip() or pattern.startswith("#"):
+            raise ConfigError(f"the exclude {pattern!r} matches nothing; write `\\#` for a name that starts with `#`")
+    patterns = _last_ones([*DEFAULT_EXCLUDES, *_ignored(root), *given])
+    problem = exclude_problem(patterns, MAX_EXCLUDES)
+    if problem is not None:
+        raise ConfigError(f"the list of excludes {problem}")
+    return patterns
+
+
+def _last_ones(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Drop all but the last of equal patterns: the last match wins, so the earlier ones never decide."""
+    return tuple(reversed(dict.fromkeys(reversed(list(patterns)))))
+
+
+def _ignored(root: str) -> list[str]:
+    path = os.path.join(root, IGNORE_NAME)
+    if not os.path.lexists(path):
+        return []
+    data = read_bounded(path, limit=MAX_IGNORE_BYTES, what=IGNORE_NAME)
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{IGNORE_NAME} is not valid UTF-8; save it as UTF-8") from None
+    patterns = [_pattern(line.removesuffix("\r")) for line in lines]
+    return [pattern for pattern in patterns if pattern and not pattern.startswith("#")]
+
+
+def _pattern(line: str) -> str:
+    """Strip the spaces at the end, save one behind a backslash that quotes it (gitignore(5))."""
+    bare = line.rstrip(" ")
+    backslashes = len(bare) - len(bare.rstrip("\\"))
+    return bare + " " if backslashes % 2 and len(bare) < len(line) else bare
