@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from wcp_attest import strictjson
 from wcp_attest.errors import ConfigError
@@ -15,7 +15,7 @@ from wcp_attest.identity import AUTHORITIES, MAX_ID_LENGTH, id_problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.strictjson import JsonObject, JsonValue
 
 MAX_CATALOGUE_ID: Final = 64  # spec 3.2
 MAX_TEXT: Final = 4096  # free text for people: notes, reasons, owners
@@ -84,15 +84,28 @@ def pointer(place: Sequence[str | int]) -> str:
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts if not part.startswith("("))
 
 
+def catalogue_pattern(prefix: str) -> str:
+    """Return the form of a catalogue id as a regular expression, for JSON Schemas (its length comes on top)."""
+    return rf"^{prefix}(?:\.[a-z0-9][a-z0-9-]*){{1,3}}$"
+
+
+def is_catalogue_id(prefix: str, text: str) -> bool:
+    """Tell whether `text` is `<prefix>.` and one to three segments of `a-z0-9-`, 64 characters in all (spec 3.2)."""
+    return len(text) <= MAX_CATALOGUE_ID and text.startswith(prefix + ".") and _CATALOGUE_ID.match(text) is not None
+
+
 def catalogue_id(prefix: str) -> Callable[[str], str]:
-    """Return a validator of catalogue ids (spec 3.2): `<prefix>.` and one to three segments of `a-z0-9-`, 64 in all."""
+    """Return a validator of catalogue ids."""
 
     def check(text: str) -> str:
-        if len(text) > MAX_CATALOGUE_ID or not _CATALOGUE_ID.match(text) or not text.startswith(prefix + "."):
+        if not is_catalogue_id(prefix, text):
             raise ValueError(f"is not `{prefix}.` and up to three segments of a-z, 0-9 and `-`, 64 characters in all")
         return text
 
     return check
+
+
+_control_id = catalogue_id("ctrl")
 
 
 @lru_cache(maxsize=4096)  # the catalogue has 33 controls, and records name them over and over
@@ -102,7 +115,7 @@ def fold_control(text: str) -> str:
     Raises:
         ValueError: it is no control id.
     """
-    return catalogue_id("ctrl")(text.replace("_", "-"))
+    return _control_id(text.replace("_", "-"))
 
 
 def check_worker_id(text: str) -> str:
@@ -141,9 +154,15 @@ def unique(values: list[str]) -> list[str]:
     return values
 
 
-CapabilityId = Annotated[str, AfterValidator(catalogue_id("cap"))]
-SpeciesId = Annotated[str, AfterValidator(catalogue_id("wrk"))]
-ControlId = Annotated[str, AfterValidator(fold_control)]
+def _schema(prefix: str) -> JsonObject:
+    return {"type": "string", "maxLength": MAX_CATALOGUE_ID, "pattern": catalogue_pattern(prefix)}
+
+
+CapabilityId = Annotated[str, AfterValidator(catalogue_id("cap")), WithJsonSchema(_schema("cap"))]
+SpeciesId = Annotated[str, AfterValidator(catalogue_id("wrk")), WithJsonSchema(_schema("wrk"))]
+ControlId = Annotated[
+    str, AfterValidator(fold_control), WithJsonSchema({"type": "string", "pattern": "^ctrl[._a-z0-9-]+$"})
+]
 WorkerId = Annotated[str, Field(max_length=MAX_ID_LENGTH), AfterValidator(check_worker_id)]
 Token = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(check_token)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]

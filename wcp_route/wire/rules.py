@@ -13,30 +13,33 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from wcp_route.canonical import sha256_of
 from wcp_route.cells import mask_of
 from wcp_route.decision import Candidate, Escalation, Preconditions
 from wcp_route.rules import MAX_RULES, Rule, RuleSet
-from wcp_route.values import DataLabel, Env, QosClass, TenantRisk
+from wcp_route.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
 from wcp_route.wire.model import (
-    CapabilityId,
     ControlId,
     Model,
     SpeciesId,
     Text,
     Token,
     WireError,
+    catalogue_pattern,
+    is_catalogue_id,
     read,
     refused,
     unique,
 )
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonValue
+    from collections.abc import Callable
+
+    from wcp_attest.strictjson import JsonObject, JsonValue
 
 MAX_RULES_BYTES: Final = 64 << 20
 MAX_CANDIDATES: Final = 64
@@ -46,88 +49,101 @@ _WHAT: Final = "rules document"
 _NO_ESCALATION: Final = Escalation()
 _USUAL: Final = Preconditions()
 
-V = TypeVar("V")
+
+def _condition(is_value: Callable[[object], bool], expected: str) -> PlainValidator:
+    """Return a reader of conditions over one axis."""
+
+    def read_condition(given: object) -> tuple[str, ...] | None:
+        values = _allowed(given)
+        wrong = next((value for value in values or () if not is_value(value)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r:.80} is not {expected}")
+        return values
+
+    return PlainValidator(read_condition)
 
 
-class AnyModel(Model):
-    """`{"any": true}`: every value."""
-
-    any: Literal[True]
-
-    def values(self) -> None:
-        """Return no list: there is no limit."""
-
-
-ANY: Final = AnyModel(any=True)
-
-
-class EqModel(Model, Generic[V]):
-    """`{"eq": value}`: this value."""
-
-    eq: V
-
-    def values(self) -> tuple[V, ...]:
-        """Return the one value."""
-        return (self.eq,)
+def _allowed(given: object) -> tuple[str, ...] | None:
+    """Return the values that a condition allows, or none for any; what they are is checked by the caller."""
+    if isinstance(given, str):
+        return (given,)
+    match given:
+        case {"any": bool(value), **rest} if not rest and value:
+            return None
+        case {"eq": str(value), **rest} if not rest:
+            return (value,)
+        case {"in": [*values], **rest} if not rest and 0 < len(values) <= MAX_IN and _distinct(values):
+            return tuple(values)
+    raise ValueError(f'is not a value, {{"eq": value}}, {{"in": [1 to {MAX_IN} different values]}} or {{"any": true}}')
 
 
-class InModel(Model, Generic[V]):
-    """`{"in": [values]}`: one of these values."""
-
-    in_: Annotated[list[V], Field(alias="in", min_length=1, max_length=MAX_IN), AfterValidator(unique)]
-
-    def values(self) -> tuple[V, ...]:
-        """Return the values, in the document's order."""
-        return tuple(self.in_)
+def _distinct(values: list[object]) -> bool:
+    return all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
 
 
-def _variant(value: object) -> str:
-    """Name the variant of a condition; what is none of them is read as a value, and refused as one."""
-    if isinstance(value, dict):
-        for operator in ("any", "in", "eq"):
-            if operator in value:
-                return f"({operator})"
-        return "(any)"  # its error says that `any` is missing, and names the unknown operator
-    return "(value)"
+def _is_capability(value: object) -> bool:
+    return isinstance(value, str) and is_catalogue_id("cap", value)
 
 
-Condition = Annotated[
-    Annotated[V, Tag("(value)")]
-    | Annotated[AnyModel, Tag("(any)")]
-    | Annotated[EqModel[V], Tag("(eq)")]
-    | Annotated[InModel[V], Tag("(in)")],
-    Discriminator(_variant),
+def _schema(value: JsonObject) -> WithJsonSchema:
+    one = {"type": "object", "additionalProperties": False}
+    return WithJsonSchema(
+        {
+            "anyOf": [
+                value,
+                one | {"properties": {"eq": value}, "required": ["eq"]},
+                one
+                | {
+                    "properties": {
+                        "in": {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_IN, "uniqueItems": True}
+                    },
+                    "required": ["in"],
+                },
+                one | {"properties": {"any": {"const": True}}, "required": ["any"]},
+            ]
+        }
+    )
+
+
+def _closed(values: tuple[str, ...]) -> PlainValidator:
+    return _condition(frozenset(values).__contains__, f"one of {', '.join(values)}")
+
+
+Values = tuple[str, ...] | None  # none is any
+Envs = Annotated[Values, _closed(ENVS), _schema({"enum": [*ENVS]})]
+Labels = Annotated[Values, _closed(DATA_LABELS), _schema({"enum": [*DATA_LABELS]})]
+Risks = Annotated[Values, _closed(TENANT_RISKS), _schema({"enum": [*TENANT_RISKS]})]
+Classes = Annotated[Values, _closed(QOS_CLASSES), _schema({"enum": [*QOS_CLASSES]})]
+Capabilities = Annotated[
+    Values,
+    _condition(_is_capability, "a capability id such as cap.doc.summarize"),
+    _schema({"type": "string", "pattern": catalogue_pattern("cap")}),
 ]
-
-
-def _values(condition: Any) -> tuple[str, ...] | None:
-    """Return the values a condition allows, or none for any."""
-    return (condition,) if type(condition) is str else condition.values()
 
 
 class CellsModel(Model):
     """Conditions on the four closed axes; one that is left out is any, `null` is none of them."""
 
-    env: Condition[Env] = ANY
-    data_label: Condition[DataLabel] = ANY
-    tenant_risk: Condition[TenantRisk] = ANY
-    qos_class: Condition[QosClass] = ANY
+    env: Envs = None
+    data_label: Labels = None
+    tenant_risk: Risks = None
+    qos_class: Classes = None
 
-    def cells(self) -> int:
-        """Return the cells in which all of them hold."""
+    def named(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the axes that are not any, with their values."""
         conditions = (
             ("env", self.env),
             ("data_label", self.data_label),
             ("tenant_risk", self.tenant_risk),
             ("qos_class", self.qos_class),
         )
-        return mask_of((axis, values) for axis, condition in conditions if (values := _values(condition)) is not None)
+        return [(axis, values) for axis, values in conditions if values is not None]
 
 
 class MatchModel(CellsModel):
     """Conditions of a rule."""
 
-    capability_id: Condition[CapabilityId] = ANY
+    capability_id: Capabilities = None
 
 
 class CandidateModel(Model):
@@ -153,7 +169,7 @@ class EscalationModel(Model):
         """Return the cells in which a human is required."""
         cells = 0
         for condition in self.human_required_if:
-            cells |= condition.cells()
+            cells |= mask_of(condition.named())
         return cells
 
     def to_value(self) -> Escalation:
@@ -164,7 +180,9 @@ class EscalationModel(Model):
             policy_gate=self.policy_gate,
             msavx_step_up=self.msavx_step_up,
             human_required_default=self.human_required_default,
-            human_required_if=tuple(c.model_dump(by_alias=True, exclude_unset=True) for c in self.human_required_if),
+            human_required_if=tuple(
+                {axis: {"in": [*values]} for axis, values in condition.named()} for condition in self.human_required_if
+            ),
             rationale=self.rationale,
         )
 
@@ -217,13 +235,13 @@ class RuleModel(Model):
         Args:
             place: the rule's place in the document, for error messages.
         """
-        names = _values(self.match.capability_id)
+        names = self.match.capability_id
         decision = self.decision
         _check_candidates(decision.candidate_workers_ranked, place)
         return Rule(
             rule_id=self.rule_id,
             capabilities=None if names is None else frozenset(names),
-            cells=self.match.cells(),
+            cells=mask_of(self.match.named()),
             candidates=tuple(_candidate(c.worker_species_id, c.score_hint) for c in decision.candidate_workers_ranked),
             required_controls=tuple(sorted(decision.required_controls_suggested)),
             recommended_profiles=tuple(
