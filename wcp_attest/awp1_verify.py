@@ -76,6 +76,7 @@ def attest_awp1(
         signers=(signer,),
         signed_at_utc=manifest.built_at_utc,
         policy_digest=policy.digest,
+        schema=awp1.SCHEMA,
         seal=SEAL,
     )
     # The old manifest lists no files, so here, and only here, the tree is read before single files can be looked up.

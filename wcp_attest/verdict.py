@@ -40,6 +40,7 @@ class Verified:
         signers: the distinct trusted signers that were counted.
         signed_at_utc: the latest time of signing among them, `2026-11-22T14:00:05Z`.
         policy_digest: SHA-256 of the policy file, empty for a policy built in memory.
+        schema: of the manifest, `awp.v2` or `awp.v1`.
     """
 
     namespace: str
@@ -52,6 +53,7 @@ class Verified:
     signers: tuple[SignedBy, ...]
     signed_at_utc: str
     policy_digest: str = ""
+    schema: str = "awp.v2"
     seal: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
