@@ -207,7 +207,7 @@ def _load_public(data: bytes, what: str) -> object:
     try:
         return load_pem_public_key(data) if b"-----BEGIN" in data else load_ssh_public_key(data.strip())
     except UnsupportedAlgorithm:
-        raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}") from None
+        raise ConfigError(f"{what} is not a public key of a supported type; {_SUPPORTED}") from None
     except ValueError:
         raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form") from None
 
