@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("code", required=False, metavar="[CODE]")
 @click.option("--all", "everything", is_flag=True, help="Explain every code.")
 @reporting("text", "json")
-def explain(out: Output, code: str | None, everything: bool) -> None:
+def explain(out: Output, /, code: str | None, everything: bool) -> None:
     """Tell what a deny code means, why it happens and how to fix it.
 
     CODE is taken in any case and with or without `ATTEST_`.

@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from wcp_attest.strictjson import JsonObject
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 SCHEMA_VERSION = 1  # of every JSON result; grows when a field changes its meaning or goes
@@ -90,14 +89,14 @@ class Output:
         write_atomic(os.path.abspath(self.path), text.encode("utf-8", "backslashreplace"))
 
 
-def reporting(*formats: str) -> Callable[[Callable[Concatenate[Output, P], R]], Callable[..., R]]:
+def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command `--format`, `--output`, `--quiet` and `--color`, and an `Output` as first argument.
 
     Args:
         formats: what `--format` accepts; the first is the default. One format alone needs no option.
     """
 
-    def decorate(command: Callable[Concatenate[Output, P], R]) -> Callable[..., R]:
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
         def call(*args: Any, **options: Any) -> R:
             output = Output(

@@ -1,0 +1,110 @@
+"""`wcp-attest build`: write the manifest of a package."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from wcp_attest.cli import building, secrets
+from wcp_attest.cli import progress as counting
+from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.text import count
+
+if TYPE_CHECKING:
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.tree import ReadOptions
+
+
+@click.command()
+@root_argument
+@building.build_options
+@click.option(
+    "--schema",
+    type=click.Choice(["awp.v2", "awp.v1"]),
+    default="awp.v2",
+    show_default=True,
+    help="awp.v1 is for earlier verifiers; it carries its signature inside and needs --hmac or --hmac-file.",
+)
+@click.option("--hmac", is_flag=True, help=f"For awp.v1: the shared secret in {secrets.HMAC_VARIABLE}.")
+@click.option("--hmac-file", type=click.Path(), metavar="FILE", help="For awp.v1: a shared secret in a file.")
+@click.option(
+    "--order",
+    type=click.Choice(["bytes", "parts"]),
+    help="For awp.v1, where the earlier verifiers disagree: the order of the Go or of the Python one.",
+)
+@jobs_option
+@counting.option
+@reporting("text", "json")
+def build(
+    out: Output,
+    /,
+    package: str,
+    schema: str,
+    hmac: bool,
+    hmac_file: str | None,
+    order: Literal["bytes", "parts"] | None,
+    jobs: int | None,
+    progress: bool | None,
+    **identity: Any,
+) -> None:
+    """Write ROOT/manifest.json: what is in the package, and who it says it is.
+
+    What is not said by options is taken from the manifest.json that stands there, so that a rebuild needs none. When
+    nothing but the time would change, the file is left as it is. A manifest proves nothing before it is signed.
+
+    \b
+      wcp-attest build my-worker --worker-id org.acme.summarizer \\
+        --species-id wrk.doc.summarizer --worker-version 1.4.0
+    """
+    from wcp_attest.tree import ReadOptions
+
+    flags = building.BuildFlags(**identity)
+    if schema == "awp.v2" and (hmac or hmac_file or order):
+        raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")
+    if schema == "awp.v1" and hmac == (hmac_file is not None):
+        raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
+    require_directory(package)
+    existing = building.existing_manifest(package)
+    plan = building.plan_of(flags, package, existing, out)
+    with counting.Counter(progress, quiet=out.quiet) as counter:
+        options = ReadOptions(jobs=jobs, progress=counter.callback)
+        if schema == "awp.v1":
+            from wcp_attest.cli.awp1 import build_awp1
+
+            secret = secrets.hmac_secrets(hmac, () if hmac_file is None else (hmac_file,))[0]
+            build_awp1(out, package, plan, secret, order, options)
+            return
+        _build(out, package, plan, existing, options)
+
+
+def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | None, options: ReadOptions) -> None:
+    from wcp_attest.build import write_manifest
+    from wcp_attest.digest import sha256_hex
+    from wcp_attest.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
+
+    manifest = building.build(package, plan, existing, options)
+    changed = manifest is not existing
+    path = write_manifest(package, manifest) if changed else os.path.join(package, MANIFEST_NAME)
+    if out.format == "json":
+        out.deliver_json(
+            "build-result",
+            {
+                "root": package,
+                "manifest": path,
+                "changed": changed,
+                "manifest_schema": SCHEMA,
+                "manifest_sha256": sha256_hex(manifest.to_bytes()),
+                **building.manifest_json(manifest),
+            },
+        )
+        return
+    out.decide(
+        f"{out.paint('good', 'BUILT' if changed else 'UP TO DATE')}  {path}\n"
+        f"  {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})\n"
+        f"  {count(len(manifest.lines), 'entry')}, package hash {manifest.hash_algorithm}:{manifest.package_hash}\n"
+    )
+    if changed and os.path.lexists(os.path.join(package, SIGNATURE_NAME)):
+        out.note(f"the signatures in {SIGNATURE_NAME} do not cover the new manifest; sign it again")

@@ -1,0 +1,300 @@
+"""What `build` and `sign` say about a package: from options, else configuration, else its last manifest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from wcp_attest.cli.options import combine
+from wcp_attest.errors import ConfigError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest.cli.output import Output
+    from wcp_attest.config import PackageConfig
+    from wcp_attest.digest import HashAlgorithm
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.provenance import AiOrigin, BuildSource, SourceOrigin
+    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.tree import ReadOptions
+
+EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFlags:
+    """What the command line says about a package, as it was given."""
+
+    worker_id: str | None = None
+    species_id: str | None = None
+    worker_version: str | None = None
+    exclude: tuple[str, ...] = ()
+    algorithm: HashAlgorithm | None = None
+    built_at: str | None = None
+    build_source: BuildSource | None = None
+    bytecode: Literal["leave", "include"] | None = None
+    allow_twins: bool = False
+    ai_generated: bool | None = None
+    ai_service: str | None = None
+    ai_model: str | None = None
+    ai_session_fingerprint: str | None = None
+    source_repository: str | None = None
+    source_commit: str | None = None
+    fresh: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them is given, so that the manifest is built again."""
+        return self != BuildFlags()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a manifest needs beside the tree.
+
+    Attributes:
+        built_at: seconds since the epoch; None for now, which alone is no reason to replace a manifest.
+        commit_is_old: whether `source.commit` was taken over, so that it holds only for the tree it was said of.
+    """
+
+    worker_id: str
+    species_id: str
+    worker_version: str
+    build_source: BuildSource = "local"
+    algorithm: HashAlgorithm = "sha256"
+    excludes: tuple[str, ...] = ()
+    built_at: int | None = None
+    ai: AiOrigin | None = None
+    source: SourceOrigin | None = None
+    bytecode: Literal["leave", "include"] = "leave"
+    allow_twins: bool = False
+    commit_is_old: bool = False
+
+
+def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options whose values `BuildFlags` takes."""
+    decorated: Callable[..., Any] = combine(
+        click.option("--worker-id", metavar="ID", help="Who this is, such as org.acme.summarizer."),
+        click.option("--species-id", metavar="ID", help="Its species, such as wrk.doc.summarizer."),
+        click.option("--worker-version", metavar="VERSION", help="Its version, such as 1.4.0."),
+        click.option(
+            "--exclude", multiple=True, metavar="PATTERN", help="Leave out what a gitignore pattern matches; recorded."
+        ),
+        click.option("--algorithm", type=click.Choice(["sha256", "blake3"]), help="Of all digests; sha256 by default."),
+        click.option("--build-source", type=click.Choice(["local", "ci", "agent"]), help="Where it is built."),
+        click.option(
+            "--built-at", metavar="UTC", help=f"As 2026-11-22T14:00:00Z; by default {EPOCH_VARIABLE} or the clock."
+        ),
+        click.option(
+            "--bytecode", type=click.Choice(["leave", "include"]), help="Include bytecode as ordinary files on purpose."
+        ),
+        click.option("--allow-twins", is_flag=True, help="Allow names that differ only by case or normal form."),
+        click.option("--ai-generated/--no-ai-generated", default=None, help="Whether a model wrote the code."),
+        click.option("--ai-service", metavar="NAME", help="Whose model."),
+        click.option("--ai-model", metavar="NAME", help="Which model."),
+        click.option("--ai-session-fingerprint", metavar="TEXT", help="What identifies the session."),
+        click.option("--source-repository", metavar="URL", help="Where the code comes from."),
+        click.option("--source-commit", metavar="SHA", help="Which commit of it."),
+        click.option("--fresh", is_flag=True, help="Take nothing from the manifest.json that stands there."),
+    )(command)
+    return decorated
+
+
+def existing_manifest(package: str) -> Manifest | None:
+    """Return the manifest that stands in a package, or None when there is none that can be read."""
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.tree.files import read_bounded
+
+    path = os.path.join(package, MANIFEST_NAME)
+    if not os.path.lexists(path):
+        return None
+    try:
+        return Manifest.parse(read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME))
+    except VerificationError:
+        return None
+
+
+def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Output) -> Plan:
+    """Complete what the command line says from the configuration and from the manifest that stands there.
+
+    Args:
+        flags: the command line.
+        package: the package directory.
+        existing: the manifest that stands there.
+        out: where to say what was taken.
+
+    Raises:
+        ConfigError: something needed is said nowhere, or malformed.
+    """
+    from wcp_attest.config import find_config
+
+    configuration = find_config(package)
+    taken = _Taken(configuration.package(package) if configuration else None, None if flags.fresh else existing)
+    source, commit_is_old = _source(flags, taken.earlier)
+    plan = Plan(
+        worker_id=taken.text("--worker-id", flags.worker_id, "worker_id", "worker_id"),
+        species_id=taken.text("--species-id", flags.species_id, "species_id", "worker_species_id"),
+        worker_version=taken.text("--worker-version", flags.worker_version, "worker_version", "worker_version"),
+        build_source=flags.build_source or (taken.earlier.build_source if taken.earlier else "local"),
+        algorithm=flags.algorithm or taken.algorithm(),
+        excludes=flags.exclude or taken.excludes(),
+        built_at=_built_at(flags.built_at),
+        ai=_ai(flags, taken.earlier),
+        source=source,
+        bytecode=flags.bytecode or taken.bytecode(),
+        allow_twins=flags.allow_twins,
+        commit_is_old=commit_is_old,
+    )
+    if taken.said:
+        out.note(f"taken over: {', '.join(taken.said)}")
+    return plan
+
+
+def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOptions) -> Manifest:
+    """Read a package and return its manifest: the one that stands there, when nothing but the time would change.
+
+    Raises:
+        ConfigError: the metadata is malformed, or the tree empty.
+        TreeUnsafe: the tree holds what cannot be signed.
+    """
+    from wcp_attest.build import build_manifest
+
+    manifest = build_manifest(
+        package,
+        worker_id=plan.worker_id,
+        worker_species_id=plan.species_id,
+        worker_version=plan.worker_version,
+        build_source=plan.build_source,
+        algorithm=plan.algorithm,
+        excludes=plan.excludes,
+        built_at=plan.built_at,
+        ai=plan.ai,
+        source=plan.source,
+        options=replace(options, bytecode=plan.bytecode, allow_twins=plan.allow_twins),
+    )
+    if (
+        existing is not None
+        and plan.built_at is None
+        and replace(manifest, built_at_utc=existing.built_at_utc) == existing
+    ):
+        return existing
+    if plan.commit_is_old:
+        return replace(manifest, source=_without_commit(plan.source))
+    return manifest
+
+
+class _Taken:
+    """Takes what options leave open from the configuration, then from an earlier manifest, and remembers what."""
+
+    def __init__(self, configured: PackageConfig | None, earlier: Manifest | None) -> None:
+        self.configured, self.earlier = configured, earlier
+        self.said: list[str] = []
+
+    def text(self, option: str, given: str | None, configured_name: str, manifest_name: str) -> str:
+        if given is not None:
+            return given
+        value: str | None = getattr(self.configured, configured_name, None) or getattr(
+            self.earlier, manifest_name, None
+        )
+        if value is None:
+            raise ConfigError(f"{option} is needed: there is no manifest.json to take it from")
+        self.said.append(f"{manifest_name} {value}")
+        return value
+
+    def algorithm(self) -> HashAlgorithm:
+        if self.configured is not None and self.configured.algorithm is not None:
+            return self.configured.algorithm
+        return self.earlier.hash_algorithm if self.earlier else "sha256"
+
+    def excludes(self) -> tuple[str, ...]:
+        if self.configured is not None:  # what is configured is complete; an earlier manifest adds nothing
+            return self.configured.exclude
+        if self.earlier is None or not self.earlier.excludes:
+            return ()
+        self.said.append(f"excludes {' '.join(self.earlier.excludes)}")
+        return self.earlier.excludes
+
+    def bytecode(self) -> Literal["leave", "include"]:
+        if self.configured is not None:
+            return self.configured.bytecode
+        from wcp_attest.tree import is_bytecode
+
+        names = (line.partition(b'":')[0].decode().split("/") for line in (self.earlier.lines if self.earlier else ()))
+        if not any(is_bytecode(name) for path in names for name in path):
+            return "leave"
+        self.said.append("bytecode include")
+        return "include"
+
+
+def _built_at(text: str | None) -> int | None:
+    from wcp_attest.identity import parse_utc
+
+    if text is not None:
+        seconds = parse_utc(text)
+        if seconds is None:
+            raise ConfigError(f"--built-at {text[:80]!r} is not of the form 2026-11-22T14:00:00Z")
+        return seconds
+    epoch = os.environ.get(EPOCH_VARIABLE)
+    if epoch is None:
+        return None
+    if not (epoch.isascii() and epoch.isdigit() and len(epoch) <= 12):
+        raise ConfigError(f"{EPOCH_VARIABLE} {epoch[:80]!r} is not a number of seconds since 1970")
+    return int(epoch)
+
+
+def _ai(flags: BuildFlags, earlier: Manifest | None) -> AiOrigin | None:
+    from wcp_attest.provenance import AiOrigin
+
+    before = earlier.ai if earlier else None
+    texts = (flags.ai_service, flags.ai_model, flags.ai_session_fingerprint)
+    if flags.ai_generated is None and not any(texts):
+        return before
+    generated = flags.ai_generated if flags.ai_generated is not None else True
+    try:
+        return AiOrigin(generated, *(text or None for text in texts))
+    except VerificationError as problem:
+        raise ConfigError(_as_option(problem)) from None
+
+
+def _source(flags: BuildFlags, earlier: Manifest | None) -> tuple[SourceOrigin | None, bool]:
+    """Return where the code comes from, and whether its commit is an earlier one."""
+    from wcp_attest.provenance import SourceOrigin
+
+    before = earlier.source if earlier else None
+    repository = flags.source_repository or (before.repository if before else None)
+    commit = flags.source_commit or (before.commit if before else None)
+    if repository is None and commit is None:
+        return None, False
+    try:
+        return SourceOrigin(repository, commit), flags.source_commit is None and commit is not None
+    except VerificationError as problem:
+        raise ConfigError(_as_option(problem)) from None
+
+
+def _without_commit(source: SourceOrigin | None) -> SourceOrigin | None:
+    return None if source is None or source.repository is None else replace(source, commit=None)
+
+
+def _as_option(problem: VerificationError) -> str:
+    return str(problem).removeprefix("manifest.json: ")
+
+
+def manifest_json(manifest: Manifest) -> JsonObject:
+    """Return the header of a manifest as JSON, with the number of entries in place of the entries."""
+    return {
+        "worker_id": manifest.worker_id,
+        "worker_species_id": manifest.worker_species_id,
+        "worker_version": manifest.worker_version,
+        "built_at_utc": manifest.built_at_utc,
+        "build_source": manifest.build_source,
+        "hash_algorithm": manifest.hash_algorithm,
+        "package_hash": manifest.package_hash,
+        "excludes": [*manifest.excludes],
+        "ai": None if manifest.ai is None else manifest.ai.to_json(),
+        "source": None if manifest.source is None else manifest.source.to_json(),
+        "entries": len(manifest.lines),
+    }

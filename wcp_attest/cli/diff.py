@@ -1,0 +1,67 @@
+"""`wcp-attest diff`: how a tree differs from its manifest. It verifies nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_attest.cli import differences
+from wcp_attest.cli import progress as counting
+from wcp_attest.cli.failures import REFUSED
+from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.text import count
+from wcp_attest.errors import TreeMismatch
+
+if TYPE_CHECKING:
+    from wcp_attest.differences import Difference
+
+WARNING = "this verifies nothing: whoever changed the tree could change manifest.json, too; use `wcp-attest verify`"
+
+
+@click.command()
+@root_argument
+@jobs_option
+@counting.option
+@reporting("text", "json")
+def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None) -> int:
+    """Compare the tree in ROOT with its manifest.json. No signature is checked, so this verifies nothing.
+
+    Exit status 0: they agree. Exit status 1: they differ.
+    """
+    from wcp_attest.errors import ManifestMissing
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.tree import ReadOptions, check_tree
+    from wcp_attest.tree.files import read_bounded
+
+    require_directory(package)
+    path = os.path.join(package, MANIFEST_NAME)
+    data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing)
+    manifest = Manifest.from_bytes(data)
+    found: tuple[Difference, ...] = ()
+    total = 0
+    with counting.Counter(progress, quiet=out.quiet) as counter:
+        try:
+            check_tree(package, manifest, options=ReadOptions(jobs=jobs, progress=counter.callback))
+        except TreeMismatch as mismatch:
+            found, total = mismatch.differences, mismatch.total
+    if out.format == "json":
+        out.deliver_json(
+            "diff",
+            {
+                "root": package,
+                "verified": False,
+                "same": total == 0,
+                "differences": differences.as_json(found),
+                "differences_total": total,
+            },
+        )
+    else:
+        summary = (
+            f"{count(total, 'difference')}" if total else f"no difference in {count(len(manifest.lines), 'entry')}"
+        )
+        out.decide(f"{package}: {summary}\n{differences.as_text(found, total, out.paint)}")
+    out.note(WARNING)
+    return REFUSED if total else 0

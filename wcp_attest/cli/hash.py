@@ -1,0 +1,60 @@
+"""`wcp-attest hash`: the package hash of a tree, without writing anything."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from wcp_attest.cli import progress as counting
+from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.output import Output, reporting
+
+
+@click.command(name="hash")
+@root_argument
+@click.option("--algorithm", type=click.Choice(["sha256", "blake3"]), default="sha256", show_default=True)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what a gitignore pattern matches.")
+@click.option("--list", "listing", is_flag=True, help="List every entry, too.")
+@jobs_option
+@counting.option
+@reporting("text", "json")
+def hash_(
+    out: Output,
+    /,
+    package: str,
+    algorithm: Literal["sha256", "blake3"],
+    exclude: tuple[str, ...],
+    listing: bool,
+    jobs: int | None,
+    progress: bool | None,
+) -> None:
+    """Print the package hash of the tree in ROOT. It is computed, not verified.
+
+    Names, sizes and contents of all files go into it. The entries of --list are those of the manifest that
+    `wcp-attest build` would write.
+    """
+    from wcp_attest.build import exclude_patterns
+    from wcp_attest.tree import ReadOptions, read_tree
+
+    require_directory(package)
+    with counting.Counter(progress, quiet=out.quiet) as counter:
+        options = ReadOptions(jobs=jobs, progress=counter.callback)
+        patterns = exclude_patterns(package, exclude)
+        reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)
+    lines = [line.decode() for line in reading.lines] if listing else []
+    if out.format == "json":
+        out.deliver_json(
+            "hash",
+            {
+                "root": package,
+                "hash_algorithm": algorithm,
+                "package_hash": reading.package_hash,
+                "files": reading.files,
+                "bytes": reading.size,
+                "excludes": [*reading.excluded],
+                "entries": [*lines] if listing else None,
+            },
+        )
+        return
+    out.deliver("".join(f"{line}\n" for line in (*lines, f"{algorithm}:{reading.package_hash}")))

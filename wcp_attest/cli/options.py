@@ -1,0 +1,48 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wcp_attest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+root_argument = click.argument("package", metavar="ROOT", type=click.Path())
+jobs_option = click.option(
+    "-j", "--jobs", type=click.IntRange(1, 256), help="How many processes hash at once; by default as many as help."
+)
+
+
+def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator that gives a command all of these options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def require_directory(path: str) -> str:
+    """Return `path` if it is a directory and not a link to one, so that everybody looks at the same tree.
+
+    Raises:
+        ConfigError: it is something else, or is not there.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot open the package directory {path!r}: {reason.lower()}") from None
+    if stat.S_ISLNK(mode):
+        raise ConfigError(f"{path!r} is a symbolic link; give the package directory itself")
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"{path!r} is not a directory; give the directory that holds the package")
+    return path

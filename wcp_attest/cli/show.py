@@ -1,0 +1,181 @@
+"""`wcp-attest show`: what a manifest and its signatures say. It verifies nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_attest.cli.building import manifest_json
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.text import human_size
+from wcp_attest.errors import ConfigError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wcp_attest.cli.text import Painter
+    from wcp_attest.envelope import Line
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.statement import Statement
+    from wcp_attest.strictjson import JsonObject
+
+WARNING = "this verifies nothing: it repeats what the files claim; use `wcp-attest verify`"
+_MANIFEST_START = b'{\n"schema_version"'
+_WORDS = {"hmac": "shared secret", "key": "key", "sigstore": "keyless (Sigstore)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What was read, none of it verified.
+
+    Attributes:
+        manifest: of the package, when its manifest was asked for and can be read.
+        manifest_sha256: of its bytes.
+        signatures: each line of the signature file with what its payload says, None where that is unreadable.
+        problems: what could not be read, in words.
+    """
+
+    manifest: Manifest | None = None
+    manifest_sha256: str | None = None
+    signatures: tuple[tuple[Line, Statement | None], ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@click.command()
+@click.argument("target", metavar="ROOT|FILE", type=click.Path())
+@click.option("--entries", is_flag=True, help="List every entry of the manifest, too.")
+@reporting("text", "json")
+def show(out: Output, /, target: str, entries: bool) -> None:
+    """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
+    claims = _read(target)
+    if out.format == "json":
+        out.deliver_json("show", _as_json(claims, target, entries=entries))
+    else:
+        out.deliver(_as_text(claims, out.paint, entries=entries))
+    out.note(WARNING)
+
+
+def _read(target: str) -> Claims:
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.tree.files import read_bounded
+
+    try:
+        directory = stat.S_ISDIR(os.stat(target).st_mode)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot open {target!r}: {getattr(error, 'strerror', None) or error}") from None
+    if not directory:
+        data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
+        return _claims(data, None) if data.startswith(_MANIFEST_START) else _claims(None, data)
+    manifest = read_bounded(os.path.join(target, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME)
+    path = os.path.join(target, SIGNATURE_NAME)
+    signatures = None
+    if os.path.lexists(path):
+        signatures = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=SIGNATURE_NAME)
+    return _claims(manifest, signatures)
+
+
+def _claims(manifest_data: bytes | None, signature_data: bytes | None) -> Claims:
+    from wcp_attest.digest import sha256_hex
+    from wcp_attest.envelope import parse_lines
+    from wcp_attest.manifest import Manifest
+
+    problems: list[str] = []
+    manifest: Manifest | None = None
+    lines: tuple[Line, ...] = ()
+    try:
+        manifest = None if manifest_data is None else Manifest.parse(manifest_data)
+    except VerificationError as problem:
+        problems.append(str(problem))
+    try:
+        lines = () if signature_data is None else parse_lines(signature_data)
+    except VerificationError as problem:
+        problems.append(str(problem))
+    if manifest is None and not lines:
+        raise ConfigError(f"nothing to show: {'; '.join(problems) or 'no manifest and no signature'}")
+    digest = None if manifest_data is None else sha256_hex(manifest_data)
+    return Claims(manifest, digest, tuple((line, _statement(line)) for line in lines), tuple(problems))
+
+
+def _statement(line: Line) -> Statement | None:
+    from wcp_attest.statement import Statement
+
+    try:
+        return Statement.from_bytes(line.envelope.payload)
+    except VerificationError:
+        return None
+
+
+def _as_text(claims: Claims, paint: Painter, *, entries: bool) -> str:
+    lines = [paint("warn", "NOT VERIFIED"), *(f"  unreadable: {problem}" for problem in claims.problems)]
+    if claims.manifest is not None:
+        lines += _manifest_text(claims.manifest, claims.manifest_sha256 or "")
+        if entries:
+            lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
+    for number, (line, statement) in enumerate(claims.signatures, start=1):
+        lines += _signature_text(number, line, statement, claims.manifest_sha256)
+    if claims.manifest is not None and not claims.signatures:
+        lines.append("  no signature")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _manifest_text(manifest: Manifest, sha256: str) -> Iterable[str]:
+    rows = [
+        ("worker", f"{manifest.worker_id} {manifest.worker_version}"),
+        ("species", manifest.worker_species_id),
+        ("built", f"{manifest.built_at_utc} ({manifest.build_source})"),
+        ("package", f"{manifest.hash_algorithm}:{manifest.package_hash}"),
+        ("manifest", f"sha256:{sha256}"),
+        ("entries", str(len(manifest.lines))),
+        ("excludes", " ".join(manifest.excludes) or "none"),
+    ]
+    if manifest.ai is not None:
+        rows.append(("ai", ", ".join(f"{name} {value}" for name, value in manifest.ai.to_json().items())))
+    if manifest.source is not None:
+        rows.append(("source", " ".join(str(value) for value in manifest.source.to_json().values())))
+    return [f"  {label:<10} {value}" for label, value in rows]
+
+
+def _signature_text(number: int, line: Line, statement: Statement | None, sha256: str | None) -> Iterable[str]:
+    who = f"{_WORDS[line.kind]} {line.hint}".rstrip()
+    lines = [f"  signature {number}: {who}, {human_size(len(line.raw))}"]
+    if statement is None:
+        return [*lines, "    its statement is not about a package, or malformed"]
+    lines.append(f"    says: {statement.worker_id} {statement.worker_version}, signed at {statement.signed_at_utc}")
+    if sha256 is not None and statement.manifest_sha256 != sha256:
+        lines.append(f"    is about another manifest: sha256:{statement.manifest_sha256}")
+    return lines
+
+
+def _as_json(claims: Claims, target: str, *, entries: bool) -> JsonObject:
+    manifest = claims.manifest
+    listed = None
+    if manifest is not None and entries:
+        listed = [line.decode("utf-8", "replace") for line in manifest.lines]
+    return {
+        "target": target,
+        "verified": False,
+        "manifest": None if manifest is None else manifest_json(manifest),
+        "manifest_sha256": claims.manifest_sha256,
+        "entries": None if listed is None else [*listed],
+        "signatures": [_signature_json(line, statement, claims) for line, statement in claims.signatures],
+        "problems": [*claims.problems],
+    }
+
+
+def _signature_json(line: Line, statement: Statement | None, claims: Claims) -> JsonObject:
+    covers = None
+    if statement is not None and claims.manifest_sha256 is not None:
+        covers = statement.manifest_sha256 == claims.manifest_sha256
+    return {
+        "kind": line.kind,
+        "key_id": line.hint or None,
+        "covers_this_manifest": covers,
+        "worker_id": None if statement is None else statement.worker_id,
+        "worker_version": None if statement is None else statement.worker_version,
+        "manifest_sha256": None if statement is None else statement.manifest_sha256,
+        "signed_at_utc": None if statement is None else statement.signed_at_utc,
+    }

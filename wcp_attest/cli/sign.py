@@ -1,0 +1,125 @@
+"""`wcp-attest sign`: sign a package, building its manifest where that is needed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wcp_attest.cli import building
+from wcp_attest.cli import progress as counting
+from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
+from wcp_attest.cli.text import count
+from wcp_attest.cli.verdicts import signer_json
+from wcp_attest.errors import TreeMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.signing import Signer
+    from wcp_attest.signing.package import SignResult
+    from wcp_attest.tree import ReadOptions
+
+_SIGNER_NAMES = tuple(SignerFlags.__dataclass_fields__)
+
+
+@click.command()
+@root_argument
+@signer_options
+@building.build_options
+@jobs_option
+@counting.option
+@reporting("text", "json")
+def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, **options: Any) -> None:
+    """Sign the package in ROOT and check what was written.
+
+    The manifest.json that stands there is signed as it is, so that a further signature joins those before; the same
+    signer's earlier signature is replaced. The manifest is built when there is none, or when options say what it
+    should say. A tree that no longer matches its manifest is not signed: look at the differences, then build.
+
+    \b
+      wcp-attest sign my-worker --key acme.key --worker-id org.acme.summarizer \\
+        --species-id wrk.doc.summarizer --worker-version 1.4.0
+      wcp-attest sign my-worker --key second.key
+    """
+    from wcp_attest.tree import ReadOptions
+
+    signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
+    flags = building.BuildFlags(**options)
+    require_directory(package)
+    signers = signers_of(signing)
+    with counting.Counter(progress, quiet=out.quiet) as counter:
+        reading = ReadOptions(jobs=jobs, progress=counter.callback)
+        manifest = _manifest(out, package, flags, reading)
+        result = _sign(package, signers, manifest, reading)
+    _report(out, package, result, verify_command(package, result.manifest.worker_id, signing))
+
+
+def _manifest(out: Output, package: str, flags: building.BuildFlags, options: ReadOptions) -> Manifest | None:
+    """Return the manifest to write and sign, or None for the one that stands there."""
+    from wcp_attest.manifest import MANIFEST_NAME
+
+    if not flags.given and os.path.lexists(os.path.join(package, MANIFEST_NAME)):
+        return None
+    existing = building.existing_manifest(package)
+    return building.build(package, building.plan_of(flags, package, existing, out), existing, options)
+
+
+def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, options: ReadOptions) -> SignResult:
+    from wcp_attest.signing.package import sign as sign_package
+
+    try:
+        return sign_package(package, signers, manifest=manifest, options=options)
+    except TreeMismatch as refusal:
+        command = shlex.join(["wcp-attest", "build", package])
+        message = f"{refusal}; not signed. Look at each difference; if all are meant, `{command}` and sign again"
+        raise TreeMismatch(message, refusal.differences, refusal.total) from None
+
+
+def verify_command(package: str, worker_id: str, flags: SignerFlags) -> str:
+    """Return the command that verifies what was just signed, ready for a shell."""
+    words = ["wcp-attest", "verify", package, "--worker-id", worker_id]
+    for path in flags.key:
+        words += ["--public-key", path + ".pub" if os.path.lexists(path + ".pub") else f"PUBLIC-KEY-OF-{path}"]
+    if flags.hmac:
+        words.append("--hmac")
+    for path in flags.hmac_file:
+        words += ["--hmac-file", path]
+    return shlex.join(words)
+
+
+def _report(out: Output, package: str, result: SignResult, command: str) -> None:
+    manifest = result.manifest
+    if result.dropped:
+        out.note(f"dropped {count(result.dropped, 'signature')} that did not cover this manifest")
+    if out.format == "json":
+        out.deliver_json(
+            "sign-result",
+            {
+                "ok": True,
+                "root": package,
+                "manifest_sha256": result.manifest_sha256,
+                "signed_at_utc": result.signed_at_utc,
+                "signers": [signer_json(signer) for signer in result.signers],
+                "signatures_kept": result.kept,
+                "signatures_dropped": result.dropped,
+                "verify_command": command,
+                "package": building.manifest_json(manifest),
+            },
+        )
+        return
+    lines = [
+        f"{out.paint('good', 'SIGNED')}  {package}",
+        f"  worker     {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})",
+        f"  package    {manifest.hash_algorithm}:{manifest.package_hash}, {count(len(manifest.lines), 'entry')}",
+        *(f"  signed by  {signer}" for signer in result.signers),
+        f"  signed at  {result.signed_at_utc}"
+        + (f", beside {count(result.kept, 'earlier signature')}" if result.kept else ""),
+        f"  verify     {command}",
+    ]
+    out.decide("".join(f"{line}\n" for line in lines))

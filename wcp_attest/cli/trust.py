@@ -1,0 +1,144 @@
+"""Whom a command believes: a policy file, or the same policy built from flags.
+
+A key given by a flag is trusted for one namespace, never for everything, so flags need `--worker-id` or `--namespace`.
+A policy file and flags together are an error: neither may quietly widen the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from wcp_attest.cli.options import combine
+from wcp_attest.errors import ConfigError, NamespaceInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest.policy import Policy
+    from wcp_attest.signing import TrustedSigner
+
+POLICY_VARIABLE = "WCP_ATTEST_POLICY"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFlags:
+    """What the command line says of trust, as it was given."""
+
+    policy: str | None = None
+    public_key: tuple[str, ...] = ()
+    hmac: bool = False
+    hmac_file: tuple[str, ...] = ()
+    accept_schema: tuple[Literal["awp.v2", "awp.v1"], ...] = ()
+    namespace: str | None = None
+    worker_id: str | None = None
+    species_id: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any flag names a signer or loosens what is accepted."""
+        return bool(self.public_key or self.hmac or self.hmac_file or self.accept_schema)
+
+
+def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the trust options, whose values `TrustFlags` takes."""
+    decorated: Callable[..., Any] = combine(
+        click.option(
+            "--policy", envvar=POLICY_VARIABLE, show_envvar=True, type=click.Path(), help="The trust policy (TOML)."
+        ),
+        click.option(
+            "--public-key", multiple=True, type=click.Path(), metavar="FILE", help="Trust this key; may be repeated."
+        ),
+        click.option("--hmac", is_flag=True, help="Trust the shared secret in WCP_ATTEST_HMAC_KEY."),
+        click.option(
+            "--hmac-file", multiple=True, type=click.Path(), metavar="FILE", help="Trust the shared secret in a file."
+        ),
+        click.option("--namespace", metavar="NAME", help="The namespace that is expected, such as org.acme."),
+        click.option("--worker-id", metavar="ID", help="The worker that is expected, such as org.acme.summarizer."),
+        click.option("--species-id", metavar="ID", help="The species that is expected, such as wrk.doc.summarizer."),
+        click.option(
+            "--accept-schema",
+            multiple=True,
+            type=click.Choice(["awp.v2", "awp.v1"]),
+            help="With flags instead of a policy: manifest schemas to accept; by default awp.v2.",
+        ),
+    )(command)
+    return decorated
+
+
+def policy_of(flags: TrustFlags) -> Policy:
+    """Return the policy that the flags give or name.
+
+    Raises:
+        ConfigError: it cannot be read, is empty, or contradicts the flags.
+        UsageError: there is none, or there are two.
+    """
+    if flags.policy is not None and flags.given:
+        raise click.UsageError(
+            f"a policy (--policy or {POLICY_VARIABLE}) and --public-key, --hmac, --hmac-file or --accept-schema"
+            " exclude each other; put the signer into the policy"
+        )
+    namespace = expected_namespace(flags)
+    if flags.policy is None:
+        return _policy_of_flags(flags, namespace)
+    from wcp_attest.policy import load_policy
+
+    policy = load_policy(flags.policy)
+    if namespace is None:
+        return policy
+    try:
+        return replace(policy, namespaces=(policy.namespace(namespace),))
+    except NamespaceInvalid as problem:
+        raise ConfigError(str(problem)) from None
+
+
+def expected_namespace(flags: TrustFlags) -> str | None:
+    """Return the namespace that `--namespace` or `--worker-id` demands, None when neither is given.
+
+    Raises:
+        ConfigError: one of them is malformed, or they contradict each other.
+    """
+    from wcp_attest.identity import check_namespace, namespace_of
+
+    try:
+        of_worker = None if flags.worker_id is None else namespace_of(flags.worker_id)
+    except NamespaceInvalid as problem:
+        raise ConfigError(f"--worker-id: {problem}") from None
+    named = None if flags.namespace is None else check_namespace(flags.namespace)
+    if named is not None and of_worker is not None and named != of_worker:
+        raise ConfigError(f"--worker-id {flags.worker_id} belongs to {of_worker}, and --namespace says {named}")
+    return named or of_worker
+
+
+def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
+    from wcp_attest.policy import Accept, Namespace, Policy
+
+    keys = _keys(flags)
+    if not keys:
+        raise click.UsageError(
+            f"nobody is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE, --hmac or --hmac-file"
+        )
+    if namespace is None:
+        raise click.UsageError(
+            "a key is trusted for one namespace: add --worker-id org.acme.summarizer or --namespace org.acme"
+        )
+    accept = Accept(schemas=flags.accept_schema) if flags.accept_schema else Accept()
+    return Policy((Namespace(namespace, keys),), accept=accept)
+
+
+def _keys(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
+    keys: list[TrustedSigner] = []
+    if flags.public_key:
+        from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
+        from wcp_attest.tree.files import read_bounded
+
+        for path in flags.public_key:
+            data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True)
+            keys.append(TrustedKey.from_file_bytes(data, what=path))
+    if flags.hmac or flags.hmac_file:
+        from wcp_attest.cli.secrets import hmac_secrets
+
+        keys.extend(hmac_secrets(flags.hmac, flags.hmac_file))
+    return tuple(keys)

@@ -1,0 +1,104 @@
+"""A verdict in words and as JSON, and its exit status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wcp_attest.cli import differences
+from wcp_attest.cli.failures import REFUSED, UNDECIDED
+
+if TYPE_CHECKING:
+    from wcp_attest.cli.text import Painter
+    from wcp_attest.errors import DenyCode
+    from wcp_attest.signing import SignedBy
+    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.verdict import Verdict, Verified
+
+MAX_HINTS = 2  # the rest is a command away
+
+
+def exit_status(verdict: Verdict) -> int:
+    """Return 0 for verified, 1 for refused, 2 where nothing could be found out."""
+    if verdict.ok:
+        return 0
+    return REFUSED if verdict.decided else UNDECIDED
+
+
+def as_text(verdict: Verdict, root: str, paint: Painter) -> str:
+    """Return the verdict in words.
+
+    Args:
+        verdict: the decision.
+        root: the package, as the user named it.
+        paint: colours.
+    """
+    if verdict.verified is not None:
+        return _pass_text(verdict.verified, root, paint)
+    code = verdict.code
+    if code is None:  # a verdict is one or the other
+        raise TypeError("a verdict is either a proof or a code")
+    head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
+    lines = [f"{paint('bad', head)}  {root}  {paint('bold', code.value)}", f"  {verdict.message}"]
+    text = "".join(f"{line}\n" for line in lines)
+    text += differences.as_text(verdict.differences, verdict.total_differences, paint)
+    text += "what to do\n" + "".join(f"  - {hint}\n" for hint in hints(code)[:MAX_HINTS])
+    return text + f"  - `wcp-attest explain {code.value}` says more\n"
+
+
+def _pass_text(verified: Verified, root: str, paint: Painter) -> str:
+    rows = [
+        ("worker", f"{verified.worker_id} {verified.worker_version} ({verified.worker_species_id})"),
+        *(("signed by", str(signer)) for signer in verified.signers),
+        ("manifest", f"sha256:{verified.manifest_sha256}"),
+    ]
+    text = f"{paint('good', 'VERIFIED')}  {root}\n  {verified.trust_statement}\n"
+    return text + "".join(f"  {label:<10} {value}\n" for label, value in rows)
+
+
+def as_json(verdict: Verdict, root: str) -> JsonObject:
+    """Return the verdict as JSON (`wcp_attest/schemas/verify-result.json`)."""
+    verified = verdict.verified
+    return {
+        "ok": verdict.ok,
+        "exit_status": exit_status(verdict),
+        "root": root,
+        "code": None if verdict.code is None else verdict.code.value,
+        "message": verdict.message,
+        "trust_statement": None if verified is None else verified.trust_statement,
+        "package": None if verified is None else _package(verified),
+        "signers": [] if verified is None else [signer_json(signer) for signer in verified.signers],
+        "differences": differences.as_json(verdict.differences),
+        "differences_total": verdict.total_differences,
+        "next": [] if verdict.code is None else [*hints(verdict.code)],
+    }
+
+
+def _package(verified: Verified) -> JsonObject:
+    return {
+        "namespace": verified.namespace,
+        "worker_id": verified.worker_id,
+        "worker_species_id": verified.worker_species_id,
+        "worker_version": verified.worker_version,
+        "hash_algorithm": verified.hash_algorithm,
+        "package_hash": verified.package_hash,
+        "manifest_sha256": verified.manifest_sha256,
+        "signed_at_utc": verified.signed_at_utc,
+        "policy_sha256": verified.policy_digest or None,
+    }
+
+
+def signer_json(signer: SignedBy) -> JsonObject:
+    """Return a signer as JSON."""
+    return {
+        "kind": signer.kind,
+        "key_id": signer.key_id or None,
+        "identity": signer.identity or None,
+        "issuer": signer.issuer or None,
+    }
+
+
+def hints(code: DenyCode) -> tuple[str, ...]:
+    """Return what to do about a denial, most likely first."""
+    from wcp_attest.explain import explain
+
+    return explain(code).fix

@@ -1,0 +1,69 @@
+"""`wcp-attest verify`: may this package run?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wcp_attest.cli import progress as counting
+from wcp_attest.cli import verdicts
+from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+
+if TYPE_CHECKING:
+    from wcp_attest.verdict import Verdict
+
+
+@click.command()
+@root_argument
+@trust_options
+@click.option(
+    "--stage", metavar="DIR", type=click.Path(), help="Copy what was verified, byte for byte, to a new directory."
+)
+@jobs_option
+@counting.option
+@reporting("text", "json", "sarif", "github")
+def verify(out: Output, package: str, stage: str | None, jobs: int | None, progress: bool | None, **trust: Any) -> int:
+    """Check the package in ROOT against a trust policy.
+
+    Exit status 0: it is byte for byte what a signer trusted for its namespace released, and nobody banned it. Exit
+    status 1: it was checked and is refused; the code says why. Exit status 2: it could not be checked.
+
+    \b
+      wcp-attest verify my-worker --policy policy.toml
+      wcp-attest verify my-worker --public-key acme.pub --worker-id org.acme.summarizer
+    """
+    from wcp_attest.acceptance import Expectation
+    from wcp_attest.tree import ReadOptions
+    from wcp_attest.verification import verify as decide
+
+    flags = TrustFlags(**trust)
+    policy = policy_of(flags)
+    require_directory(package)
+    with counting.Counter(progress, quiet=out.quiet) as counter:
+        verdict = decide(
+            package,
+            policy,
+            expect=Expectation(flags.worker_id, flags.species_id),
+            stage=stage,
+            options=ReadOptions(jobs=jobs, progress=counter.callback),
+        )
+    _deliver(out, verdict, package)
+    if verdict.ok and stage is not None:
+        out.note(f"staged what was verified in {stage}")
+    return verdicts.exit_status(verdict)
+
+
+def _deliver(out: Output, verdict: Verdict, package: str) -> None:
+    if out.format == "json":
+        out.deliver_json("verify-result", verdicts.as_json(verdict, package))
+    elif out.format == "text":
+        out.decide(verdicts.as_text(verdict, package, out.paint))
+    else:
+        from wcp_attest.cli.formats import render_report
+        from wcp_attest.cli.formats.report import from_verdict
+
+        report = from_verdict(package, verdict, verdicts.exit_status(verdict))
+        out.deliver(render_report(report, out.format))
