@@ -9,7 +9,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test lint types tests docs actions wheel vectors bench lock clean
+.PHONY: help setup demo test lint types tests js wheel vectors bench lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,7 +27,7 @@ demo: $(STAMP)   ## sign a real package, verify it, change one byte, watch the r
 
 test: lint types tests wheel  ## everything
 
-lint: $(STAMP) actions  ## style and workflow files
+lint: $(STAMP)   ## style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
@@ -36,6 +36,9 @@ types: $(STAMP)  ## mypy --strict
 
 tests: $(STAMP) js  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+js:              ## other people's verifiers, as a second opinion; says so where there is no Node
+	tests/js/install
 
 wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty environment and use it
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh .ci/smoke
