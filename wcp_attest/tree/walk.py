@@ -234,7 +234,7 @@ class Walk:
         if hidden:
             gone = set(listing.names()) - bytecode
         else:
-            gone = {name for name in self._excluded(path, listing) if name not in bytecode}
+            gone = set(self._excluded(path, listing.without(bytecode)))
         below = [name for name in listing.folders if name in gone]
         if bytecode and not self._rules.keep_bytecode:
             room = MAX_LEFT_LISTED - len(self.bytecode)
