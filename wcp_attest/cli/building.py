@@ -219,7 +219,7 @@ class _Taken:
         return self.earlier.excludes
 
     def bytecode(self) -> Literal["leave", "include"]:
-        if self.configured is not None:
+        if self.configured is not None and self.configured.bytecode is not None:
             return self.configured.bytecode
         from wcp_attest.tree import is_bytecode
 

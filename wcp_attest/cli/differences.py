@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonValue
 
 _SIGNS = {"added": "+", "missing": "-"}
+MAX_SHOWN = 50  # differences in text; JSON has all that were listed
 
 
 def as_text(differences: Sequence[Difference], total: int, paint: Painter) -> str:
@@ -23,7 +24,7 @@ def as_text(differences: Sequence[Difference], total: int, paint: Painter) -> st
         paint: colours.
     """
     lines: list[str] = []
-    for difference in differences:
+    for difference in differences[:MAX_SHOWN]:
         sign = _SIGNS.get(difference.change, "!")
         lines.append(f"  {paint('bad', f'{sign} {difference.change}')}  {difference.path}")
         lines.extend(
@@ -35,8 +36,9 @@ def as_text(differences: Sequence[Difference], total: int, paint: Painter) -> st
             )
             if text
         )
-    if total > len(differences):
-        lines.append(f"  … and {total - len(differences)} more")
+    shown = min(len(differences), MAX_SHOWN)
+    if total > shown:
+        lines.append(f"  … and {total - shown} more (--format json lists more)")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -11,10 +11,15 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from wcp_attest.cli.text import printable
-from wcp_attest.errors import Error, SigningError, VerificationError
+from wcp_attest.cli import differences
+from wcp_attest.cli.text import Painter, printable, render
+from wcp_attest.errors import Error, SigningError, TreeMismatch, VerificationError
+
+if TYPE_CHECKING:
+    from wcp_attest.differences import Difference
+    from wcp_attest.strictjson import JsonObject
 
 REFUSED: Final = 1
 UNDECIDED: Final = 2
@@ -34,12 +39,16 @@ class Failure:
         message: one line, for people.
         status: the exit status.
         code: of a refusal, the deny code.
+        differences: of a tree that is not what its manifest says.
+        total: how many differences there are.
     """
 
     kind: Kind
     message: str
     status: int = UNDECIDED
     code: str | None = None
+    differences: tuple[Difference, ...] = ()
+    total: int = 0
 
 
 def report(error: Exception, arguments: list[str]) -> int:
@@ -70,6 +79,8 @@ def classify(error: BaseException) -> Failure | None:
     match error:
         case BrokenPipeError():
             return None
+        case TreeMismatch():
+            return Failure("refused", str(error), REFUSED, error.code.value, error.differences, error.total)
         case VerificationError():
             return Failure("refused", str(error), REFUSED, error.code.value)
         case SigningError():
@@ -123,6 +134,8 @@ def _tell(failure: Failure, arguments: list[str]) -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
         code = f" [{failure.code}]" if failure.code else ""
         sys.stderr.write(f"{message}\n" if failure.kind == "interrupted" else f"error: {message}{code}\n")
+        if failure.differences:
+            sys.stderr.write(render(differences.as_text(failure.differences, failure.total, Painter(on=False))))
         sys.stderr.flush()
     if wants_json(arguments):
         try:
@@ -135,7 +148,7 @@ def _tell(failure: Failure, arguments: list[str]) -> int:
 def _print_json(failure: Failure, message: str) -> None:
     import json
 
-    value = {
+    value: JsonObject = {
         "schema_version": 1,
         "kind": "error",
         "ok": False,
@@ -143,6 +156,8 @@ def _print_json(failure: Failure, message: str) -> None:
         "error": failure.kind,
         "code": failure.code,
         "message": message,
+        "differences": differences.as_json(failure.differences),
+        "differences_total": failure.total,
     }
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     sys.stdout.flush()
