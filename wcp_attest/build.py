@@ -135,10 +135,27 @@ def exclude_patterns(root: str, given: Sequence[str] = ()) -> tuple[str, ...]:
     Raises:
         ConfigError: `.wcpignore` cannot be read, or a pattern cannot be used.
     """
+    path = os.path.join(root, IGNORE_NAME)
+    ignore = b""
+    if os.path.lexists(path):
+        ignore = read_bounded(path, limit=MAX_IGNORE_BYTES, what=IGNORE_NAME)
+    return combine_excludes(ignore, given)
+
+
+def combine_excludes(ignore: bytes, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the exclude patterns in order: the default, those of a `.wcpignore`, those given.
+
+    Args:
+        ignore: content of the `.wcpignore`, empty when there is none.
+        given: patterns of the caller.
+
+    Raises:
+        ConfigError: `.wcpignore` is not UTF-8, or a pattern cannot be used.
+    """
     for pattern in given:
         if not pattern.strip() or pattern.startswith("#"):
             raise ConfigError(f"the exclude {pattern!r} matches nothing; write `\\#` for a name that starts with `#`")
-    patterns = _last_ones([*DEFAULT_EXCLUDES, *_ignored(root), *given])
+    patterns = _last_ones([*DEFAULT_EXCLUDES, *_ignored(ignore), *given])
     problem = exclude_problem(patterns, MAX_EXCLUDES)
     if problem is not None:
         raise ConfigError(f"the list of excludes {problem}")
@@ -150,11 +167,7 @@ def _last_ones(patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(reversed(dict.fromkeys(reversed(list(patterns)))))
 
 
-def _ignored(root: str) -> list[str]:
-    path = os.path.join(root, IGNORE_NAME)
-    if not os.path.lexists(path):
-        return []
-    data = read_bounded(path, limit=MAX_IGNORE_BYTES, what=IGNORE_NAME)
+def _ignored(data: bytes) -> list[str]:
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError:

@@ -58,7 +58,7 @@ class PackageConfig:
     worker_version: str | None = None
     exclude: tuple[str, ...] = ()
     algorithm: HashAlgorithm | None = None
-    bytecode: Literal["leave", "include"] = "leave"
+    bytecode: Literal["leave", "include"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _package(table: object, where: str) -> PackageConfig:
         path=_path(table, where),
         exclude=tuple(exclude),
         algorithm=table.get("algorithm"),
-        bytecode=table.get("bytecode", "leave"),
+        bytecode=table.get("bytecode"),
         **texts,
     )
 

@@ -36,7 +36,7 @@ def hashed(content: bytes) -> str:
 def entries(package: str) -> dict[str, object]:
     with GitIndex.open(package) as index:
         index.conversions()
-        return {path: index.entry(path) for path in index.files}
+        return {path: index.entry(path, "sha256") for path in index.files}
 
 
 def test_files_modes_and_links_come_from_the_index(repository: Repository) -> None:
@@ -104,7 +104,7 @@ def test_sha256_repositories(tmp_path: Path, repository: Repository, monkeypatch
     monkeypatch.chdir(newer.path)
     with GitIndex.open("pkg") as index:
         assert len(index.files["f"].object_id) == 64
-        assert index.entry("f") == File(hashed(b"1"), 1)
+        assert index.entry("f", "sha256") == File(hashed(b"1"), 1)
 
 
 def test_crlf_in_the_work_tree_is_not_what_is_hashed(repository: Repository) -> None:
@@ -137,7 +137,7 @@ def test_attributes_that_convert_on_checkout_are_named(repository: Repository) -
         }
         assert not index.converts_line_endings_here()
         with pytest.raises(ConfigError, match="no Git LFS pointer"):
-            index.entry("x.odd")
+            index.entry("x.odd", "sha256")
 
 
 def test_a_git_lfs_pointer_states_what_a_checkout_holds(repository: Repository) -> None:
@@ -147,10 +147,10 @@ def test_a_git_lfs_pointer_states_what_a_checkout_holds(repository: Repository) 
     repository.add()
     repository.stage_blob(b"pkg/model.bin", pointer.encode(), "100755")
     assert entries("pkg")["model.bin"] == File(hashed(content), 7, executable=True)
-    with GitIndex.open("pkg", "blake3") as index:
+    with GitIndex.open("pkg") as index:
         index.conversions()
         with pytest.raises(ConfigError, match="only its SHA-256"):
-            index.entry("model.bin")
+            index.entry("model.bin", "blake3")
 
 
 def test_submodules_and_unfinished_merges_are_refused(repository: Repository) -> None:
@@ -160,7 +160,7 @@ def test_submodules_and_unfinished_merges_are_refused(repository: Repository) ->
     head = repository.git("rev-parse", "HEAD").strip()
     repository.git("update-index", "--add", "--cacheinfo", f"160000,{head},pkg/module")
     with GitIndex.open("pkg") as index, pytest.raises(ConfigError, match="submodule"):
-        index.entry("module")
+        index.entry("module", "sha256")
     with pytest.raises(ConfigError, match="not a directory of tracked files"):
         GitIndex.open("pkg/module")
     repository.git("rm", "-q", "--cached", "pkg/module")
@@ -179,12 +179,12 @@ def test_hostile_names_and_targets(repository: Repository) -> None:
     repository.stage_blob(b"pkg/raw", b"\xff", "120000")
     with GitIndex.open("pkg") as index:
         assert {"\udcff", "new\nline", "\u202e.py", " a\tb", "--help"} <= set(index.files)
-        assert index.entry("new\nline") == File(hashed(b"x"), 1)
+        assert index.entry("new\nline", "sha256") == File(hashed(b"x"), 1)
         with pytest.raises(ConfigError, match="at most 4096"):
-            index.entry("far")
+            index.entry("far", "sha256")
         with pytest.raises(ConfigError, match="not UTF-8"):
-            index.entry("raw")
-        assert index.entry("f") == File(hashed(b"1"), 1)
+            index.entry("raw", "sha256")
+        assert index.entry("f", "sha256") == File(hashed(b"1"), 1)
 
 
 def test_a_pathspec_is_a_name_and_no_pattern(repository: Repository) -> None:
@@ -218,7 +218,7 @@ def test_a_missing_object_is_an_error_and_no_empty_file(repository: Repository) 
     blob = repository.git("rev-parse", ":pkg/f").strip()
     (repository.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
     with GitIndex.open("pkg") as index, pytest.raises(ConfigError, match="not in the object store"):
-        index.entry("f")
+        index.entry("f", "sha256")
 
 
 def test_a_replacement_of_an_object_is_not_believed(repository: Repository) -> None:

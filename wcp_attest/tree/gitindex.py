@@ -1,8 +1,8 @@
 """A package as the git index holds it: what the next commit will contain, whatever lies in the work tree.
 
-    with GitIndex.open("workers/summarizer", "sha256") as index:
-        index.files                     {"code/run.py": Staged("100755", "45b983…"), …}
-        index.entry("code/run.py")      File("9f86…", 612, executable=True)
+    with GitIndex.open("workers/summarizer") as index:
+        index.files                               {"code/run.py": Staged("100755", "45b983…"), …}
+        index.entry("code/run.py", "sha256")      File("9f86…", 612, executable=True)
 
 Paths, modes and contents come from the index and the object store, never from the work tree: unstaged edits,
 untracked files, `core.fileMode` and `core.autocrlf` change nothing. A path added with `git add --intent-to-add` is no
@@ -63,23 +63,21 @@ class GitIndex:
         files: every path of it, relative to the package, in byte order; undecodable bytes as surrogate escapes.
     """
 
-    def __init__(self, git: Git, prefix: str, files: Mapping[str, Staged], algorithm: HashAlgorithm) -> None:
+    def __init__(self, git: Git, prefix: str, files: Mapping[str, Staged]) -> None:
         self.prefix = prefix
         self.files = files
         self._git = git
-        self._algorithm = algorithm
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline: deadline | None = None
-        self._seen: dict[str, tuple[str, int]] = {}
+        self._seen: dict[tuple[str, HashAlgorithm], tuple[str, int]] = {}
         self._lfs: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, package: str, algorithm: HashAlgorithm = "sha256") -> Self:
+    def open(cls, package: str) -> Self:
         """List the index under a directory.
 
         Args:
             package: path of the package's directory, which need not exist in the work tree.
-            algorithm: for the digests of `entry`.
 
         Raises:
             ConfigError: git is missing or fails, this is no repository, the directory is outside of it, a merge is
@@ -91,7 +89,7 @@ class GitIndex:
         # Not `ls-files --stage`: that one also shows paths which are only intended to be added.
         options = ("--cached", "--ita-invisible-in-index", "--ignore-submodules=none", "--no-renames", "--raw", "-z")
         listing = git.output("diff-index", *options, "--no-abbrev", empty_tree, "--", *pathspec)
-        return cls(git, prefix, _parse(listing, prefix), algorithm)
+        return cls(git, prefix, _parse(listing, prefix))
 
     def conversions(self) -> dict[str, str]:
         """Say which files a checkout converts, and how; those of Git LFS are understood and left out.
@@ -136,8 +134,12 @@ class GitIndex:
         self._end_of_blob()
         return data
 
-    def entry(self, path: str) -> Entry:
+    def entry(self, path: str, algorithm: HashAlgorithm) -> Entry:
         """Return what a manifest records for a path. Ask `conversions` first: it says which files are Git LFS.
+
+        Args:
+            path: relative to the package.
+            algorithm: of a file's digest.
 
         Raises:
             ConfigError: the path is a submodule, a link's target is too long or not UTF-8, or an object is missing.
@@ -150,25 +152,25 @@ class GitIndex:
                 return Symlink(self.read(path, MAX_TARGET_BYTES).decode())
             except UnicodeDecodeError:
                 raise ConfigError(f"the link {self._full(path)!r} has a target that is not UTF-8") from None
-        digest, size = self._pointed_to(path) if path in self._lfs else self._hash(path)
+        digest, size = self._pointed_to(path, algorithm) if path in self._lfs else self._hash(path, algorithm)
         return File(digest, size, executable=staged.mode == EXECUTABLE)
 
-    def _hash(self, path: str) -> tuple[str, int]:
-        object_id = self.files[path].object_id
-        if object_id not in self._seen:
-            size = self._open_blob(object_id, path)
-            hasher = new_hasher(self._algorithm)
+    def _hash(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
+        key = self.files[path].object_id, algorithm
+        if key not in self._seen:
+            size = self._open_blob(key[0], path)
+            hasher = new_hasher(algorithm)
             for part in chunks(self._cat_file(), size):
                 hasher.update(part)
             self._end_of_blob()
-            self._seen[object_id] = hasher.hexdigest(), size
-        return self._seen[object_id]
+            self._seen[key] = hasher.hexdigest(), size
+        return self._seen[key]
 
-    def _pointed_to(self, path: str) -> tuple[str, int]:
+    def _pointed_to(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
         pointer = _POINTER.match(self.read(path, MAX_POINTER_BYTES))
         if pointer is None:
             raise ConfigError(f"{self._full(path)!r} has `filter=lfs` but is no Git LFS pointer; run `git lfs migrate`")
-        if self._algorithm != "sha256":
+        if algorithm != "sha256":
             raise ConfigError(f"{self._full(path)!r} is in Git LFS, which states only its SHA-256; use `sha256`")
         return pointer["oid"].decode(), int(pointer["size"])
 

@@ -70,7 +70,7 @@ def read_staged(
     """Describe every staged path of a package.
 
     Args:
-        index: opened with the same algorithm.
+        index: where they are staged.
         algorithm: of the digests and of the package hash.
         excludes: gitignore patterns of what is left out; bytecode never is by these.
         bytecode: refuse bytecode that is staged, or include it as ordinary files.
@@ -92,7 +92,7 @@ def read_staged(
     for path in chosen:
         problem = _name_problem(index, path, conversions, bytecode)
         if problem is None:
-            entries[path], problem = _entry(index, path)
+            entries[path], problem = _entry(index, path, algorithm)
         if problem is not None and len(problems) < MAX_PROBLEMS:
             problems.append(f"{path!r} {problem}")
     if problems:
@@ -135,7 +135,7 @@ def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], by
     if index.files[path].mode == SUBMODULE:
         return "is a submodule, whose files are not in this index; exclude it, or copy the files in"
     if bytecode == "leave" and bytecode_among(path.split("/")):
-        return f'is bytecode; `git rm --cached` it and add it to .gitignore, or set `bytecode = "include"`'
+        return 'is bytecode; `git rm --cached` it and add it to .gitignore, or set `bytecode = "include"`'
     if is_leftover(path):
         return "was left behind by an interrupted write; remove it"
     conversion = conversions.get(path)
@@ -145,9 +145,9 @@ def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], by
     return None
 
 
-def _entry(index: GitIndex, path: str) -> tuple[Entry, str | None]:
+def _entry(index: GitIndex, path: str, algorithm: HashAlgorithm) -> tuple[Entry, str | None]:
     try:
-        entry = index.entry(path)
+        entry = index.entry(path, algorithm)
     except ConfigError as problem:
         return Symlink(""), f"cannot be described: {problem}"
     return entry, target_problem(path, entry.target) if isinstance(entry, Symlink) else None

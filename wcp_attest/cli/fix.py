@@ -1,0 +1,49 @@
+"""`wcp-attest fix`: make the manifest of the next commit true."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from wcp_attest.cli.failures import REFUSED
+from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.staging import Examination, examine, renewed, staging_arguments, targets
+from wcp_attest.errors import ConfigError
+
+
+@click.command()
+@staging_arguments
+@reporting("text")
+def fix(out: Output, packages: tuple[str, ...], file: str | None) -> int:
+    """Rebuild stale manifests from the git index and write them into the work tree.
+
+    Nothing is staged and nothing signed. Exit status 1 says that a manifest was written and wants `git add`, 0 that
+    every one in the index was up to date.
+    """
+    examinations = [examine(target) for target in targets(packages, file)]
+    stale = [examination for examination in examinations if not examination.ok]
+    for examination in stale:
+        _write(examination)
+    written = [os.path.join(examination.target.directory, "manifest.json") for examination in stale]
+    if not written:
+        out.note("every manifest is up to date")
+        return 0
+    import shlex
+
+    out.decide(
+        "".join(f"REWROTE  {path}\n" for path in written) + f"to commit them:\n  git add {shlex.join(written)}\n"
+    )
+    return REFUSED
+
+
+def _write(examination: Examination) -> None:
+    from wcp_attest.build import write_manifest
+
+    directory = examination.target.directory
+    if examination.expected is None:
+        raise ConfigError(f"{directory}: no manifest can describe what is staged: " + "; ".join(examination.problems))
+    if not os.path.isdir(directory):
+        raise ConfigError(f"{directory!r} is in the index but not in the work tree; restore it first")
+    write_manifest(directory, renewed(examination, time.time()))

@@ -1,0 +1,249 @@
+"""What `check` and `fix` have in common: which packages are meant, and whether their staged manifests are true."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wcp_attest.cli.options import combine
+from wcp_attest.errors import ConfigError, ManifestMalformed, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wcp_attest.config import PackageConfig
+    from wcp_attest.differences import Difference
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.tree.gitindex import GitIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A package to look at: its directory, and what is configured for it."""
+
+    directory: str
+    config: PackageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the index holds of a package, and what its manifest should say.
+
+    Attributes:
+        target: the package.
+        expected: the manifest that fits; None when the index holds what no manifest can describe.
+        current: the staged manifest; None when there is none, or it cannot be read.
+        problems: what is wrong beside the entries, one line each.
+        differences: between the staged manifest and the staged files.
+        notes: what is not wrong here and may be elsewhere, one line each.
+    """
+
+    target: Target
+    expected: Manifest | None
+    current: Manifest | None
+    problems: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the next commit has a manifest that is true."""
+        return not self.problems and not self.differences
+
+
+def staging_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command its packages and the option that names a configuration."""
+    decorated: Callable[..., Any] = combine(
+        click.argument("packages", nargs=-1, metavar="[ROOT]...", type=click.Path()),
+        click.option("--config", "file", metavar="FILE", type=click.Path(), help="Instead of looking for one."),
+    )(command)
+    return decorated
+
+
+def targets(packages: Sequence[str], file: str | None) -> list[Target]:
+    """Return the packages that are meant: those named, or else all that are configured.
+
+    Args:
+        packages: directories as they were given.
+        file: a configuration file; None to look for one from the current directory upwards.
+
+    Raises:
+        ConfigError: nothing is named and nothing configured, or the configuration cannot be used.
+    """
+    from wcp_attest.config import PackageConfig, find_config, load_config
+
+    config = find_config(os.curdir) if file is None else load_config(file)
+    if packages:
+        found = [config.package(directory) if config else None for directory in packages]
+        return [Target(directory, item or PackageConfig(".")) for directory, item in zip(packages, found, strict=True)]
+    if config is None:
+        raise ConfigError(
+            "nothing to check: name a package, or configure one in wcp-attest.toml ([[package]], path = …)"
+        )
+    return [Target(os.path.relpath(config.place(package)), package) for package in config.packages]
+
+
+def examine(target: Target) -> Examination:
+    """Compare the staged manifest of a package with the staged files.
+
+    Raises:
+        ConfigError: git fails, nothing is tracked there, or it is said nowhere who the worker is.
+    """
+    from wcp_attest.tree.gitindex import GitIndex
+    from wcp_attest.tree.staged import Unsignable
+
+    with GitIndex.open(target.directory) as index:
+        current, problem = _staged_manifest(index)
+        try:
+            expected, notes = _expected(index, target, current)
+        except Unsignable as unsignable:
+            return Examination(target, None, current, unsignable.problems)
+        if current is None:
+            return Examination(target, expected, None, (problem,), notes=notes)
+        problems, differences = _compare(current, expected)
+        if not problems and not differences:
+            notes = (*notes, *_signature_notes(index))
+        return Examination(target, expected, current, problems, differences, notes)
+
+
+def repair(examinations: Sequence[Examination]) -> str:
+    """Return the command that repairs what a command can repair, empty when that is nothing."""
+    wrong = [item.target.directory for item in examinations if not item.ok and item.expected is not None]
+    roots = [os.path.join(os.curdir, root) if root.startswith("-") else root for root in wrong]
+    manifests = [os.path.join(root, "manifest.json") for root in roots]
+    return f"wcp-attest fix {shlex.join(roots)}; git add {shlex.join(manifests)}" if roots else ""
+
+
+def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.tree.gitindex import LINK
+
+    staged = index.files.get(MANIFEST_NAME)
+    if staged is None:
+        return None, "manifest.json is not in the index"
+    if staged.mode == LINK:
+        return None, "manifest.json is a symbolic link"
+    try:
+        manifest = Manifest.from_bytes(index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    except ManifestMalformed as problem:
+        return None, str(problem)
+    return manifest, ""
+
+
+def _expected(index: GitIndex, target: Target, current: Manifest | None) -> tuple[Manifest, tuple[str, ...]]:
+    from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.tree.staged import read_staged
+
+    ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
+    config = target.config
+    given = config.exclude or (current.excludes if current else ())
+    algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
+    bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
+    staged = read_staged(index, algorithm=algorithm, excludes=combine_excludes(ignore, given), bytecode=bytecode)
+    reading = staged.reading
+    try:
+        expected = Manifest(
+            worker_id=_said("worker_id", config.worker_id, current.worker_id if current else None),
+            worker_species_id=_said("species_id", config.species_id, current.worker_species_id if current else None),
+            worker_version=_said("worker_version", config.worker_version, current.worker_version if current else None),
+            built_at_utc=current.built_at_utc if current else "1970-01-01T00:00:00Z",
+            build_source=current.build_source if current else "local",
+            package_hash=reading.package_hash,
+            lines=reading.lines,
+            hash_algorithm=algorithm,
+            excludes=reading.excluded,
+            ai=current.ai if current else None,
+            source=current.source if current else None,
+        )
+    except ManifestMalformed as problem:
+        raise ConfigError(f"the configuration is unusable: {problem}") from None
+    return expected, _line_ending_notes(index, staged.converted)
+
+
+def _lists_bytecode(manifest: Manifest) -> bool:
+    from wcp_attest.tree import is_bytecode
+
+    return any(is_bytecode(name) for path in manifest.entries() for name in path.split("/"))
+
+
+def _said(key: str, configured: str | None, current: str | None) -> str:
+    text = configured or current
+    if not text:
+        raise ConfigError(f"it is said nowhere what the `{key}` is; add it to [[package]] in wcp-attest.toml")
+    return text
+
+
+def _compare(current: Manifest, expected: Manifest) -> tuple[tuple[str, ...], tuple[Difference, ...]]:
+    from wcp_attest.tree.explain import difference_of
+
+    if current == expected:
+        return (), ()
+    problems = []
+    for name in ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes"):
+        says, should = getattr(current, name), getattr(expected, name)
+        if says != should:
+            problems.append(f"manifest.json says {name} {_words(says)}; it is {_words(should)}")
+    before, after = current.entries(), expected.entries()
+    if current.hash_algorithm != expected.hash_algorithm:
+        return tuple(problems), ()
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    return tuple(problems), tuple(difference_of(path, before.get(path), after.get(path)) for path in changed)
+
+
+def _words(value: object) -> str:
+    return " ".join(value) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _line_ending_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
+    advice = "put `* -text` or `* text eol=lf` into the package's .gitattributes"
+    if index.converts_line_endings_here():
+        return (f"git on this machine checks text out with CRLF, and verification of that would fail; {advice}",)
+    if converted:
+        return (f"{converted} files are checked out with CRLF on some machines; {advice}",)
+    return ()
+
+
+def _signature_notes(index: GitIndex) -> tuple[str, ...]:
+    """Say so when a staged signature is over another manifest; who signs, and when, is not for a hook to decide."""
+    from wcp_attest.digest import sha256_hex
+    from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES, parse_lines
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.statement import Statement
+
+    if SIGNATURE_NAME not in index.files:
+        return ()
+    digest = sha256_hex(index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    try:
+        lines = parse_lines(index.read(SIGNATURE_NAME, MAX_SIGNATURE_FILE_BYTES))
+        signed = {Statement.from_bytes(line.envelope.payload).manifest_sha256 for line in lines}
+    except VerificationError as problem:
+        return (f"manifest.sig is unusable: {problem}",)
+    return (
+        () if digest in signed else ("manifest.sig signs an earlier manifest.json; sign again before it is released",)
+    )
+
+
+def renewed(examination: Examination, now: float) -> Manifest:
+    """Return the manifest to write, built now and here; the commit that an earlier one came from is not this one.
+
+    Args:
+        examination: of a package that can be described.
+        now: seconds since the epoch.
+
+    Raises:
+        ConfigError: the package cannot be described.
+    """
+    from wcp_attest.identity import format_utc
+
+    expected = examination.expected
+    if expected is None:
+        raise ConfigError("; ".join(examination.problems))
+    source = expected.source
+    if source is not None:
+        source = replace(source, commit=None) if source.repository else None
+    return replace(expected, built_at_utc=format_utc(now), build_source="local", source=source)
