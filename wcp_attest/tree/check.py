@@ -12,7 +12,7 @@ from wcp_attest.errors import ManifestMalformed
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.explain import raise_differences
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import cut
+from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.options import ReadOptions
 from wcp_attest.tree.read import hashed, strict_owner
 from wcp_attest.tree.stage import Stage
@@ -86,7 +86,7 @@ def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | N
     task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
     with closing(hashed(root, jobs, task, options, len(others.lines))) as results:
         for done in results:
-            if done.lines != done.expected:
+            if not done.as_expected:
                 return False
             hasher.update(done.records)
     found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
@@ -111,8 +111,9 @@ class _Cursor:
     def at_end(self) -> bool:
         return self._position == len(self.lines)
 
-    def take(self, step: Run | Link) -> list[bytes]:
+    def take(self, step: Run | Link) -> bytes:
+        """Return the joined lines that the next step should have."""
         wanted = 1 if isinstance(step, Link) else len(step.names)
         taken = self.lines[self._position : self._position + wanted]
         self._position += len(taken)
-        return taken if len(taken) == wanted else taken + [b""] * (wanted - len(taken))
+        return LINE_SEPARATOR.join([*taken, *[b""] * (wanted - len(taken))])

@@ -11,7 +11,7 @@ from wcp_attest.entries import EmptyDirectory, File, Symlink, parse_line, render
 from wcp_attest.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import cut
+from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.names import is_bytecode
 from wcp_attest.tree.read import hashed, strict_owner
 from wcp_attest.tree.walk import Link, Rules, Walk
@@ -70,14 +70,15 @@ def _found(root: int, manifest: Manifest, expected: Mapping[str, Entry], options
     rules = Rules(algorithm, Excludes(manifest.excludes), keep_bytecode=True, owner=strict_owner(options))
     walk = Walk(root, rules)
 
-    def expect(step: Run | Link) -> list[bytes]:
+    def expect(step: Run | Link) -> bytes:
         paths = [step.path] if isinstance(step, Link) else [step.folder.path + name for name in step.names]
-        return [render_line(path, expected[path], algorithm) if path in expected else b"" for path in paths]
+        lines = [render_line(path, expected[path], algorithm) if path in expected else b"" for path in paths]
+        return LINE_SEPARATOR.join(lines)
 
     found: dict[str, Entry] = {}
     with closing(hashed(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options)) as results:
         for done in results:
-            found.update(_entry(line, algorithm) for line in done.lines)
+            found.update(_entry(line, algorithm) for line in done.lines.split(LINE_SEPARATOR))
     walk.look_again()
     found.update((path, EmptyDirectory()) for path in walk.empty)
     return found

@@ -1,8 +1,8 @@
-"""Hash files of one directory, each opened once and read once; also the program that helper processes run.
+"""Hash files of one directory, each opened once and read once.
 
 Everything is done relative to a directory descriptor, so no path is too long and no link is followed. A file is
 `fstat`ed before and after it is read and refused when it changed meanwhile. This module needs nothing but the standard
-library: `python -I -S` starts it in a few milliseconds (`wcp_attest.tree.helpers`).
+library, so that helper processes start in a few milliseconds (`wcp_attest.tree.helper`).
 
 For every file one manifest line comes back (`wcp_attest.entries`) and one record of the package hash
 (`wcp_attest.digest`). Where lines are expected, a file whose name, size or execute bit does not fit its line is not
@@ -22,39 +22,32 @@ if TYPE_CHECKING:
 
 BLOCK = 256 * 1024  # bytes a read; larger ones fall out of the processor's cache
 LARGE = 8 * 1024 * 1024  # from here on a file is worth a process of its own
-_NONE = 0  # a flag that the system does not have
+SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
 FILE_FLAGS = (
     os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", _NONE)
-    | getattr(os, "O_NONBLOCK", _NONE)
-    | getattr(os, "O_CLOEXEC", _NONE)
-    | getattr(os, "O_NOCTTY", _NONE)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
 )
 FOLDER_FLAGS = (
     os.O_RDONLY
-    | getattr(os, "O_DIRECTORY", _NONE)
-    | getattr(os, "O_NOFOLLOW", _NONE)
-    | getattr(os, "O_NONBLOCK", _NONE)
-    | getattr(os, "O_CLOEXEC", _NONE)
+    | getattr(os, "O_DIRECTORY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
 )
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", _NONE) | getattr(os, "O_CLOEXEC", 0)
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _KIND_AND_SET_ID = 0o176000  # the file type and the set-user-id and set-group-id bits
 _REGULAR = 0o100000
 _SET_ID = 0o006000
 _EXECUTE = 0o111
 _OTHERS_WRITE = 0o022
-
-
 _UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
-def native(name: str) -> str | bytes:
-    """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
-    return name if _UTF8 else name.encode("utf-8", "surrogateescape")
-
-
-class FileProblem(Exception):  # never leaves the package
-    """An entry cannot be read safely.
+class FileProblem(Exception):
+    """An entry cannot be read safely; never leaves the package.
 
     Attributes:
         path: of the entry, relative to the root.
@@ -74,41 +67,40 @@ class Task:
 
     Attributes:
         algorithm: `sha256` or `blake3`.
-        new: starts a hash.
         owner: the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
+        new: starts a hash.
     """
 
     __slots__ = ("algorithm", "new", "owner", "stage")
 
     def __init__(self, algorithm: str, *, owner: int | None = None, stage: int | None = None) -> None:
         self.algorithm = algorithm
-        self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
         self.owner = owner
         self.stage = stage
+        self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
 
 
 class Hashed:
     """What came of some files of one directory, in their order.
 
     Attributes:
-        lines: the manifest lines as they are found.
+        lines: the manifest lines as they are found, joined by `SEPARATOR`.
         records: the records of the package hash, joined.
         size: how many bytes were read.
     """
 
     __slots__ = ("lines", "records", "size")
 
-    def __init__(self, lines: list[bytes], records: bytes, size: int) -> None:
+    def __init__(self, lines: bytes, records: bytes, size: int) -> None:
         self.lines = lines
         self.records = records
         self.size = size
 
 
-def _blake3() -> Callable[..., Any]:
-    from blake3 import blake3
-
-    return blake3
+def native(name: str) -> str | bytes:
+    """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
+    return name if _UTF8 else name.encode("utf-8", "surrogateescape")
 
 
 def open_folder(root: int, path: str, identity: tuple[int, int] | None) -> int:
@@ -139,11 +131,7 @@ def open_folder(root: int, path: str, identity: tuple[int, int] | None) -> int:
 
 
 def hash_folder(
-    root: int,
-    folder: tuple[str, tuple[int, int] | None],
-    names: Sequence[str],
-    expected: Sequence[bytes] | None,
-    task: Task,
+    root: int, folder: tuple[str, tuple[int, int] | None], names: Sequence[str], expected: bytes | None, task: Task
 ) -> Hashed:
     """Hash the named regular files of one directory.
 
@@ -151,7 +139,7 @@ def hash_folder(
         root: descriptor of the root of the tree.
         folder: path of the directory, empty or ending in `/`, and the device and inode that it must have, if known.
         names: of the files, in order.
-        expected: the manifest line that each should have, or None to take what is there.
+        expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
         task: what is asked of every file.
 
     Raises:
@@ -163,60 +151,18 @@ def hash_folder(
     try:
         if task.stage is not None:
             copies = open_folder(task.stage, path, None)
-        return _hash_files(descriptor, path, names, expected, task, copies)
+        reader = _Reader(descriptor, path, task, copies)
+        if expected is None:
+            for name in names:
+                reader.read(name, None)
+        else:
+            for name, line in zip(names, expected.decode(errors="replace").split(SEPARATOR), strict=True):
+                reader.read(name, line)
     finally:
         os.close(descriptor)
         if copies is not None:
             os.close(copies)
-
-
-def _hash_files(
-    folder: int, prefix: str, names: Sequence[str], expected: Sequence[bytes] | None, task: Task, copies: int | None
-) -> Hashed:
-    lines: list[bytes] = []
-    records: list[str] = []
-    total = 0
-    for index, name in enumerate(names):
-        path = prefix + name
-        wanted = None if expected is None else expected[index]
-        try:
-            line, record, size = _hash_file(folder, name, path, wanted, task, copies)
-        except OSError as problem:
-            raise FileProblem(path, f"cannot be read: {_words(problem)}") from None
-        lines.append(line)
-        records.append(record)
-        total += size
-    return Hashed(lines, "".join(records).encode(), total)
-
-
-def _hash_file(
-    folder: int, name: str, path: str, expected: bytes | None, task: Task, copies: int | None
-) -> tuple[bytes, str, int]:
-    descriptor = os.open(native(name), FILE_FLAGS, dir_fd=folder)
-    copy = None
-    try:
-        before = os.fstat(descriptor)
-        check_file(path, before, task.owner)
-        size = before.st_size
-        head = '"' + path.replace('"', '\\"') + '": {"' + task.algorithm + '":"'
-        tail = f'","size":{size},"executable":true}}' if before.st_mode & _EXECUTE else f'","size":{size}}}'
-        if expected is not None and not (expected.startswith(head.encode()) and expected.endswith(tail.encode())):
-            return (head + tail).encode(), "", 0
-        if copies is not None:
-            copy = _create(copies, name, path, before.st_mode)
-        digest = _digest(descriptor, size, path, task, copy)
-        after = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-        if copy is not None:
-            os.close(copy)
-    if (
-        before[:7] != after[:7]  # mode, inode, device, links, owner, group, size
-        or before.st_mtime_ns != after.st_mtime_ns
-        or before.st_ctime_ns != after.st_ctime_ns
-    ):
-        raise FileProblem(path, "changed while it was read")
-    return (head + digest + tail).encode(), f"{path}\n{size}\n{digest}\n", size
+    return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
 
 
 def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
@@ -242,41 +188,105 @@ def permission_problem(status: os.stat_result, owner: int) -> str | None:
     return None
 
 
-def _digest(descriptor: int, size: int, path: str, task: Task, copy: int | None) -> str:
-    """Read exactly `size` bytes, and one more to see that there are no more."""
-    hasher = task.new()
-    left = size + 1
-    while left > 0:
-        block = os.read(descriptor, min(BLOCK, left))
-        if not block:
-            break
-        left -= len(block)
-        hasher.update(block)
-        if copy is not None:
-            _copy(copy, block, path)
-    if left != 1:
-        raise FileProblem(path, "changed while it was read")
-    digest: str = hasher.hexdigest()
-    return digest
+class _Reader:
+    """Reads files of one directory and gathers their lines and records."""
+
+    __slots__ = ("copies", "folder", "lines", "middle", "prefix", "records", "size", "start", "task")
+
+    def __init__(self, folder: int, prefix: str, task: Task, copies: int | None) -> None:
+        self.folder = folder
+        self.prefix = prefix
+        self.task = task
+        self.copies = copies
+        self.start = '"' + _escaped(prefix)
+        self.middle = f'": {{"{task.algorithm}":"'
+        self.lines: list[str] = []
+        self.records: list[str] = []
+        self.size = 0
+
+    def read(self, name: str, expected: str | None) -> None:
+        """Read one file, unless it is known not to be what is expected."""
+        try:
+            descriptor = os.open(native(name), FILE_FLAGS, dir_fd=self.folder)
+            try:
+                before = os.fstat(descriptor)
+                mode = before.st_mode
+                size = before.st_size
+                if mode & _KIND_AND_SET_ID != _REGULAR or self.task.owner is not None:
+                    check_file(self.prefix + name, before, self.task.owner)
+                head = self.start + (_escaped(name) if '"' in name else name) + self.middle
+                tail = f'","size":{size}}}' if not mode & _EXECUTE else f'","size":{size},"executable":true}}'
+                if expected is not None and not (expected.startswith(head) and expected.endswith(tail)):
+                    self.lines.append(head + tail)
+                    return
+                digest = self._digest(descriptor, name, before)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as problem:
+            raise FileProblem(self.prefix + name, f"cannot be read: {_words(problem)}") from None
+        if (
+            before[:7] != after[:7]  # mode, inode, device, links, owner, group, size
+            or before.st_mtime_ns != after.st_mtime_ns
+            or before.st_ctime_ns != after.st_ctime_ns
+        ):
+            raise FileProblem(self.prefix + name, "changed while it was read")
+        self.lines.append(head + digest + tail)
+        self.records.append(f"{self.prefix}{name}\n{size}\n{digest}\n")
+        self.size += size
+
+    def _digest(self, descriptor: int, name: str, status: os.stat_result) -> str:
+        """Read exactly as many bytes as the file has, and one more to see that there are no more."""
+        size = status.st_size
+        digest: str
+        block = os.read(descriptor, min(size + 1, BLOCK))
+        if len(block) == size and self.copies is None:
+            digest = self.task.new(block).hexdigest()
+            return digest
+        hasher = self.task.new()
+        copy = None if self.copies is None else self._create(name, status.st_mode)
+        left = size + 1
+        try:
+            while block:
+                left -= len(block)
+                hasher.update(block)
+                if copy is not None:
+                    self._copy(copy, block, name)
+                block = os.read(descriptor, min(left, BLOCK)) if left else b""
+        finally:
+            if copy is not None:
+                os.close(copy)
+        if left != 1:
+            raise FileProblem(self.prefix + name, "changed while it was read")
+        digest = hasher.hexdigest()
+        return digest
+
+    def _create(self, name: str, mode: int) -> int:
+        permissions = 0o755 if mode & _EXECUTE else 0o644
+        try:
+            copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
+            os.fchmod(copy, permissions)
+        except OSError as problem:
+            raise FileProblem(self.prefix + name, f"cannot be staged: {_words(problem)}", ours=True) from None
+        return copy
+
+    def _copy(self, descriptor: int, block: bytes, name: str) -> None:
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError as problem:
+            raise FileProblem(self.prefix + name, f"cannot be staged: {_words(problem)}", ours=True) from None
 
 
-def _create(folder: int, name: str, path: str, mode: int) -> int:
-    permissions = 0o755 if mode & _EXECUTE else 0o644
-    try:
-        copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=folder)
-        os.fchmod(copy, permissions)
-    except OSError as problem:
-        raise FileProblem(path, f"cannot be staged: {_words(problem)}", ours=True) from None
-    return copy
+def _blake3() -> Callable[..., Any]:
+    from blake3 import blake3
+
+    return blake3
 
 
-def _copy(descriptor: int, block: bytes, path: str) -> None:
-    view = memoryview(block)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError as problem:
-        raise FileProblem(path, f"cannot be staged: {_words(problem)}", ours=True) from None
+def _escaped(text: str) -> str:
+    return text.replace('"', '\\"')
 
 
 def _words(problem: OSError) -> str:

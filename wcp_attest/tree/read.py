@@ -12,7 +12,7 @@ from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.excludes import GIT_FOLDER, Excludes
 from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import cut, do
+from wcp_attest.tree.jobs import LINE_SEPARATOR, cut, do
 from wcp_attest.tree.options import Progress, Reading, ReadOptions
 from wcp_attest.tree.walk import Rules, Walk, open_root
 
@@ -57,17 +57,18 @@ def read_tree(
         task = Task(algorithm, owner=rules.owner)
         jobs = cut(walk, lambda _: None)
         hasher = new_hasher(algorithm)
-        lines: list[bytes] = []
+        blocks: list[bytes] = []
         size = 0
         with closing(hashed(descriptor, jobs, task, options)) as results:
             for done in results:
-                lines += done.lines
+                blocks.append(done.lines)
                 hasher.update(done.records)
                 size += done.size
         walk.look_again()
     finally:
         os.close(descriptor)
     _refuse_odd(root, walk)
+    lines = LINE_SEPARATOR.join(blocks).split(LINE_SEPARATOR)
     if walk.empty:
         lines = _with_empty(lines, walk.empty, algorithm)
     return Reading(tuple(lines), hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
