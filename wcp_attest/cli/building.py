@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
 
 
-@dataclass(frozen=True, slots=True)
-class BuildFlags:
+class BuildFlags(NamedTuple):
     """What the command line says about a package, as it was given."""
 
     worker_id: str | None = None

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from wcp_attest.cli import differences
 from wcp_attest.cli.text import Painter, printable, render
@@ -30,8 +29,7 @@ MAX_MESSAGE = 4000  # characters; a message quotes input, and input may be hosti
 Kind = Literal["usage", "config", "signing", "refused", "system", "internal", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a command did not do its work.
 
     Attributes:

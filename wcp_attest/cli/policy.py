@@ -181,7 +181,7 @@ def _as_text(found: Policy) -> str:
     age = "no limit" if accept.max_age is None else f"{accept.max_age} s"
     excludes = "allowed" if accept.excludes else "refused"
     lines += [
-        f"  accepts: schemas {', '.join(accept.schemas)}; excludes {excludes}; age {age}; permissions {accept.permissions}",
+        f"  accepts: {', '.join(accept.schemas)}; excludes {excludes}; age {age}; permissions {accept.permissions}",
         f"  sigstore: {_sigstore_words(found)}",
         f"  further conditions (bans, registry): {len(found.conditions) or 'none'}",
     ]

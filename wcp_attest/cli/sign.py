@@ -10,6 +10,7 @@ import click
 
 from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
+from wcp_attest.cli.keyless import check_bundle_path, write_bundle
 from wcp_attest.cli.options import jobs_option, require_directory, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from wcp_attest.signing.package import SignResult
     from wcp_attest.tree import ReadOptions
 
-_SIGNER_NAMES = tuple(SignerFlags.__dataclass_fields__)
+_SIGNER_NAMES = SignerFlags._fields
 
 
 @click.command()
@@ -46,18 +47,22 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
       wcp-attest sign my-worker --key acme.key --worker-id org.acme.summarizer \\
         --species-id wrk.doc.summarizer --worker-version 1.4.0
       wcp-attest sign my-worker --key second.key
+      wcp-attest sign my-worker --sigstore --bundle-out my-worker.sigstore.json
     """
     from wcp_attest.tree import ReadOptions
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
     require_directory(package)
+    check_bundle_path(signing.bundle_out, package)
     signers = signers_of(signing)
     with counting.Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         manifest = _manifest(out, package, flags, reading)
         result = _sign(package, signers, manifest, reading)
-    _report(out, package, result, verify_command(package, result.manifest.worker_id, signing))
+    if signing.bundle_out is not None:
+        write_bundle(signing.bundle_out, result.lines)
+    _report(out, package, result, verify_command(package, result, signing))
 
 
 def _manifest(out: Output, package: str, flags: building.BuildFlags, options: ReadOptions) -> Manifest | None:
@@ -81,15 +86,22 @@ def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, op
         raise TreeMismatch(message, refusal.differences, refusal.total) from None
 
 
-def verify_command(package: str, worker_id: str, flags: SignerFlags) -> str:
+def verify_command(package: str, result: SignResult, flags: SignerFlags) -> str:
     """Return the command that verifies what was just signed, ready for a shell."""
-    words = ["wcp-attest", "verify", package, "--worker-id", worker_id]
+    words = ["wcp-attest", "verify", package, "--worker-id", result.manifest.worker_id]
     for path in flags.key:
         words += ["--public-key", path + ".pub" if os.path.lexists(path + ".pub") else f"PUBLIC-KEY-OF-{path}"]
     if flags.hmac:
         words.append("--hmac")
     for path in flags.hmac_file:
         words += ["--hmac-file", path]
+    for signer in result.signers:
+        if signer.kind == "sigstore":
+            words += ["--identity", signer.identity, "--issuer", signer.issuer]
+    if flags.trust_config is not None:
+        words += ["--trusted-root", flags.trust_config]
+    if flags.staging:
+        words.append("--staging")
     return shlex.join(words)
 
 

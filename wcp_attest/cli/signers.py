@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from wcp_attest.cli import secrets
+from wcp_attest.cli.keyless import keyless_signer, signing_options
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError
 
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from wcp_attest.signing.key import KeySigner
 
 
-@dataclass(frozen=True, slots=True)
-class SignerFlags:
+class SignerFlags(NamedTuple):
     """What the command line says of signers, as it was given."""
 
     key: tuple[str, ...] = ()
     passphrase_file: str | None = None
     hmac: bool = False
     hmac_file: tuple[str, ...] = ()
+    sigstore: bool = False
+    identity_token: str | None = None
+    browser: bool = False
+    trust_config: str | None = None
+    staging: bool = False
+    timeout: float | None = None
+    bundle_out: str | None = None
 
 
 def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +48,7 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--hmac-file", multiple=True, type=click.Path(), metavar="FILE", help="Sign with a shared secret in a file."
         ),
+        signing_options,
     )(command)
     return decorated
 
@@ -57,8 +64,11 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
         raise click.UsageError("--passphrase-file is the passphrase of a --key")
     signers: list[Signer] = [_key(path, flags.passphrase_file) for path in flags.key]
     signers += secrets.hmac_secrets(flags.hmac, flags.hmac_file)
+    keyless = keyless_signer(flags)
+    if keyless is not None:
+        signers.append(keyless)
     if not signers:
-        raise click.UsageError("nobody signs: give --key FILE, --hmac or --hmac-file FILE")
+        raise click.UsageError("nobody signs: give --key FILE, --sigstore, --hmac or --hmac-file FILE")
     return tuple(signers)
 
 

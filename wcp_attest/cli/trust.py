@@ -6,11 +6,11 @@ A policy file and flags together are an error: neither may quietly widen the oth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from wcp_attest.cli.keyless import identities_of, sigstore_trust_of, trusting_options
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError, NamespaceInvalid
 
@@ -23,14 +23,21 @@ if TYPE_CHECKING:
 POLICY_VARIABLE = "WCP_ATTEST_POLICY"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustFlags:
+class TrustFlags(NamedTuple):
     """What the command line says of trust, as it was given."""
 
     policy: str | None = None
     public_key: tuple[str, ...] = ()
     hmac: bool = False
     hmac_file: tuple[str, ...] = ()
+    identity: str | None = None
+    issuer: str | None = None
+    github_repository: str | None = None
+    workflow: str | None = None
+    ref: str | None = None
+    trusted_root: str | None = None
+    require_timestamp: bool = False
+    staging: bool = False
     accept_schema: tuple[Literal["awp.v2", "awp.v1"], ...] = ()
     namespace: str | None = None
     worker_id: str | None = None
@@ -38,8 +45,10 @@ class TrustFlags:
 
     @property
     def given(self) -> bool:
-        """Whether any flag names a signer or loosens what is accepted."""
-        return bool(self.public_key or self.hmac or self.hmac_file or self.accept_schema)
+        """Whether any flag names a signer, what keyless trust rests on, or loosens what is accepted."""
+        texts = (self.identity, self.issuer, self.github_repository, self.workflow, self.ref, self.trusted_root)
+        named = self.public_key or self.hmac or self.hmac_file or any(text is not None for text in texts)
+        return bool(named or self.accept_schema or self.require_timestamp or self.staging)
 
 
 def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +64,7 @@ def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--hmac-file", multiple=True, type=click.Path(), metavar="FILE", help="Trust the shared secret in a file."
         ),
+        trusting_options,
         click.option("--namespace", metavar="NAME", help="The namespace that is expected, such as org.acme."),
         click.option("--worker-id", metavar="ID", help="The worker that is expected, such as org.acme.summarizer."),
         click.option("--species-id", metavar="ID", help="The species that is expected, such as wrk.doc.summarizer."),
@@ -77,8 +87,8 @@ def policy_of(flags: TrustFlags) -> Policy:
     """
     if flags.policy is not None and flags.given:
         raise click.UsageError(
-            f"a policy (--policy or {POLICY_VARIABLE}) and --public-key, --hmac, --hmac-file or --accept-schema"
-            " exclude each other; put the signer into the policy"
+            f"a policy (--policy or {POLICY_VARIABLE}) and flags that name signers, what they rest on or what is"
+            " accepted exclude each other; put them into the policy"
         )
     namespace = expected_namespace(flags)
     if flags.policy is None:
@@ -88,6 +98,8 @@ def policy_of(flags: TrustFlags) -> Policy:
     policy = load_policy(flags.policy)
     if namespace is None:
         return policy
+    from dataclasses import replace
+
     try:
         return replace(policy, namespaces=(policy.namespace(namespace),))
     except NamespaceInvalid as problem:
@@ -115,17 +127,18 @@ def expected_namespace(flags: TrustFlags) -> str | None:
 def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
     from wcp_attest.policy import Accept, Namespace, Policy
 
-    keys = _keys(flags)
-    if not keys:
+    keys, identities = _keys(flags), identities_of(flags)
+    if not keys and not identities:
         raise click.UsageError(
-            f"nobody is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE, --hmac or --hmac-file"
+            f"nobody is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE,"
+            " --identity with --issuer, --github-repository, --hmac or --hmac-file"
         )
     if namespace is None:
         raise click.UsageError(
-            "a key is trusted for one namespace: add --worker-id org.acme.summarizer or --namespace org.acme"
+            "a signer is trusted for one namespace: add --worker-id org.acme.summarizer or --namespace org.acme"
         )
     accept = Accept(schemas=flags.accept_schema) if flags.accept_schema else Accept()
-    return Policy((Namespace(namespace, keys),), accept=accept)
+    return Policy((Namespace(namespace, keys, identities),), accept=accept, sigstore=sigstore_trust_of(flags))
 
 
 def _keys(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
