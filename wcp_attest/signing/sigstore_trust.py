@@ -37,7 +37,8 @@ MAX_QUOTED = 300  # characters of what a library or a service says
 # keyless lines must not make it wait for a dead network once a line.
 FRESH, RETRY = 3600.0, 60.0  # seconds
 
-_PIN = "pin a trusted root (`--trusted-root`, or `trusted_root` in the policy's [sigstore] table) to verify offline"
+_CLIENT_TRUST_CONFIG = b'"application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"'
+_PIN = "pin a trusted root: `--trusted-root FILE`, or `trusted_root` in the policy's [sigstore] table"
 
 
 def trusted_root(trust: SigstoreTrust) -> TrustedRoot:
@@ -64,16 +65,18 @@ def parse_root(data: bytes) -> TrustedRoot:
     """Parse a trusted root.
 
     Args:
-        data: its JSON.
+        data: its JSON, or that of a client trust config, which holds one.
 
     Raises:
-        TrustUnusable: it is too large, or not a trusted root.
+        TrustUnusable: it is too large, or neither.
     """
-    from sigstore_models.trustroot.v1 import TrustedRoot
+    from sigstore_models.trustroot.v1 import ClientTrustConfig, TrustedRoot
 
     if len(data) > MAX_TRUSTED_ROOT_BYTES:
         raise TrustUnusable(f"the trusted root is larger than {MAX_TRUSTED_ROOT_BYTES} bytes")
     try:
+        if _CLIENT_TRUST_CONFIG in data:
+            return ClientTrustConfig.from_json(data).trusted_root
         return TrustedRoot.from_json(data)
     except ValueError as problem:
         raise TrustUnusable(f"the trusted root cannot be used: {in_words(problem)}") from None
@@ -98,8 +101,11 @@ def _fetch(instance: Instance) -> bytes | str:
         fetch = ClientTrustConfig.staging if instance == "staging" else ClientTrustConfig.production
         return root_of(fetch())
     except (Error, OSError, ValueError) as problem:
-        cause = problem.__cause__ or problem
-        return f"the trusted root of Sigstore's {instance} instance cannot be had ({in_words(cause)}); {_PIN}"
+        cause = f": {in_words(problem.__cause__)}" if problem.__cause__ else ""
+        why = f"{in_words(problem)}{cause}"
+        return (
+            f"the trusted root of Sigstore's {instance} instance cannot be fetched ({why}); without a network, {_PIN}"
+        )
 
 
 def valid_at(root: TrustedRoot, times: Sequence[datetime]) -> tuple[TrustedRoot, tuple[str, ...]]:
