@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.cli import keyless_show
 from wcp_attest.cli.building import manifest_json
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
@@ -52,10 +53,11 @@ class Claims:
 def show(out: Output, /, target: str, entries: bool) -> None:
     """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
     claims = _read(target)
+    root = target if os.path.isdir(target) else os.path.dirname(target) or "."
     if out.format == "json":
-        out.deliver_json("show", _as_json(claims, target, entries=entries))
+        out.deliver_json("show", _as_json(claims, target, root, entries=entries))
     else:
-        out.deliver(_as_text(claims, out.paint, entries=entries))
+        out.deliver(_as_text(claims, out.paint, root, entries=entries))
     out.note(WARNING)
 
 
@@ -109,7 +111,7 @@ def _statement(line: Line) -> Statement | None:
         return None
 
 
-def _as_text(claims: Claims, paint: Painter, *, entries: bool) -> str:
+def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str:
     lines = [paint("warn", "NOT VERIFIED"), *(f"  unreadable: {problem}" for problem in claims.problems)]
     if claims.manifest is not None:
         lines += _manifest_text(claims.manifest, claims.manifest_sha256 or "")
@@ -117,6 +119,10 @@ def _as_text(claims: Claims, paint: Painter, *, entries: bool) -> str:
             lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
     for number, (line, statement) in enumerate(claims.signatures, start=1):
         lines += _signature_text(number, line, statement, claims.manifest_sha256)
+        summary = keyless_show.summary_of(line)
+        if summary is not None:
+            worker_id = None if statement is None else statement.worker_id
+            lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, root, number, worker_id))
     if claims.manifest is not None and not claims.signatures:
         lines.append("  no signature")
     return "".join(f"{line}\n" for line in lines)
@@ -150,7 +156,7 @@ def _signature_text(number: int, line: Line, statement: Statement | None, sha256
     return lines
 
 
-def _as_json(claims: Claims, target: str, *, entries: bool) -> JsonObject:
+def _as_json(claims: Claims, target: str, root: str, *, entries: bool) -> JsonObject:
     manifest = claims.manifest
     listed = None
     if manifest is not None and entries:
@@ -161,7 +167,10 @@ def _as_json(claims: Claims, target: str, *, entries: bool) -> JsonObject:
         "manifest": None if manifest is None else manifest_json(manifest),
         "manifest_sha256": claims.manifest_sha256,
         "entries": None if listed is None else [*listed],
-        "signatures": [_signature_json(line, statement, claims) for line, statement in claims.signatures],
+        "signatures": [
+            {**_signature_json(line, statement, claims), "keyless": _keyless_json(line, statement, root, number)}
+            for number, (line, statement) in enumerate(claims.signatures, start=1)
+        ],
         "problems": [*claims.problems],
     }
 
@@ -179,3 +188,11 @@ def _signature_json(line: Line, statement: Statement | None, claims: Claims) -> 
         "manifest_sha256": None if statement is None else statement.manifest_sha256,
         "signed_at_utc": None if statement is None else statement.signed_at_utc,
     }
+
+
+def _keyless_json(line: Line, statement: Statement | None, root: str, number: int) -> JsonObject | None:
+    summary = keyless_show.summary_of(line)
+    if summary is None:
+        return None
+    worker_id = None if statement is None else statement.worker_id
+    return keyless_show.as_json(summary, keyless_show.commands_of(summary, root, number, worker_id))
