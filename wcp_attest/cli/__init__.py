@@ -38,8 +38,6 @@ def _run(arguments: list[str]) -> int:
         from wcp_attest.cli.root import run
 
         return run(arguments)
-    except SystemExit as done:  # how click ends a request for shell completion
-        return done.code if isinstance(done.code, int) else 0
     except Exception as error:  # noqa: BLE001  # the rim of the program: whatever comes is one line and a status
         from wcp_attest.cli.failures import report
 

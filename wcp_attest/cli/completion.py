@@ -11,8 +11,6 @@ from wcp_attest.cli.output import Output, reporting
 if TYPE_CHECKING:
     from click.shell_completion import ShellComplete
 
-COMPLETE_VARIABLE = "_WCP_ATTEST_COMPLETE"  # the name that click derives from the program's
-
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -27,7 +25,7 @@ def completion(out: Output, /, shell: str) -> None:
     """
     from click.shell_completion import ShellComplete, get_completion_class
 
-    from wcp_attest.cli.root import PROGRAM, root
+    from wcp_attest.cli.root import COMPLETE_VARIABLE, PROGRAM, root
 
     kind = cast("type[ShellComplete]", get_completion_class(shell))
     # The base class's `source` renders the script; bash's own would first start a shell to ask for its version.

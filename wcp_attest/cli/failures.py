@@ -96,15 +96,13 @@ def _classify_foreign(error: BaseException) -> Failure:
     import click
 
     match error:
-        case click.exceptions.NoArgsIsHelpError():
-            return Failure("usage", "no command given; see " + _help_of(error))
         case click.UsageError():
             return Failure("usage", f"{_lower(error.format_message())}; see {_help_of(error)}")
         case click.ClickException():
             return Failure("usage", _lower(error.format_message()))
-        case click.Abort() if not isinstance(error.__cause__, EOFError):
+        case click.Abort() if isinstance(error.__context__, KeyboardInterrupt):
             return Failure("interrupted", "interrupted", INTERRUPTED)
-        case click.Abort():
+        case click.Abort() | EOFError():
             return Failure("usage", "the input ended before the question was answered")
     return Failure(
         "internal",
@@ -131,7 +129,10 @@ def _tell(failure: Failure, arguments: list[str]) -> int:
     message = printable(" ".join(failure.message.split()))[:MAX_MESSAGE]
     with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
         code = f" [{failure.code}]" if failure.code else ""
-        sys.stderr.write(f"{message}\n" if failure.kind == "interrupted" else f"error: {message}{code}\n")
+        if failure.kind == "interrupted":  # on a terminal, below the ^C
+            sys.stderr.write("\ninterrupted\n" if sys.stderr.isatty() else "interrupted\n")
+        else:
+            sys.stderr.write(f"error: {message}{code}\n")
         if failure.differences:
             sys.stderr.write(render(differences.as_text(failure.differences, failure.total, Painter(on=False))))
         sys.stderr.flush()

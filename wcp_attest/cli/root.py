@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Final, NamedTuple, cast
 
@@ -11,6 +12,7 @@ import click
 from wcp_attest import __version__
 
 PROGRAM: Final = "wcp-attest"
+COMPLETE_VARIABLE: Final = "_WCP_ATTEST_COMPLETE"  # what completion scripts set, by click's convention
 
 
 class Row(NamedTuple):
@@ -135,7 +137,24 @@ def run(arguments: list[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a name that the terminal cannot show must not end the program
             reconfigure(errors="backslashreplace")
-    status = root.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    instruction = os.environ.get(COMPLETE_VARIABLE)
+    status = _complete(instruction) if instruction else _invoke(arguments)
     if sys.stdout is not None:
         sys.stdout.flush()
+    return status
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run a command. click's own `main` would exit with 1, here a refusal, when a pipe breaks."""
+    try:
+        with root.make_context(PROGRAM, arguments) as context:
+            status: object = root.invoke(context)
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
     return status if isinstance(status, int) else 0
+
+
+def _complete(instruction: str) -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, instruction)

@@ -1,0 +1,310 @@
+"""Exit statuses, error lines and JSON errors: what every command owes, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.command import IDENTITY, SCRIPT, WORKER, Command
+from wcp_attest import __version__
+from wcp_attest.cli.failures import classify, wants_json
+from wcp_attest.cli.root import COMMANDS
+from wcp_attest.errors import ConfigError, Error, SigningError, VerificationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE_ERROR_LINE = re.compile(r"error: [^\n]+\n\Z")
+
+# Put a command that fails in a way no real one does into the table, and run the program's own entry point.
+CRASH = """
+import sys, types, click
+from wcp_attest.cli import root, main
+module = types.ModuleType("wcp_attest.cli.crash")
+@click.command()
+@click.option("--format", default="text")
+def crash(format):
+    {body}
+module.crash = crash
+sys.modules["wcp_attest.cli.crash"] = module
+root.COMMANDS["crash"] = root.Row("crash:crash", "crash")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def crash(body: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CRASH.format(body=body), "crash", *arguments],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_version_and_help_are_done(wcp: Command) -> None:
+    assert wcp("--version").out == f"wcp-attest {__version__}\n"
+    help_text = wcp("--help")
+    assert help_text.status == 0
+    assert all(re.search(rf"^  {name} ", help_text.out, re.MULTILINE) for name in COMMANDS)
+    assert wcp("-h").out == help_text.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_has_help(wcp: Command, name: str) -> None:
+    run = wcp(name, "--help")
+    assert run.status == 0
+    assert run.out.startswith(f"Usage: wcp-attest {name} ")
+
+
+def test_python_m_is_the_same_program(wcp: Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wcp_attest", "nope"], capture_output=True, text=True, check=False, cwd=wcp.folder
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", wcp("nope").err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nope",),
+        ("--nope",),
+        ("verify",),
+        ("verify", "x", "y"),
+        ("verify", "x", "--format", "xml"),
+        ("verify", "x", "--jobs", "0"),
+        ("verify", "x", "--public-key"),
+        ("explain", "nope"),
+        ("explain",),
+        ("completion", "tcsh"),
+        ("policy",),
+        ("policy", "show"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(wcp: Command, arguments: tuple[str, ...]) -> None:
+    run = wcp(*arguments)
+    assert run.status == 2
+    assert run.out == ""
+    assert ONE_ERROR_LINE.match(run.err), run.err
+
+
+def test_a_mistyped_command_is_guessed(wcp: Command) -> None:
+    assert "did you mean `verify`?" in wcp("verfy").err
+
+
+@pytest.mark.parametrize("arguments", [("nope",), ("verify",), ("--nope",), ("verify", "absent", *WORKER, "--hmac")])
+def test_errors_are_json_for_who_asks_for_json(wcp: Command, arguments: tuple[str, ...]) -> None:
+    for spelling in (("--format", "json"), ("--format=json",)):
+        run = wcp(*arguments, *spelling)
+        value = run.json
+        assert (run.status, value["exit_status"], value["ok"]) == (2, 2, False)
+        assert value["kind"] == "error"
+        assert value["error"] in {"usage", "config"}
+        assert value["message"] in run.err
+
+
+def test_what_stands_behind_two_dashes_is_no_option() -> None:
+    assert wants_json(["verify", "--format", "json"])
+    assert not wants_json(["verify", "--", "--format", "json"])
+    assert not wants_json(["verify", "--format"])
+
+
+def test_a_crash_is_one_line_and_status_2() -> None:
+    done = crash("1 / 0")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.match(r"error: internal error, please report it: ZeroDivisionError: [^\n]+\n\Z", done.stderr)
+
+
+def test_a_crash_is_json_for_who_asks_for_json() -> None:
+    import json
+
+    done = crash("raise RecursionError('deep')", "--format", "json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == "internal"
+
+
+def test_a_traceback_is_shown_only_when_asked_for() -> None:
+    done = crash("1 / 0", env={"WCP_ATTEST_DEBUG": "1"})
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "start"),
+    [
+        ("raise MemoryError", 2, "error: out of memory"),
+        ("open('/nonexistent/x')", 2, "error: No such file or directory: '/nonexistent/x'"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise EOFError", 2, "error: the input ended"),
+        ("click.echo('x', file=1)", 2, "error: internal error"),
+        ("from wcp_attest.errors import Banned; raise Banned('by me')", 1, "error: by me [ATTEST_BANNED]"),
+        ("from wcp_attest.errors import SigningError; raise SigningError('no')", 2, "error: no"),
+        ("from wcp_attest.errors import ConfigError; raise ConfigError('a\\nb\\x1b[2J')", 2, r"error: a b\x1b[2J"),
+    ],
+)
+def test_each_kind_of_failure_has_its_status(body: str, status: int, start: str) -> None:
+    done = crash(body)
+    assert done.returncode == status
+    assert done.stderr.startswith(start), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_error_type_is_classified() -> None:
+    kinds = {error: classify(error("why")) for error in (Error, ConfigError, SigningError, VerificationError)}
+    assert {error.__name__: (found.kind, found.status) for error, found in kinds.items() if found} == {
+        "Error": ("config", 2),
+        "ConfigError": ("config", 2),
+        "SigningError": ("signing", 2),
+        "VerificationError": ("refused", 1),
+    }
+
+
+def test_a_reader_that_goes_away_is_not_worth_a_word(wcp: Command) -> None:
+    with wcp.start("explain", "--all") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 2
+
+
+def test_closed_standard_streams_change_no_status(wcp: Command, signed: Path) -> None:
+    for redirect in (">&-", "2>&-", ">&- 2>&-"):
+        line = f'"$0" verify {signed} --public-key acme.key.pub {" ".join(WORKER)} {redirect}'
+        done = subprocess.run(["sh", "-c", line, str(SCRIPT)], cwd=wcp.folder, check=False, env=wcp.environment())
+        assert done.returncode == 0, redirect
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_no_success(wcp: Command) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [SCRIPT, "explain", "--all"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: No space left on device\n"
+
+
+def test_an_interrupt_is_130_without_a_traceback(wcp: Command, tmp_path: Path, key: Path) -> None:
+    root = tmp_path / "large"
+    root.mkdir()
+    with open(root / "model.bin", "wb") as file:  # sparse: no disk, but seconds to hash
+        file.truncate(16 << 30)
+    with wcp.start("sign", root, "--key", key, *IDENTITY, "--progress", "--jobs", 1) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # the counter runs, so the tree is being read
+        assert "files" in first, first
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert rest.rstrip().endswith("interrupted")
+    assert [entry.name for entry in root.iterdir()] == ["model.bin"]
+
+
+def test_output_to_a_file_is_whole_or_not_at_all(wcp: Command, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    run = wcp.ok("explain", "banned", "--format", "json", "-o", target)
+    assert run.out == ""
+    assert target.read_text() == wcp.ok("explain", "banned", "--format", "json").out
+    failed = wcp("explain", "banned", "-o", tmp_path / "absent" / "out")
+    assert failed.status == 2
+    assert "nothing was changed" in failed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json"]
+
+
+def test_what_a_name_holds_cannot_act_on_the_terminal(wcp: Command, signed: Path) -> None:
+    (signed / "evil\u202e\x1b[2Jname").write_text("x")
+    run = wcp("verify", signed, "--public-key", "acme.key.pub", *WORKER)
+    assert run.status == 1
+    assert "\x1b" not in run.out + run.err
+    assert "\u202e" not in run.out + run.err
+
+
+def run_on_terminal(wcp: Command, *arguments: object, env: dict[str, str] | None = None) -> str:
+    """Run the command with a terminal as standard output and return what it shows."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [SCRIPT, *map(str, arguments)],
+        cwd=wcp.folder,
+        env=wcp.environment({"TERM": "xterm", **(env or {})}),
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # Linux says EIO when the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    process.wait(60)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "coloured"),
+    [
+        ({}, (), True),
+        ({"TERM": "dumb"}, (), False),
+        ({"NO_COLOR": "1"}, (), False),
+        ({"NO_COLOR": ""}, (), True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, (), False),
+        ({"NO_COLOR": "1"}, ("--color", "always"), True),
+        ({}, ("--color", "never"), False),
+        ({"FORCE_COLOR": "1"}, ("--color", "never"), False),
+    ],
+)
+def test_colour_on_a_terminal(wcp: Command, env: dict[str, str], options: tuple[str, ...], coloured: bool) -> None:
+    assert ("\x1b[1mATTEST_BANNED\x1b[0m" in run_on_terminal(wcp, "explain", "banned", *options, env=env)) == coloured
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "coloured"),
+    [({}, (), False), ({"FORCE_COLOR": "1"}, (), True), ({}, ("--color", "always"), True)],
+)
+def test_colour_into_a_pipe(wcp: Command, env: dict[str, str], options: tuple[str, ...], coloured: bool) -> None:
+    assert ("\x1b[" in wcp.ok("explain", "banned", *options, env=env).out) == coloured
+
+
+def test_quiet_leaves_only_the_status(wcp: Command, signed: Path) -> None:
+    trust = ("--public-key", "acme.key.pub", *WORKER)
+    good = wcp("verify", signed, *trust, "--quiet")
+    (signed / "added").write_text("x")
+    bad = wcp("verify", signed, *trust, "--quiet")
+    assert (good.status, good.out, good.err) == (0, "", "")
+    assert (bad.status, bad.out, bad.err) == (1, "", "")
+    assert wcp("verify", signed, *trust, "--quiet", "--format", "json").json["code"] == "ATTEST_HASH_MISMATCH"
+
+
+def test_short_work_shows_no_counter_even_on_a_terminal(wcp: Command, signed: Path) -> None:
+    shown = run_on_terminal(wcp, "verify", signed, "--public-key", "acme.key.pub", *WORKER, "--progress")
+    assert "files," not in shown
+    assert "VERIFIED" in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(wcp: Command, shell: str) -> None:
+    assert "_WCP_ATTEST_COMPLETE" in wcp.ok("completion", shell).out
+
+
+def test_completion_completes(wcp: Command) -> None:
+    env = {"_WCP_ATTEST_COMPLETE": "bash_complete", "COMP_WORDS": "wcp-attest ver", "COMP_CWORD": "1"}
+    assert wcp(env=env).out.splitlines() == ["plain,verify"]
+    env = {"_WCP_ATTEST_COMPLETE": "bash_complete", "COMP_WORDS": "wcp-attest verify --pol", "COMP_CWORD": "2"}
+    assert wcp(env=env).out.splitlines() == ["plain,--policy"]
