@@ -1,0 +1,195 @@
+"""Command lines of `wcp-attest` for the inputs, and the run of one.
+
+Inputs become single arguments of options, never text that anything parses again; secrets go by environment or by files
+that only we can read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from action.inputs import InputError, Inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEADLINE: Final = 6 * 3600.0  # seconds; the longest that a hosted job may take
+MANIFEST_NAME: Final = "manifest.json"
+SIGNATURE_NAME: Final = "manifest.sig"
+SIGNING_KEY_NAME: Final = "signing.key"
+_TOKEN_VARIABLES: Final = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one command.
+
+    Attributes:
+        package: the directory it was about.
+        status: its exit status: 0 done, 1 refused, 2 undecided.
+        result: the JSON object that it printed.
+        talk: its standard error.
+        bundle: where the Sigstore bundle was written, empty when none was asked for.
+    """
+
+    package: str
+    status: int
+    result: Mapping[str, object]
+    talk: str
+    bundle: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command did what it was asked for."""
+        return self.status == 0 and self.result.get("ok") is True
+
+
+def sign_options(inputs: Inputs, package: str, home: str, bundle: str) -> list[str]:
+    """Return the options that sign a package.
+
+    A manifest that stands there, as the hooks keep it, is signed as it was reviewed; only one that is built here says
+    where it was built.
+
+    Args:
+        inputs: checked.
+        package: its directory.
+        home: a directory that only we can read.
+        bundle: where a Sigstore bundle goes.
+    """
+    words: list[str] = []
+    if inputs.signs_keyless:
+        words += ["--sigstore", f"--bundle-out={bundle}"]
+        words += _option("--trust-config", inputs.trust_config)
+    elif inputs.signing == "key":
+        words.append(f"--key={_private_file(home, SIGNING_KEY_NAME, inputs.signing_key)}")
+    else:
+        words.append("--hmac")
+    said = _option("--worker-id", inputs.worker_id)
+    said += _option("--species-id", inputs.species_id)
+    said += _option("--worker-version", inputs.worker_version)
+    said += [f"--exclude={pattern}" for pattern in inputs.lines("exclude")]
+    if said or not os.path.lexists(os.path.join(package, MANIFEST_NAME)):
+        said += _source_options(os.environ)
+    return words + said
+
+
+def _source_options(environ: Mapping[str, str]) -> list[str]:
+    """Return the options that record where the code comes from."""
+    words = ["--build-source=ci"]
+    server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
+    if server and repository:
+        words.append(f"--source-repository={server}/{repository}")
+    return words + _option("--source-commit", environ.get("GITHUB_SHA", ""))
+
+
+def verify_options(inputs: Inputs, home: str) -> list[str]:
+    """Return the options that verify a package.
+
+    Args:
+        inputs: checked.
+        home: a directory that only we can read.
+    """
+    words: list[str] = []
+    for option, value in (
+        ("--policy", inputs.policy),
+        ("--namespace", inputs.namespace),
+        ("--worker-id", inputs.worker_id),
+        ("--species-id", inputs.species_id),
+        ("--identity", inputs.identity),
+        ("--issuer", inputs.issuer),
+        ("--github-repository", inputs.github_repository),
+        ("--github-workflow", inputs.github_workflow),
+        ("--github-ref", inputs.github_ref),
+        ("--trusted-root", inputs.trusted_root),
+        ("--bans", inputs.bans),
+    ):
+        words += _option(option, value)
+    if inputs.public_key:
+        words.append(f"--public-key={public_key_file(inputs, home)}")
+    if inputs.hmac_key:
+        words.append("--hmac")
+    return words
+
+
+def is_key_text(public_key: str) -> bool:
+    """Tell whether the input holds a public key itself, and not the name of a file."""
+    return "\n" in public_key.strip() or public_key.lstrip().startswith(("-----BEGIN ", "ssh-", "ecdsa-"))
+
+
+def public_key_file(inputs: Inputs, home: str) -> str:
+    """Return the path of the public key; text is written to a file first.
+
+    Raises:
+        InputError: it is neither a key nor a name.
+    """
+    text = inputs.public_key.strip()
+    if is_key_text(text):
+        return _private_file(home, "public.key", text + "\n")
+    if text.startswith("-") or not text.isprintable():
+        raise InputError("input `public-key` is neither a public key nor the name of a file")
+    return text
+
+
+def run(inputs: Inputs, options: list[str], *, package: str, bundle: str = "") -> Outcome:
+    """Run `wcp-attest` in the workspace, isolated from it.
+
+    Args:
+        inputs: for the command, and the secrets that it takes from the environment.
+        options: of the command.
+        package: the directory it is about.
+        bundle: where it was told to write a bundle.
+    """
+    fixed = ("--format=json", "--no-progress", "--color=never")
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "wcp_attest", inputs.mode, *options, *fixed, "--", package],
+        env=_environment(inputs),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    talk = done.stderr.decode("utf-8", "replace")
+    try:
+        result = json.loads(done.stdout)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or done.returncode not in (0, 1, 2):
+        message = f"wcp-attest ended with status {done.returncode} and no result"
+        return Outcome(package, 2, {"ok": False, "code": None, "message": message}, talk, bundle)
+    return Outcome(package, done.returncode, result, talk, bundle)
+
+
+def _option(name: str, value: str) -> list[str]:
+    return [f"{name}={value}"] if value else []
+
+
+def _environment(inputs: Inputs) -> dict[str, str]:
+    """Return the step's environment without what could change a decision behind the inputs' back."""
+    unwanted = ("WCP_", "PYTHON") if inputs.signs_keyless else ("WCP_", "PYTHON", *_TOKEN_VARIABLES)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    if inputs.hmac_key:
+        environment["WCP_ATTEST_HMAC_KEY"] = inputs.hmac_key
+    if inputs.signing_key_passphrase:
+        environment["WCP_ATTEST_KEY_PASSPHRASE"] = inputs.signing_key_passphrase
+    return environment
+
+
+def forget_key(home: str) -> None:
+    """Remove the private key's file, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(home, SIGNING_KEY_NAME))
+
+
+def _private_file(home: str, name: str, text: str) -> str:
+    path = os.path.join(home, name)
+    if not os.path.lexists(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text if text.endswith("\n") else text + "\n")
+    return path

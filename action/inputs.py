@@ -1,0 +1,172 @@
+"""The inputs of the action: read from the environment, checked before anything is done with them.
+
+The runner does not check `required`, hands booleans over as text, and knows no choices; a wrong or contradictory input
+is an error here, because an input that is silently ignored is one that somebody relies on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX: Final = "WCP_INPUT_"
+MAX_LENGTH: Final = 64 * 1024  # characters of one input; a private key has three thousand
+MAX_LINES: Final = 1000
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "mode": ("sign", "verify"),
+    "signing": ("", "sigstore", "key", "hmac"),
+    "on_missing_token": ("fail", "skip"),
+    "fail_on_deny": ("true", "false"),
+    "summary": ("true", "false"),
+}
+_LISTS: Final = ("path", "exclude")
+_TEXTS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "public_key")
+_SECRETS: Final = ("signing_key", "signing_key_passphrase", "hmac_key")
+_FOR_SIGN: Final = ("worker_version", "exclude", "signing", "signing_key", "signing_key_passphrase", "trust_config")
+_FOR_VERIFY: Final = (
+    *("policy", "namespace", "identity", "issuer", "github_repository", "github_workflow", "github_ref"),
+    *("public_key", "trusted_root", "bans"),
+)
+_NEEDED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "sigstore": (),
+    "key": ("signing_key",),
+    "hmac": ("hmac_key",),
+}
+
+
+class InputError(Exception):
+    """An input is missing, malformed or contradicts another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the workflow says; empty where it says nothing. Names are those of `action.yml` with `_` for `-`."""
+
+    mode: str
+    path: str
+    worker_id: str
+    species_id: str
+    worker_version: str
+    exclude: str
+    signing: str
+    signing_key: str
+    signing_key_passphrase: str
+    hmac_key: str
+    on_missing_token: str
+    trust_config: str
+    policy: str
+    namespace: str
+    identity: str
+    issuer: str
+    github_repository: str
+    github_workflow: str
+    github_ref: str
+    public_key: str
+    trusted_root: str
+    bans: str
+    fail_on_deny: str
+    summary: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Inputs:
+        """Read and check the inputs.
+
+        Args:
+            environ: the environment of the step.
+
+        Raises:
+            InputError: one is missing, malformed or contradicts another.
+        """
+        values = {field.name: _value(environ, field.name) for field in fields(cls)}
+        inputs = cls(**values)
+        inputs._check_choices()
+        inputs._check_mode()
+        return inputs
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return tuple(value for name in _SECRETS if (value := getattr(self, name)))
+
+    @property
+    def signs_keyless(self) -> bool:
+        """Whether an identity token is needed."""
+        return self.mode == "sign" and self.signing in ("", "sigstore")
+
+    @property
+    def skips_without_token(self) -> bool:
+        """Whether a job that can get no identity token goes on unsigned."""
+        return self.on_missing_token == "skip"  # noqa: S105  # no password: what to do without an identity token
+
+    def lines(self, name: str) -> tuple[str, ...]:
+        """Return the lines of a list input, without empty ones.
+
+        Raises:
+            InputError: there are too many, or one looks like an option.
+        """
+        lines = tuple(line.strip("\r") for line in str(getattr(self, name)).split("\n") if line.strip())
+        if len(lines) > MAX_LINES:
+            raise InputError(f"input `{_shown(name)}` has more than {MAX_LINES} lines")
+        for line in lines:
+            _refuse_option(name, line)
+        return lines
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                wanted = ", ".join(f"`{choice}`" for choice in choices if choice)
+                raise InputError(f"input `{_shown(name)}` is {getattr(self, name)[:80]!r}; it must be one of {wanted}")
+        for name in _LISTS:
+            self.lines(name)
+
+    def _check_mode(self) -> None:
+        misplaced = _FOR_VERIFY if self.mode == "sign" else _FOR_SIGN
+        for name in misplaced:
+            if getattr(self, name):
+                other = "verify" if self.mode == "sign" else "sign"
+                raise InputError(f"input `{_shown(name)}` belongs to mode `{other}` and would have no effect here")
+        if self.mode == "verify":
+            self._check_trust()
+            return
+        method = self.signing or "sigstore"
+        for name in ("signing_key", "hmac_key"):
+            needed = name in _NEEDED_BY[method]
+            if needed != bool(getattr(self, name)):
+                verb = "needs" if needed else "excludes"
+                raise InputError(f"`signing: {method}` {verb} the input `{_shown(name)}`")
+
+    def _check_trust(self) -> None:
+        named = ("policy", "identity", "github_repository", "public_key", "hmac_key")
+        if not any(getattr(self, name) for name in named):
+            shown = ", ".join(f"`{_shown(name)}`" for name in named)
+            raise InputError(f"nobody is trusted: mode `verify` needs one of {shown}")
+        if bool(self.identity) != bool(self.issuer):
+            raise InputError("`identity` and `issuer` go together: an identity means nothing without its issuer")
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(PREFIX + name.upper(), "")
+    if len(value) > MAX_LENGTH:
+        raise InputError(f"input `{_shown(name)}` is longer than {MAX_LENGTH} characters")
+    if name in _TEXTS or name in _LISTS:
+        return value
+    value = value.strip()
+    if not value.isprintable():
+        raise InputError(f"input `{_shown(name)}` holds a line break or control character")
+    _refuse_option(name, value)
+    return value
+
+
+def _refuse_option(name: str, value: str) -> None:
+    if value.startswith("-"):
+        raise InputError(
+            f"input `{_shown(name)}` is {value[:80]!r}, which looks like an option; write `./-…` for a name"
+        )

@@ -1,0 +1,99 @@
+"""First step of the action: install the code of this very commit into a virtual environment of its own.
+
+Runs under the caller's Python, isolated (`-I`), with nothing but the standard library. The environment lies in a fresh
+folder under the runner's temporary one: `PATH` and the caller's Python stay as they are, and no earlier step can have
+put something there. Dependencies come by hash; with them pinned, an index of the operator's choice is safe to use, so
+pip's own settings for reaching one are kept and all its other settings are not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Final
+
+HERE: Final = os.path.dirname(os.path.abspath(__file__))
+DEADLINE: Final = 900.0  # seconds for one pip; a slow mirror takes minutes
+TAIL: Final = 4000  # characters of pip's words that are shown when it fails
+
+_KEPT: Final = frozenset(
+    f"PIP_{name}"
+    for name in (
+        *("INDEX_URL", "EXTRA_INDEX_URL", "NO_INDEX", "FIND_LINKS", "TRUSTED_HOST", "CERT", "CLIENT_CERT"),
+        *("PROXY", "CONFIG_FILE", "CACHE_DIR", "TIMEOUT", "DEFAULT_TIMEOUT", "RETRIES"),
+    )
+)
+_PIP: Final = ("-I", "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--quiet")
+
+
+class InstallError(Exception):
+    """A step of the installation failed."""
+
+
+def environment(base: dict[str, str]) -> dict[str, str]:
+    """Return the environment for pip: no Python settings, and of pip's own only how to reach an index."""
+    kept = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA")) and (not name.startswith("PIP_") or name in _KEPT)
+    }
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def install(home: str) -> str:
+    """Make the environment and return the path of its Python.
+
+    Args:
+        home: an empty directory of ours.
+
+    Raises:
+        InstallError: a step failed.
+    """
+    venv = os.path.join(home, "venv")
+    python = os.path.join(venv, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+    requirements = os.path.join(HERE, "requirements.txt")
+    _run([sys.executable, "-I", "-m", "venv", venv], home, "make a virtual environment")
+    hashed = ("--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
+    _run([python, *_PIP, *hashed], home, "install the locked dependencies")
+    own = ("--no-index", "--no-deps", "--no-build-isolation", os.path.dirname(HERE))
+    _run([python, *_PIP, *own], home, "install the action's own commit")
+    return python
+
+
+def _run(command: list[str], home: str, what: str) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=home,  # never the workspace, whose files are the caller's
+            env=environment(dict(os.environ)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=DEADLINE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InstallError(f"cannot {what}: {error}") from error
+    if done.returncode:
+        said = done.stdout.decode("utf-8", "replace").strip()[-TAIL:]
+        raise InstallError(f"cannot {what} (status {done.returncode}): {said}")
+
+
+def main() -> int:
+    """Install, and hand the path of Python on to the next step."""
+    home = tempfile.mkdtemp(prefix="wcp-attest-", dir=os.environ["RUNNER_TEMP"])
+    try:
+        python = install(home)
+    except InstallError as error:
+        text = str(error).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        print(f"::error title=wcp-attest::{text}")
+        return 2
+    with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
+        file.write(f"python={python}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

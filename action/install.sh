@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Finds a Python that is new enough and lets it make the virtual environment; nothing else is done in shell.
+set -euo pipefail
+
+for candidate in python3 python; do
+  if "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    exec "$candidate" -I "$GITHUB_ACTION_PATH/install.py"
+  fi
+done
+echo "::error title=wcp-attest::Python 3.11 or newer is needed on PATH; run actions/setup-python before this step"
+exit 2

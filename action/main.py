@@ -1,0 +1,170 @@
+"""Second step of the action: sign or verify, under the virtual environment that the first step made."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    # Isolated Python puts no folder of ours on its path. Ours comes last: what is installed comes first.
+    sys.dont_write_bytecode = True
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from action.commands import (
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    Outcome,
+    forget_key,
+    is_key_text,
+    run,
+    sign_options,
+    verify_options,
+)
+from action.inputs import InputError, Inputs
+from action.packages import find_packages, refuse_inside
+from action.workflow import append_summary, mask, plain, say, set_output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_ONE_PACKAGE_ONLY = ("worker_id", "species_id", "worker_version")
+_TRUSTED_FILES = ("policy", "trusted_root", "bans", "public_key")
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Do what the inputs say and return the exit status of the step."""
+    try:
+        inputs = Inputs.read(environ)
+        for secret in inputs.secrets:
+            mask(secret)
+        packages = find_packages(inputs.lines("path"), os.getcwd())
+        _check_packages(inputs, packages)
+        home = tempfile.mkdtemp(prefix="wcp-attest-result-", dir=environ["RUNNER_TEMP"])
+        return _sign(inputs, packages, home, environ) if inputs.mode == "sign" else _verify(inputs, packages, home)
+    except InputError as error:
+        say("error", str(error))
+        return 2
+
+
+def _check_packages(inputs: Inputs, packages: Sequence[str]) -> None:
+    for name in _ONE_PACKAGE_ONLY:
+        if getattr(inputs, name) and len(packages) > 1:
+            raise InputError(
+                f"input `{name.replace('_', '-')}` is for one package, and `path` means {len(packages)}; "
+                "configure each in wcp-attest.toml, or use the action once for each"
+            )
+    for name in _TRUSTED_FILES:
+        file = getattr(inputs, name)
+        if file and not (name == "public_key" and is_key_text(file)):
+            refuse_inside(name.replace("_", "-"), file, list(packages), os.getcwd())
+
+
+def _sign(inputs: Inputs, packages: Sequence[str], home: str, environ: Mapping[str, str]) -> int:
+    from action.token_cause import missing_token_cause
+
+    cause = missing_token_cause(environ) if inputs.signs_keyless else None
+    if cause is not None:
+        say("warning" if inputs.skips_without_token else "error", f"not signed: {cause}")
+        return 0 if inputs.skips_without_token else 2
+    outcomes = []
+    for number, package in enumerate(packages):
+        bundle = _bundle_path(home, package, number) if inputs.signs_keyless else ""
+        outcomes.append(run(inputs, sign_options(inputs, package, home, bundle), package=package, bundle=bundle))
+        _tell(outcomes[-1])
+    forget_key(home)
+    _keep(inputs, outcomes, home)
+    bundles = [outcome.bundle for outcome in outcomes if outcome.ok and outcome.bundle]
+    set_output("bundle-path", "\n".join(bundles))
+    _announce(bundles, environ)
+    return _status(outcomes)
+
+
+def _verify(inputs: Inputs, packages: Sequence[str], home: str) -> int:
+    from action.results import code_of, to_sarif
+
+    outcomes = []
+    for package in packages:
+        outcomes.append(run(inputs, verify_options(inputs, home), package=package))
+        _tell(outcomes[-1])
+    _keep(inputs, outcomes, home)
+    sarif = os.path.join(home, "wcp-attest.sarif")
+    _write(sarif, to_sarif(outcomes))
+    set_output("sarif-path", sarif)
+    denied = [outcome for outcome in outcomes if not outcome.ok]
+    set_output("verified", "false" if denied else "true")
+    set_output("deny-code", code_of(denied[0].result).value if denied else "")
+    status = _status(outcomes)
+    return 0 if status == 1 and inputs.fail_on_deny == "false" else status
+
+
+def _status(outcomes: Sequence[Outcome]) -> int:
+    """Return the worst status; one that succeeded without saying so counts as undecided."""
+    return max(0 if outcome.ok else outcome.status or 2 for outcome in outcomes)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Say in the log what became of a package."""
+    from action.results import text
+
+    result = outcome.result
+    word = "ok" if outcome.ok else f"failed {text(result, 'code')}".rstrip()
+    message = text(result, "message") or text(result, "trust_statement") or text(result, "verify_command")
+    print(plain(f"{outcome.package!r}: {word}: {message}"), flush=True)
+    if outcome.talk:
+        print(plain(outcome.talk), flush=True)
+
+
+def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
+    """Leave behind what every mode leaves: annotations, the JSON file, the summary, the outputs."""
+    from action.results import annotation_lines, text, to_json
+    from action.summary import render
+
+    for line in annotation_lines(outcomes):
+        print(line, flush=True)
+    result = os.path.join(home, "result.json")
+    _write(result, to_json(inputs.mode, outcomes))
+    if inputs.summary == "true":
+        append_summary(render(inputs.mode, outcomes, verify_command=_shown_command(inputs, outcomes)))
+    done = [outcome for outcome in outcomes if outcome.ok]
+    hashes = [(text(o.result, "package", "hash_algorithm"), text(o.result, "package", "package_hash")) for o in done]
+    set_output("result-path", result)
+    set_output("manifest-path", "\n".join(os.path.join(outcome.package, MANIFEST_NAME) for outcome in done))
+    set_output("signature-path", "\n".join(os.path.join(outcome.package, SIGNATURE_NAME) for outcome in done))
+    set_output("package-hash", "\n".join(f"{algorithm}:{digest}" for algorithm, digest in hashes))
+
+
+def _shown_command(inputs: Inputs, outcomes: Sequence[Outcome]) -> str:
+    """Return the command that was run on the first package, without a secret or a file of ours in it."""
+    if inputs.mode != "verify":
+        return ""
+    from dataclasses import replace
+
+    shown = replace(inputs, public_key="FILE") if is_key_text(inputs.public_key) else inputs
+    return shlex.join(["wcp-attest", "verify", *verify_options(shown, ""), "--", outcomes[0].package])
+
+
+def _bundle_path(home: str, package: str, number: int) -> str:
+    """Return where a bundle goes: named for its package, beside nobody else's, outside the package."""
+    name = os.path.basename(os.path.realpath(package))
+    name = "".join(character if character.isalnum() or character in "._-" else "_" for character in name)
+    folder = os.path.join(home, f"bundle-{number}")
+    os.mkdir(folder)
+    return os.path.join(folder, f"{name.lstrip('.-') or 'package'}.sigstore.json")
+
+
+def _announce(bundles: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Tell other actions of the job about the bundles, where those look for attestations."""
+    with open(os.path.join(environ["RUNNER_TEMP"], "created_attestation_paths.txt"), "a", encoding="utf-8") as file:
+        file.writelines(f"{bundle}\n" for bundle in bundles)
+
+
+def _write(path: str, content: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

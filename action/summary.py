@@ -1,0 +1,103 @@
+"""The job summary: what was signed and by whom, or why not, and the command that verifies it.
+
+Names come from packages, hence as HTML-escaped text in `<code>`, where Markdown has no meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from action.results import text
+from wcp_attest.cli.text import printable
+
+if TYPE_CHECKING:
+    from action.commands import Outcome
+
+MAX_DIFFERENCES: Final = 50  # that are listed of one package; the SARIF file has more
+_BACKTICKS = re.compile(r"`+")
+
+
+def render(mode: str, outcomes: Sequence[Outcome], *, verify_command: str = "") -> str:
+    """Return the Markdown of the summary.
+
+    Args:
+        mode: `sign` or `verify`.
+        outcomes: one a package.
+        verify_command: of mode `verify`, the command that was run; of mode `sign` each result has its own.
+    """
+    parts = [_package(mode, outcome) for outcome in outcomes]
+    if mode == "verify" and verify_command:
+        parts.append(f"Verified with:\n\n{_block(verify_command)}")
+    return "".join(f"{part}\n" for part in parts)
+
+
+def _package(mode: str, outcome: Outcome) -> str:
+    if not outcome.ok:
+        return _denial(mode, outcome)
+    result = outcome.result
+    done = "signed" if mode == "sign" else "verified"
+    rows = [
+        ("Worker", " ".join((text(result, "package", "worker_id"), text(result, "package", "worker_version")))),
+        ("Package", f"{text(result, 'package', 'hash_algorithm')}:{text(result, 'package', 'package_hash')}"),
+        *(("Signed by", _signer(signer)) for signer in _list(result, "signers")),
+        ("Signed at", text(result, "signed_at_utc") or text(result, "package", "signed_at_utc")),
+    ]
+    table = "".join(f"| {label} | {_code(value)} |\n" for label, value in rows if value.strip(" :"))
+    lines = f"### ✅ {_code(outcome.package)} {done}\n\n| | |\n|---|---|\n{table}"
+    if command := text(result, "verify_command"):
+        lines += f"\nVerify it with:\n\n{_block(command)}"
+    return lines
+
+
+def _denial(mode: str, outcome: Outcome) -> str:
+    result = outcome.result
+    failed = "not signed" if mode == "sign" else "not verified"
+    code = text(result, "code")
+    lines = f"### ❌ {_code(outcome.package)} {failed}\n\n"
+    lines += (f"{_code(code)}: " if code else "") + f"{_plain(text(result, 'message'))}\n"
+    differences = _list(result, "differences")
+    if differences:
+        lines += "\n| change | path | |\n|---|---|---|\n"
+        for item in differences[:MAX_DIFFERENCES]:
+            row = (_code(text(item, "change")), _code(text(item, "path")), _plain(text(item, "cause")))
+            lines += f"| {' | '.join(row)} |\n"
+        if len(differences) > MAX_DIFFERENCES:
+            lines += f"\n… and {len(differences) - MAX_DIFFERENCES} more\n"
+    hints = list(_texts(result, "next"))[:3]
+    if hints:
+        lines += "\n" + "".join(f"- {_plain(hint)}\n" for hint in hints)
+    return lines
+
+
+def _signer(signer: Mapping[str, object]) -> str:
+    who = text(signer, "identity") or text(signer, "key_id")
+    issuer = text(signer, "issuer")
+    return f"{text(signer, 'kind')} {who}" + (f" ({issuer})" if issuer else "")
+
+
+def _list(result: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    values = result.get(key)
+    return [value for value in values if isinstance(value, Mapping)] if isinstance(values, list) else []
+
+
+def _texts(result: Mapping[str, object], key: str) -> list[str]:
+    values = result.get(key)
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _plain(value: str) -> str:
+    escaped = escape(printable(value).replace("\n", " "))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~@-])", r"\\\1", escaped)
+
+
+def _code(value: str) -> str:
+    return f"<code>{escape(printable(value)).replace('|', '&#124;').replace(chr(10), ' ')}</code>"
+
+
+def _block(command: str) -> str:
+    longest = max((len(run) for run in _BACKTICKS.findall(command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}console\n$ {printable(command)}\n{fence}\n"
