@@ -1,0 +1,153 @@
+"""The settings of a Hall. The defaults refuse; what loosens is long to write, and prod and edge refuse the worst."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+
+from wcp_attest.errors import ConfigError
+from wcp_route.canonical import sha256_of
+from wcp_route.values import GUARDED_ENVS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.strictjson import JsonValue
+    from wcp_route.values import DataLabel, Egress, Env, Level
+
+Scope: TypeAlias = Literal["platform", "hall", "worker"]
+Mode: TypeAlias = Literal["always", "sealed", "on-change"]
+
+BLAST_CONTROL: Final = "ctrl.blast-radius-scoring"
+PRIVILEGE_CONTROL: Final = "ctrl.privilege-envelopes-required"
+# What this Hall does itself whenever a rule asks for it.
+HALL_CONTROLS: Final = frozenset({BLAST_CONTROL, PRIVILEGE_CONTROL})
+# Who must provide a control. One that is not listed must be provided by the selected worker, the strictest reading.
+KNOWN_SCOPES: Final[Mapping[str, Scope]] = MappingProxyType(
+    {BLAST_CONTROL: "hall", PRIVILEGE_CONTROL: "hall", "ctrl.obs.audit-log-append-only": "platform"}
+)
+
+MAX_CALLBACK_SECONDS: Final = 60.0
+MAX_APPROVAL_SECONDS: Final = 30 * 24 * 3600
+
+_HIGH_SCORE: Final[Mapping[Env, int]] = MappingProxyType({"prod": 85, "edge": 85})  # the reference's threshold
+_WHOLE_CHAIN: Final[Mapping[Env, int]] = MappingProxyType({"prod": 25, "edge": 25})  # what one worker can declare
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a worker's privilege envelope may hold at most, for some environments and labels.
+
+    Attributes:
+        envs: where it applies.
+        data_labels: to which data it applies.
+        secrets_access: names; `*` allows any.
+        network_egress: the widest kind.
+        egress_allowlist: hosts, for `allowlisted`.
+        filesystem_writes: absolute path prefixes.
+        tools: names; `*` allows any.
+    """
+
+    envs: tuple[Env, ...]
+    data_labels: tuple[DataLabel, ...]
+    secrets_access: tuple[str, ...] = ()
+    network_egress: Egress = "none"
+    egress_allowlist: tuple[str, ...] = ()
+    filesystem_writes: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HallConfig:
+    """The settings of a Hall.
+
+    Attributes:
+        env: the one environment it dispatches into; a request for another is refused.
+        policy_version: attached to decisions where no policy gate says another.
+        require_signatory: refuse tenants that are not in `allowed_tenants`.
+        allowed_tenants: exact tenant ids.
+        tenant_credentials: by tenant, the SHA-256 of its credential as 64 lower-case hex digits; a tenant listed here
+            must bring it.
+        require_credential: refuse tenants that are not listed in `tenant_credentials`.
+        enforce_correlation_id: refuse a blank correlation id whatever the rule says.
+        enforce_required_controls: refuse missing controls whatever the rule says.
+        enforce_blast_scoring_in_prod: score every request in prod and edge.
+        enforce_privilege_envelopes: check the worker's envelope whatever the rule says.
+        ask_policy_gate: ask the policy gate whatever the rule says.
+        controls_present: controls that the platform or the Hall's surroundings provide, folded.
+        control_scopes: who must provide a control, on top of `KNOWN_SCOPES`.
+        blast_thresholds: situational score (0 to 100) from which a human must say, by environment.
+        chain_thresholds: the most that the declared scores of a chain may add up to, by environment.
+        ceilings: what envelopes may hold; the first that applies counts.
+        attestation: how the package verifier is used.
+        seal_directory: where sealed copies are kept, for `sealed`; only the Hall may write there.
+        fall_through_to_next_attested_worker: when a worker is refused, try the next candidate instead of refusing.
+        supervisor_level: who must say, where the policy gate does not name a level.
+        approval_seconds: how long a hold waits.
+        callback_seconds: how long a policy gate or availability callback may take.
+        unsafe_dispatch_workers_without_attestation: dispatch without knowing what is dispatched.
+    """
+
+    env: Env
+    policy_version: str = "policy.v0"
+    require_signatory: bool = False
+    allowed_tenants: frozenset[str] = frozenset()
+    tenant_credentials: Mapping[str, str] = field(default_factory=dict)
+    require_credential: bool = False
+    enforce_correlation_id: bool = True
+    enforce_required_controls: bool = True
+    enforce_blast_scoring_in_prod: bool = True
+    enforce_privilege_envelopes: bool = True
+    ask_policy_gate: bool = False
+    controls_present: frozenset[str] = frozenset()
+    control_scopes: Mapping[str, Scope] = field(default_factory=dict)
+    blast_thresholds: Mapping[Env, int] = field(default_factory=lambda: dict(_HIGH_SCORE))
+    chain_thresholds: Mapping[Env, int] = field(default_factory=lambda: dict(_WHOLE_CHAIN))
+    ceilings: tuple[Ceiling, ...] = ()
+    attestation: Mode = "always"
+    seal_directory: str = ""
+    fall_through_to_next_attested_worker: bool = False
+    supervisor_level: Level = "gatekeeper"
+    approval_seconds: int = 3600
+    callback_seconds: float = 1.0
+    unsafe_dispatch_workers_without_attestation: bool = False
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem is not None:
+            raise ConfigError(problem)
+
+    def digest(self) -> str:
+        """Return `sha256:` and the hash of all settings."""
+        plain = {name: _plain(value) for name, value in asdict(self).items()}
+        return sha256_of(cast("JsonValue", plain))
+
+    def scope_of(self, control: str) -> Scope:
+        """Return who must provide a control."""
+        return self.control_scopes.get(control) or KNOWN_SCOPES.get(control, "worker")
+
+
+def _problem(config: HallConfig) -> str | None:
+    guarded = config.env in GUARDED_ENVS
+    if guarded and config.unsafe_dispatch_workers_without_attestation:
+        return f"a Hall for {config.env} attests its workers; take unsafe_dispatch_workers_without_attestation out"
+    if guarded and config.attestation == "on-change":
+        return f"attestation `on-change` is defeated by whoever sets the clock; use always or sealed in {config.env}"
+    if config.attestation == "sealed" and not config.seal_directory:
+        return "attestation `sealed` needs a seal_directory that only the Hall may write to"
+    if config.require_signatory and not config.allowed_tenants:
+        return "require_signatory is on and allowed_tenants is empty: every request would be refused; list the tenants"
+    if not 0 < config.callback_seconds <= MAX_CALLBACK_SECONDS:
+        return f"callback_seconds must be more than 0 and at most {MAX_CALLBACK_SECONDS:g}"
+    if not 0 < config.approval_seconds <= MAX_APPROVAL_SECONDS:
+        return f"approval_seconds must be more than 0 and at most {MAX_APPROVAL_SECONDS}"
+    return None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
