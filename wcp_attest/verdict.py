@@ -6,7 +6,6 @@ Inside, a failure is raised; here it becomes a `Verdict`, once. A pass can only 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from wcp_attest.differences import Difference
     from wcp_attest.digest import HashAlgorithm
     from wcp_attest.signing import SignedBy
-
-_log = logging.getLogger("wcp_attest")
 
 # Nothing was found out about the package under these codes: a piece that the decision needs is missing or broken.
 UNDECIDED = frozenset({DenyCode.INTERNAL_ERROR, DenyCode.TRUST_UNUSABLE})
@@ -128,6 +125,8 @@ def judge(check: Callable[[], Verified]) -> Verdict:
         return Verdict(None, refusal.code, str(refusal))
     except ConfigError as problem:
         return Verdict(None, DenyCode.INTERNAL_ERROR, str(problem))
-    except Exception as problem:  # noqa: BLE001  # the one broad except: an error nobody foresaw is a denial, never a pass
-        _log.exception("verification failed unexpectedly")
+    except Exception as problem:  # the one broad except: an error nobody foresaw is a denial, never a pass
+        import logging
+
+        logging.getLogger("wcp_attest").exception("verification failed unexpectedly")
         return Verdict(None, DenyCode.INTERNAL_ERROR, f"verification failed unexpectedly: {type(problem).__name__}")
