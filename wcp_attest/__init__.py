@@ -59,6 +59,7 @@ _HOMES = {
     "manifest": ("Manifest",),
     "policy": ("Accept", "Namespace", "Policy", "load_policy", "parse_policy"),
     "predecessor": ("PackageAttestationVerifier", "canonical_package_hash"),
+    "recheck": ("Recheck",),
     "scaffold": ("scaffold_package",),
     "signing.package": ("SignResult", "sign"),
     "signing": ("SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"),

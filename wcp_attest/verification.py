@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation, check_acceptable, check_age, check_bans, check_identity, digests_of
@@ -92,18 +92,55 @@ def attest(
         if stage is not None:
             refuse_stage()
         return attest_awp1(package, files.manifest, policy, expected, bans, now=moment, options=reading)
+    signed = signed_package(files, policy, expected)
+    check_standing(signed, policy, bans, now=moment)
+    copies = {MANIFEST_NAME: files.manifest, SIGNATURE_NAME: files.signatures}
+    staging = None if stage is None else os.fspath(stage)
+    check_tree(package, signed.manifest, options=reading, stage=staging, extra=copies)
+    return signed.verified
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPackage:
+    """What the two files of a package prove before anybody looks at time, bans or tree.
+
+    Attributes:
+        manifest: signed, parsed, acceptable.
+        signed_at: when each counted signer signed, in seconds since the epoch.
+        verified: what to hand out once time, bans and tree agree as well.
+    """
+
+    manifest: Manifest
+    signed_at: tuple[int, ...]
+    verified: Verified
+
+
+def signed_package(files: PackageFiles, policy: Policy, expect: Expectation) -> SignedPackage:
+    """Do what depends on nothing but the bytes of the two files and the policy: steps 1 to 5 without age.
+
+    Raises:
+        VerificationError: the package is refused.
+    """
     signed = verified_signatures(files, policy)
     manifest = Manifest.parse(files.manifest)
-    check_identity(manifest, [signature.statement for signature in signed], expected)
+    check_identity(manifest, [signature.statement for signature in signed], expect)
     namespace = policy.namespace(namespace_of(manifest.worker_id))
     counted = count_signers(namespace, signed)
     check_acceptable(manifest, policy.accept)
-    check_age([signature.at for signature in counted], policy.accept, now=moment)
     verified = _verified(manifest, files, namespace.name, counted, policy)
-    check_bans(verified, lambda: digests_of(manifest), policy, bans, now=moment)
-    copies = {MANIFEST_NAME: files.manifest, SIGNATURE_NAME: files.signatures}
-    check_tree(package, manifest, options=reading, stage=None if stage is None else os.fspath(stage), extra=copies)
-    return verified
+    return SignedPackage(manifest, tuple(signature.at for signature in counted), verified)
+
+
+def check_standing(signed: SignedPackage, policy: Policy, bans: Sequence[BanCheck], *, now: float) -> None:
+    """Do what changes with time: age and bans.
+
+    Raises:
+        Expired: a signature is too old, or dated in the future.
+        Banned: a ban names the package.
+        BansUnusable: what was asked for cannot be relied on.
+    """
+    check_age(signed.signed_at, policy.accept, now=now)
+    check_bans(signed.verified, lambda: digests_of(signed.manifest), policy, bans, now=now)
 
 
 def _verified(
