@@ -1,0 +1,94 @@
+"""Signed packages for the tests of this room, and the command line to treat them with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sigstore.dsse import Statement as SigstoreStatement
+from sigstore.models import ClientTrustConfig
+from sigstore.oidc import IdentityToken
+from sigstore.sign import SigningContext
+
+from wcp_attest.identity import format_utc
+from wcp_attest.manifest import Manifest
+from wcp_attest.statement import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tests.loopback_sigstore import LoopbackSigstore
+
+WORKER = "org.acme.summarizer"
+FILES = {"code/worker_logic.py": b"def execute(request):\n    return request\n", "requirements.lock": b""}
+BUILD = ("--worker-id", WORKER, "--species-id", "wrk.doc.summarizer", "--worker-version", "1.4.0")
+WORKFLOW = "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags/v1"
+# Far above what one signature takes; a hang is a failure.
+PATIENCE = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of the program printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+def wcp_attest(*arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str = "") -> Run:
+    """Run the program as a user does, with nothing in the environment that says more than `env`."""
+    kept = ("PATH", "HOME", "TMPDIR", "LANG")
+    ran = subprocess.run(
+        [sys.executable, "-m", "wcp_attest", *map(str, arguments)],
+        env={**{name: os.environ[name] for name in kept if name in os.environ}, **(env or {})},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return Run(ran.returncode, ran.stdout, ran.stderr)
+
+
+def write_package(root: Path) -> Path:
+    """Write a small package, without manifest."""
+    for path, data in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root
+
+
+def build_package(root: Path) -> Path:
+    """Write a small package with its manifest."""
+    built = wcp_attest("build", write_package(root), *BUILD)
+    assert built.status == 0, built
+    return root
+
+
+def payload_of(root: Path) -> bytes:
+    """Return the Statement about a package."""
+    data = (root / "manifest.json").read_bytes()
+    return Statement.of(Manifest.from_bytes(data), data, signed_at_utc=format_utc(1_700_000_000)).to_bytes()
+
+
+def keyless_line(
+    instance: LoopbackSigstore, payload: bytes, *, rekor: int = 1, timestamps: bool = True, **claims: str
+) -> bytes:
+    """Sign in this process, with the library itself: quick, and not with our own signer."""
+    given = json.dumps(instance.client_trust_config(rekor=rekor, timestamps=timestamps))
+    context = SigningContext.from_trust_config(ClientTrustConfig.from_json(given))
+    with context.signer(IdentityToken(instance.token(**claims))) as signer:
+        bundle = signer.sign_dsse(SigstoreStatement(payload))
+    return json.dumps(json.loads(bundle.to_json()), separators=(",", ":")).encode()
