@@ -40,7 +40,8 @@ def by_hand(data: bytes) -> bytes:
 EVERY_KIND = (
     ban("manifest", HEX),
     ban("package", HEX, reference=URL),
-    ban("file", "blake3:" + HEX),
+    ban("package", "blake3:" + HEX),
+    ban("file", HEX),
     ban("worker", "org.acme.summarizer"),
     ban("worker", "org.acme.summarizer", versions=">=1.2,<1.4.3"),
     ban("key", HEX),

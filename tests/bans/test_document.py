@@ -26,7 +26,8 @@ def ban(kind: str, subject: str, **more: str) -> Ban:
 EVERY_KIND = (
     ban("manifest", HEX),
     ban("package", HEX, reference=URL),
-    ban("file", "blake3:" + HEX),
+    ban("package", "blake3:" + HEX),
+    ban("file", HEX),
     ban("worker", "org.acme.summarizer"),
     ban("worker", "org.acme.summarizer", versions=">=1.2,<1.4.3"),
     ban("key", HEX),
@@ -85,6 +86,7 @@ def test_what_is_not_a_digest_is_refused(bad: str) -> None:
     ("kind", "subject", "more"),
     [
         ("manifest", "blake3:" + HEX, {}),
+        ("file", "blake3:" + HEX, {}),
         ("key", "blake3:" + HEX, {}),
         ("key", "hmac-sha256:0123", {}),
         ("worker", "org.acme", {}),

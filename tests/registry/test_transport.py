@@ -27,6 +27,7 @@ from tests.bad_http import (
     silent_close,
 )
 from wcp_attest.errors import ConfigError
+from wcp_attest.origin import Origin, same_origin
 from wcp_attest.registry import transport as transport_module
 from wcp_attest.registry.errors import (
     RegistryAnswerError,
@@ -34,7 +35,6 @@ from wcp_attest.registry.errors import (
     RegistryRateLimitError,
     RegistryUnreachable,
 )
-from wcp_attest.registry.origin import Origin, same_origin
 from wcp_attest.registry.transport import MAX_ATTEMPTS, Reply, Request, Transport
 
 if TYPE_CHECKING:

@@ -193,9 +193,9 @@ class CompiledBans:
         return self._others
 
     @property
-    def file_algorithms(self) -> frozenset[str]:
-        """The algorithms in which the list names files."""
-        return frozenset(section.algorithm for section in self._header.sections if section.kind is Kind.FILE)
+    def names_files(self) -> bool:
+        """Whether the list bans any file."""
+        return any(section.kind is Kind.FILE for section in self._header.sections)
 
     def __len__(self) -> int:
         return sum(section.count for section in self._header.sections)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
 from wcp_attest.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, Header, Section
-from wcp_attest.bans.document import MAX_LIST_BYTES, BanList, Head, check_shape, layout
+from wcp_attest.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES, BanList, Head, check_shape, layout
 from wcp_attest.bans.files import open_regular
 from wcp_attest.bans.model import DIGEST_KINDS, RANK, Kind, ban_from_json
 from wcp_attest.errors import BansUnusable, ConfigError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from wcp_attest.digest import Hasher
 
-MAX_SOURCE_BYTES: Final = 16 << 30  # some 80 million bans; beyond that, somebody fills the disk
 MAX_LINE_BYTES: Final = 32 << 10  # above the longest ban there can be, in escaped characters
 MAX_SHARED: Final = 200_000  # distinct details remembered to be written once; bounds the memory
 _HEAD_LINES: Final = 7  # of the layout: up to and with `"bans":[`

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "wcp.bans.v1"
 MAX_LIST_BYTES = 64 << 20  # about 300,000 bans, read in some seconds; above that a list is used in its compiled form
+MAX_SOURCE_BYTES: Final = 16 << 30  # of a list to compile, some 80 million bans; beyond that, somebody fills the disk
 MAX_VERSION = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 _FIELDS: Final = {"schema_version", "name", "version", "issued_at", "expires_at", "bans"}

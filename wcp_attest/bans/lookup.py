@@ -33,8 +33,8 @@ class Index(Protocol):
         """The bans that name no digest."""
 
     @property
-    def file_algorithms(self) -> frozenset[str]:
-        """The algorithms in which the list names files."""
+    def names_files(self) -> bool:
+        """Whether the list bans any file."""
 
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
         """Return the ban of a digest in the spelling `sha256:<hex>`, or None.
@@ -95,7 +95,7 @@ class ListIndex:
     head: Head
     list_sha256: str
     others: OtherBans
-    file_algorithms: frozenset[str]
+    names_files: bool
     _digests: dict[tuple[Kind, str], Ban]
 
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
@@ -117,7 +117,7 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
         head=listed.head,
         list_sha256=list_sha256,
         others=OtherBans(ban for ban in listed.bans if ban.kind not in DIGEST_KINDS),
-        file_algorithms=frozenset(digest.partition(":")[0] for kind, digest in digests if kind is Kind.FILE),
+        names_files=any(kind is Kind.FILE for kind, _ in digests),
         _digests=digests,
     )
 
@@ -137,20 +137,19 @@ def find(index: Index, facts: PackageFacts) -> list[Ban]:
     return sorted(found, key=lambda ban: (RANK[ban.kind], bool(ban.versions)))
 
 
-def find_files(index: Index, files: Iterable[tuple[str, str]], algorithm: str) -> Iterator[tuple[str, Ban]]:
+def find_files(index: Index, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Ban]]:
     """Yield the path and the ban of every banned file.
 
     Args:
         index: the list.
-        files: `(path, hex digest)`.
-        algorithm: of the digests.
+        files: `(path, hex digest)`, SHA-256.
 
     Raises:
         BansUnusable: the list is damaged.
     """
-    if algorithm not in index.file_algorithms:
+    if not index.names_files:
         return
     for path, digest in files:
-        ban = index.find_digest(Kind.FILE, f"{algorithm}:{digest}")
+        ban = index.find_digest(Kind.FILE, f"sha256:{digest}")
         if ban is not None:
             yield path, ban

@@ -59,8 +59,9 @@ class Ban:
 
     Attributes:
         kind: what it names.
-        subject: of digests and keys `sha256:<hex>` or `blake3:<hex>`; of a shared secret `hmac-sha256:<16 hex>`; of a
-            worker or namespace its id; of an identity the exact name in the certificate or its beginning and `*`.
+        subject: of digests and keys `sha256:<hex>`, of a package also `blake3:<hex>`; of a shared secret
+            `hmac-sha256:<16 hex>`; of a worker or namespace its id; of an identity the exact name in the certificate
+            or its beginning and `*`.
         versions: of a worker, the specifier of the versions hit; empty for all.
         issuer: of an identity, the OIDC issuer; empty for any.
         reason: why, for people.
@@ -187,8 +188,8 @@ def normal_digest(text: str) -> str:
 def _subject(kind: Kind, subject: str) -> str:
     if kind in DIGEST_KINDS:
         digest = normal_digest(subject)
-        if kind is Kind.MANIFEST and not digest.startswith("sha256:"):
-            raise ConfigError("a manifest is named by its sha256")
+        if kind is not Kind.PACKAGE and not digest.startswith("sha256:"):
+            raise ConfigError(f"a {kind} is named by its sha256")
         return digest
     if kind is Kind.KEY:
         return _key_id(subject)

@@ -92,7 +92,7 @@ class SeenLists:
             seen.check_follows(last)
         if last == seen:
             return
-        with self._locked():
+        with locked(self._directory, wait=LOCK_WAIT):
             lists = self._load()
             if source in lists:
                 seen.check_follows(lists[source])
@@ -125,34 +125,44 @@ class SeenLists:
         }
         replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock; whoever else holds it for longer than it may is an error, not a wait."""
-        check_private_directory(self._directory)
-        path = os.path.join(self._directory, "lock")
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        except OSError as problem:
-            raise BansUnusable(f"the ban state lock `{path}` cannot be opened: {problem.strerror}") from None
-        try:
-            _wait_for(descriptor, path)
-            yield
-        finally:
-            os.close(descriptor)
+
+@contextlib.contextmanager
+def locked(directory: str, name: str = "lock", wait: float = LOCK_WAIT) -> Iterator[None]:
+    """Hold a lock of a private directory; whoever else holds it for longer than `wait` seconds is an error.
+
+    Args:
+        directory: created when it is not there.
+        name: of the lock file.
+        wait: seconds.
+
+    Raises:
+        BansUnusable: the directory is not private, or the lock cannot be taken in time.
+    """
+    check_private_directory(directory)
+    path = os.path.join(directory, name)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as problem:
+        raise BansUnusable(f"the lock `{path}` cannot be opened: {problem.strerror}") from None
+    try:
+        _wait_for(descriptor, path, wait)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _wait_for(descriptor: int, path: str) -> None:
-    deadline = time.monotonic() + LOCK_WAIT
+def _wait_for(descriptor: int, path: str, wait: float) -> None:
+    deadline = time.monotonic() + wait
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
             if not isinstance(problem, BlockingIOError):
-                raise BansUnusable(f"the ban state lock `{path}` cannot be taken: {problem.strerror}") from None
+                raise BansUnusable(f"the lock `{path}` cannot be taken: {problem.strerror}") from None
         else:
             return
         if time.monotonic() > deadline:
-            raise BansUnusable(f"the ban state lock `{path}` was held by another process for {LOCK_WAIT:.0f} s")
+            raise BansUnusable(f"the lock `{path}` was held by another process for {wait:.0f} s")
         time.sleep(_LOCK_STEP)
 
 

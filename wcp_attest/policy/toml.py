@@ -69,16 +69,17 @@ def load_policy(path: str, environ: Mapping[str, str] | None = None) -> Policy:
         return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
 
     data = read_bounded(path, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
-    return parse_policy(data, read=read, environ=os.environ if environ is None else environ)
+    return parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
 
 
-def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str]) -> Policy:
+def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
     """Parse the text of a policy.
 
     Args:
         data: TOML 1.0 in UTF-8.
         read: returns the bytes of a file the policy names; takes its name, the largest size and what it is.
         environ: where secrets named by `env` are taken from.
+        folder: what the names of ban lists, which are read when a package is verified, are relative to.
 
     Raises:
         ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
@@ -86,11 +87,12 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str]) -> Poli
     top = Table(_toml(data), "")
     if top.integer("version") != 1:
         raise ConfigError("the policy's `version` is not 1, the only one there is")
+    sigstore = _sigstore(top.table("sigstore"), read)
     policy = Policy(
         namespaces=tuple(_namespace(table, read, environ) for table in top.tables("namespace")),
         accept=_accept(top.table("accept")),
-        sigstore=_sigstore(top.table("sigstore"), read),
-        conditions=_conditions(top, read, environ),
+        sigstore=sigstore,
+        conditions=_conditions(top, sigstore, read, environ, folder),
         digest=sha256_hex(data),
     )
     top.finish()
@@ -300,5 +302,17 @@ def _accept(table: Table) -> Accept:
     return accept
 
 
-def _conditions(top: Table, read: Read, environ: Mapping[str, str]) -> tuple[Condition, ...]:  # noqa: ARG001
-    return ()
+def _conditions(
+    top: Table, sigstore: SigstoreTrust, read: Read, environ: Mapping[str, str], folder: str
+) -> tuple[Condition, ...]:
+    conditions: list[Condition] = []
+    if "bans" in top:
+        from wcp_attest.bans.policy import Surroundings, parse_bans_table
+
+        around = Surroundings(folder, environ, read, lambda table: _signer(table, read, environ), sigstore)
+        conditions.append(parse_bans_table(top.table("bans"), around))
+    if "registry" in top:
+        from wcp_attest.registry.condition import parse_registry_table
+
+        conditions.append(parse_registry_table(top.table("registry"), folder))
+    return tuple(conditions)

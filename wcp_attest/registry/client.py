@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 
 from wcp_attest import strictjson
 from wcp_attest.errors import ConfigError
+from wcp_attest.origin import same_origin
 from wcp_attest.registry.errors import RegistryAnswerError, RegistryIncompleteError
-from wcp_attest.registry.origin import same_origin
 from wcp_attest.registry.transport import DEFAULT_TIMEOUT, Reply, Request, Transport
 from wcp_attest.registry.wire import (
     MAX_ANSWER_BYTES,

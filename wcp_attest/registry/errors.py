@@ -29,7 +29,15 @@ class RegistryRateLimitError(RegistryUnreachable):
 
 
 class RegistryAnswerError(RegistryError):
-    """An answer came and cannot be used: refused, redirected elsewhere, of the wrong type, too large, malformed."""
+    """An answer came and cannot be used: refused, redirected elsewhere, of the wrong type, too large, malformed.
+
+    Attributes:
+        status: the HTTP status of a refusal, None for other reasons.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RegistryIncompleteError(RegistryAnswerError):

@@ -23,13 +23,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from wcp_attest import __version__
 from wcp_attest.errors import ConfigError
+from wcp_attest.origin import Origin, same_origin
 from wcp_attest.registry.errors import (
     RegistryAnswerError,
     RegistryError,
     RegistryRateLimitError,
     RegistryUnreachable,
 )
-from wcp_attest.registry.origin import Origin, same_origin
 
 if TYPE_CHECKING:
     import ssl
@@ -279,7 +279,7 @@ def _usable(reply: Reply, request: Request) -> Reply:
     if status >= 500:
         raise _Failing(f"{place}: the server fails with status {status}", _retry_after(reply))
     if status not in {200, 201, 202, 204, 304, 404}:
-        raise RegistryAnswerError(f"{place}: refused with status {status}{_hint(status)}")
+        raise RegistryAnswerError(f"{place}: refused with status {status}{_hint(status)}", status)
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.types and status < 204 and kind not in request.types and not kind.endswith("+json"):
         raise RegistryAnswerError(f"{place}: the answer is of type {kind[:80]!r}, not {min(request.types)}")

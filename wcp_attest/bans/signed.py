@@ -1,0 +1,233 @@
+"""Signatures of a list: the same lines as those of a package, over a statement about the list's exact bytes.
+
+    bans.json          the list
+    bans.json.sig      JSON Lines, one signature a line, over this in-toto Statement (wcp_attest.envelope):
+
+    {"_type":"https://in-toto.io/Statement/v1",
+     "subject":[{"name":"ban-list.json","digest":{"sha256":"7d86…"}}],
+     "predicateType":"https://workerclassprotocol.dev/attestation/ban-list/v1",
+     "predicate":{"name":"acme-soc","version":7,"issued_at":"2026-03-01T12:00:00Z","expires_at":"2026-03-08T12:00:00Z"}}
+
+So every signer and every client that can sign or check a package can do so with a list, several may sign one list, and
+the statement is enough to know version, freshness and digest of a list of any size: its compiled form can be believed
+without reading the list. Type and subject name keep a package's statement from passing for a list's and the reverse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest import statement
+from wcp_attest.bans.document import Head
+from wcp_attest.bans.state import Seen
+from wcp_attest.envelope import MAX_LINES, parse_line, parse_lines
+from wcp_attest.errors import (
+    BansUnusable,
+    ConfigError,
+    SignatureInvalid,
+    SignerUntrusted,
+    SigningError,
+    VerificationError,
+)
+from wcp_attest.signing import SigstoreTrust
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wcp_attest.envelope import Line
+    from wcp_attest.signing import SignedBy, Signer, TrustedSigner
+    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+
+PREDICATE: Final = "https://workerclassprotocol.dev/attestation/ban-list/v1"
+SUBJECT: Final = "ban-list.json"
+SIGNATURE_SUFFIX: Final = ".sig"
+
+
+@dataclass(frozen=True, slots=True)
+class ListSigners:
+    """Who may sign lists.
+
+    Attributes:
+        keys: trusted keys and shared secrets.
+        identities: trusted keyless signers.
+        threshold: how many distinct ones of them must have signed.
+        sigstore: what keyless verification rests on.
+
+    Raises:
+        ConfigError: there are no signers, one is listed twice, or the threshold cannot be met.
+    """
+
+    keys: tuple[TrustedSigner, ...] = ()
+    identities: tuple[SigstoreIdentity, ...] = ()
+    threshold: int = 1
+    sigstore: SigstoreTrust = field(default_factory=SigstoreTrust)
+
+    def __post_init__(self) -> None:
+        count = len(self.keys) + len(self.identities)
+        if not count:
+            raise ConfigError("nobody may sign ban lists; name who may as [[bans.signer]]")
+        if len({key.key_id for key in self.keys}) + len(set(self.identities)) != count:
+            raise ConfigError("the same signer of ban lists is named twice; it could never count twice")
+        if not 1 <= self.threshold <= count:
+            raise ConfigError(f"a threshold of {self.threshold} with {count} signers of ban lists; use 1 to {count}")
+
+    def verify(self, signatures: bytes, *, what: str) -> Seen:
+        """Verify the signatures of a list, without the list.
+
+        A line by a known key must hold; a line by somebody unknown is passed over; a keyless line that does not hold
+        counts for nothing.
+
+        Args:
+            signatures: the bytes of the signature file.
+            what: its name, for messages.
+
+        Returns:
+            What enough trusted signers say of one and the same list.
+
+        Raises:
+            BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's does not hold, or
+                trusted signers signed different lists.
+        """
+        counted: dict[SignedBy, Seen] = {}
+        free: set[TrustedSigner | SigstoreIdentity] = {*self.keys, *self.identities}
+        problem = "none of its signatures is by somebody who may sign ban lists"
+        try:
+            for line in parse_lines(signatures, what=what):
+                try:
+                    found = self._verify_line(line)
+                except VerificationError as refusal:
+                    if line.kind != "sigstore":
+                        raise
+                    problem = str(refusal)
+                    continue
+                _count(found, free, counted)
+        except VerificationError as refusal:
+            raise BansUnusable(f"{what}: {refusal}") from None
+        if len(counted) < self.threshold:
+            said = problem if not counted else f"{len(counted)} of the {self.threshold} signers asked for have signed"
+            raise BansUnusable(f"{what}: {said}")
+        if len(set(counted.values())) != 1:
+            raise BansUnusable(f"{what}: its signatures are over different lists; sign the list again")
+        return next(iter(counted.values()))
+
+    def _verify_line(self, line: Line) -> _Found | None:
+        """Verify one line; None when it names nobody known."""
+        if line.kind == "sigstore":
+            return self._verify_keyless(line) if self.identities else None
+        trusted = next((key for key in self.keys if key.key_id == line.hint), None)
+        if trusted is None:
+            return None
+        by = trusted.verify(line)
+        return _Found(by, read_statement(line.envelope.payload), (trusted,))
+
+    def _verify_keyless(self, line: Line) -> _Found:
+        from wcp_attest.signing.sigstore import verify_bundle
+
+        bundle = verify_bundle(line, self.sigstore)
+        matching: list[SigstoreIdentity] = []
+        mismatch = SignerUntrusted("signed by an identity that may not sign ban lists")
+        for identity in self.identities:
+            try:
+                identity.matches(bundle.claims)
+                matching.append(identity)
+            except SignerUntrusted as problem:
+                mismatch = problem
+        if not matching:
+            raise mismatch
+        return _Found(bundle.by, read_statement(line.envelope.payload), tuple(matching))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    by: SignedBy
+    said: Seen
+    entries: tuple[TrustedSigner | SigstoreIdentity, ...]
+
+
+def _count(found: _Found | None, free: set[TrustedSigner | SigstoreIdentity], counted: dict[SignedBy, Seen]) -> None:
+    """Count a signature: each entry of the policy once, and each person or machine once."""
+    if found is None:
+        return
+    if counted.get(found.by, found.said) != found.said:
+        raise SignatureInvalid(f"{found.by} signed two different lists")
+    entry = next((entry for entry in found.entries if entry in free), None)
+    if entry is not None and found.by not in counted:
+        free.remove(entry)
+        counted[found.by] = found.said
+
+
+def statement_of(seen: Seen) -> bytes:
+    """Return the bytes that a signer of a list signs."""
+    return statement.render(
+        name=SUBJECT, sha256=seen.list_sha256, predicate_type=PREDICATE, predicate=seen.head.to_json()
+    )
+
+
+def read_statement(payload: bytes) -> Seen:
+    """Read the payload of a verified signature.
+
+    Raises:
+        SignatureInvalid: it is not a statement about a list, or a field is missing, unknown or malformed.
+    """
+    digest, predicate = statement.read(payload, name=SUBJECT, predicate_type=PREDICATE)
+    try:
+        head = Head.from_json(predicate)
+    except ConfigError as problem:
+        raise SignatureInvalid(f"the signed statement: {problem}") from None
+    if set(predicate) != set(head.to_json()):
+        raise SignatureInvalid("the signed statement's predicate has unknown fields")
+    return Seen(head, digest)
+
+
+def sign_list(seen: Seen, signers: Sequence[Signer], earlier: bytes) -> tuple[bytes, tuple[SignedBy, ...]]:
+    """Sign a list.
+
+    Args:
+        seen: head and digest of the list.
+        signers: who signs, at least one.
+        earlier: the signature file as it stands, empty when there is none. Lines over this very list stay, except those
+            of the same signers; all others are dropped.
+
+    Returns:
+        The new signature file, and who signed now.
+
+    Raises:
+        ConfigError: no signer is given, one is given twice, or there would be too many signatures.
+        SigningError: a signature could not be made, or does not verify.
+    """
+    if not signers:
+        raise ConfigError("no signer is given; sign with a key, a shared secret or Sigstore")
+    payload = statement_of(seen)
+    lines, made_by = [], []
+    for signer in signers:
+        raw = signer.sign(payload)
+        by = _check(signer, raw, payload)
+        if by in made_by:
+            raise ConfigError(f"the same signer is given twice: {by}")
+        lines.append(raw)
+        made_by.append(by)
+    kept = [line.raw for line in _earlier(earlier, payload) if not any(signer.made(line) for signer in signers)]
+    if len(kept) + len(lines) > MAX_LINES:
+        raise ConfigError(f"the list would have more than {MAX_LINES} signatures")
+    return b"".join(line + b"\n" for line in (*kept, *lines)), tuple(made_by)
+
+
+def _check(signer: Signer, raw: bytes, payload: bytes) -> SignedBy:
+    """Verify a new line as a stranger would: from its bytes."""
+    try:
+        line = parse_line(raw)
+        by = signer.check(line)
+    except VerificationError as problem:
+        raise SigningError(f"the new signature does not verify, nothing was written: {problem}") from problem
+    if line.envelope.payload != payload:
+        raise SigningError("the new signature covers other bytes than were given, nothing was written")
+    return by
+
+
+def _earlier(data: bytes, payload: bytes) -> list[Line]:
+    try:
+        lines = parse_lines(data)
+    except VerificationError:
+        return []
+    return [line for line in lines if line.envelope.payload == payload]
