@@ -44,7 +44,7 @@ wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty envir
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh .ci/smoke
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
-	$(BIN)/python tests/vectors/generate.py
+	$(BIN)/python -m tests.vectors.generate
 
 bench: $(STAMP)  ## measure, about ten minutes
 	$(BIN)/python -m benchmarks
