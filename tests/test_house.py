@@ -19,6 +19,7 @@ MAX_NESTING = 3
 # Imports run one way, down this list. A module belongs to the longest name that fits.
 LAYERS = (
     ("cli",),
+    ("recheck",),
     ("verification", "awp1_verify", "predecessor", "signing.package", "build", "scaffold", "explain", "config", "awp1"),
     ("acceptance", "signatures", "verdict"),
     ("policy", "bans", "registry", "signing"),
