@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wcp_attest.policy import parse_policy as parse_policy
     from wcp_attest.predecessor import PackageAttestationVerifier as PackageAttestationVerifier
     from wcp_attest.predecessor import canonical_package_hash as canonical_package_hash
+    from wcp_attest.recheck import Recheck as Recheck
     from wcp_attest.scaffold import scaffold_package as scaffold_package
     from wcp_attest.signing import SignedBy as SignedBy
     from wcp_attest.signing import Signer as Signer
