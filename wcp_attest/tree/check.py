@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from wcp_attest.digest import new_hasher
@@ -14,7 +15,8 @@ from wcp_attest.tree.explain import raise_differences
 from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.options import ReadOptions
-from wcp_attest.tree.read import hashed, strict_owner
+from wcp_attest.tree.pool import hash_all
+from wcp_attest.tree.read import path_of, strict_owner
 from wcp_attest.tree.stage import Stage
 from wcp_attest.tree.walk import Link, Rules, Walk, open_root
 
@@ -84,13 +86,13 @@ def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | N
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
-    with closing(hashed(root, jobs, task, options, len(others.lines))) as results:
+    with closing(hash_all(root, jobs, task, options, walk, len(others.lines))) as results:
         for done in results:
             if not done.as_expected:
                 return False
             hasher.update(done.records)
     found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
-    if not others.at_end or found != sorted(directories) or not walk.files:
+    if not others.at_end or found != sorted(directories) or not walk.files or not _in_place(manifest, directories):
         return False
     walk.look_again()
     if hasher.hexdigest() != manifest.package_hash:
@@ -98,6 +100,16 @@ def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | N
     if copy is not None:
         copy.make_folders(walk.empty)
     return True
+
+
+def _in_place(manifest: Manifest, directories: list[bytes]) -> bool:
+    """Tell whether the lines of empty directories, which the walk gives apart, stand in order among the others."""
+    algorithm = manifest.hash_algorithm
+    return not directories or all(
+        path_of(line, algorithm) < path_of(after, algorithm)
+        for line, after in pairwise(manifest.lines)
+        if line.endswith(_DIRECTORY_END) or after.endswith(_DIRECTORY_END)
+    )
 
 
 class _Cursor:

@@ -13,7 +13,8 @@ from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.names import is_bytecode
-from wcp_attest.tree.read import hashed, strict_owner
+from wcp_attest.tree.pool import hash_all
+from wcp_attest.tree.read import strict_owner
 from wcp_attest.tree.walk import Link, Rules, Walk
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _found(root: int, manifest: Manifest, expected: Mapping[str, Entry], options
         return LINE_SEPARATOR.join(lines)
 
     found: dict[str, Entry] = {}
-    with closing(hashed(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options)) as results:
+    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options, walk)) as results:
         for done in results:
             found.update(_entry(line, algorithm) for line in done.lines.split(LINE_SEPARATOR))
     walk.look_again()

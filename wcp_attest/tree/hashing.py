@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from hashlib import sha256
+from itertools import repeat
 
 TYPE_CHECKING = False  # as in `typing`, whose import would cost a helper more than this whole module
 if TYPE_CHECKING:
@@ -70,15 +71,23 @@ class Task:
         owner: the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
         new: starts a hash.
+        enough: whether to stop after the file at hand.
     """
 
-    __slots__ = ("algorithm", "new", "owner", "stage")
+    __slots__ = ("algorithm", "enough", "new", "owner", "stage")
 
     def __init__(self, algorithm: str, *, owner: int | None = None, stage: int | None = None) -> None:
         self.algorithm = algorithm
         self.owner = owner
         self.stage = stage
+        self.enough = False
         self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
+
+    def before_large(self, index: int) -> None:
+        """Called before a large file is read, with its place among the names."""
+
+    def between_blocks(self) -> None:
+        """Called from time to time while a file of more than one block is read."""
 
 
 class Hashed:
@@ -152,12 +161,11 @@ def hash_folder(
         if task.stage is not None:
             copies = open_folder(task.stage, path, None)
         reader = _Reader(descriptor, path, task, copies)
-        if expected is None:
-            for name in names:
-                reader.read(name, None)
-        else:
-            for name, line in zip(names, expected.decode(errors="replace").split(SEPARATOR), strict=True):
-                reader.read(name, line)
+        wanted = repeat(None) if expected is None else expected.decode(errors="replace").split(SEPARATOR)
+        for name, line in zip(names, wanted, strict=False):
+            reader.read(name, line)
+            if task.enough:
+                break
     finally:
         os.close(descriptor)
         if copies is not None:
@@ -238,27 +246,35 @@ class _Reader:
     def _digest(self, descriptor: int, name: str, status: os.stat_result) -> str:
         """Read exactly as many bytes as the file has, and one more to see that there are no more."""
         size = status.st_size
-        digest: str
         block = os.read(descriptor, min(size + 1, BLOCK))
         if len(block) == size and self.copies is None:
-            digest = self.task.new(block).hexdigest()
+            digest: str = self.task.new(block).hexdigest()
             return digest
-        hasher = self.task.new()
+        if size >= LARGE:
+            self.task.before_large(len(self.lines))
         copy = None if self.copies is None else self._create(name, status.st_mode)
-        left = size + 1
         try:
-            while block:
-                left -= len(block)
-                hasher.update(block)
-                if copy is not None:
-                    self._copy(copy, block, name)
-                block = os.read(descriptor, min(left, BLOCK)) if left else b""
+            return self._digest_on(descriptor, block, size, name, copy)
         finally:
             if copy is not None:
                 os.close(copy)
+
+    def _digest_on(self, descriptor: int, first: bytes, size: int, name: str, copy: int | None) -> str:
+        """Go on after the first block."""
+        hasher = self.task.new()
+        left = size + 1
+        buffer = memoryview(bytearray(min(left, BLOCK)))
+        block: bytes | memoryview = first
+        while block:
+            left -= len(block)
+            hasher.update(block)
+            if copy is not None:
+                self._copy(copy, block, name)
+            self.task.between_blocks()
+            block = buffer[: os.readv(descriptor, [buffer[:left]])] if left else b""
         if left != 1:
             raise FileProblem(self.prefix + name, "changed while it was read")
-        digest = hasher.hexdigest()
+        digest: str = hasher.hexdigest()
         return digest
 
     def _create(self, name: str, mode: int) -> int:
@@ -270,7 +286,7 @@ class _Reader:
             raise FileProblem(self.prefix + name, f"cannot be staged: {_words(problem)}", ours=True) from None
         return copy
 
-    def _copy(self, descriptor: int, block: bytes, name: str) -> None:
+    def _copy(self, descriptor: int, block: bytes | memoryview, name: str) -> None:
         view = memoryview(block)
         try:
             while view:

@@ -9,9 +9,11 @@ from wcp_attest.tree.hashing import SEPARATOR, FileProblem, Task, hash_folder
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Expect = Callable[[Run | Link], bytes | None]
+    Request = tuple[str, tuple[int, int], list[str], bytes | None]
+    Result = tuple[bytes | None, bytes, int]
 
 JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
 LINE_SEPARATOR = SEPARATOR.encode()
@@ -31,6 +33,10 @@ class Part(NamedTuple):
     names: list[str]
     expected: bytes | None
     line: bytes = b""
+
+    def path_of(self, index: int) -> str:
+        """Return the path of one of the files."""
+        return (self.folder.path if self.folder is not None else "") + self.names[index]
 
 
 class Job(NamedTuple):
@@ -87,27 +93,77 @@ def do(root: int, job: Job, task: Task) -> Done:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
         ConfigError: the staged copy cannot be written.
     """
-    lines: list[bytes] = []
-    records: list[bytes] = []
-    size = 0
+    results: list[Result | None] = []
     for part in job.parts:
         if part.folder is None:
-            lines.append(part.line)
+            results.append(None)
             continue
         try:
             hashed = hash_folder(root, part.folder[:2], part.names, part.expected, task)
         except FileProblem as problem:
             raise as_error(problem) from None
-        lines.append(hashed.lines)
-        records.append(hashed.records)
-        size += hashed.size
-    return done(job, lines, b"".join(records), size)
+        results.append((hashed.lines, hashed.records, hashed.size))
+    return assemble(job, results)
 
 
-def done(job: Job, lines: list[bytes], records: bytes, size: int) -> Done:
-    """Put together what came of the parts of a job."""
-    as_expected = all(part.expected == found for part, found in zip(job.parts, lines, strict=True))
-    return Done(LINE_SEPARATOR.join(lines), records, job.files, size, as_expected)
+def request(part: Part) -> Request | None:
+    """Return what another process must know of a part, None when there is nothing to do."""
+    return None if part.folder is None else (part.folder.path, part.folder.identity, part.names, part.expected)
+
+
+def assemble(job: Job, results: Sequence[Result | None]) -> Done:
+    """Put together what came of the parts of a job.
+
+    Args:
+        job: what was asked.
+        results: for each part its lines (None when as expected), records and size; None for a ready line.
+
+    Raises:
+        ValueError: the results do not fit the job.
+    """
+    lines: list[bytes] = []
+    records: list[bytes] = []
+    size = 0
+    as_expected = True
+    for part, result in zip(job.parts, results, strict=True):
+        found = part.line
+        if part.folder is not None and result is not None:
+            found = _checked(part, result)
+            records.append(result[1])
+            size += result[2]
+        as_expected = as_expected and part.expected == found
+        lines.append(found)
+    return Done(LINE_SEPARATOR.join(lines), b"".join(records), job.files, size, as_expected)
+
+
+def _checked(part: Part, result: Result) -> bytes:
+    """Return the lines of a result that has the shape of an answer to this part."""
+    lines, records, size = result
+    found = part.expected if lines is None else lines
+    if not isinstance(found, bytes) or not isinstance(records, bytes) or not isinstance(size, int) or size < 0:
+        raise ValueError("a result of the wrong type")
+    if found.count(b"\n") != len(part.names) - 1 or records.count(b"\n") > 3 * len(part.names):
+        raise ValueError("a result of the wrong length")
+    return found
+
+
+def split(job: Job, part: int, index: int) -> tuple[Job, Job | None]:
+    """Split a job behind one of its files, given by its part and its place in it; the second half may be nothing."""
+    at = job.parts[part]
+    names, expected = at.names[: index + 1], at.expected
+    rest: list[Part] = []
+    if index + 1 < len(at.names):
+        lines = None if expected is None else expected.split(LINE_SEPARATOR)
+        tail = None if lines is None else LINE_SEPARATOR.join(lines[index + 1 :])
+        rest.append(Part(at.folder, at.names[index + 1 :], tail))
+        expected = None if lines is None else LINE_SEPARATOR.join(lines[: index + 1])
+    first = [*job.parts[:part], Part(at.folder, names, expected)]
+    rest += job.parts[part + 1 :]
+    return _job(first), _job(rest) if rest else None
+
+
+def _job(parts: list[Part]) -> Job:
+    return Job(parts, sum(len(part.names) for part in parts))
 
 
 def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError:

@@ -12,15 +12,15 @@ from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.excludes import GIT_FOLDER, Excludes
 from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import LINE_SEPARATOR, cut, do
-from wcp_attest.tree.options import Progress, Reading, ReadOptions
+from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
+from wcp_attest.tree.options import Reading, ReadOptions
+from wcp_attest.tree.pool import hash_all
 from wcp_attest.tree.walk import Rules, Walk, open_root
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Sequence
 
     from wcp_attest.digest import HashAlgorithm
-    from wcp_attest.tree.jobs import Done, Job
 
 _DEFAULT = ReadOptions()
 
@@ -59,7 +59,7 @@ def read_tree(
         hasher = new_hasher(algorithm)
         blocks: list[bytes] = []
         size = 0
-        with closing(hashed(descriptor, jobs, task, options)) as results:
+        with closing(hash_all(descriptor, jobs, task, options, walk)) as results:
             for done in results:
                 blocks.append(done.lines)
                 hasher.update(done.records)
@@ -77,25 +77,6 @@ def read_tree(
 def strict_owner(options: ReadOptions) -> int | None:
     """Return the user who may own entries when permissions are strict, else None."""
     return os.geteuid() if options.strict_permissions else None
-
-
-def hashed(
-    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, total: int | None = None
-) -> Generator[Done, None, None]:
-    """Do jobs, and yield what came of them in their order.
-
-    Raises:
-        TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
-        ConfigError: the staged copy cannot be written.
-    """
-    files = size = 0
-    for job in jobs:
-        done = do(root, job, task)
-        files += done.files
-        size += done.size
-        if options.progress is not None:
-            options.progress(Progress(files, size, total))
-        yield done
 
 
 def _refuse_odd(root: str, walk: Walk) -> None:

@@ -10,6 +10,7 @@ Set-id bits matter on files; on a directory the set-group-id bit only hands down
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -126,6 +127,8 @@ class Walk:
         empty: paths of directories that hold nothing that counts.
         bytecode: paths of bytecode that was left out, capped.
         files: how many regular files were met.
+        weigh: whether to add the sizes of the files that are met to `weight`.
+        weight: bytes.
     """
 
     def __init__(self, root: int, rules: Rules) -> None:
@@ -133,6 +136,8 @@ class Walk:
         self.empty: list[str] = []
         self.bytecode: list[str] = []
         self.files = 0
+        self.weigh = False
+        self.weight = 0
         self._entries = 0
         self._root = root
         self._rules = rules
@@ -147,6 +152,8 @@ class Walk:
                     os.close(stack.pop().descriptor)
                 elif isinstance(step, list):
                     self.files += len(step)
+                    if self.weigh:
+                        self.weight += _weight(frame.descriptor, step)
                     yield Run(frame.folder, step)
                 elif step in frame.links:
                     yield self._link(frame, step)
@@ -315,6 +322,15 @@ def _steps(listing: _Listing, below: list[str]) -> Iterator[list[str] | str]:
             run.append(name)
     if run:
         yield run
+
+
+def _weight(folder: int, names: list[str]) -> int:
+    """Return about how many bytes the files have; those that are gone will be missed when they are read."""
+    total = 0
+    for name in names:
+        with contextlib.suppress(OSError):
+            total += os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
+    return total
 
 
 def _reserved(listing: _Listing) -> set[str]:

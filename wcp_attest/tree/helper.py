@@ -1,0 +1,157 @@
+"""The program of a helper process: takes jobs on standard input, answers on standard output.
+
+Messages are `marshal` data behind a length of four bytes; both ends are this package, at the same version, under the
+same interpreter. The helper ends when its input does, and, while it reads a large file, when its parent is gone. It
+needs the standard library only and is started by `python -I -S` (`wcp_attest.tree.crew`).
+
+    first     (algorithm, owner, has_stage, parent, search_path)
+    job       (number, [(path, identity, names, expected) or None, …])
+    answers   ("done", number, [(lines or None when as expected, records, size) or None, …])
+              ("large", number, part, index)    a large file was met; what follows it in the job is given back
+              ("back", number)                  a job that would have waited behind a large file is given back
+              ("failed", number, path, reason, ours)
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import sys
+
+from wcp_attest.tree import hashing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+ROOT, STAGE = 3, 4  # descriptors that the parent leaves open
+MAX_MESSAGE = 1 << 28  # far above any job; a length beyond it is garbage
+_CHUNK = 1 << 18
+
+
+def pack(message: tuple[Any, ...]) -> bytes:
+    """Return a message as it goes over the wire."""
+    data = marshal.dumps(message)
+    return len(data).to_bytes(4, "big") + data
+
+
+class Inbox:
+    """Takes bytes as they arrive and hands out whole messages."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take more bytes."""
+        self._data += data
+
+    def messages(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the messages that are complete.
+
+        Raises:
+            ValueError: what arrived is not a message.
+        """
+        start = 0
+        while len(self._data) - start >= 4:
+            end = start + 4 + int.from_bytes(self._data[start : start + 4], "big")
+            if end - start > MAX_MESSAGE:
+                raise ValueError("overlong message")
+            if len(self._data) < end:
+                break
+            message = marshal.loads(memoryview(self._data)[start + 4 : end])  # noqa: S302  # from our own process
+            if not isinstance(message, tuple):
+                raise ValueError("not a message")  # noqa: TRY004  # whatever it is, it is garbage
+            yield message
+            start = end
+        del self._data[:start]
+
+
+def serve() -> None:
+    """Do jobs until there are no more."""
+    jobs = _Jobs()
+    first = jobs.next()
+    if first is not None:
+        algorithm, owner, has_stage, parent, search_path = first
+        sys.path.extend(search_path)
+        task = _Task(algorithm, owner=owner, stage=STAGE if has_stage else None, parent=parent, jobs=jobs)
+        while (job := jobs.next()) is not None:
+            _send(_do(job, task))
+    os._exit(0)
+
+
+def _do(job: tuple[Any, ...], task: _Task) -> tuple[Any, ...]:
+    number, parts = job
+    task.number, task.enough = number, False
+    results: list[tuple[bytes | None, bytes, int] | None] = []
+    for part in parts:
+        if part is None or task.enough:
+            results.append(None)
+            continue
+        path, identity, names, expected = part
+        task.part = len(results)
+        try:
+            hashed = hashing.hash_folder(ROOT, (path, identity), names, expected, task)
+        except hashing.FileProblem as problem:
+            return "failed", number, problem.path, problem.reason, problem.ours
+        results.append((None if hashed.lines == expected else hashed.lines, hashed.records, hashed.size))
+    return "done", number, results
+
+
+class _Jobs:
+    """The jobs that arrive on standard input."""
+
+    def __init__(self) -> None:
+        self._inbox = Inbox()
+        self._waiting: list[tuple[Any, ...]] = []
+
+    def next(self) -> tuple[Any, ...] | None:
+        """Wait for the next job; None when there will be no more."""
+        while not self._waiting:
+            if not self._receive():
+                return None
+        return self._waiting.pop(0)
+
+    def give_back(self) -> None:
+        """Return the jobs that wait here, so that others do them."""
+        while select.select([0], [], [], 0)[0] and self._receive():
+            pass
+        for number, _ in self._waiting:
+            _send(("back", number))
+        self._waiting.clear()
+
+    def _receive(self) -> bool:
+        data = os.read(0, _CHUNK)
+        self._inbox.feed(data)
+        self._waiting.extend(self._inbox.messages())
+        return bool(data)
+
+
+class _Task(hashing.Task):
+    """A task that tells the parent of large files and stops when the parent is gone."""
+
+    __slots__ = ("jobs", "number", "parent", "part")
+
+    def __init__(self, algorithm: str, *, owner: int | None, stage: int | None, parent: int, jobs: _Jobs) -> None:
+        super().__init__(algorithm, owner=owner, stage=stage)
+        self.parent = parent
+        self.jobs = jobs
+        self.number = self.part = 0
+
+    def before_large(self, index: int) -> None:
+        """Give back whatever would wait for this file."""
+        _send(("large", self.number, self.part, index))
+        self.jobs.give_back()
+        self.enough = True
+
+    def between_blocks(self) -> None:
+        """End with the parent."""
+        if os.getppid() != self.parent:
+            os._exit(1)
+
+
+def _send(message: tuple[Any, ...]) -> None:
+    view = memoryview(pack(message))
+    while view:
+        view = view[os.write(1, view) :]

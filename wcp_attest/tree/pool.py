@@ -1,0 +1,98 @@
+"""Choose who hashes: this process, helper processes, or an executor that the caller brings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from wcp_attest.errors import ConfigError
+from wcp_attest.tree.jobs import do
+from wcp_attest.tree.options import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from wcp_attest.tree.hashing import Task
+    from wcp_attest.tree.jobs import Done, Job
+    from wcp_attest.tree.options import ReadOptions
+    from wcp_attest.tree.walk import Walk
+
+WORTH_FILES = 1500  # a helper takes as long to start as a process needs for about so many small files
+WORTH_BYTES = 24 * 1024 * 1024  # or for so many bytes
+MAX_JOBS = 256
+_DEFAULT_JOBS = 8  # more of them seldom wait for the processor rather than for the disk
+_PROGRESS_SECONDS = 0.05
+
+
+def hash_all(
+    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, total: int | None = None
+) -> Generator[Done, None, None]:
+    """Do jobs, and yield what came of them in their order.
+
+    Args:
+        root: descriptor of the root.
+        jobs: cut from `walk`.
+        task: what is asked of every file.
+        options: how to read.
+        walk: weighs the files until it is clear whether helpers are worth starting.
+        total: how many files there will be, where that is known.
+
+    Raises:
+        TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
+        ConfigError: the staged copy cannot be written, or `jobs` is out of range.
+    """
+    results = _results(root, jobs, task, options, walk)
+    report = options.progress
+    if report is None:
+        yield from results
+        return
+    files = size = 0
+    next_time = 0.0
+    for result in results:
+        files += result.files
+        size += result.size
+        yield result
+        if monotonic() >= next_time:
+            report(Progress(files, size, total))
+            next_time = monotonic() + _PROGRESS_SECONDS
+    report(Progress(files, size, total))
+
+
+def _results(
+    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk
+) -> Generator[Done, None, None]:
+    processes = _processes(options.jobs)
+    if processes > 1 and _can_start_helpers():
+        walk.weigh = True
+        begun: list[Job] = []
+        for job in jobs:
+            begun.append(job)
+            if walk.files >= WORTH_FILES or walk.weight >= WORTH_BYTES:
+                from wcp_attest.tree.crew import hash_with_helpers
+
+                walk.weigh = False
+                yield from hash_with_helpers(root, chain(begun, jobs), task, processes)
+                return
+        jobs = iter(begun)
+    for job in jobs:
+        yield do(root, job, task)
+
+
+def _processes(wanted: int | None) -> int:
+    if wanted is None:
+        return min(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _DEFAULT_JOBS
+        )
+    if not 1 <= wanted <= MAX_JOBS:
+        raise ConfigError(f"jobs is {wanted}; give a number from 1 to {MAX_JOBS}")
+    return wanted
+
+
+def _can_start_helpers() -> bool:
+    """Tell whether this is a POSIX system and a plain interpreter, and the package lies in files."""
+    plain = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "helper.py")
+    return plain and hasattr(os, "posix_spawn") and os.path.isfile(program)
