@@ -104,8 +104,8 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
         ("--identity", inputs.identity),
         ("--issuer", inputs.issuer),
         ("--github-repository", inputs.github_repository),
-        ("--github-workflow", inputs.github_workflow),
-        ("--github-ref", inputs.github_ref),
+        ("--workflow", inputs.github_workflow),
+        ("--ref", inputs.github_ref),
         ("--trusted-root", inputs.trusted_root),
         ("--bans", inputs.bans),
     ):

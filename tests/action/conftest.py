@@ -1,0 +1,115 @@
+"""The action as a caller's job would have it: a checkout of its commit, and a workspace that owes it nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.composite_action import Result, run_action
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.composite_action.values import Value
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "wcp_attest", "wcp_route", "action")
+REACHING_AN_INDEX = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CERT")
+UNREACHABLE = ("Could not find a version", "No matching distribution", "Connection", "Max retries", "timed out")
+
+
+def index_settings() -> dict[str, str]:
+    """What a job of this machine would be given to reach a package index."""
+    return {name: os.environ[name] for name in REACHING_AN_INDEX if name in os.environ}
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what a checkout of the action's repository holds that matters to it; return the action's folder."""
+    target.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, target / name)
+    return target / "action"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that uses the action; `run` may be called several times, as by several steps."""
+
+    action: Path
+    workspace: Path
+    temp: Path
+    github: Mapping[str, Value] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def under(self, *, github: Mapping[str, Value] | None = None, environment: Mapping[str, str] | None = None) -> Job:
+        """The same job with more in its `github` context or environment."""
+        return replace(
+            self,
+            github={**self.github, **(github or {})},
+            environment={**self.environment, **(environment or {})},
+        )
+
+    def run(self, **inputs: str) -> Result:
+        """Run the action with inputs whose names have `_` for `-`."""
+        return run_action(
+            self.action,
+            workspace=self.workspace,
+            temp=self.temp,
+            inputs={name.replace("_", "-"): value for name, value in inputs.items()},
+            github=self.github,
+            environment={**index_settings(), **self.environment},
+        )
+
+
+@pytest.fixture(scope="session")
+def installed_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Let the action's own first step make a virtual environment, once for all tests that look at the second one."""
+    base = tmp_path_factory.mktemp("installed")
+    action = copy_checkout(base / "checkout")
+    for name in ("workspace", "temp"):
+        (base / name).mkdir()
+    result = Job(action, base / "workspace", base / "temp").run(mode="none")
+    skip_when_unreachable(result)
+    assert result.steps["install"].outcome == "success", result.annotations
+    return result.steps["install"].outputs["python"]
+
+
+def skip_when_unreachable(result: Result) -> None:
+    """Skip, and say so, where the locked dependencies cannot be had."""
+    said = " ".join(issue.data for issue in result.annotations)
+    if result.steps["install"].outcome != "success" and any(word in said for word in UNREACHABLE):
+        pytest.skip("LOUD SKIP: no package index answers, the action's installation is not tested")
+
+
+@pytest.fixture(scope="session")
+def quick_action(tmp_path_factory: pytest.TempPathFactory, installed_python: str) -> Path:
+    """The action, with a first step that hands over the environment made before instead of making one."""
+    action = copy_checkout(tmp_path_factory.mktemp("quick") / "checkout")
+    (action / "install.sh").write_text(f'echo "python={installed_python}" >> "$GITHUB_OUTPUT"\n')
+    return action
+
+
+@pytest.fixture
+def job(tmp_path: Path, quick_action: Path) -> Job:
+    """A job on a workspace with one package, ready to be signed."""
+    return make_job(tmp_path, quick_action)
+
+
+def make_job(base: Path, action: Path) -> Job:
+    """Make a workspace with one package and a runner's temporary folder."""
+    workspace, temp = base / "workspace", base / "temp"
+    temp.mkdir()
+    package = workspace / "pkg"
+    (package / "code").mkdir(parents=True)
+    (package / "code/run.py").write_text("print()\n")
+    (package / "data file.txt").write_text("1\n")
+    return Job(action, workspace, temp)
