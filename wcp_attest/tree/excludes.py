@@ -42,8 +42,10 @@ class Excludes:
         self._rules = [rule for rule in map(_rule, patterns) if rule is not None]
         self._used: set[int] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._rules)
+    @property
+    def concern_files(self) -> bool:
+        """Whether any pattern can match what is not a directory."""
+        return any(not rule.folders_only for rule in self._rules)
 
     @property
     def used(self) -> tuple[str, ...]:

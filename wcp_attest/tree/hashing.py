@@ -112,65 +112,96 @@ def native(name: str) -> str | bytes:
     return name if _UTF8 else name.encode("utf-8", "surrogateescape")
 
 
-def open_folder(root: int, path: str, identity: tuple[int, int] | None) -> int:
-    """Open a directory below `root`, component by component, following no link.
+class Descent:
+    """Opens directories below a root, component by component, following no link.
+
+    The way to the last one is kept open, so that its neighbours cost one step and not all of them.
 
     Args:
         root: descriptor of the root.
-        path: empty for the root itself, else `a/b/`.
-        identity: the device and inode it must have, or None.
-
-    Raises:
-        FileProblem: it is gone, no longer a directory, or another one.
     """
-    descriptor = os.open(".", FOLDER_FLAGS, dir_fd=root)
-    try:
-        for name in path.split("/")[:-1]:
-            below = os.open(native(name), FOLDER_FLAGS, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = below
-        status = os.fstat(descriptor)
-    except OSError as problem:
-        os.close(descriptor)
-        raise FileProblem(path, f"changed while it was read ({_words(problem)})") from None
-    if identity is not None and identity != (status.st_dev, status.st_ino):
-        os.close(descriptor)
-        raise FileProblem(path, "was replaced by another directory while it was read")
-    return descriptor
+
+    def __init__(self, root: int) -> None:
+        self._names: list[str] = []
+        self._open = [os.open(".", FOLDER_FLAGS, dir_fd=root)]
+
+    def open(self, path: str, identity: tuple[int, int] | None) -> int:
+        """Return a descriptor of a directory, good until the next one is opened.
+
+        Args:
+            path: empty for the root itself, else `a/b/`.
+            identity: the device and inode it must have, or None.
+
+        Raises:
+            FileProblem: it is gone, no longer a directory, or another one.
+        """
+        names = path.split("/")[:-1]
+        shared = 0
+        for old, new in zip(self._names, names, strict=False):
+            if old != new:
+                break
+            shared += 1
+        self._keep(shared)
+        try:
+            for name in names[shared:]:
+                self._open.append(os.open(native(name), FOLDER_FLAGS, dir_fd=self._open[-1]))
+                self._names.append(name)
+            status = os.fstat(self._open[-1])
+        except OSError as problem:
+            raise FileProblem(path, f"changed while it was read ({_words(problem)})") from None
+        if identity is not None and identity != (status.st_dev, status.st_ino):
+            raise FileProblem(path, "was replaced by another directory while it was read")
+        return self._open[-1]
+
+    def close(self) -> None:
+        """Close everything."""
+        self._keep(-1)
+
+    def _keep(self, levels: int) -> None:
+        while len(self._open) > levels + 1:
+            os.close(self._open.pop())
+        del self._names[max(levels, 0) :]
 
 
-def hash_folder(
-    root: int, folder: tuple[str, tuple[int, int] | None], names: Sequence[str], expected: bytes | None, task: Task
-) -> Hashed:
-    """Hash the named regular files of one directory.
+class Worker:
+    """Hashes regular files of a tree, one directory at a time.
 
     Args:
         root: descriptor of the root of the tree.
-        folder: path of the directory, empty or ending in `/`, and the device and inode that it must have, if known.
-        names: of the files, in order.
-        expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
         task: what is asked of every file.
-
-    Raises:
-        FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or changed meanwhile.
     """
-    path, identity = folder
-    descriptor = open_folder(root, path, identity)
-    copies = None
-    try:
-        if task.stage is not None:
-            copies = open_folder(task.stage, path, None)
-        reader = _Reader(descriptor, path, task, copies)
+
+    def __init__(self, root: int, task: Task) -> None:
+        self._task = task
+        self._tree = Descent(root)
+        self._copy = None if task.stage is None else Descent(task.stage)
+
+    def hash(self, path: str, identity: tuple[int, int] | None, names: Sequence[str], expected: bytes | None) -> Hashed:
+        """Hash the named files of one directory.
+
+        Args:
+            path: of the directory, empty or ending in `/`.
+            identity: the device and inode that it must have, if known.
+            names: of the files, in order.
+            expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
+
+        Raises:
+            FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or changed meanwhile.
+        """
+        copies = None if self._copy is None else self._copy.open(path, None)
+        reader = _Reader(self._tree.open(path, identity), path, self._task, copies)
         wanted = repeat(None) if expected is None else expected.decode(errors="replace").split(SEPARATOR)
         for name, line in zip(names, wanted, strict=False):
             reader.read(name, line)
-            if task.enough:
+            if self._task.enough:
                 break
-    finally:
-        os.close(descriptor)
-        if copies is not None:
-            os.close(copies)
-    return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
+        return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
+
+    def close(self) -> None:
+        """Close the way to the last directory."""
+        self._tree.close()
+        if self._copy is not None:
+            self._copy.close()
 
 
 def check_file(path: str, status: os.stat_result, owner: int | None) -> None:

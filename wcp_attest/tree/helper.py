@@ -76,12 +76,13 @@ def serve() -> None:
         algorithm, owner, has_stage, parent, search_path = first
         sys.path.extend(search_path)
         task = _Task(algorithm, owner=owner, stage=STAGE if has_stage else None, parent=parent, jobs=jobs)
+        worker = hashing.Worker(ROOT, task)
         while (job := jobs.next()) is not None:
-            _send(_do(job, task))
+            _send(_do(job, task, worker))
     os._exit(0)
 
 
-def _do(job: tuple[Any, ...], task: _Task) -> tuple[Any, ...]:
+def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any, ...]:
     number, parts = job
     task.number, task.enough = number, False
     results: list[tuple[bytes | None, bytes, int] | None] = []
@@ -92,7 +93,7 @@ def _do(job: tuple[Any, ...], task: _Task) -> tuple[Any, ...]:
         path, identity, names, expected = part
         task.part = len(results)
         try:
-            hashed = hashing.hash_folder(ROOT, (path, identity), names, expected, task)
+            hashed = worker.hash(path, identity, names, expected)
         except hashing.FileProblem as problem:
             return "failed", number, problem.path, problem.reason, problem.ours
         results.append((None if hashed.lines == expected else hashed.lines, hashed.records, hashed.size))

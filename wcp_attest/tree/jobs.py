@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.hashing import SEPARATOR, FileProblem, Task, hash_folder
+from wcp_attest.tree.hashing import SEPARATOR, FileProblem
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from wcp_attest.tree.hashing import Worker
 
     Expect = Callable[[Run | Link], bytes | None]
     Request = tuple[str, tuple[int, int], list[str], bytes | None]
@@ -86,7 +88,7 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[Job]:
         yield Job(parts, files)
 
 
-def do(root: int, job: Job, task: Task) -> Done:
+def do(worker: Worker, job: Job) -> Done:
     """Hash the files of a job here and now.
 
     Raises:
@@ -99,7 +101,7 @@ def do(root: int, job: Job, task: Task) -> Done:
             results.append(None)
             continue
         try:
-            hashed = hash_folder(root, part.folder[:2], part.names, part.expected, task)
+            hashed = worker.hash(part.folder.path, part.folder.identity, part.names, part.expected)
         except FileProblem as problem:
             raise as_error(problem) from None
         results.append((hashed.lines, hashed.records, hashed.size))

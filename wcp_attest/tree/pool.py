@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.tree.hashing import Worker
 from wcp_attest.tree.jobs import do
 from wcp_attest.tree.options import Progress
 
@@ -77,8 +79,9 @@ def _results(
                 yield from hash_with_helpers(root, chain(begun, jobs), task, processes)
                 return
         jobs = iter(begun)
-    for job in jobs:
-        yield do(root, job, task)
+    with closing(Worker(root, task)) as worker:
+        for job in jobs:
+            yield do(worker, job)
 
 
 def _processes(wanted: int | None) -> int:

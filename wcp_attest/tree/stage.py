@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from wcp_attest.errors import ConfigError
 from wcp_attest.tree.files import temporary_name, write_all
-from wcp_attest.tree.hashing import FOLDER_FLAGS, native, open_folder
+from wcp_attest.tree.hashing import FOLDER_FLAGS, Descent, FileProblem, native
 from wcp_attest.tree.walk import Link
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Stage:
         try:
             os.mkdir(self._temporary, 0o700)
             self.descriptor = os.open(self._temporary, FOLDER_FLAGS)
+            self._descent = Descent(self.descriptor)
         except OSError as problem:
             self._discard()
             raise self._failed(problem) from None
@@ -96,7 +97,7 @@ class Stage:
             if os.path.lexists(os.path.join(self._parent, self._name)):
                 raise ConfigError(f"cannot stage into {self._target!r}: it exists already; name a new directory")
             os.rename(self._temporary, os.path.join(self._parent, self._name))
-        except OSError as problem:
+        except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
         self._temporary = ""
 
@@ -107,13 +108,10 @@ class Stage:
         above = above and above + "/"
         self._make_folder(above)
         try:
-            parent = open_folder(self.descriptor, above, None)
-            try:
-                os.mkdir(native(name), _FOLDER_MODE, dir_fd=parent)
-                os.chmod(native(name), _FOLDER_MODE, dir_fd=parent)
-            finally:
-                os.close(parent)
-        except OSError as problem:
+            parent = self._descent.open(above, None)
+            os.mkdir(native(name), _FOLDER_MODE, dir_fd=parent)
+            os.chmod(native(name), _FOLDER_MODE, dir_fd=parent)
+        except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
         self._made.add(path)
 
@@ -122,12 +120,8 @@ class Stage:
         above = above and above + "/"
         self._make_folder(above)
         try:
-            parent = open_folder(self.descriptor, above, None)
-            try:
-                os.symlink(native(link.target), native(name), dir_fd=parent)
-            finally:
-                os.close(parent)
-        except OSError as problem:
+            os.symlink(native(link.target), native(name), dir_fd=self._descent.open(above, None))
+        except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
 
     def _write(self, name: str, data: bytes) -> None:
@@ -141,6 +135,7 @@ class Stage:
 
     def _discard(self) -> None:
         if self.descriptor >= 0:
+            self._descent.close()
             os.close(self.descriptor)
             self.descriptor = -1
         if self._temporary:
@@ -148,6 +143,7 @@ class Stage:
 
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _failed(self, problem: OSError) -> ConfigError:
-        reason = (problem.strerror or str(problem)).lower()
+    def _failed(self, problem: OSError | FileProblem) -> ConfigError:
+        text = problem.reason if isinstance(problem, FileProblem) else problem.strerror
+        reason = (text or str(problem)).lower()
         return ConfigError(f"cannot stage into {self._target!r}: {reason}; nothing was staged")

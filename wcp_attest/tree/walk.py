@@ -10,16 +10,17 @@ Set-id bits matter on files; on a directory the set-group-id bit only hands down
 
 from __future__ import annotations
 
-import contextlib
 import os
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
-from wcp_attest.tree.hashing import FOLDER_FLAGS, FileProblem, native, open_folder, permission_problem
-from wcp_attest.tree.names import bytecode_among, refuse_names, refuse_twins
+from wcp_attest.tree.hashing import FOLDER_FLAGS, Descent, FileProblem, native, permission_problem
+from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, unchanged, without_reserved
+from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,21 +74,12 @@ class Rules:
     owner: int | None = None
 
 
-@dataclass(slots=True)
-class _Listing:
-    files: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
+class _State(Enum):
+    """What becomes of the entries of a directory."""
 
-    def names(self) -> list[str]:
-        return [*self.files, *self.folders, *self.links, *self.others]
-
-    def without(self, gone: set[str]) -> _Listing:
-        if not gone:
-            return self
-        kinds = (self.files, self.folders, self.links, self.others)
-        return _Listing(*([name for name in kind if name not in gone] for kind in kinds))
+    COUNTED = auto()  # unless an exclude leaves them out
+    SEARCHED = auto()  # left out, but for bytecode
+    BYTECODE = auto()  # counted, whatever the excludes say
 
 
 class _Frame(NamedTuple):
@@ -95,8 +87,8 @@ class _Frame(NamedTuple):
     folder: Folder
     steps: Iterator[list[str] | str]
     links: frozenset[str]
-    hidden: frozenset[str]  # directories below that are left out and only searched for bytecode
-    excludable: bool
+    below: frozenset[str]  # directories in it that are left out and only searched for bytecode
+    state: _State
 
 
 def open_root(root: str) -> int:
@@ -143,7 +135,7 @@ class Walk:
         self._rules = rules
 
     def __iter__(self) -> Iterator[Run | Link]:
-        stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", hidden=False, excludable=True)]
+        stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", _State.COUNTED)]
         try:
             while stack:
                 frame = stack[-1]
@@ -169,17 +161,14 @@ class Walk:
         Raises:
             TreeUnsafe: one changed since it was listed.
         """
-        for folder in self.folders:
-            try:
-                descriptor = open_folder(self._root, folder.path, folder.identity)
+        with closing(Descent(self._root)) as descent:
+            for folder in self.folders:
                 try:
-                    names = os.listdir(descriptor)
-                finally:
-                    os.close(descriptor)
-            except (FileProblem, OSError):
-                names = []
-            if _fingerprint(names) != folder.names:
-                raise TreeUnsafe(f"the directory {folder.path or '.'!r} changed while it was read")
+                    same = unchanged(os.listdir(descent.open(folder.path, folder.identity)), folder.names)
+                except (FileProblem, OSError):
+                    same = False
+                if not same:
+                    raise TreeUnsafe(f"the directory {folder.path or '.'!r} changed while it was read")
 
     def _descend(self, above: _Frame, step: str) -> _Frame:
         path = above.folder.path + step
@@ -190,18 +179,18 @@ class Walk:
             descriptor = os.open(native(name), FOLDER_FLAGS, dir_fd=above.descriptor)
         except OSError as problem:
             raise TreeUnsafe(f"the directory {path!r} cannot be read: {_words(problem)}") from None
-        hidden = name in above.hidden
-        return self._enter(descriptor, path, hidden=hidden, excludable=above.excludable and not bytecode_among([name]))
+        return self._enter(descriptor, path, _state_below(above, name))
 
-    def _enter(self, descriptor: int, path: str, *, hidden: bool, excludable: bool) -> _Frame:
+    def _enter(self, descriptor: int, path: str, state: _State) -> _Frame:
         """List a directory and settle what of it counts; takes over the descriptor."""
         try:
             status = os.fstat(descriptor)
-            listing = _scan(descriptor)
-            folder = Folder(path, (status.st_dev, status.st_ino), _fingerprint(listing.names()))
-            if not hidden:
+            listing, names = scan(descriptor)
+            folder = Folder(path, (status.st_dev, status.st_ino), names)
+            if state is not _State.SEARCHED:
                 self.folders.append(folder)
-            return self._settle(descriptor, folder, listing, status, hidden=hidden, excludable=excludable)
+                self._refuse_permissions(folder, status)
+            return self._settle(descriptor, folder, listing if path else without_reserved(listing), state)
         except OSError as problem:
             os.close(descriptor)
             raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {_words(problem)}") from None
@@ -209,64 +198,42 @@ class Walk:
             os.close(descriptor)
             raise
 
-    def _settle(
-        self,
-        descriptor: int,
-        folder: Folder,
-        listing: _Listing,
-        status: os.stat_result,
-        *,
-        hidden: bool,
-        excludable: bool,
-    ) -> _Frame:
+    def _settle(self, descriptor: int, folder: Folder, listing: Listing, state: _State) -> _Frame:
         path = folder.path
-        if not path:
-            listing = listing.without(_reserved(listing))
-        listing, below = self._leave_out(path, listing, hidden=hidden, excludable=excludable)
-        names = listing.names()
-        self._refuse(path, listing, names, status, hidden=hidden)
-        self._entries += len(names)
-        if self._entries > MAX_ENTRIES:
-            raise TreeUnsafe(f"the tree holds more than {MAX_ENTRIES} entries")
-        if not names and path and not hidden:
-            self.empty.append(path[:-1])
-        steps = _steps(listing, below)
-        return _Frame(descriptor, folder, steps, frozenset(listing.links), frozenset(below), excludable)
-
-    def _leave_out(self, path: str, listing: _Listing, *, hidden: bool, excludable: bool) -> tuple[_Listing, list[str]]:
-        """Take bytecode and excludes out; also return the directories left out, which may hide bytecode."""
-        if not excludable:
-            return listing, []
-        bytecode = bytecode_among(listing.names())
-        if hidden:
-            gone = set(listing.names()) - bytecode
-        else:
-            gone = set(self._excluded(path, listing.without(bytecode)))
-        below = [name for name in listing.folders if name in gone]
-        if bytecode and not self._rules.keep_bytecode:
-            room = MAX_LEFT_LISTED - len(self.bytecode)
-            self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
-            gone |= bytecode
-        return listing.without(gone), below
-
-    def _excluded(self, path: str, listing: _Listing) -> Iterator[str]:
-        excludes = self._rules.excludes
-        if excludes:
-            yield from (name for name in listing.folders if excludes.leave_out(path + name, folder=True))
-            others = (*listing.files, *listing.links, *listing.others)
-            yield from (name for name in others if excludes.leave_out(path + name, folder=False))
-
-    def _refuse(self, path: str, listing: _Listing, names: list[str], status: os.stat_result, *, hidden: bool) -> None:
+        listing, below = self._leave_out(path, listing, state)
         if listing.others:
             name = min(listing.others)
             raise TreeUnsafe(f"{path + name!r} is not a file, directory or symbolic link; remove it")
+        names = listing.names()
         refuse_names(path, names)
         if self._rules.refuse_twins:
             refuse_twins(path, names)
-        if self._rules.owner is not None and not hidden:
-            problem = permission_problem(status, self._rules.owner)
-            if problem is not None:
-                raise TreeUnsafe(f"the directory {path or '.'!r} {problem}")
+        self._entries += len(names)
+        if self._entries > MAX_ENTRIES:
+            raise TreeUnsafe(f"the tree holds more than {MAX_ENTRIES} entries")
+        if not names and path and state is not _State.SEARCHED:
+            self.empty.append(path[:-1])
+        return _Frame(descriptor, folder, steps(listing, below), frozenset(listing.links), frozenset(below), state)
+
+    def _leave_out(self, path: str, listing: Listing, state: _State) -> tuple[Listing, list[str]]:
+        """Take bytecode and excludes out; also return the directories left out, which may hide bytecode."""
+        if state is _State.BYTECODE:
+            return listing, []
+        bytecode = bytecode_among(listing.names())
+        source = listing.without(bytecode)
+        gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self._rules.excludes)
+        below = [name for name in source.folders if name in gone]
+        if bytecode and not self._rules.keep_bytecode:
+            room = MAX_LEFT_LISTED - len(self.bytecode)
+            self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
+            return source.without(gone), below
+        return listing.without(gone), below
+
+    def _refuse_permissions(self, folder: Folder, status: os.stat_result) -> None:
+        owner = self._rules.owner
+        problem = None if owner is None else permission_problem(status, owner)
+        if problem is not None:
+            raise TreeUnsafe(f"the directory {folder.path or '.'!r} {problem}")
 
     def _link(self, frame: _Frame, name: str) -> Link:
         path = frame.folder.path + name
@@ -287,63 +254,19 @@ def _read_link(folder: int, name: str) -> str:
     return os.fsdecode(os.readlink(os.fsencode(native(name)), dir_fd=folder))
 
 
-def decoded(name: str) -> str:
-    """Return a name from the system as the UTF-8 text that its bytes are, undecodable ones as surrogates."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
-
-
-def _scan(descriptor: int) -> _Listing:
-    listing = _Listing()
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                listing.files.append(decoded(entry.name))
-            elif entry.is_dir(follow_symlinks=False):
-                listing.folders.append(decoded(entry.name))
-            elif entry.is_symlink():
-                listing.links.append(decoded(entry.name))
-            else:
-                listing.others.append(decoded(entry.name))
-    return listing
-
-
-def _steps(listing: _Listing, below: list[str]) -> Iterator[list[str] | str]:
-    """Yield runs of files, links, and directories (with `/`) in order."""
-    links = set(listing.links)
-    folders = [name + "/" for name in (*listing.folders, *below)]
-    run: list[str] = []
-    for name in sorted((*listing.files, *listing.links, *folders)):
-        if name.endswith("/") or name in links:
-            if run:
-                yield run
-                run = []
-            yield name
-        else:
-            run.append(name)
-    if run:
-        yield run
-
-
 def _weight(folder: int, names: list[str]) -> int:
     """Return about how many bytes the files have; those that are gone will be missed when they are read."""
     total = 0
     for name in names:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             total += os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
     return total
 
 
-def _reserved(listing: _Listing) -> set[str]:
-    """Return the two names that the root keeps for the manifest and its signatures."""
-    reserved = {MANIFEST_NAME, SIGNATURE_NAME}
-    wrong = reserved.intersection((*listing.folders, *listing.links, *listing.others))
-    if wrong:
-        raise TreeUnsafe(f"{min(wrong)!r} at the root is not a regular file; remove it")
-    return reserved.intersection(listing.files)
-
-
-def _fingerprint(names: list[str]) -> str:
-    return "/".join(sorted(map(decoded, names)))
+def _state_below(above: _Frame, name: str) -> _State:
+    if above.state is _State.BYTECODE or is_bytecode(name):
+        return _State.BYTECODE
+    return _State.SEARCHED if above.state is _State.SEARCHED or name in above.below else _State.COUNTED
 
 
 def _words(problem: OSError | ValueError) -> str:
