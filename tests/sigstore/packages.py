@@ -84,11 +84,16 @@ def payload_of(root: Path) -> bytes:
 
 
 def keyless_line(
-    instance: LoopbackSigstore, payload: bytes, *, rekor: int = 1, timestamps: bool = True, **claims: str
+    instance: LoopbackSigstore,
+    payload: bytes,
+    claims: Mapping[str, str] | None = None,
+    *,
+    rekor: int = 1,
+    timestamps: bool = True,
 ) -> bytes:
     """Sign in this process, with the library itself: quick, and not with our own signer."""
     given = json.dumps(instance.client_trust_config(rekor=rekor, timestamps=timestamps))
     context = SigningContext.from_trust_config(ClientTrustConfig.from_json(given))
-    with context.signer(IdentityToken(instance.token(**claims))) as signer:
+    with context.signer(IdentityToken(instance.token(**(claims or {})))) as signer:
         bundle = signer.sign_dsse(SigstoreStatement(payload))
     return json.dumps(json.loads(bundle.to_json()), separators=(",", ":")).encode()

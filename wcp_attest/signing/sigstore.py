@@ -14,6 +14,7 @@ Who signed is compared with the policy afterwards, from the claims of the verifi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -81,14 +82,22 @@ def verify_bundle(line: Line, trust: SigstoreTrust) -> VerifiedBundle:
 
 
 def _parse(line: Line) -> BundleModel:
+    """Read the bundle as the library does, and refuse what the library would write differently.
+
+    It takes field names in two spellings and base64 with anything after its padding; other clients do not.
+    """
     from sigstore_models.bundle.v1 import Bundle
 
     from wcp_attest.signing.sigstore_trust import in_words
 
     try:
-        return Bundle.from_json(line.raw)
+        bundle = Bundle.from_json(line.raw)
+        as_written = json.loads(bundle.to_json())
     except ValueError as problem:
         raise SignatureInvalid(f"the Sigstore bundle is malformed: {in_words(problem)}") from None
+    if as_written != json.loads(line.raw):
+        raise SignatureInvalid("the Sigstore bundle is malformed: a field is not in its one accepted spelling")
+    return bundle
 
 
 def _proven_times(

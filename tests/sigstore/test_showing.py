@@ -1,0 +1,85 @@
+"""`wcp-attest show` of a keyless signature: who, when, by whom vouched for, and the commands that verify it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from tests.loopback_sigstore import github_claims
+from tests.sigstore.packages import WORKER, WORKFLOW, build_package, keyless_line, payload_of, wcp_attest
+
+if TYPE_CHECKING:
+    from tests.loopback_sigstore import LoopbackSigstore
+
+SCHEMA = Path(__file__).parents[2] / "wcp_attest" / "schemas" / "show.json"
+
+
+@pytest.fixture
+def package(instance: LoopbackSigstore, tmp_path: Path) -> Path:
+    """Return a package signed first with Rekor v1 by a workflow, then with Rekor v2 by a person."""
+    root = build_package(tmp_path / "my worker")
+    by_workflow = keyless_line(instance, payload_of(root), github_claims())
+    by_person = keyless_line(instance, payload_of(root), {"email": "release@acme.test"}, rekor=2)
+    (root / "manifest.sig").write_bytes(by_workflow + b"\n" + by_person + b"\n")
+    return root
+
+
+def test_it_tells_who_signed_when_and_who_vouches(instance: LoopbackSigstore, package: Path) -> None:
+    shown = wcp_attest("show", package, "--format", "json").json
+    jsonschema.validate(shown, json.loads(SCHEMA.read_text()))
+    first, second = (signature["keyless"] for signature in shown["signatures"])
+    assert (first["identity"], first["issuer"]) == (WORKFLOW, instance.issuer)
+    assert (first["repository"], first["ref"]) == ("https://github.com/acme/worker", "refs/tags/v1")
+    assert first["run"] == "https://github.com/acme/worker/actions/runs/7/attempts/1"
+    assert "fulcio intermediate" in first["authority"]
+    assert first["logged_at"] is not None
+    assert len(first["timestamps"]) == 1
+    assert (second["identity"], second["repository"], second["logged_at"]) == ("release@acme.test", None, None)
+    assert shown["verified"] is False
+
+    text = wcp_attest("show", package).out
+    for part in (WORKFLOW, instance.issuer, f"index {first['log_index']}", first["log_id"], first["timestamps"][0]):
+        assert part in text
+
+
+def test_the_verify_command_it_prints_verifies(instance: LoopbackSigstore, package: Path, tmp_path: Path) -> None:
+    root = tmp_path / "TRUSTED_ROOT.json"
+    root.write_text(json.dumps(instance.trusted_root()))
+    for signature in wcp_attest("show", package, "--format", "json").json["signatures"]:
+        words = shlex.split(signature["keyless"]["verify_command"])
+        assert words[:3] == ["wcp-attest", "verify", str(package)]
+        filled = [str(root) if word == "TRUSTED_ROOT.json" else word for word in words[1:]]
+        assert wcp_attest(*filled).status == 0
+
+
+def test_the_cosign_command_is_filled_in(instance: LoopbackSigstore, package: Path) -> None:
+    first, second = wcp_attest("show", package, "--format", "json").json["signatures"]
+    words = shlex.split(first["keyless"]["cosign_command"])
+    assert words[:4] == ["sed", "-n", "1p", str(package / "manifest.sig")]
+    cosign = words[words.index("&&") + 1 :]
+    assert cosign[:2] == ["cosign", "verify-blob-attestation"]
+    options = dict(zip(cosign[2:-1:2], cosign[3:-1:2], strict=True))
+    assert options == {
+        "--bundle": "manifest.sigstore.json",
+        "--type": "https://workerclassprotocol.dev/attestation/package/v1",
+        "--certificate-identity": WORKFLOW,
+        "--certificate-oidc-issuer": instance.issuer,
+        "--trusted-root": "TRUSTED_ROOT.json",
+    }
+    assert cosign[-1] == str(package / "manifest.json")
+    assert "--use-signed-timestamps" in second["keyless"]["cosign_command"]
+    assert f"--worker-id {WORKER}" in first["keyless"]["verify_command"]
+
+
+def test_a_damaged_bundle_is_shown_as_far_as_it_can_be_read(package: Path) -> None:
+    path = package / "manifest.sig"
+    line = path.read_bytes().splitlines()[0]
+    path.write_bytes(line.replace(b'"rawBytes":"MII', b'"rawBytes":"AAA', 1) + b"\n")
+    shown = wcp_attest("show", package, "--format", "json")
+    assert shown.status == 0
+    assert shown.json["signatures"][0]["keyless"] is None
