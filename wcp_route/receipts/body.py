@@ -1,0 +1,247 @@
+"""Writing a receipt's body, fast: the canonical text directly, without a tree of values in between.
+
+Each function below is one stretch of the sorted object, name beside value, every value already JSON. A test compares
+the result with the RFC 8785 library's for evidence of every kind; that is why nothing here needs to sort or to check.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from json.encoder import encode_basestring as text  # exactly the escapes of RFC 8785 section 3.2.2.2
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.errors import ConfigError
+from wcp_route.canonical import canonical_json
+from wcp_route.clock import format_ms
+from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, SCHEMA, SPEC_VERSION, Head, ReceiptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from wcp_route.decision import Candidate, Check, Evidence, RouteDecision, Versions
+
+NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
+
+_STREAM = re.compile(r"[!-~]{1,128}\Z")
+_FLAGS: Final[Mapping[bool | None, str]] = {True: "true", False: "false", None: "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A receipt that has no place in a chain yet: its text, with gaps for the two fields that the chain knows.
+
+    Attributes:
+        stream: whose chain it joins.
+        before: up to the value of `prev_receipt_hash`.
+        between: from there to the value of `seq`.
+        after: the rest.
+    """
+
+    stream: str
+    before: str
+    between: str
+    after: str
+
+    def body(self, head: Head) -> bytes:
+        """Return the body of the receipt that follows `head` in its stream.
+
+        Raises:
+            ReceiptError: it holds text that UTF-8 cannot carry, or is too large.
+        """
+        previous = f'"sha256:{head.hash}"' if head.seq else "null"
+        try:
+            body = f"{self.before}{previous}{self.between}{head.seq + 1}{self.after}".encode()
+        except UnicodeEncodeError:
+            raise ReceiptError("the receipt cannot be written: it holds half a surrogate pair") from None
+        if len(body) > MAX_RECEIPT_BYTES:
+            raise ReceiptError(f"the receipt has {len(body)} bytes, more than {MAX_RECEIPT_BYTES}")
+        return body
+
+
+def drafts(evidence: Sequence[Evidence]) -> list[Draft]:
+    """Write all that can be written before the receipts' places in their chains are known.
+
+    Raises:
+        ReceiptError: a stream's name cannot be one, or a decision holds what JSON cannot carry.
+    """
+    noise = os.urandom(10 * len(evidence))
+    try:
+        return [_draft(one, noise[10 * index : 10 * index + 10]) for index, one in enumerate(evidence)]
+    except ReceiptError:
+        raise
+    except ConfigError as problem:
+        raise ReceiptError(f"the receipt cannot be written: {problem}") from None
+
+
+def _draft(evidence: Evidence, noise: bytes) -> Draft:
+    decision = evidence.decision
+    if _STREAM.match(evidence.stream) is None:
+        raise ReceiptError(f"{evidence.stream[:140]!r} cannot name a stream; use 1 to 128 printable characters")
+    return Draft(
+        evidence.stream,
+        f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
+        f',{_person(decision)},"receipt_id":"{_uuid7(decision.decided_at_ms, noise)}","schema":"{SCHEMA}","seq":',
+        f",{_source(evidence)},{_worker(decision)}}}",
+    )
+
+
+def _request(evidence: Evidence, decision: RouteDecision) -> str:
+    expires = decision.approval_expires_at_ms
+    return _members(
+        {
+            "approval_expires_at": "null" if expires is None else f'"{format_ms(expires)}"',
+            "artifact_hash": text(decision.request_hash),
+            "blast_declared": _number(decision.blast_declared),
+            "blast_gate_passed": _FLAGS[decision.blast_gate_passed],
+            "blast_score": _number(decision.blast_score),
+            "candidates": _candidates(decision.candidates),
+            "capability_id": text(decision.capability_id),
+            "checks": _checks(evidence.checks),
+            "controls_required": _texts(decision.required_controls),
+            "controls_verified": _texts(evidence.controls_verified),
+            "correlation_id": text(decision.correlation_id),
+            "data_label": _maybe(decision.data_label),
+            "decision_id": text(decision.decision_id),
+        }
+    )
+
+
+def _reason(decision: RouteDecision) -> str:
+    denied, reason = _FLAGS[decision.denied], decision.reason
+    if reason is None:
+        return f'"denied":{denied},"deny_code":null,"deny_extras":{{}},"deny_message":null'
+    extras = canonical_json(dict(reason.extras)).decode()
+    code, message = text(reason.code), text(reason.message)
+    return f'"denied":{denied},"deny_code":{code},"deny_extras":{extras},"deny_message":{message}'
+
+
+def _ruling(evidence: Evidence, decision: RouteDecision) -> str:
+    return _members(
+        {
+            "dispatched_at": f'"{format_ms(decision.decided_at_ms)}"',
+            "dry_run": _FLAGS[decision.dry_run],
+            "env": _maybe(decision.env),
+            "grant_hash": _digest_of(evidence.grant_id),
+            "input_hash": text(decision.input_hash),
+            "matched_rule_id": text(decision.matched_rule_id),
+            "outcome": text(decision.outcome),
+            "package_hash": text(evidence.package_hash),
+            "pending_approval_id": text(decision.pending_approval_id),
+            "policy_decision": text(decision.policy_decision or NOT_EVALUATED),
+            "policy_reason": text(decision.policy_reason),
+        }
+    )
+
+
+def _person(decision: RouteDecision) -> str:
+    return _members(
+        {
+            "privilege_envelope_ok": _FLAGS[decision.privilege_envelope_ok],
+            "qos_class": _maybe(decision.qos_class),
+            "quarantined": _FLAGS[decision.quarantined],
+        }
+    )
+
+
+def _source(evidence: Evidence) -> str:
+    decision = evidence.decision
+    return _members(
+        {
+            "signers": _texts(evidence.signers),
+            "spec_version": f'"{SPEC_VERSION}"',
+            "stream": text(evidence.stream),
+            "supervisor_level": _maybe(decision.supervisor_level),
+            "task_id": text(decision.task_id),
+            "tenant_id": text(decision.tenant_id),
+            "tenant_risk": _maybe(decision.tenant_risk),
+            "versions": _versions(evidence.versions),
+        }
+    )
+
+
+def _worker(decision: RouteDecision) -> str:
+    return _members(
+        {
+            "worker_attestation_checked": _FLAGS[decision.worker_attestation_checked],
+            "worker_attestation_valid": _FLAGS[decision.worker_attestation_valid],
+            "worker_id": text(decision.worker_id),
+            "worker_species_id": text(decision.worker_species_id),
+        }
+    )
+
+
+def _checks(checks: Iterable[Check]) -> str:
+    return "[" + ",".join([_check(check) for check in checks]) + "]"
+
+
+def _check(check: Check) -> str:
+    detail = f'"detail":{text(check.detail)},' if check.detail else ""
+    digests = f'"digests":{_digests(check)},' if check.digests else ""
+    return f'{{{detail}{digests}"name":{text(check.name)},"outcome":{text(check.outcome)}}}'
+
+
+def _digests(check: Check) -> str:
+    """The gates name their digests in ASCII, so that any order of the names is the same order."""
+    return "{" + ",".join([f"{text(name)}:{text(value)}" for name, value in sorted(check.digests)]) + "}"
+
+
+def _candidates(candidates: Iterable[Candidate]) -> str:
+    """Rank hints have no effect, hence no place here."""
+    written = [
+        f'{{"skip_reason":{text(one.skip_reason)},"worker_species_id":{text(one.worker_species_id)}}}'
+        for one in candidates
+    ]
+    return f"[{','.join(written)}]"
+
+
+def _versions(versions: Versions) -> str:
+    return (
+        "{"
+        + _members(
+            {
+                "bans": text(versions.bans),
+                "config": text(versions.config),
+                "policy": text(versions.policy),
+                "registry": str(versions.registry),
+                "rules": text(versions.rules),
+                "trust_policy": text(versions.trust_policy),
+            }
+        )
+        + "}"
+    )
+
+
+def _members(fields: dict[str, str]) -> str:
+    return _template(tuple(fields)) % tuple(fields.values())
+
+
+@lru_cache(maxsize=16)
+def _template(names: tuple[str, ...]) -> str:
+    return ",".join([f'"{name}":%s' for name in names])
+
+
+def _texts(items: Iterable[str]) -> str:
+    return f"[{','.join([text(item) for item in items])}]"
+
+
+def _maybe(item: str | None) -> str:
+    return "null" if item is None else text(item)
+
+
+def _number(item: int | None) -> str:
+    return "null" if item is None else str(item)
+
+
+def _digest_of(secret: str) -> str:
+    """A grant is a bearer token: the receipt proves which one was used without being one."""
+    return f'"sha256:{sha256(secret.encode()).hexdigest()}"' if secret else '""'
+
+
+def _uuid7(at_ms: int, noise: bytes) -> str:
+    """Return a UUID version 7 (RFC 9562): 48 bits of time, 74 of noise."""
+    time, rest = f"{at_ms:012x}", noise.hex()
+    return f"{time[:8]}-{time[8:]}-7{rest[:3]}-{'89ab'[noise[9] & 3]}{rest[3:6]}-{rest[6:18]}"
