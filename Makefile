@@ -9,7 +9,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test lint types tests js wheel vectors bench lock clean
+.PHONY: help setup demo test lint actions types tests js wheel vectors bench lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,9 +27,17 @@ demo: $(STAMP)   ## sign a real package, verify it, change one byte, watch the r
 
 test: lint types tests wheel  ## everything
 
-lint: $(STAMP)   ## style
+lint: $(STAMP) actions  ## style and workflow files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+actions: $(STAMP)  ## workflows, action and hook definitions, without the network
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github action
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action/action.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/pre-commit validate-manifest .pre-commit-hooks.yaml
+	$(BIN)/shellcheck action/*.sh .ci/run .ci/smoke
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
@@ -54,6 +62,8 @@ lock:            ## write the locked requirements again; needs uv
 	  pyproject.toml requirements/dev.in -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  pyproject.toml -o requirements/run.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --constraint requirements/dev.txt pyproject.toml action/build.in -o action/requirements.txt
 
 clean:           ## remove what the other targets made
 	rm -rf $(VENV) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
