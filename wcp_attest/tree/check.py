@@ -86,7 +86,7 @@ def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | N
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
-    with closing(hash_all(root, jobs, task, options, walk, len(others.lines))) as results:
+    with closing(hash_all(root, jobs, task, options, walk=walk, total=len(others.lines))) as results:
         for done in results:
             if not done.as_expected:
                 return False

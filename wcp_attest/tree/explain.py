@@ -77,7 +77,7 @@ def _found(root: int, manifest: Manifest, expected: Mapping[str, Entry], options
         return LINE_SEPARATOR.join(lines)
 
     found: dict[str, Entry] = {}
-    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options, walk)) as results:
+    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options, walk=walk)) as results:
         for done in results:
             found.update(_entry(line, algorithm) for line in done.lines.split(LINE_SEPARATOR))
     walk.look_again()

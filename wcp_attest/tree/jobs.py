@@ -9,7 +9,7 @@ from wcp_attest.tree.hashing import SEPARATOR, FileProblem
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from wcp_attest.tree.hashing import Worker
 
@@ -113,40 +113,49 @@ def request(part: Part) -> Request | None:
     return None if part.folder is None else (part.folder.path, part.folder.identity, part.names, part.expected)
 
 
-def assemble(job: Job, results: Sequence[Result | None]) -> Done:
+def assemble(job: Job, results: object) -> Done:
     """Put together what came of the parts of a job.
 
     Args:
         job: what was asked.
-        results: for each part its lines (None when as expected), records and size; None for a ready line.
+        results: for each part its lines (None when as expected), records and size; None for a ready line. They come
+            from another process, or from an executor that is not ours, so they are believed only in this shape.
 
     Raises:
         ValueError: the results do not fit the job.
     """
+    if not isinstance(results, list | tuple) or len(results) != len(job.parts):
+        raise ValueError("not one result for each part")
     lines: list[bytes] = []
     records: list[bytes] = []
     size = 0
-    as_expected = True
     for part, result in zip(job.parts, results, strict=True):
-        found = part.line
-        if part.folder is not None and result is not None:
-            found = _checked(part, result)
-            records.append(result[1])
-            size += result[2]
-        as_expected = as_expected and part.expected == found
+        if part.folder is None:
+            lines.append(part.line)
+            continue
+        found, record, read = _checked(part, result)
         lines.append(found)
+        records.append(record)
+        size += read
+    as_expected = all(part.expected == found for part, found in zip(job.parts, lines, strict=True))
     return Done(LINE_SEPARATOR.join(lines), b"".join(records), job.files, size, as_expected)
 
 
-def _checked(part: Part, result: Result) -> bytes:
-    """Return the lines of a result that has the shape of an answer to this part."""
-    lines, records, size = result
-    found = part.expected if lines is None else lines
-    if not isinstance(found, bytes) or not isinstance(records, bytes) or not isinstance(size, int) or size < 0:
-        raise ValueError("a result of the wrong type")
-    if found.count(b"\n") != len(part.names) - 1 or records.count(b"\n") > 3 * len(part.names):
-        raise ValueError("a result of the wrong length")
-    return found
+def _checked(part: Part, result: object) -> tuple[bytes, bytes, int]:
+    """Return a result that has the shape of an answer to this part."""
+    if not isinstance(result, list | tuple) or len(result) != 3:
+        raise ValueError("a result is not a triple")
+    found, record, size = result
+    found = part.expected if found is None else found
+    if not isinstance(found, bytes) or not isinstance(record, bytes) or not isinstance(size, int) or size < 0:
+        raise ValueError("a result holds the wrong types")
+    if (
+        found.count(b"\n") != len(part.names) - 1
+        or record.count(b"\n") % 3
+        or record.count(b"\n") > 3 * len(part.names)
+    ):
+        raise ValueError("a result holds too few or too many lines")
+    return found, record, size
 
 
 def split(job: Job, part: int, index: int) -> tuple[Job, Job | None]:

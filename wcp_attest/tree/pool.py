@@ -30,7 +30,7 @@ _PROGRESS_SECONDS = 0.05
 
 
 def hash_all(
-    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, total: int | None = None
+    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, *, walk: Walk, total: int | None = None
 ) -> Generator[Done, None, None]:
     """Do jobs, and yield what came of them in their order.
 

@@ -59,7 +59,7 @@ def read_tree(
         hasher = new_hasher(algorithm)
         blocks: list[bytes] = []
         size = 0
-        with closing(hash_all(descriptor, jobs, task, options, walk)) as results:
+        with closing(hash_all(descriptor, jobs, task, options, walk=walk)) as results:
             for done in results:
                 blocks.append(done.lines)
                 hasher.update(done.records)
