@@ -231,8 +231,10 @@ def _refused(worker: WorkerRecord, verdict: Verdict) -> Refusal:
     return Refusal(
         code,
         f"worker `{worker.worker_id}` is not attested: {attest_code.value}",
+        {
+            "attest_code": attest_code.value,
+            "worker_id": worker.worker_id,
+            "worker_species_id": worker.worker_species_id,
+        },
         digests=(("attest_message", verdict.message[:1024]),),
-        attest_code=attest_code.value,
-        worker_id=worker.worker_id,
-        worker_species_id=worker.worker_species_id,
     )

@@ -134,7 +134,7 @@ class RouteDecision:
     package_path: str
     candidates: tuple[Candidate, ...]
     required_controls: tuple[str, ...]
-    recommended_profiles: tuple[str, ...]
+    recommended_profiles: tuple[JsonValue, ...]
     escalation: Escalation
     preconditions: Preconditions
     request_hash: str

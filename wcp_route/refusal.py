@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import Error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wcp_attest.strictjson import JsonValue
     from wcp_route.codes import Code
     from wcp_route.values import Level
@@ -24,7 +27,12 @@ class Refusal(Error):
     """
 
     def __init__(
-        self, code: Code, message: str, *, digests: tuple[tuple[str, str], ...] = (), **extras: JsonValue
+        self,
+        code: Code,
+        message: str,
+        extras: Mapping[str, JsonValue] = MappingProxyType({}),
+        *,
+        digests: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.code = code

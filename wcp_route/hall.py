@@ -1,0 +1,283 @@
+"""The Hall: every request gets a decision, and only an attested worker is ever dispatched.
+
+    hall = Hall(rules, registry, trust_policy, HallConfig(env="prod"))
+    decision = hall.route({"capability_id": "cap.doc.summarize", "tenant_id": "acme", …})
+    if not decision.denied:
+        run(decision.package_path)
+
+`route` never raises and never hangs: malformed input, a failing callback, a full disk and bugs of our own are denials
+with a code. The same input, judged by the same world at the same time with the same ids, gives the same decision.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wcp_attest.errors import ConfigError
+from wcp_route.attestation import Attestor, check_seal_directory
+from wcp_route.blast import Chains
+from wcp_route.callbacks import Callbacks, Caught
+from wcp_route.case import Case, World
+from wcp_route.clock import now_ms
+from wcp_route.codes import Code
+from wcp_route.decision import Check, DenyReason
+from wcp_route.fingerprint import fingerprints
+from wcp_route.ids import new_id
+from wcp_route.outcome import decided, undecided
+from wcp_route.pipeline import pass_gates
+from wcp_route.rules import RuleSet
+from wcp_route.values import GUARDED_ENVS
+from wcp_route.wire.model import WireError
+from wcp_route.wire.request import parse_request
+from wcp_route.wire.rules import read_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wcp_attest import Policy
+    from wcp_attest.bans import BanCheck
+    from wcp_attest.strictjson import JsonValue
+    from wcp_route.approvals import ApprovalStore
+    from wcp_route.case import Availability
+    from wcp_route.config import HallConfig
+    from wcp_route.decision import Evidence, RouteDecision
+    from wcp_route.policy_gate import PolicyGate
+    from wcp_route.receipts import ReceiptStore
+    from wcp_route.registry import Registry
+    from wcp_route.telemetry import EventSink
+    from wcp_route.values import RouteInput
+
+_log = logging.getLogger("wcp_route")
+
+MAX_MESSAGE = 1024  # characters of what is wrong with an input that are repeated
+_FAILED = DenyReason(Code.INTERNAL_ERROR, "the Hall failed; its log says why")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a Hall works with beside rules, registry and trust.
+
+    Attributes:
+        policy_gate: the operator's policy.
+        availability: tells which workers can take work now.
+        approvals: where holds wait for a human.
+        receipts: where evidence is kept. A decision is only told once its receipt is durable.
+        events: told about every decision.
+        bans: ban checks beyond those of the trust policy.
+        clock: milliseconds since 1970.
+        ids: makes decision and approval ids, UUIDs.
+        task_id: the caller's name for what it does, in events.
+    """
+
+    policy_gate: PolicyGate | None = None
+    availability: Availability | None = None
+    approvals: ApprovalStore | None = None
+    receipts: ReceiptStore | None = None
+    events: EventSink | None = None
+    bans: tuple[BanCheck, ...] = ()
+    clock: Callable[[], int] = now_ms
+    ids: Callable[[], str] = new_id
+    task_id: str = "task_default"
+
+
+class Hall:
+    """Decides. Safe to share between threads.
+
+    Args:
+        rules: compiled rules, or the rules document.
+        registry: who is enrolled.
+        trust_policy: who is believed about packages; None only where the settings switch attestation off.
+        config: the settings.
+        services: everything else.
+
+    Raises:
+        ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, or there is no
+            trust policy.
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet | bytes | JsonValue,
+        registry: Registry,
+        trust_policy: Policy | None,
+        config: HallConfig,
+        *,
+        services: Services | None = None,
+    ) -> None:
+        self._services = services or Services()
+        self._callbacks = Callbacks(config.callback_seconds)
+        self._chains = Chains()
+        self._swapping = threading.Lock()
+        self._world = World(
+            config=config,
+            rules=_usable(rules, config),
+            registry=registry,
+            attestor=_attestor(trust_policy, config, self._services.bans),
+            policy_gate=self._services.policy_gate,
+            availability=self._services.availability,
+            approvals=self._services.approvals,
+            trust_policy_digest="" if trust_policy is None else trust_policy.digest,
+            bans_version="",
+            config_digest=config.digest(),
+        )
+
+    @property
+    def world(self) -> World:
+        """What decisions are made by at this moment."""
+        return self._world
+
+    def swap(self, *, rules: RuleSet | bytes | JsonValue = None, trust_policy: Policy | None = None) -> None:
+        """Put other rules or another trust policy in force, for every decision from now on and for none before.
+
+        Args:
+            rules: compiled, or the document; none keeps those in force.
+            trust_policy: none keeps the one in force.
+
+        Raises:
+            ConfigError: they cannot be used; nothing was changed.
+        """
+        with self._swapping:
+            world = self._world
+            if rules is not None:
+                world = replace(world, rules=_usable(rules, world.config))
+            if trust_policy is not None:
+                attestor = _attestor(trust_policy, world.config, self._services.bans)
+                world = replace(world, attestor=attestor, trust_policy_digest=trust_policy.digest)
+            self._world = world
+
+    def route(
+        self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
+    ) -> RouteDecision:
+        """Decide on one request.
+
+        Args:
+            request: JSON text, the parsed object, or a value.
+            grant: the approval grant that a human gave for this very request.
+            principal: the tenant that the transport authenticated, when it did.
+
+        Returns:
+            The decision. Its receipt is durable by then.
+        """
+        return self._finish([self._decide(request, grant, principal)])[0].decision
+
+    def route_many(
+        self, requests: Sequence[RouteInput | bytes | JsonValue], *, principal: str | None = None
+    ) -> list[RouteDecision]:
+        """Decide on several requests in their order, and store their receipts together; otherwise as `route`."""
+        rulings = self._finish([self._decide(request, "", principal) for request in requests])
+        return [ruling.decision for ruling in rulings]
+
+    def explain(
+        self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
+    ) -> Evidence:
+        """Decide as `route` does, and return all that the receipt says, with every check in order."""
+        return self._finish([self._decide(request, grant, principal)])[0].evidence
+
+    def _decide(self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None) -> _Ruling:
+        started = time.perf_counter_ns()
+        ruling: _Ruling | None = None
+        caught = Caught()
+        with caught:
+            ruling = self._ruled(request, grant, principal)
+        if ruling is None:
+            _log.error("a decision failed unexpectedly", exc_info=caught.error)
+            checks = (Check("hall", "deny", _FAILED.message),)
+            ruling = _Ruling(*undecided(self._world, _FAILED, checks, new_id(), now_ms()))
+        ruling.elapsed_ns = time.perf_counter_ns() - started
+        return ruling
+
+    def _ruled(self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None) -> _Ruling:
+        world, services = self._world, self._services
+        now, decision_id = services.clock(), services.ids()
+        try:
+            parsed = parse_request(request)
+            request_hash, input_hash = fingerprints(parsed)
+        except ConfigError as problem:
+            reason = _malformed(problem)
+            checks = (Check("input", "deny", reason.message),)
+            return _Ruling(*undecided(world, reason, checks, decision_id, now))
+        case = Case(
+            world=world,
+            snapshot=world.registry.snapshot(),
+            request=parsed,
+            input_hash=input_hash,
+            request_hash=request_hash,
+            now_ms=now,
+            grant_id=grant,
+            principal=principal,
+            callbacks=self._callbacks,
+            chains=self._chains,
+            new_id=services.ids,
+        )
+        refusal = pass_gates(case)
+        if refusal is not None and case.reserved is not None:
+            self._chains.release(*case.reserved)
+        return _Ruling(*decided(case, refusal, decision_id, services.task_id))
+
+    def _finish(self, rulings: list[_Ruling]) -> list[_Ruling]:
+        """Store the receipts, then tell. What has no receipt is not dispatched."""
+        receipts, events = self._services.receipts, self._services.events
+        if receipts is not None:
+            caught = Caught()
+            with caught:
+                receipts.append([ruling.evidence for ruling in rulings])
+            if caught.error is not None:
+                _log.error("receipts could not be stored", exc_info=caught.error)
+                rulings = [ruling.without_receipt() for ruling in rulings]
+        if events is not None:
+            for ruling in rulings:
+                _tell(events, ruling)
+        return rulings
+
+
+@dataclass(slots=True)
+class _Ruling:
+    """A decision on its way out."""
+
+    decision: RouteDecision
+    evidence: Evidence
+    elapsed_ns: int = 0
+
+    def without_receipt(self) -> _Ruling:
+        """Return the refusal that takes its place when its receipt cannot be stored."""
+        reason = DenyReason(Code.RECEIPT_UNAVAILABLE, "the receipt could not be stored, so nothing is dispatched")
+        denied = replace(
+            self.decision, outcome="DENY", denied=True, reason=reason, package_path="", pending_approval_id=""
+        )
+        return _Ruling(denied, replace(self.evidence, decision=denied), self.elapsed_ns)
+
+
+def _attestor(policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor | None:
+    if config.unsafe_dispatch_workers_without_attestation:
+        _log.warning("UNSAFE: this Hall dispatches workers without attestation; anything may run")
+        return None
+    if policy is None:
+        raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
+    if config.attestation == "sealed":
+        check_seal_directory(config.seal_directory)
+    return Attestor(policy, config, bans)
+
+
+def _usable(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:
+    compiled = rules if isinstance(rules, RuleSet) else read_rules(rules)
+    if compiled.shadows and config.env in GUARDED_ENVS:
+        first = "; ".join(str(shadow) for shadow in compiled.shadows[:5])
+        raise ConfigError(f"{len(compiled.shadows)} rules are unreachable, which {config.env} refuses: {first}")
+    return compiled
+
+
+def _malformed(problem: ConfigError) -> DenyReason:
+    pointer = problem.pointer if isinstance(problem, WireError) else "/request"
+    return DenyReason(Code.INVALID_INPUT, str(problem)[:MAX_MESSAGE], (("pointer", pointer),))
+
+
+def _tell(events: EventSink, ruling: _Ruling) -> None:
+    caught = Caught()
+    with caught:
+        events.emit(ruling.decision, ruling.elapsed_ns)
+    if caught.error is not None:  # telemetry is not evidence: the receipt is, and it is stored by now
+        _log.error("events could not be sent", exc_info=caught.error)

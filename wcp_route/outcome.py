@@ -1,0 +1,191 @@
+"""From a case that went through the gates to what the caller is told and what the receipt says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from wcp_route.codes import Code
+from wcp_route.decision import (
+    PRE_ROUTING,
+    DenyReason,
+    Escalation,
+    Evidence,
+    Preconditions,
+    RouteDecision,
+    Versions,
+)
+
+if TYPE_CHECKING:
+    from wcp_route.case import Case, World
+    from wcp_route.decision import Check, Outcome
+    from wcp_route.refusal import Refusal
+    from wcp_route.rules import Rule
+
+UNLISTED: Final = "unlisted"  # the receipt stream of requests whose tenant cannot have one of its own
+NO_ESCALATION: Final = Escalation()
+NO_PRECONDITIONS: Final = Preconditions()
+_STREAM: Final = re.compile(r"[!-~]{1,128}\Z")
+_TO_TENANT: Final = frozenset({Code.UNKNOWN_TENANT, Code.MISSING_TENANT_ID})
+
+
+def decided(case: Case, refusal: Refusal | None, decision_id: str, task_id: str) -> tuple[RouteDecision, Evidence]:
+    """Return the decision on a case and its evidence.
+
+    Args:
+        case: after all gates.
+        refusal: the first one; none lets the request go.
+        decision_id: UUID.
+        task_id: the caller's name for the task.
+    """
+    decision = _decision(case, refusal, decision_id, task_id)
+    attested = case.attested
+    proof = None if attested is None else attested.verified
+    evidence = Evidence(
+        stream=_stream(case, refusal),
+        decision=decision,
+        checks=tuple(case.checks),
+        versions=versions(case.world, case.snapshot.version, decision.policy_version),
+        package_hash="" if proof is None else proof.package_hash,
+        signers=() if proof is None else tuple(str(signer) for signer in proof.signers),
+        controls_verified=case.controls_verified,
+        grant_id=case.grant_used,
+    )
+    return decision, evidence
+
+
+def _decision(case: Case, refusal: Refusal | None, decision_id: str, task_id: str) -> RouteDecision:
+    request, rule, worker, hold, answer = case.request, case.rule, case.worker, case.hold, case.answer
+    dispatched = refusal is None
+    return RouteDecision(
+        decision_id=decision_id,
+        decided_at_ms=case.now_ms,
+        outcome=_outcome(refusal, case),
+        denied=not dispatched,
+        reason=None if refusal is None else DenyReason(refusal.code, refusal.message, refusal.extras),
+        matched_rule_id=case.rule_id,
+        correlation_id=request.correlation_id,
+        tenant_id=request.tenant_id,
+        capability_id=request.capability_id,
+        env=request.env,
+        data_label=request.data_label,
+        tenant_risk=request.tenant_risk,
+        qos_class=request.qos_class,
+        dry_run=request.dry_run,
+        worker_id="" if worker is None else worker.worker_id,
+        worker_species_id="" if worker is None else worker.worker_species_id,
+        package_path=_path(case) if dispatched else "",
+        candidates=case.candidates,
+        required_controls=() if rule is None else rule.required_controls,
+        recommended_profiles=() if rule is None else rule.recommended_profiles,
+        escalation=_escalation(rule, case),
+        preconditions=NO_PRECONDITIONS if rule is None else rule.preconditions,
+        request_hash=case.request_hash,
+        input_hash=case.input_hash,
+        blast_score=case.blast_score,
+        blast_declared=case.blast_declared,
+        blast_gate_passed=case.blast_passed,
+        privilege_envelope_ok=case.privilege_ok,
+        policy_decision=None if answer is None else answer.decision,
+        policy_version=case.config.policy_version if answer is None else answer.policy_version,
+        policy_reason="" if answer is None else answer.reason,
+        worker_attestation_checked=case.attestation_checked,
+        worker_attestation_valid=case.attestation_valid,
+        supervisor_required=case.supervisor is not None,
+        supervisor_level=case.supervisor,
+        pending_approval_id="" if hold is None else hold.pending_id,
+        approval_expires_at_ms=None if hold is None else hold.expires_at_ms,
+        quarantined=case.quarantined,
+        task_id=task_id,
+    )
+
+
+def _outcome(refusal: Refusal | None, case: Case) -> Outcome:
+    if refusal is None:
+        return "DISPATCH"
+    return "STEWARD_HOLD" if case.hold is not None else "DENY"
+
+
+def _path(case: Case) -> str:
+    """Say where to run the worker from; a rehearsal runs nothing."""
+    if case.request.dry_run or case.worker is None:
+        return ""
+    return case.worker.package_root if case.attested is None else case.attested.path
+
+
+def _escalation(rule: Rule | None, case: Case) -> Escalation:
+    if rule is None:
+        return NO_ESCALATION
+    if case.blast_passed is False and not rule.escalation.human_required_default:
+        return replace(rule.escalation, human_required_default=True)
+    return rule.escalation
+
+
+def _stream(case: Case, refusal: Refusal | None) -> str:
+    tenant = case.request.tenant_id
+    unlisted = refusal is not None and refusal.code in _TO_TENANT
+    return tenant if not unlisted and _STREAM.match(tenant) else UNLISTED
+
+
+def versions(world: World, registry: int, policy: str) -> Versions:
+    """Return what a decision was made from."""
+    return Versions(
+        rules=world.rules.digest,
+        policy=policy,
+        trust_policy=world.trust_policy_digest,
+        bans=world.bans_version,
+        registry=registry,
+        config=world.config_digest,
+    )
+
+
+def undecided(
+    world: World, reason: DenyReason, checks: tuple[Check, ...], decision_id: str, now_ms: int
+) -> tuple[RouteDecision, Evidence]:
+    """Return the refusal of something that never became a request: malformed, or the Hall itself failed.
+
+    Nothing of the input is repeated; it was not understood.
+    """
+    decision = RouteDecision(
+        decision_id=decision_id,
+        decided_at_ms=now_ms,
+        outcome="DENY",
+        denied=True,
+        reason=reason,
+        matched_rule_id=PRE_ROUTING,
+        correlation_id="",
+        tenant_id="",
+        capability_id="",
+        env=None,
+        data_label=None,
+        tenant_risk=None,
+        qos_class=None,
+        dry_run=False,
+        worker_id="",
+        worker_species_id="",
+        package_path="",
+        candidates=(),
+        required_controls=(),
+        recommended_profiles=(),
+        escalation=NO_ESCALATION,
+        preconditions=NO_PRECONDITIONS,
+        request_hash="",
+        input_hash="",
+        blast_score=None,
+        blast_declared=None,
+        blast_gate_passed=None,
+        privilege_envelope_ok=None,
+        policy_decision=None,
+        policy_version=world.config.policy_version,
+        policy_reason="",
+        worker_attestation_checked=False,
+        worker_attestation_valid=None,
+        supervisor_required=False,
+        supervisor_level=None,
+        pending_approval_id="",
+        approval_expires_at_ms=None,
+        quarantined=False,
+        task_id="",
+    )
+    return decision, Evidence(UNLISTED, decision, checks, versions(world, 0, decision.policy_version))
