@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.vectors.packages import (
-    BUILT_AT,
     SECRET,
     SIGNED_AT,
     WHO,
@@ -521,6 +520,3 @@ def every() -> tuple[Case, ...]:
     if len({each.name for each in cases}) != len(cases):
         raise AssertionError("two cases have the same name")
     return cases
-
-
-__all__ = ["BUILT_AT", "Case", "every"]

@@ -22,7 +22,7 @@ from wcp_attest.build import build_manifest
 from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, pae, render_hmac, render_key
 from wcp_attest.identity import format_utc
 from wcp_attest.signing.hmac import HmacSecret
-from wcp_attest.signing.key import KeySigner, TrustedKey
+from wcp_attest.signing.key import TrustedKey
 from wcp_attest.statement import Statement
 from wcp_attest.tree import ReadOptions
 
@@ -147,6 +147,3 @@ def reenveloped(line: bytes, **changes: Any) -> bytes:
     envelope = parse_line(line.rstrip(b"\n")).envelope
     parts = {name: getattr(envelope, name) for name in Envelope.__slots__}
     return render_hmac(Envelope(**{**parts, **changes})) + b"\n"
-
-
-__all__ = ["BUILT_AT", "SECRET", "SIGNED_AT", "WHO", "KeySigner", "Package", "Tree", "materialise"]
