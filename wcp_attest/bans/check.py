@@ -83,7 +83,7 @@ class Bans:
         if indexes and algorithm != "sha256":
             raise BansUnusable(
                 f"list {indexes[0].head.name} bans files by their sha256, which a package hashed with {algorithm} does "
-                "not tell; sign the package with --hash sha256"
+                "not tell; build it with --algorithm sha256 and sign it anew"
             )
         listed = list(files) if len(indexes) > 1 else files
         return tuple(Hit(ban, index, path) for index in indexes for path, ban in find_files(index, listed))

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
-from wcp_attest.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, Header, Section
+from wcp_attest.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, CompiledBans, Header, Section
 from wcp_attest.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES, BanList, Head, check_shape, layout
 from wcp_attest.bans.files import open_regular
 from wcp_attest.bans.model import DIGEST_KINDS, RANK, Kind, ban_from_json
@@ -118,6 +118,30 @@ def compile_list(source: str, target: str) -> Header:
             return _compile(stream, source, target)
     except OSError as problem:
         raise ConfigError(f"cannot compile `{source}` to `{target}`: {problem.strerror or problem}") from None
+
+
+def check_compiled(source: str, target: str) -> None:
+    """Check that a compiled list is whole and was made from a list as that is now.
+
+    Args:
+        source: path of the list.
+        target: path of the compiled form.
+
+    Raises:
+        BansUnusable: it is damaged, or was made from another list.
+        ConfigError: the list cannot be read.
+    """
+    hasher = sha256()
+    try:
+        with open(open_regular(source, f"ban list `{source}`"), "rb") as stream:
+            while block := stream.read(1 << 20):
+                hasher.update(block)
+    except OSError as problem:
+        raise ConfigError(f"cannot read `{source}`: {problem.strerror}") from None
+    with CompiledBans.open(target) as compiled:
+        if compiled.list_sha256 != hasher.hexdigest():
+            raise BansUnusable(f"`{target}` was not made from `{source}` as it is now; compile it again")
+        compiled.check_body()
 
 
 def _compile(stream: IO[bytes], source: str, target: str) -> Header:

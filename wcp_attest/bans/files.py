@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 
-from wcp_attest.errors import BansUnusable
+from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.tree.files import write_atomic
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -74,18 +74,9 @@ def replace(path: str, data: bytes) -> None:
         BansUnusable: it cannot be written.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".new-")
-        try:
-            with open(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as problem:
-        raise BansUnusable(f"`{path}` cannot be written: {_why(problem)}") from None
+        write_atomic(path, data, mode=0o600)
+    except ConfigError as problem:
+        raise BansUnusable(str(problem)) from None
 
 
 def check_private_directory(path: str) -> None:

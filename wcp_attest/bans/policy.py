@@ -89,8 +89,16 @@ class BansCondition:
         Raises:
             BansUnusable: a source brings no admitted list.
         """
-        admission = Admission(self.signers, self.max_age, SeenLists(self.state), now, self._memo)
+        admission = self.admission(now=now)
         return Bans([feed.open(admission) for feed in self.feeds])
+
+    def admission(self, *, now: float) -> Admission:
+        """Return the conditions of this moment.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        return Admission(self.signers, self.max_age, SeenLists(self.state), now, self._memo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,16 @@ class SeenLists:
         replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
 
 
+class ForgetfulLists(SeenLists):
+    """Nothing was seen before and nothing is remembered; for looking at one list outside of any policy."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def accept(self, source: str, seen: Seen) -> None:
+        """Accept."""
+
+
 @contextlib.contextmanager
 def locked(directory: str, name: str = "lock", wait: float = LOCK_WAIT) -> Iterator[None]:
     """Hold a lock of a private directory; whoever else holds it for longer than `wait` seconds is an error.

@@ -127,7 +127,7 @@ def expected_namespace(flags: TrustFlags) -> str | None:
 def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
     from wcp_attest.policy import Accept, Namespace, Policy
 
-    keys, identities = _keys(flags), identities_of(flags)
+    keys, identities = keys_of(flags), identities_of(flags)
     if not keys and not identities:
         raise click.UsageError(
             f"nobody is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE,"
@@ -141,7 +141,12 @@ def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
     return Policy((Namespace(namespace, keys, identities),), accept=accept, sigstore=sigstore_trust_of(flags))
 
 
-def _keys(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
+def keys_of(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
+    """Return the keys and shared secrets that the flags trust.
+
+    Raises:
+        ConfigError: one cannot be read or used.
+    """
     keys: list[TrustedSigner] = []
     if flags.public_key:
         from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey

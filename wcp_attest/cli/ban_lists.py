@@ -1,0 +1,246 @@
+"""What the `ban` commands share: spans of time, subjects on the command line, and lists in files."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from wcp_attest.cli.options import combine
+from wcp_attest.errors import BansUnusable, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wcp_attest.bans.document import BanList
+    from wcp_attest.bans.model import Ban, Kind
+    from wcp_attest.strictjson import JsonObject
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+MAX_LIFETIME = 400 * 86_400  # seconds; a list that lives longer is not renewed by anybody who still watches it
+MAX_BANNED_FILE = 1 << 40  # bytes of a file that is hashed in order to ban it
+
+list_argument = click.argument("file", metavar="LIST", type=click.Path())
+expires_option = click.option(
+    "--expires", metavar="SPAN", help="How long this version may be used: 90m, 12h, 7d, 4w. By default as before."
+)
+
+
+class SubjectFlags(NamedTuple):
+    """What the command line says of whom to ban, as it was given."""
+
+    manifest: tuple[str, ...] = ()
+    package: tuple[str, ...] = ()
+    root: tuple[str, ...] = ()
+    file_digest: tuple[str, ...] = ()
+    file_path: tuple[str, ...] = ()
+    worker: tuple[str, ...] = ()
+    versions: str = ""
+    signer_key: tuple[str, ...] = ()
+    public_key: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
+    issuer: str = ""
+    namespace: tuple[str, ...] = ()
+
+
+def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options whose values `SubjectFlags` takes."""
+
+    def many(name: str, metavar: str, text: str, *more: str) -> Callable[[Any], Any]:
+        return click.option(name, *more, multiple=True, metavar=metavar, help=text)
+
+    decorated: Callable[..., Any] = combine(
+        many("--package", "DIGEST", "A package hash: hex, or sha256:hex, or blake3:hex."),
+        many("--root", "DIR", "The package in a directory, by the hash in its manifest.json."),
+        many("--manifest", "DIGEST", "One exact manifest.json, by its SHA-256."),
+        many("--file-digest", "DIGEST", "A file wherever it occurs, by its SHA-256."),
+        many("--file", "FILE", "A file wherever it occurs, hashed here.", "file_path"),
+        many("--worker", "ID", "A worker; with --versions only some of it."),
+        click.option("--versions", default="", metavar="SPEC", help="Of --worker: such as '>=1.2,<1.4.3'."),
+        many("--signer-key", "KEY-ID", "A signer's key: its id, or hmac-sha256:hex of a shared secret."),
+        many("--public-key", "FILE", "A signer's key, by its public key file."),
+        many("--identity", "NAME", "A keyless signer or its repository; a * at the end stands for anything."),
+        click.option("--issuer", default="", metavar="URL", help="Of --identity: only from this issuer."),
+        many("--namespace", "NAME", "A whole namespace: org.<name> or x.<name>."),
+    )(command)
+    return decorated
+
+
+def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
+    """Return whom the flags name.
+
+    Raises:
+        ConfigError: a file cannot be read or is not what it should be.
+        UsageError: nobody is named.
+    """
+    from wcp_attest.bans.model import Kind
+
+    found = [(Kind.MANIFEST, text) for text in flags.manifest]
+    found += [(Kind.PACKAGE, text) for text in flags.package]
+    found += [(Kind.PACKAGE, _package_hash(root)) for root in flags.root]
+    found += [(Kind.FILE, text) for text in flags.file_digest]
+    found += [(Kind.FILE, _file_digest(path)) for path in flags.file_path]
+    found += [(Kind.WORKER, text) for text in flags.worker]
+    found += [(Kind.KEY, text) for text in flags.signer_key]
+    found += [(Kind.KEY, _key_id(path)) for path in flags.public_key]
+    found += [(Kind.IDENTITY, text) for text in flags.identity]
+    found += [(Kind.NAMESPACE, text) for text in flags.namespace]
+    if not found:
+        raise click.UsageError("nobody is named: give --package, --root, --file, --worker, --identity or another")
+    if flags.versions and not flags.worker:
+        raise click.UsageError("--versions narrows --worker, which is not given")
+    if flags.issuer and not flags.identity:
+        raise click.UsageError("--issuer narrows --identity, which is not given")
+    return found
+
+
+def bans_of(flags: SubjectFlags, *, reason: str, banned_at: str, source: str, reference: str = "") -> list[Ban]:
+    """Return the bans that the flags describe.
+
+    Args:
+        flags: whom.
+        reason: why.
+        banned_at: `2026-03-01T12:00:00Z`.
+        source: who says so.
+        reference: a URL, or empty.
+
+    Raises:
+        ConfigError: a part is malformed.
+        UsageError: nobody is named.
+    """
+    from wcp_attest.bans.model import Kind, make_ban
+
+    return [
+        make_ban(
+            kind,
+            subject,
+            reason=reason,
+            banned_at=banned_at,
+            source=source,
+            versions=flags.versions if kind is Kind.WORKER else "",
+            issuer=flags.issuer if kind is Kind.IDENTITY else "",
+            reference=reference,
+        )
+        for kind, subject in subjects_of(flags)
+    ]
+
+
+def span(text: str) -> int:
+    """Return a span such as `7d` in seconds.
+
+    Raises:
+        ConfigError: it is none, or longer than a list may live.
+    """
+    found = _SPAN.match(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= MAX_LIFETIME:
+        raise ConfigError(f"{text[:40]!r} is not a span of at most 400d, such as 90m, 12h, 7d or 4w")
+    return seconds
+
+
+def now() -> int:
+    """Return the time in whole seconds since the epoch."""
+    return int(time.time())
+
+
+def read_list(path: str) -> tuple[bytes, BanList]:
+    """Read a list to work on; nothing is verified.
+
+    Raises:
+        ConfigError: it cannot be read, or is malformed.
+    """
+    from wcp_attest.bans.document import MAX_LIST_BYTES, BanList
+    from wcp_attest.tree.files import read_bounded
+
+    data = read_bounded(path, limit=MAX_LIST_BYTES, what="the ban list", follow=True)
+    try:
+        return data, BanList.from_bytes(data, what=f"the ban list {path!r}")
+    except BansUnusable as problem:
+        raise ConfigError(str(problem)) from None
+
+
+def write_list(path: str, before: bytes | None, listed: BanList) -> None:
+    """Write a list, if it is still the one that was read.
+
+    Args:
+        path: of the list.
+        before: what was read, None for a new list.
+        listed: what to write.
+
+    Raises:
+        ConfigError: it cannot be written, or somebody else changed it in between.
+    """
+    from wcp_attest.bans.document import MAX_LIST_BYTES
+    from wcp_attest.tree.files import read_bounded, write_atomic
+
+    real = os.path.realpath(path)
+    if before is not None and read_bounded(real, limit=MAX_LIST_BYTES, what="the ban list") != before:
+        raise ConfigError(f"{path!r} was changed by somebody else in the meantime; look at it and try again")
+    data = listed.to_bytes()
+    if len(data) > MAX_LIST_BYTES:
+        raise ConfigError(f"the list would be larger than {MAX_LIST_BYTES} bytes; start a second one")
+    write_atomic(real, data)
+
+
+def list_json(path: str, listed: BanList) -> JsonObject:
+    """Return what every JSON result says of a list."""
+    return {"file": path, **listed.head.to_json(), "bans": len(listed.bans)}
+
+
+def headline(listed: BanList) -> str:
+    """Return a list in one line."""
+    fields = listed.head.to_json()
+    return f"{fields['name']} version {fields['version']}, issued {fields['issued_at']}, expires {fields['expires_at']}"
+
+
+def _package_hash(root: str) -> str:
+    from wcp_attest.errors import VerificationError
+    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.tree.files import read_bounded
+
+    path = os.path.join(root, MANIFEST_NAME)
+    try:
+        manifest = Manifest.from_bytes(read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest"))
+    except VerificationError as problem:
+        raise ConfigError(f"{path!r}: {problem}") from None
+    return f"{manifest.hash_algorithm}:{manifest.package_hash}"
+
+
+def _file_digest(path: str) -> str:
+    from hashlib import sha256
+
+    from wcp_attest.bans.files import open_regular
+
+    try:
+        descriptor = open_regular(path, f"the file {path!r}")
+    except BansUnusable as problem:
+        raise ConfigError(str(problem)) from None
+    hasher = sha256()
+    with open(descriptor, "rb") as stream:
+        for block in _blocks(stream.read, path):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _blocks(read: Callable[[int], bytes], path: str) -> Iterator[bytes]:
+    left = MAX_BANNED_FILE
+    try:
+        while block := read(1 << 20):
+            left -= len(block)
+            if left < 0:
+                raise ConfigError(f"the file {path!r} is larger than {MAX_BANNED_FILE} bytes")
+            yield block
+    except OSError as problem:
+        raise ConfigError(f"the file {path!r} cannot be read: {problem.strerror}") from None
+
+
+def _key_id(path: str) -> str:
+    from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
+    from wcp_attest.tree.files import read_bounded
+
+    data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True)
+    return TrustedKey.from_file_bytes(data, what=path).key_id
