@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wcp_route.blast import Chains
     from wcp_route.callbacks import Callbacks
     from wcp_route.config import HallConfig
+    from wcp_route.controls import Controls
     from wcp_route.decision import Candidate, Check, Hold
     from wcp_route.policy_gate import PolicyAnswer, PolicyGate
     from wcp_route.refusal import Concern
@@ -36,6 +37,7 @@ class World:
 
     Attributes:
         config: the settings.
+        controls: tells which controls are missing under these settings.
         rules: the compiled rules.
         registry: who is enrolled.
         attestor: asks the package verifier; none only where attestation is off.
@@ -48,6 +50,7 @@ class World:
     """
 
     config: HallConfig
+    controls: Controls
     rules: RuleSet
     registry: Registry
     attestor: Attestor | None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -19,7 +20,6 @@ from wcp_route import blast as scoring
 from wcp_route.cells import cell_of
 from wcp_route.codes import Code
 from wcp_route.config import BLAST_CONTROL, PRIVILEGE_CONTROL
-from wcp_route.controls import missing_around
 from wcp_route.decision import NO_MATCH, Check
 from wcp_route.human import human
 from wcp_route.policy_gate import PolicyContext, ask
@@ -69,6 +69,8 @@ _BLAST_OFF: Final = Check("blast", "off", "no threshold applies")
 _NO_CHAIN: Final = Check("chain", "pass", "the request belongs to no chain")
 _GATE_OFF: Final = Check("policy_gate", "off", "neither the rule nor the Hall wants it")
 _HIGH_BLAST: Final = ("reason", "REQUIRE_HUMAN_HIGH_BLAST")
+
+_passed = lru_cache(maxsize=4096)(lambda name, detail: Check(name, "pass", detail))  # many decisions, few answers
 
 
 def tenant(case: Case) -> Check:
@@ -124,7 +126,7 @@ def rule(case: Case) -> Check:
         case.rule_id = NO_MATCH
         raise Refusal(Code.NO_MATCHING_RULE, "no rule matches the request")
     case.rule, case.rule_id, case.candidates = found, found.rule_id, found.candidates
-    return Check("rule", "pass", found.rule_id)
+    return _passed("rule", found.rule_id)
 
 
 def preconditions(case: Case) -> Check:
@@ -147,11 +149,11 @@ def controls(case: Case) -> Check:
         return _NO_CONTROLS
     if not case.matched.preconditions.deny_if_missing_required_controls and not case.config.enforce_required_controls:
         return _CONTROLS_OFF
-    missing = missing_around(required, case.config, case.snapshot)
+    missing = case.world.controls.missing_around(required, case.snapshot)
     if missing:
         raise Refusal(Code.MISSING_REQUIRED_CONTROLS, f"nobody provides {', '.join(missing)}", {"missing": [*missing]})
     case.controls_verified = required
-    return Check("controls", "pass", ", ".join(required))
+    return _passed("controls", ", ".join(required))
 
 
 def privilege(case: Case) -> Check:
@@ -193,7 +195,7 @@ def blast(case: Case) -> Check:
         return _BLAST_OFF
     case.blast_passed = score < threshold
     if case.blast_passed:
-        return Check("blast", "pass", f"{score} of 100, below {threshold}")
+        return _passed("blast", f"{score} of 100, below {threshold}")
     reason = f"the blast score {score} is at or above {threshold}"
     case.concerns.append(Concern(Code.REQUIRES_HUMAN, reason, extras=(("blast_score", score), _HIGH_BLAST)))
     return Check("blast", "hold", reason)

@@ -24,6 +24,7 @@ from wcp_route.callbacks import Callbacks, Caught
 from wcp_route.case import Case, World
 from wcp_route.clock import now_ms
 from wcp_route.codes import Code
+from wcp_route.controls import Controls
 from wcp_route.decision import Check, DenyReason
 from wcp_route.fingerprint import fingerprints
 from wcp_route.ids import new_id
@@ -114,6 +115,7 @@ class Hall:
         self._swapping = threading.Lock()
         self._world = World(
             config=config,
+            controls=Controls(config),
             rules=_usable(rules, config),
             registry=registry,
             attestor=_attestor(trust_policy, config, self._services.bans),

@@ -131,12 +131,7 @@ def _stream(case: Case, refusal: Refusal | None) -> str:
 def versions(world: World, registry: int, policy: str) -> Versions:
     """Return what a decision was made from."""
     return Versions(
-        rules=world.rules.digest,
-        policy=policy,
-        trust_policy=world.trust_policy_digest,
-        bans=world.bans_version,
-        registry=registry,
-        config=world.config_digest,
+        world.rules.digest, policy, world.trust_policy_digest, world.bans_version, registry, world.config_digest
     )
 
 

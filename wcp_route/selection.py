@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.errors import Error
 from wcp_route.callbacks import CallbackFailed
 from wcp_route.clock import format_ms
 from wcp_route.codes import QUARANTINING, Code
-from wcp_route.controls import missing_around, missing_on
 from wcp_route.decision import Check
 from wcp_route.refusal import Refusal
 
@@ -31,6 +31,7 @@ _log = logging.getLogger("wcp_route")
 _BANS: Final = Check("bans", "pass")
 _QUARANTINE: Final = Check("quarantine", "pass")
 _CONTROLS: Final = Check("worker_controls", "pass")
+_found = lru_cache(maxsize=4096)(lambda worker_id: Check("worker", "pass", worker_id))
 _OFF: Final = Check("attestation", "off", "UNSAFE: this Hall dispatches workers without attestation")
 
 
@@ -46,7 +47,7 @@ def find_workers(case: Case) -> Check:
     case.eligible = tuple(eligible)
     if not eligible:
         raise Refusal(Code.NO_AVAILABLE_WORKER, "no enrolled worker of the rule's species can take this request")
-    return Check("worker", "pass", eligible[0].worker_id)
+    return _found(eligible[0].worker_id)
 
 
 def _of_species(case: Case, species: str, *, taken: bool) -> tuple[list[WorkerRecord], str]:
@@ -120,22 +121,17 @@ def _judge(case: Case, worker: WorkerRecord) -> Check:
 
 
 def _worker_controls(case: Case, worker: WorkerRecord) -> Check:
-    rule, config = case.matched, case.config
-    enforced = rule.preconditions.deny_if_missing_required_controls or config.enforce_required_controls
-    missing = missing_on(rule.required_controls, config, worker) if enforced else []
-    missing += [control for control in worker.required_controls if not _is_present(case, worker, control)]
+    rule, controls = case.matched, case.world.controls
+    enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
+    missing = controls.missing_on(rule.required_controls, worker) if enforced else []
+    missing += controls.missing_on(worker.required_controls, worker)
+    missing += controls.missing_around(worker.required_controls, case.snapshot)
     if not missing:
         return _CONTROLS
     raise Refusal(
         Code.MISSING_REQUIRED_CONTROLS,
         f"worker `{worker.worker_id}` lacks {', '.join(missing)}",
         {"missing": [*sorted(set(missing))], "worker_id": worker.worker_id},
-    )
-
-
-def _is_present(case: Case, worker: WorkerRecord, control: str) -> bool:
-    return not missing_on((control,), case.config, worker) and not missing_around(
-        (control,), case.config, case.snapshot
     )
 
 

@@ -7,7 +7,7 @@ control character, and what was put right is reported with the decision (wcp 15.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, ValidationError
@@ -24,7 +24,11 @@ MAX_REQUEST_BYTES: Final = 1 << 20  # a request is a job ticket; large data trav
 MAX_SCORE: Final = 100
 
 WireId = Annotated[str, Field(max_length=256)]  # its form is checked per environment, blanks by their own gates
-_TOKEN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}\Z")
+_TOKEN_FORM: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"
+_TOKEN: Final = re.compile(_TOKEN_FORM + r"\Z")
+_IDS: Final = ("capability_id", "tenant_id", "correlation_id", "chain_id", "policy_version")
+# All ids of a request in their strict forms, one a line: what nearly every request has, seen in one step.
+_STRICT: Final = re.compile(rf"cap(?:\.[a-z0-9][a-z0-9-]*){{1,3}}(?<!.{{65}})(?:\n(?:{_TOKEN_FORM})?){{4}}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _WHAT: Final = "request"
 
@@ -66,26 +70,14 @@ def parse_request(data: bytes | JsonValue | RouteInput) -> RouteInput:
         model = RouteInputModel.model_validate(data)
     except ValidationError as problem:
         raise refused(problem, _WHAT) from None
-    reported: list[str] = []
-    ids = _Ids(reported, lax=model.env == "dev")
-    return RouteInput(
-        capability_id=ids.checked("capability_id", model.capability_id),
-        tenant_id=ids.checked("tenant_id", model.tenant_id),
-        correlation_id=ids.checked("correlation_id", model.correlation_id),
-        env=model.env,
-        data_label=model.data_label,
-        tenant_risk=model.tenant_risk,
-        qos_class=model.qos_class,
-        request=model.request,
-        blast_radius=None if model.blast_radius is None else model.blast_radius.to_value(),
-        blast_score=model.blast_score,
-        chain_id=ids.checked("chain_id", model.chain_id),
-        privilege_context=model.privilege_context,
-        dry_run=model.dry_run,
-        tenant_credential=model.tenant_credential,
-        policy_version=ids.checked("policy_version", model.policy_version),
-        reported=tuple(reported),
-    )
+    fields: dict[str, Any] = dict(model.__dict__)
+    if model.blast_radius is not None:
+        fields["blast_radius"] = model.blast_radius.to_value()
+    if not _STRICT.match("\n".join([fields[name] for name in _IDS])):
+        ids = _Ids(lax=model.env == "dev")
+        fields |= {name: ids.checked(name, fields[name]) for name in _IDS}
+        fields["reported"] = tuple(ids.reported)
+    return RouteInput(**fields)
 
 
 def _as_object(request: RouteInput) -> JsonObject:
@@ -102,8 +94,8 @@ _capability = catalogue_id("cap")
 class _Ids:
     """Checks the ids of one request, and gathers what had to be put right."""
 
-    reported: list[str]
     lax: bool
+    reported: list[str] = field(default_factory=list)
 
     def checked(self, name: str, text: str) -> str:
         if not text or text.isspace():
