@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.digest import sha256_hex
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
@@ -19,6 +19,7 @@ from wcp_attest.errors import (
     SignatureMissing,
     SignerUntrusted,
     ThresholdNotMet,
+    TrustUnusable,
     VerificationError,
 )
 from wcp_attest.identity import parse_utc
@@ -81,7 +82,19 @@ class PackageFiles:
         return cls(manifest, signatures)
 
 
-def verified_signatures(files: PackageFiles, policy: Policy) -> tuple[Signed, ...]:
+class Found(NamedTuple):
+    """What was found in a signature file.
+
+    Attributes:
+        signed: the signatures that hold.
+        missed: why each keyless line that counts for nothing does; whoever misses a signer may want to know.
+    """
+
+    signed: tuple[Signed, ...]
+    missed: tuple[VerificationError, ...] = ()
+
+
+def verified_signatures(files: PackageFiles, policy: Policy) -> Found:
     """Verify every line that names somebody the policy trusts, and read what they signed.
 
     Args:
@@ -110,13 +123,15 @@ def verified_signatures(files: PackageFiles, policy: Policy) -> tuple[Signed, ..
                 raise SignatureInvalid(f"the signature by {found.by} is over another manifest.json than this one")
             signed.append(found)
     if signed:
-        return tuple(signed)
+        return Found(tuple(signed), tuple(problems))
     if problems:
-        raise problems[0]
+        raise _unchecked(problems) or problems[0]
     raise SignerUntrusted("none of the signatures is by a signer that the policy names")
 
 
-def count_signers(namespace: Namespace, signed: Sequence[Signed]) -> tuple[Signed, ...]:
+def count_signers(
+    namespace: Namespace, signed: Sequence[Signed], missed: Sequence[VerificationError] = ()
+) -> tuple[Signed, ...]:
     """Return one signature for each distinct signer that the namespace trusts.
 
     Each entry of the policy counts once, and so does each person or machine: the same identity twice is one signer, and
@@ -125,6 +140,7 @@ def count_signers(namespace: Namespace, signed: Sequence[Signed]) -> tuple[Signe
     Raises:
         SignerUntrusted: none of them is trusted for this namespace.
         ThresholdNotMet: there are fewer than the threshold.
+        TrustUnusable: there are fewer, and one of the others could not be checked.
     """
     entries: set[TrustedSigner | SigstoreIdentity] = {*namespace.keys, *namespace.identities}
     counted: dict[SignedBy, Signed] = {}
@@ -137,10 +153,20 @@ def count_signers(namespace: Namespace, signed: Sequence[Signed]) -> tuple[Signe
         others = ", ".join(str(signature.by) for signature in signed)
         raise SignerUntrusted(f"signed by {others}, whom the policy does not trust for namespace {namespace.name}")
     if len(counted) < namespace.threshold:
+        unchecked = _unchecked(missed)
+        if unchecked is not None:
+            raise unchecked
+        besides = f"; a further signature does not count: {missed[0]}" if missed else ""
         raise ThresholdNotMet(
             f"{len(counted)} of the {namespace.threshold} signers that namespace {namespace.name} asks for have signed"
+            + besides
         )
     return tuple(counted.values())
+
+
+def _unchecked(problems: Sequence[VerificationError]) -> TrustUnusable | None:
+    """Return why a line could not even be checked, if that happened: then nothing was found out about it."""
+    return next((problem for problem in problems if isinstance(problem, TrustUnusable)), None)
 
 
 def _verify_line(line: Line, policy: Policy) -> Signed | None:

@@ -121,11 +121,11 @@ def signed_package(files: PackageFiles, policy: Policy, expect: Expectation) -> 
     Raises:
         VerificationError: the package is refused.
     """
-    signed = verified_signatures(files, policy)
+    signed, missed = verified_signatures(files, policy)
     manifest = Manifest.parse(files.manifest)
     check_identity(manifest, [signature.statement for signature in signed], expect)
     namespace = policy.namespace(namespace_of(manifest.worker_id))
-    counted = count_signers(namespace, signed)
+    counted = count_signers(namespace, signed, missed)
     check_acceptable(manifest, policy.accept)
     verified = _verified(manifest, files, namespace.name, counted, policy)
     return SignedPackage(manifest, tuple(signature.at for signature in counted), verified)

@@ -237,3 +237,29 @@ def test_a_stranger_beside_a_trusted_signer_breaks_nothing(signed: Signed, tmp_p
     assert verify_by(one, signed.package).json["code"] == "ATTEST_SIGNER_UNTRUSTED"
     signed.sign(github_claims())
     assert verify_by(one, signed.package).status == 0
+
+
+def test_a_missed_signer_is_told_with_the_reason_that_its_signature_does_not_count(
+    signed: Signed, tmp_path: Path
+) -> None:
+    key = tmp_path / "release.key"
+    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    signed.signatures.unlink()
+    assert wcp_attest("sign", signed.package, "--key", key).status == 0
+    signed.sign(github_claims(ref="refs/heads/main"))
+    two = policy(signed, tmp_path, by_repository(signed), f'key = "{key}.pub"')
+    missed = verify_by(two, signed.package)
+    assert missed.json["code"] == "ATTEST_THRESHOLD_NOT_MET"
+    assert "expected `refs/tags/*`, found `refs/heads/main`" in missed.json["message"]
+
+
+def test_a_missed_signer_that_could_not_be_checked_leaves_it_undecided(signed: Signed, tmp_path: Path) -> None:
+    key = tmp_path / "release.key"
+    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    signed.signatures.unlink()
+    assert wcp_attest("sign", signed.package, "--key", key).status == 0
+    signed.sign(github_claims())
+    two = policy(signed, tmp_path, by_repository(signed), f'key = "{key}.pub"')
+    signed.root.write_text("{}")
+    undecided = verify_by(two, signed.package)
+    assert (undecided.status, undecided.json["code"]) == (2, "ATTEST_TRUST_UNUSABLE")

@@ -1,0 +1,124 @@
+"""What is read from a certificate: one subject, one issuer, and claims in their one encoding."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ObjectIdentifier
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.loopback_sigstore import der
+from wcp_attest.errors import SignatureInvalid
+from wcp_attest.signing.sigstore_certificate import claims_of
+from wcp_attest.signing.sigstore_identity import MAX_FIELD
+
+ARC = "1.3.6.1.4.1.57264.1"
+ISSUER = "https://issuer.test"
+KEY = ec.generate_private_key(ec.SECP256R1())
+PERSON = x509.RFC822Name("release@acme.test")
+
+
+def certificate(claims: dict[int, bytes], *names: x509.GeneralName) -> x509.Certificate:
+    name, now = x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 1, now, now + timedelta(minutes=10))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    for number, value in claims.items():
+        extension = x509.UnrecognizedExtension(ObjectIdentifier(f"{ARC}.{number}"), value)
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(KEY, hashes.SHA256())
+
+
+def other_name(value: bytes, number: int = 7) -> x509.OtherName:
+    return x509.OtherName(ObjectIdentifier(f"{ARC}.{number}"), value)
+
+
+@pytest.mark.parametrize("claims", [{1: ISSUER.encode()}, {8: der.utf8_string(ISSUER)}])
+@pytest.mark.parametrize(
+    ("name", "san"),
+    [
+        (PERSON, "release@acme.test"),
+        (x509.UniformResourceIdentifier("https://ci.test/x"), "https://ci.test/x"),
+        (other_name(der.utf8_string("machine 7")), "machine 7"),
+    ],
+    ids=["e-mail", "uri", "other-name"],
+)
+def test_the_subject_and_the_issuer(claims: dict[int, bytes], name: x509.GeneralName, san: str) -> None:
+    found = claims_of(certificate(claims, name))
+    assert (found.issuer, found.san, found.source_repository_uri) == (ISSUER, san, None)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, categories=["L", "N", "P"]), max_size=MAX_FIELD))
+@settings(deadline=None, max_examples=50)
+def test_a_claim_comes_out_as_it_went_in(text: str) -> None:
+    found = claims_of(certificate({8: der.utf8_string(ISSUER), 14: der.utf8_string(text)}, PERSON))
+    assert found.source_repository_ref == text
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"",
+        b"\x0c",
+        b"\x0c\x02a",
+        b"\x0c\x01ab",
+        b"\x0c\x81\x01a",
+        b"\x0c\x82\x00\x01a",
+        b"\x0c\x80a\x00\x00",
+        b"\x0c\x84\x00\x00\x00\x01a",
+        b"\x16\x01a",
+        b"\x0c\x01\xff",
+        b"\x0c\x01\n",
+        der.utf8_string("x" * (MAX_FIELD + 1)),
+    ],
+)
+def test_a_claim_that_is_not_a_der_utf8_string_is_refused(claim: bytes) -> None:
+    with pytest.raises(SignatureInvalid):
+        claims_of(certificate({8: der.utf8_string(ISSUER), 14: claim}, PERSON))
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None, max_examples=200)
+def test_no_bytes_in_a_claim_raise_anything_else(claim: bytes) -> None:
+    try:
+        claims_of(certificate({8: der.utf8_string(ISSUER), 18: claim}, PERSON))
+    except SignatureInvalid:
+        return
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {1: b""},
+        {8: der.utf8_string("")},
+        {1: b"\xff"},
+        {1: b"https://other.test", 8: der.utf8_string(ISSUER)},
+        {1: b"", 8: der.utf8_string(ISSUER)},
+    ],
+)
+def test_no_issuer_or_two_are_refused(claims: dict[int, bytes]) -> None:
+    with pytest.raises(SignatureInvalid):
+        claims_of(certificate(claims, PERSON))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (),
+        (PERSON, x509.RFC822Name("other@acme.test")),
+        (PERSON, PERSON),
+        (x509.DNSName("acme.test"),),
+        (other_name(der.utf8_string("x"), number=6),),
+        (other_name(b"\x05\x00"),),
+    ],
+    ids=["none", "two", "twice", "dns", "another kind", "no text"],
+)
+def test_no_subject_or_several_are_refused(names: tuple[x509.GeneralName, ...]) -> None:
+    with pytest.raises(SignatureInvalid):
+        claims_of(certificate({8: der.utf8_string(ISSUER)}, *names))
