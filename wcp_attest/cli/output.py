@@ -75,6 +75,8 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
     def note(self, text: str) -> None:
         """Say something on standard error, unless quiet."""
         if not self.quiet and sys.stderr is not None:
+            if sys.stdout is not None:  # both may go to one place, and the data came first
+                sys.stdout.flush()
             sys.stderr.write(printable(text) + "\n")
 
     def _write(self, text: str) -> None:

@@ -1,0 +1,81 @@
+"""Every page says what is true: its examples run, its links lead somewhere, what is generated is current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.runner import Page, commands_of, matches
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WITH_EXAMPLES = [page for page in PAGES if re.search(r"^```(console|python)", page.read_text(), re.MULTILINE)]
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name_of)
+def test_examples_run_as_shown(path: Path, tmp_path: Path) -> None:
+    page = Page(path.read_text(), tmp_path)
+    page.run()
+
+
+def test_the_first_pages_have_examples() -> None:
+    assert {"README.md", "docs/quickstart.md", "docs/library.md", "docs/policy.md"} <= set(map(name_of, WITH_EXAMPLES))
+
+
+@pytest.mark.parametrize("path", sorted({*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*/README.md")}), ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in _LINK.findall(text):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        page = (path.parent / file).resolve() if file else path
+        assert page.exists(), f"{name_of(path)} links to {target}"
+        if anchor and page.suffix == ".md":
+            assert anchor in anchors_of(page), f"{name_of(path)} links to {target}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_schemas_are_published_as_they_are_shipped() -> None:
+    shipped = {path.name: path.read_bytes() for path in (ROOT / "wcp_attest/schemas").glob("*.json")}
+    assert shipped == {path.name: path.read_bytes() for path in (ROOT / "docs/schemas").glob("*.json")}
+
+
+def test_the_runner_notices_what_is_not_as_shown() -> None:
+    assert list(commands_of("$ a \\\n  b\nx\n\n$ c\n")) == [("a \\\n  b", "x\n"), ("c", "")]
+    assert matches("a … d\n…\ne", "a b c d\nmore\nlines\ne\n")
+    assert matches("", "")
+    assert not matches("a", "a\nb\n")
+    assert not matches("a\nb", "a\n")
+
+
+def test_the_runner_demands_the_status_that_is_shown(tmp_path: Path) -> None:
+    Page("```console\n$ exit 3  # exit status 3\n```\n", tmp_path).run()
+    with pytest.raises(AssertionError):
+        Page("```console\n$ exit 3\n```\n", tmp_path).run()
+    with pytest.raises(AssertionError):
+        Page("```console\n$ echo a\nb\n```\n", tmp_path).run()
+    with pytest.raises(ZeroDivisionError):
+        Page("```python\n1 / 0\n```\n", tmp_path).run()
+    Page("<!-- file: x -->\n```text\nhello\n```\n<!-- run: test -f x -->\n", tmp_path).run()
+    Page("<!-- skip: no network -->\n```console\n$ false\n```\n", tmp_path).run()
