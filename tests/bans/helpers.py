@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from wcp_attest.bans import PackageFacts
+from wcp_attest.bans.admission import Admission
 from wcp_attest.bans.document import BanList, Head
 from wcp_attest.bans.model import Ban, Kind, make_ban
+from wcp_attest.bans.signed import ListSigners, sign_list
+from wcp_attest.bans.state import Seen, SeenLists
+from wcp_attest.signing import SignedBy
+from wcp_attest.signing.hmac import HmacSecret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
+
+    from wcp_attest.signing import Signer
 
 HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 NOW = 1_772_366_400  # 2026-03-01T12:00:00Z
@@ -49,3 +59,55 @@ EVERY_KIND = (
     ban("identity", "https://github.com/acme/worker/*", issuer="https://token.example"),
     ban("namespace", "x.mallory"),
 )
+
+
+SECRET = HmacSecret(b"the security team's shared secret")
+OTHER = HmacSecret(b"the secret of somebody else altogether")
+MAX_AGE = 30 * 86_400
+
+
+def signed(document: bytes, *signers: Signer, head: Head = HEAD) -> bytes:
+    """Sign a list as its signers would."""
+    seen = Seen(head, sha256(document).hexdigest())
+    return sign_list(seen, signers or (SECRET,), b"")[0]
+
+
+def head(version: int, *, issued: int = NOW, lifetime: int = WEEK, name: str = "acme-soc") -> Head:
+    return Head(name, version, issued, issued + lifetime)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory with a list, its signatures, and the state of whoever checks it."""
+
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / "bans.json"
+
+    @property
+    def state(self) -> str:
+        return str(self.root / "state")
+
+    def put(self, bans: Iterable[Ban] = (), head: Head = HEAD, *signers: Signer) -> bytes:
+        """Write a list and its signatures."""
+        document = list_bytes(bans, head)
+        self.path.write_bytes(document)
+        (self.root / "bans.json.sig").write_bytes(signed(document, *signers, head=head))
+        return document
+
+    def admission(self, now: float = NOW + 60, *, signers: ListSigners | None = None) -> Admission:
+        return Admission(signers or ListSigners((SECRET,)), MAX_AGE, SeenLists(self.state), now)
+
+
+def facts(**changes: Any) -> PackageFacts:
+    known: dict[str, Any] = {
+        "manifest_sha256": digest(1),
+        "package_hash": digest(2),
+        "hash_algorithm": "sha256",
+        "worker_id": "org.acme.summarizer",
+        "worker_version": "1.4.0",
+        "signers": (SignedBy(key_id=digest(3)),),
+    }
+    return PackageFacts(**{**known, **changes})

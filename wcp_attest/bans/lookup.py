@@ -133,7 +133,7 @@ def find(index: Index, facts: PackageFacts) -> list[Ban]:
         (Kind.PACKAGE, f"{facts.hash_algorithm}:{facts.package_hash}"),
     )
     found = [ban for kind, digest in digests if (ban := index.find_digest(kind, digest)) is not None]
-    found += index.others.find(facts)
+    found += dict.fromkeys(index.others.find(facts))  # a signer may be hit by its name and by its repository
     return sorted(found, key=lambda ban: (RANK[ban.kind], bool(ban.versions)))
 
 

@@ -101,11 +101,11 @@ def open_cached(source: Fetcher, directory: str, admission: Admission) -> Opened
     """
     cache = Cache(directory, source.name)
     kept = cache.load()
-    if kept is not None and cache.checked_within(source.refresh, admission.now):
+    recent = cache.checked_within(source.refresh, admission.now)
+    if kept is not None and (recent or cache.failed_within(PAUSE_WHEN_DOWN, admission.now)):
         with contextlib.suppress(BansUnusable):  # stale by now, say: then the source is asked
-            return Opened(source.name, source.admit(kept, admission))
-    if kept is not None and cache.failed_within(PAUSE_WHEN_DOWN, admission.now):
-        return _from_kept(source, kept, f"it failed less than {PAUSE_WHEN_DOWN} s ago", admission)
+            note = "" if recent else f"{source.name} was down a moment ago, its kept copy is used"
+            return Opened(source.name, source.admit(kept, admission), note)
     try:
         fetched = source.fetch(kept, admission)
     except SourceDown as problem:

@@ -1,0 +1,127 @@
+"""Who is hit: every kind of subject, most specific first, the same in memory and compiled."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.bans.helpers import HEAD, ban, digest, facts, list_bytes
+from wcp_attest.bans.check import Bans
+from wcp_attest.bans.compiled import CompiledBans
+from wcp_attest.bans.compiling import compile_list
+from wcp_attest.bans.document import BanList
+from wcp_attest.bans.feeds import Opened
+from wcp_attest.bans.lookup import index_list
+from wcp_attest.errors import Banned, BansUnusable
+from wcp_attest.signing import SignedBy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wcp_attest.bans.model import Ban
+
+WORKFLOW = "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags/v1"
+GITHUB = "https://token.actions.githubusercontent.com"
+KEYLESS = SignedBy(identity=WORKFLOW, issuer=GITHUB, repository="https://github.com/acme/worker")
+SHARED = SignedBy(
+    identity="https://github.com/shared/ci/.github/workflows/sign.yml@refs/heads/main",
+    issuer=GITHUB,
+    repository="https://github.com/acme/worker",
+)
+
+
+@pytest.fixture(params=["in memory", "compiled"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    def in_memory(*bans: Ban) -> Bans:
+        listed = BanList.make(HEAD, bans)
+        return Bans([Opened("x", index_list(listed, sha256(listed.to_bytes()).hexdigest()))])
+
+    def compiled(*bans: Ban) -> Bans:
+        (tmp_path / "bans.json").write_bytes(list_bytes(bans))
+        compile_list(str(tmp_path / "bans.json"), str(tmp_path / "bans.idx"))
+        return Bans([Opened("x", CompiledBans.open(str(tmp_path / "bans.idx")))])
+
+    return in_memory if request.param == "in memory" else compiled
+
+
+HITS: list[tuple[Ban, dict[str, Any]]] = [
+    (ban("manifest", digest(1)), {}),
+    (ban("package", digest(2)), {}),
+    (ban("package", "blake3:" + digest(2)), {"hash_algorithm": "blake3"}),
+    (ban("worker", "org.acme.summarizer"), {}),
+    (ban("worker", "org.acme.summarizer", versions=">=1.2,<1.5"), {}),
+    (ban("worker", "org.acme.summarizer", versions=">=9"), {"worker_version": "spring"}),
+    (ban("key", digest(3)), {}),
+    (ban("key", "hmac-sha256:0123456789abcdef"), {"signers": (SignedBy(key_id="hmac-sha256:0123456789abcdef"),)}),
+    (ban("identity", WORKFLOW), {"signers": (KEYLESS,)}),
+    (ban("identity", WORKFLOW, issuer=GITHUB), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/*"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/worker"), {"signers": (SHARED,)}),
+    (ban("identity", WORKFLOW + "*"), {"signers": (SignedBy(key_id=digest(9)), KEYLESS)}),
+    (ban("namespace", "org.acme"), {}),
+]
+MISSES: list[tuple[Ban, dict[str, Any]]] = [
+    (ban("manifest", digest(2)), {}),
+    (ban("package", digest(1)), {}),
+    (ban("package", "blake3:" + digest(2)), {}),
+    (ban("package", digest(2)), {"hash_algorithm": "blake3"}),
+    (ban("worker", "org.acme.summarizer2"), {}),
+    (ban("worker", "org.acme.summarizer.prod"), {}),
+    (ban("worker", "org.acme.summarizer", versions=">1.4.0"), {}),
+    (ban("worker", "org.acme.summarizer", versions="==1.4.1"), {"worker_version": "spring"}),
+    (ban("key", digest(4)), {}),
+    (ban("key", digest(3)), {"signers": (KEYLESS,)}),
+    (ban("identity", WORKFLOW, issuer="https://other.example"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/worker2*"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/*"), {}),
+    (ban("namespace", "x.acme"), {}),
+    (ban("namespace", "org.acm"), {}),
+    (ban("file", digest(2)), {}),
+]
+
+
+@pytest.mark.parametrize(("entry", "changes"), HITS, ids=[str(entry) for entry, _ in HITS])
+def test_a_ban_hits_what_it_names(make: Any, entry: Ban, changes: dict[str, Any]) -> None:
+    bans = make(entry, ban("package", digest(77)), ban("namespace", "x.nobody"))
+    assert [hit.ban for hit in bans.hits(facts(**changes))] == [entry]
+    with pytest.raises(Banned, match="exfiltrates tokens"):
+        bans.check_before(facts(**changes))
+
+
+@pytest.mark.parametrize(("entry", "changes"), MISSES, ids=[str(entry) for entry, _ in MISSES])
+def test_a_ban_hits_nothing_else(make: Any, entry: Ban, changes: dict[str, Any]) -> None:
+    bans = make(entry)
+    assert bans.hits(facts(**changes)) == ()
+    bans.check_before(facts(**changes))
+
+
+def test_the_most_specific_ban_is_named_first_and_all_are_found(make: Any) -> None:
+    entries = [entry for entry, changes in HITS if not changes]
+    found = [str(hit.ban.kind) for hit in make(*entries).hits(facts())]
+    assert found == ["manifest", "package", "worker", "worker", "key", "namespace"]
+    with pytest.raises(Banned, match=r"^manifest sha256:.* and 3 more$"):
+        make(*entries).check_before(facts())
+
+
+def test_a_banned_file_is_found_wherever_it_is(make: Any) -> None:
+    bans = make(ban("file", digest(5)), ban("file", digest(6)))
+    bans.check_files([("a", digest(1)), ("b", digest(2))], "sha256")
+    with pytest.raises(Banned, match=r"file sha256:.* in 'x/y' is banned"):
+        bans.check_files([("a", digest(1)), ("x/y", digest(6))], "sha256")
+    assert [hit.path for hit in bans.file_hits([("a", digest(5)), ("b", digest(5))], "sha256")] == ["a", "b"]
+
+
+def test_files_told_in_another_hash_are_not_called_clean(make: Any) -> None:
+    with pytest.raises(BansUnusable, match="blake3"):
+        make(ban("file", digest(5))).check_files([], "blake3")
+    make(ban("package", digest(5))).check_files([("a", digest(5))], "blake3")
+
+
+def test_every_list_is_asked(make: Any) -> None:
+    one, two = make(ban("namespace", "x.nobody")), index_list(BanList.make(HEAD, [ban("package", digest(2))]), "0" * 64)
+    bans = Bans([*one.opened, Opened("y", two)])
+    assert [hit.index for hit in bans.hits(facts())] == [two]
+    with pytest.raises(BansUnusable):
+        Bans([])
