@@ -45,7 +45,7 @@ def refuse_names(prefix: str, names: Sequence[str]) -> None:
     text = "".join(names)
     if text.isascii() and text.isprintable() and "\\" not in text and (len(text) < _SHORT or _all_short(names)):
         return
-    for name in names:
+    for name in sorted(names):
         problem = path_problem(prefix + name)
         if problem is not None:
             raise TreeUnsafe(f"the entry {(prefix + name)[:160]!r} {problem}; rename it")
@@ -65,7 +65,7 @@ def refuse_twins(prefix: str, names: Sequence[str]) -> None:
     if text.isascii() and len(set(text.lower().split("/"))) == len(names):
         return
     first: dict[str, str] = {}
-    for name in names:
+    for name in sorted(names):
         other = first.setdefault(folded(name), name)
         if other is not name:
             raise TreeUnsafe(

@@ -1,0 +1,79 @@
+"""Trees to read, and manifests of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from wcp_attest.manifest import Manifest
+from wcp_attest.tree import ReadOptions, read_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT = ReadOptions()
+ONE = ReadOptions(jobs=1)
+TWO = ReadOptions(jobs=2)
+
+
+def plant(root: str | os.PathLike[str], entries: Mapping[str, bytes | str | None]) -> str:
+    """Make a tree: bytes are files, texts are links, None is an empty directory; `x:` makes a file executable."""
+    base = os.fspath(root)
+    os.makedirs(base, exist_ok=True)
+    for name, content in entries.items():
+        path = os.path.join(base, name.removeprefix("x:"))
+        if content is None:
+            os.makedirs(path)
+            continue
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if isinstance(content, str):
+            os.symlink(content, path)
+            continue
+        with open(path, "wb") as file:
+            file.write(content)
+        os.chmod(path, 0o755 if name.startswith("x:") else 0o644)
+    return base
+
+
+def manifest_of(root: str, **options: Any) -> Manifest:
+    """Read a tree and put its manifest together."""
+    algorithm = options.get("algorithm", "sha256")
+    reading = read_tree(root, **options)
+    return Manifest(
+        worker_id="org.acme.test",
+        worker_species_id="wrk.doc.test",
+        worker_version="1",
+        built_at_utc="2026-11-22T14:00:00Z",
+        build_source="local",
+        package_hash=reading.package_hash,
+        lines=reading.lines,
+        hash_algorithm=algorithm,
+        excludes=reading.excluded,
+    )
+
+
+def run_python(
+    code: str, *arguments: str, unprivileged: bool = False, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a piece of Python in a process of its own, as a user for whom permissions count when asked."""
+    program = textwrap.dedent(code)
+    if unprivileged and os.geteuid() == 0:
+        program = _GIVE_UP_ROOT + program
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+_GIVE_UP_ROOT = """
+import os, contextlib, traceback
+import wcp_attest.tree, wcp_attest.tree.files, wcp_attest.manifest, wcp_attest.tree.stage, shutil
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+"""
