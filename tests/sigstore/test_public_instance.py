@@ -14,6 +14,7 @@ from sigstore.models import ClientTrustConfig
 
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore
 from tests.sigstore.packages import BUILD, keyless_line, wcp_attest, write_package
+from wcp_attest.cli import main
 from wcp_attest.envelope import Line, parse_line
 from wcp_attest.errors import TrustUnusable
 from wcp_attest.signing import SigstoreTrust, sigstore_trust
@@ -119,3 +120,16 @@ def test_signing_with_the_public_instance_without_a_network_names_its_repository
         )
         assert failed.status == 2
         assert f"the update repository of Sigstore's {name} instance failed" in failed.err
+
+
+def test_the_public_root_is_written_to_a_file_that_pins_it(
+    instance: LoopbackSigstore, line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = tmp_path / "trusted_root.json"
+    assert main(["policy", "root", str(pinned)]) == 0
+    assert verify_bundle(line, SigstoreTrust(pinned.read_bytes())).by.issuer == instance.issuer
+    sigstore_trust._remembered.clear()
+    with instance.failing(Fault.TUF_500):
+        assert main(["policy", "root", str(tmp_path / "other.json")]) == 2
+    assert "cannot be fetched" in capsys.readouterr().err
+    assert not (tmp_path / "other.json").exists()

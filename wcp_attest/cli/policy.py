@@ -1,4 +1,4 @@
-"""`wcp-attest policy`: start a trust policy, check one, and say in words whom it believes."""
+"""`wcp-attest policy`: start a trust policy, check one, say in words whom it believes, fetch what it rests on."""
 
 from __future__ import annotations
 
@@ -101,6 +101,28 @@ def show(out: Output, /, file: str | None) -> None:
         out.deliver_json("policy-show", {"file": file, **_as_json(found)})
     else:
         out.deliver(_as_text(found))
+
+
+@policy.command()
+@click.argument("file", metavar="FILE", type=click.Path())
+@click.option("--staging", is_flag=True, help="That of Sigstore's public staging instance.")
+@reporting("text")
+def root(out: Output, /, file: str, staging: bool) -> None:
+    """Fetch the trusted root of Sigstore's public instance and write it to FILE, for a policy to pin.
+
+    Pin it with `trusted_root = "FILE"` in the policy's [sigstore] table; verification then needs no network. Fetch it
+    again when Sigstore changes its keys: a signature made with newer ones is refused until then.
+    """
+    from wcp_attest.errors import TrustUnusable
+    from wcp_attest.signing.sigstore_trust import public_root
+    from wcp_attest.tree.files import write_atomic
+
+    try:
+        data = public_root("staging" if staging else "production")
+    except TrustUnusable as problem:
+        raise ConfigError(str(problem)) from None
+    write_atomic(os.path.abspath(file), data + b"\n")
+    out.decide(f"wrote {file}\n")
 
 
 def _load(file: str | None) -> Policy:

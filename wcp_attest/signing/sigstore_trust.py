@@ -50,15 +50,22 @@ def trusted_root(trust: SigstoreTrust) -> TrustedRoot:
     Raises:
         TrustUnusable: the pinned root is malformed, or the public one cannot be had.
     """
-    if trust.trusted_root is not None:
-        return parse_root(trust.trusted_root)
-    until, found = _remembered.get(trust.instance, (0.0, ""))
+    return parse_root(public_root(trust.instance) if trust.trusted_root is None else trust.trusted_root)
+
+
+def public_root(instance: Instance) -> bytes:
+    """Return the trusted root of a public instance as JSON, through TUF.
+
+    Raises:
+        TrustUnusable: it cannot be had.
+    """
+    until, found = _remembered.get(instance, (0.0, ""))
     if time.monotonic() >= until:
-        found = _fetch(trust.instance)
-        _remembered[trust.instance] = (time.monotonic() + (FRESH if isinstance(found, bytes) else RETRY), found)
+        found = _fetch(instance)
+        _remembered[instance] = (time.monotonic() + (FRESH if isinstance(found, bytes) else RETRY), found)
     if isinstance(found, str):
         raise TrustUnusable(found)
-    return parse_root(found)
+    return found
 
 
 def parse_root(data: bytes) -> TrustedRoot:
