@@ -294,6 +294,12 @@ def test_the_size_is_bounded() -> None:
         Manifest.parse(bytes(MAX_MANIFEST_BYTES + 1))
 
 
+def test_large_rubbish_is_refused_without_being_parsed() -> None:
+    """As Python objects this would take a hundred times its size."""
+    with pytest.raises(ManifestMalformed, match="one accepted spelling"):
+        Manifest.parse(b'{"entries":[' + b"[]," * 2_000_000 + b"[]]}")
+
+
 def test_another_schema_is_named() -> None:
     with pytest.raises(ManifestMalformed, match=r"unknown schema_version 'awp\.v1'"):
         Manifest.parse(b'{"schema_version": "awp.v1"}')
