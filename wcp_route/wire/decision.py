@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from wcp_route.clock import format_ms
 from wcp_route.telemetry import events
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 _HASH = r"^sha256:[0-9a-f]{64}$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 
-
-class DenyReasonModel(Model):
-    """Why not. Further members depend on the code; `reason` repeats `message` for clients of the Go SDK where free."""
-
-    model_config = Model.model_config | {"extra": "allow"}
-
-    code: str
-    message: str
+# Clients of the Python SDK index it; further members depend on the code.
+Reason = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["code", "message"],
+        }
+    ),
+]
 
 
 class CandidateModel(Model):
@@ -72,7 +75,7 @@ class RouteDecisionModel(Model):
     outcome: Literal["DISPATCH", "DENY", "STEWARD_HOLD"]
     denied: bool
     deny_code: str | None = None
-    deny_reason_if_denied: DenyReasonModel | None = None
+    deny_reason_if_denied: Reason | None = None
     matched_rule_id: str
     correlation_id: str
     tenant_id: str

@@ -24,11 +24,11 @@ MAX_REQUEST_BYTES: Final = 1 << 20  # a request is a job ticket; large data trav
 MAX_SCORE: Final = 100
 
 WireId = Annotated[str, Field(max_length=256)]  # its form is checked per environment, blanks by their own gates
-_TOKEN_FORM: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"
-_TOKEN: Final = re.compile(_TOKEN_FORM + r"\Z")
+_WORD_FORM: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"
+_WORD: Final = re.compile(_WORD_FORM + r"\Z")
 _IDS: Final = ("capability_id", "tenant_id", "correlation_id", "chain_id", "policy_version")
 # All ids of a request in their strict forms, one a line: what nearly every request has, seen in one step.
-_STRICT: Final = re.compile(rf"cap(?:\.[a-z0-9][a-z0-9-]*){{1,3}}(?<!.{{65}})(?:\n(?:{_TOKEN_FORM})?){{4}}\Z")
+_STRICT: Final = re.compile(rf"cap(?:\.[a-z0-9][a-z0-9-]*){{1,3}}(?<!.{{65}})(?:\n(?:{_WORD_FORM})?){{4}}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _WHAT: Final = "request"
 
@@ -124,7 +124,7 @@ def _problem(name: str, text: str) -> str | None:
     if name != "capability_id":
         return (
             None
-            if _TOKEN.match(text)
+            if _WORD.match(text)
             else "is not 1 to 128 of A-Z a-z 0-9 . _ : @ / + - starting with a letter or digit"
         )
     try:
