@@ -79,8 +79,7 @@ CREATE TABLE holds (
   level TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'cancelled', 'redeemed')),
   expires_at_ms INTEGER NOT NULL,
-  grant_hash TEXT UNIQUE,
-  version INTEGER NOT NULL
+  grant_hash TEXT UNIQUE
 ) STRICT;
 CREATE INDEX holds_by_worker ON holds (worker_id, state);
 CREATE INDEX holds_by_state ON holds (state, expires_at_ms);

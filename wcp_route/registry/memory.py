@@ -42,7 +42,7 @@ class MemoryRegistry(Reading):
         """
         with self._lock:
             check_place(record.worker_id, known=record.worker_id in self._workers, replace=replace)
-            check_room(len(self._workers.keys() - {record.worker_id}))
+            check_room(len(self._workers) - (record.worker_id in self._workers))
             self._workers[record.worker_id] = record
             self._changed()
 
