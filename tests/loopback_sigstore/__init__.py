@@ -15,9 +15,9 @@ tokens, TUF metadata. What is not: keys live in memory, nobody can read the logs
 The tests of this package show that clients which others wrote accept it, and notice each of its faults.
 """
 
-from tests.loopback_sigstore.ci_claims import github_claims
+from tests.loopback_sigstore.ci_claims import github_claims, gitlab_claims
 from tests.loopback_sigstore.faults import Fault
 from tests.loopback_sigstore.instance import DIRECT, LoopbackSigstore
 from tests.loopback_sigstore.trust import Json, Pinned, Window
 
-__all__ = ["DIRECT", "Fault", "Json", "LoopbackSigstore", "Pinned", "Window", "github_claims"]
+__all__ = ["DIRECT", "Fault", "Json", "LoopbackSigstore", "Pinned", "Window", "github_claims", "gitlab_claims"]

@@ -1,4 +1,4 @@
-"""Claims of a GitHub Actions token, and what Fulcio puts into a certificate for them.
+"""Claims of a CI system's token, and what Fulcio puts into a certificate for them.
 
 Fulcio's extensions are numbered under 1.3.6.1.4.1.57264.1; those below 8 hold bare octets, the later ones a DER
 UTF8String (Fulcio's `docs/oid-info.md`).
@@ -75,10 +75,30 @@ def github_claims(
     }
 
 
+def gitlab_claims(project: str = "acme/worker", tag: str = "v1") -> dict[str, str]:
+    """Return the claims of a GitLab job for a tag.
+
+    Args:
+        project: `group/name`.
+        tag: the tag.
+    """
+    return {
+        "sub": f"project_path:{project}:ref_type:tag:ref:{tag}",
+        "project_path": project,
+        "ref": tag,
+        "ref_type": "tag",
+        "ref_path": f"refs/tags/{tag}",
+        "ci_config_ref_uri": f"gitlab.com/{project}//.gitlab-ci.yml@refs/tags/{tag}",
+        "job_id": "7",
+    }
+
+
 def identity_of(claims: Mapping[str, object]) -> str:
     """Return the subject alternative name that Fulcio derives from a token: workflow, e-mail address or subject."""
     if workflow := claims.get("job_workflow_ref"):
         return f"{GITHUB}{workflow}"
+    if pipeline := claims.get("ci_config_ref_uri"):
+        return f"https://{pipeline}"
     return str(claims.get("email") or claims["sub"])
 
 
@@ -87,15 +107,30 @@ def extensions(claims: Mapping[str, object]) -> Iterator[x509.UnrecognizedExtens
     issuer = str(claims["iss"])
     yield _extension(ISSUER, issuer)
     yield _extension(ISSUER_V2, issuer)
+    of_provider = _of_gitlab(claims) if "project_path" in claims else _of_github(claims)
+    for number, value in of_provider:
+        yield _extension(number, value)
+
+
+def _of_github(claims: Mapping[str, object]) -> Iterator[tuple[int, str]]:
     for claim, numbers in PLAIN.items():
         for number in numbers if claim in claims else ():
-            yield _extension(number, str(claims[claim]))
+            yield number, str(claims[claim])
     for claim, number in AS_URL.items():
         if claim in claims:
-            yield _extension(number, f"{GITHUB}{claims[claim]}")
+            yield number, f"{GITHUB}{claims[claim]}"
     if "run_id" in claims:
         run = f"{claims['repository']}/actions/runs/{claims['run_id']}/attempts/{claims['run_attempt']}"
-        yield _extension(21, f"{GITHUB}{run}")
+        yield 21, f"{GITHUB}{run}"
+
+
+def _of_gitlab(claims: Mapping[str, object]) -> Iterator[tuple[int, str]]:
+    project, pipeline = f"https://gitlab.com/{claims['project_path']}", f"https://{claims['ci_config_ref_uri']}"
+    yield 9, pipeline
+    yield 12, project
+    yield 14, str(claims["ref_path"])
+    yield 18, pipeline
+    yield 21, f"{project}/-/jobs/{claims['job_id']}"
 
 
 def _extension(number: int, value: str) -> x509.UnrecognizedExtension:
