@@ -300,3 +300,21 @@ def test_excludes_are_lines(job: Job, key: tuple[str, str]) -> None:
     result = job.run(mode="sign", path="pkg", signing="key", signing_key=key[0], exclude="*.log\n\n*.tmp\n", **IDS)
     assert result.ok, result.annotations
     assert json.loads((job.workspace / "pkg/manifest.json").read_text())["excludes"] == ["*.log"]
+
+
+def test_a_ban_list_of_one_s_own_refuses(signed: Job, key: tuple[str, str]) -> None:
+    def ban(*arguments: str) -> None:
+        command = [sys.executable, "-m", "wcp_attest", "ban", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=signed.workspace, check=True, capture_output=True, env=environment)
+
+    ban("new", "bans.json", "--name", "own", "--expires", "7d")
+    assert verify(signed, key, bans="bans.json").outputs["verified"] == "true"
+    ban("add", "bans.json", "--worker", "org.acme.worker", "--reason", "exfiltrates tokens")
+    banned = verify(signed, key, bans="bans.json")
+    assert not banned.ok
+    assert banned.outputs["deny-code"] == "ATTEST_BANNED"
+    assert "exfiltrates tokens" in errors(banned)
+    assert verify(signed, key, bans="absent.json").outputs["deny-code"] == "ATTEST_BANS_UNUSABLE"
+    (signed.workspace / "pkg/bans.json").write_text("{}")
+    assert "lies in the package" in errors(verify(signed, key, bans="pkg/bans.json"))

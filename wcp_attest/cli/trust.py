@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wcp_attest.signing import TrustedSigner
 
 POLICY_VARIABLE = "WCP_ATTEST_POLICY"
+OWN_LIST_MAX_AGE = 10 * 365 * 86_400  # seconds; a list says itself when it expires, and that is believed of one's own
 
 
 class TrustFlags(NamedTuple):
@@ -42,6 +43,7 @@ class TrustFlags(NamedTuple):
     namespace: str | None = None
     worker_id: str | None = None
     species_id: str | None = None
+    bans: tuple[str, ...] = ()
 
     @property
     def given(self) -> bool:
@@ -74,6 +76,13 @@ def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["awp.v2", "awp.v1"]),
             help="With flags instead of a policy: manifest schemas to accept; by default awp.v2.",
         ),
+        click.option(
+            "--bans",
+            multiple=True,
+            type=click.Path(),
+            metavar="FILE",
+            help="Refuse what this ban list of your own names, too; nobody else may be able to write it.",
+        ),
     )(command)
     return decorated
 
@@ -91,11 +100,14 @@ def policy_of(flags: TrustFlags) -> Policy:
             " accepted exclude each other; put them into the policy"
         )
     namespace = expected_namespace(flags)
-    if flags.policy is None:
-        return _policy_of_flags(flags, namespace)
+    policy = _policy_of_flags(flags, namespace) if flags.policy is None else _policy_of_file(flags.policy, namespace)
+    return _with_bans(policy, flags.bans) if flags.bans else policy
+
+
+def _policy_of_file(file: str, namespace: str | None) -> Policy:
     from wcp_attest.policy import load_policy
 
-    policy = load_policy(flags.policy)
+    policy = load_policy(file)
     if namespace is None:
         return policy
     from dataclasses import replace
@@ -104,6 +116,19 @@ def policy_of(flags: TrustFlags) -> Policy:
         return replace(policy, namespaces=(policy.namespace(namespace),))
     except NamespaceInvalid as problem:
         raise ConfigError(str(problem)) from None
+
+
+def _with_bans(policy: Policy, files: tuple[str, ...]) -> Policy:
+    """Return the policy with further ban lists; a list more can only refuse more."""
+    import os
+    from dataclasses import replace
+
+    from wcp_attest.bans.feeds.file import FileFeed
+    from wcp_attest.bans.policy import BansCondition, state_directory
+
+    feeds = tuple(FileFeed(os.path.abspath(file), signed=False) for file in files)
+    own = BansCondition(feeds, None, OWN_LIST_MAX_AGE, os.path.abspath(state_directory(os.environ)))
+    return replace(policy, conditions=(*policy.conditions, own))
 
 
 def expected_namespace(flags: TrustFlags) -> str | None:
