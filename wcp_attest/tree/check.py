@@ -16,9 +16,9 @@ from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.options import ReadOptions
 from wcp_attest.tree.pool import hash_all
-from wcp_attest.tree.read import path_of, strict_owner
+from wcp_attest.tree.read import path_of
 from wcp_attest.tree.stage import Stage
-from wcp_attest.tree.walk import Link, Rules, Walk, open_root
+from wcp_attest.tree.walk import Link, Rules, Walk, open_root, strict_owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from wcp_attest.differences import Change, Difference
 from wcp_attest.entries import EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.errors import TreeMismatch, TreeUnsafe
+from wcp_attest.tree.causes import cause_of_absence, cause_of_change, cause_of_presence
 from wcp_attest.tree.excludes import Excludes
-from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
-from wcp_attest.tree.names import is_bytecode
+from wcp_attest.tree.hashing import FILE_FLAGS, Descent, FileProblem, Task, Worker, native
+from wcp_attest.tree.jobs import LINE_SEPARATOR, as_error, cut
+from wcp_attest.tree.names import folded, is_bytecode
 from wcp_attest.tree.pool import hash_all
-from wcp_attest.tree.read import strict_owner
-from wcp_attest.tree.walk import Link, Rules, Walk
+from wcp_attest.tree.walk import Link, Rules, Walk, strict_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from wcp_attest.digest import HashAlgorithm
     from wcp_attest.entries import Entry
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from wcp_attest.tree.walk import Run
 
 MAX_LISTED = 1000  # differences that are named; all are counted
+MAX_CANDIDATES = 4  # added files of one size that are read to see whether a missing one moved there
+MAX_LOOK = 16 * 1024 * 1024  # bytes of a changed file that is searched for the cause
+MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all of them together
 _UNREAD = b'":"","size":'  # in the line of a file that was not worth reading; no quoted path can hold it
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
 
@@ -44,45 +50,64 @@ def raise_differences(root: int, manifest: Manifest, options: ReadOptions) -> No
         TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
         ManifestMalformed: the manifest itself is at fault.
     """
-    expected = manifest.entries()
-    found = _found(root, manifest, expected, options)
-    differences = sorted(
-        (
-            difference_of(path, expected.get(path), found.get(path))
-            for path in expected.keys() | found.keys()
-            if expected.get(path) != found.get(path)
-        ),
-        key=lambda difference: difference.path,
-    )
-    if not differences:
+    survey = _survey(root, manifest, options)
+    paths = sorted(survey.missing.keys() | survey.found.keys())
+    if not paths:
         raise TreeUnsafe("the tree changed while it was checked")
-    counted = "1 entry differs" if len(differences) == 1 else f"{len(differences)} entries differ"
+    with closing(_Explainer(root, manifest.hash_algorithm, survey)) as explainer:
+        differences = [explainer.difference(path) for path in paths[:MAX_LISTED]]
+    counted = "1 entry differs" if len(paths) == 1 else f"{len(paths)} entries differ"
     first = differences[0]
     raise TreeMismatch(
         f"the tree is not what the manifest says: {counted}, first {first.path!r} ({first.change})",
-        differences[:MAX_LISTED],
-        len(differences),
+        differences,
+        len(paths),
     )
 
 
-def _found(root: int, manifest: Manifest, expected: Mapping[str, Entry], options: ReadOptions) -> dict[str, Entry]:
+def difference_of(path: str, expected: Entry | None, found: Entry | None, cause: str = "") -> Difference:
+    """Describe how two entries of one path differ; None is no entry."""
+    return Difference(path, _change(path, expected, found), _words(expected), _words(found), cause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What is missing or changed, as the manifest has it; what is changed or added, as the tree has it."""
+
+    missing: Mapping[str, Entry]
+    found: Mapping[str, Entry]
+    identities: Mapping[str, tuple[int, int]]
+
+
+def _survey(root: int, manifest: Manifest, options: ReadOptions) -> _Survey:
     """Read the tree again, this time looking every line up by its path."""
     algorithm = manifest.hash_algorithm
-    rules = Rules(algorithm, Excludes(manifest.excludes), keep_bytecode=True, owner=strict_owner(options))
-    walk = Walk(root, rules)
+    line_of = dict(zip(manifest.entries(), manifest.lines, strict=True))
+    owner = strict_owner(options)
+    walk = Walk(root, Rules(algorithm, Excludes(manifest.excludes), keep_bytecode=True, owner=owner))
 
     def expect(step: Run | Link) -> bytes:
         paths = [step.path] if isinstance(step, Link) else [step.folder.path + name for name in step.names]
-        lines = [render_line(path, expected[path], algorithm) if path in expected else b"" for path in paths]
-        return LINE_SEPARATOR.join(lines)
+        return LINE_SEPARATOR.join([line_of.get(path, b"") for path in paths])
 
+    missing = dict.fromkeys(manifest.lines)
     found: dict[str, Entry] = {}
-    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=rules.owner), options, walk=walk)) as results:
+
+    def settle(lines: Iterable[bytes]) -> None:
+        for line in lines:
+            if line in missing:
+                del missing[line]
+            else:
+                path, entry = _entry(line, algorithm)
+                found[path] = entry
+
+    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
         for done in results:
-            found.update(_entry(line, algorithm) for line in done.lines.split(LINE_SEPARATOR))
+            settle(done.lines.split(LINE_SEPARATOR))
     walk.look_again()
-    found.update((path, EmptyDirectory()) for path in walk.empty)
-    return found
+    settle(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)
+    expected = dict(parse_line(line, algorithm) for line in missing)
+    return _Survey(expected, found, {folder.path: folder.identity for folder in walk.folders})
 
 
 def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
@@ -90,14 +115,97 @@ def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
     return path, replace(entry, digest="") if isinstance(entry, File) and _UNREAD in line else entry
 
 
-def difference_of(path: str, expected: Entry | None, found: Entry | None) -> Difference:
-    """Describe how two entries of one path differ; None is no entry."""
-    return Difference(
-        path,
-        _change(path, expected, found),
-        expected.describe() if expected is not None else "",
-        found.describe() if found is not None else "",
-    )
+class _Explainer:
+    """Knows what is gone and what is new, and looks at single files again."""
+
+    def __init__(self, root: int, algorithm: HashAlgorithm, survey: _Survey) -> None:
+        self._algorithm = algorithm
+        self._survey = survey
+        self._descent = Descent(root)
+        self._worker = Worker(root, Task(algorithm))
+        self._budget = MAX_LOOKED_AT
+        gone = {path: entry for path, entry in survey.missing.items() if path not in survey.found}
+        new = {path: entry for path, entry in survey.found.items() if path not in survey.missing}
+        self._digests = self._read_candidates(gone, new)
+        self._old_paths = _index(gone, {})
+        self._new_paths = _index(new, self._digests)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._descent.close()
+        self._worker.close()
+
+    def difference(self, path: str) -> Difference:
+        """Describe one difference."""
+        expected, found = self._survey.missing.get(path), self._survey.found.get(path)
+        if isinstance(found, File) and not found.digest:
+            found = replace(found, digest=self._digests.get(path, ""))
+        if expected is None:
+            digest = found.digest if isinstance(found, File) else ""
+            return difference_of(path, None, found, cause_of_presence(path, digest, self._old_paths))
+        if found is None:
+            return difference_of(path, expected, None, cause_of_absence(path, expected, self._new_paths))
+        if isinstance(expected, File) and isinstance(found, File) and expected.size == found.size and not found.digest:
+            found = replace(found, digest=self._digest(path))
+        content = self._content(path, found.size) if isinstance(found, File) else None
+        return difference_of(path, expected, found, cause_of_change(expected, found, content, self._algorithm))
+
+    def _read_candidates(self, gone: Mapping[str, Entry], new: Mapping[str, Entry]) -> dict[str, str]:
+        """Read added files that have the size of a missing one, some for each size, and return their digests."""
+        room: dict[int, int] = {}
+        for entry in islice(gone.values(), MAX_LISTED):
+            if isinstance(entry, File) and entry.size:
+                room[entry.size] = MAX_CANDIDATES
+        digests = {}
+        for path, entry in new.items():
+            if isinstance(entry, File) and room.get(entry.size, 0) > 0:
+                room[entry.size] -= 1
+                digests[path] = self._digest(path)
+        return digests
+
+    def _digest(self, path: str) -> str:
+        folder, name = _split(path)
+        try:
+            hashed = self._worker.hash(folder, self._survey.identities.get(folder), [name], None)
+        except FileProblem as problem:
+            raise as_error(problem) from None
+        entry = parse_line(hashed.lines, self._algorithm)[1]
+        return entry.digest if isinstance(entry, File) else ""
+
+    def _content(self, path: str, size: int) -> bytes | None:
+        """Return what a file holds, unless that is too much."""
+        if size > min(MAX_LOOK, self._budget):
+            return None
+        self._budget -= size
+        folder, name = _split(path)
+        try:
+            parent = self._descent.open(folder, self._survey.identities.get(folder))
+            descriptor = os.open(native(name), FILE_FLAGS, dir_fd=parent)
+            try:
+                return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+            finally:
+                os.close(descriptor)
+        except (FileProblem, OSError):
+            return None  # the package is denied anyway
+
+
+def _index(entries: Mapping[str, Entry], digests: Mapping[str, str]) -> dict[str, str]:
+    """Return paths by what would tell that an entry moved there: the digest of a file, and the folded path."""
+    index = {folded(path): path for path in entries}
+    for path, entry in entries.items():
+        digest = digests.get(path) or (entry.digest if isinstance(entry, File) and entry.size else "")
+        if digest:
+            index.setdefault(digest, path)
+    return index
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, slash, name = path.rpartition("/")
+    return folder + slash, name
+
+
+def _words(entry: Entry | None) -> str:
+    return "" if entry is None else entry.describe().removesuffix(", ")
 
 
 def _change(path: str, expected: Entry | None, found: Entry | None) -> Change:

@@ -15,7 +15,7 @@ from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
 from wcp_attest.tree.options import Reading, ReadOptions
 from wcp_attest.tree.pool import hash_all
-from wcp_attest.tree.walk import Rules, Walk, open_root
+from wcp_attest.tree.walk import Rules, Walk, open_root, strict_owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,11 +72,6 @@ def read_tree(
     if walk.empty:
         lines = _with_empty(lines, walk.empty, algorithm)
     return Reading(tuple(lines), hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
-
-
-def strict_owner(options: ReadOptions) -> int | None:
-    """Return the user who may own entries when permissions are strict, else None."""
-    return os.geteuid() if options.strict_permissions else None
 
 
 def _refuse_odd(root: str, walk: Walk) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.digest import HashAlgorithm
     from wcp_attest.tree.excludes import Excludes
+    from wcp_attest.tree.options import ReadOptions
 
 MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
 MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
@@ -89,6 +90,11 @@ class _Frame(NamedTuple):
     links: frozenset[str]
     below: frozenset[str]  # directories in it that are left out and only searched for bytecode
     state: _State
+
+
+def strict_owner(options: ReadOptions) -> int | None:
+    """Return the user who may own entries when permissions are strict, else None."""
+    return os.geteuid() if options.strict_permissions else None
 
 
 def open_root(root: str) -> int:
