@@ -18,7 +18,7 @@ from wcp_attest.errors import ConfigError, NamespaceInvalid
 MAX_ID_LENGTH = 128
 MAX_SEGMENTS = 6
 AUTHORITIES = ("org", "x")
-_ID = re.compile(r"[a-z0-9][a-z0-9-]*(?:\.[a-z0-9][a-z0-9-]*){0,5}\Z")
+_ID = re.compile(rf"[a-z0-9][a-z0-9-]*(?:\.[a-z0-9][a-z0-9-]*){{0,{MAX_SEGMENTS - 1}}}\Z")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}\Z")
 _UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z\Z")  # never 24:00
 _UTC_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
