@@ -1,0 +1,208 @@
+"""What a decision tells the world: the protocol's events, as a pure function of the decision.
+
+| event | when |
+|---|---|
+| `evt.os.task.routed`, `evt.os.worker.selected`, `evt.os.policy.gated` | every dispatch |
+| `evt.os.task.denied` | every denial and every hold |
+| `evt.os.policy.gated` | on a denial too, when the gate was asked |
+| `evt.gov.blast_scored`, `evt.gov.privilege_envelope.checked` | whenever that check ran, with its decision |
+| `evt.os.worker.attestation_checked` | whenever a worker was attested, with the outcome |
+| `evt.os.worker.attestation_skipped` | a dispatch without attestation |
+| `evt.gov.worker.quarantined` | the decision put its worker into quarantine |
+| `evt.gov.approval.requested` | a human has to say, or is told |
+
+Every event has `event_id` (its type), `timestamp`, `correlation_id` and `tenant_id`; a dry run adds `dry_run`. Texts
+are stripped of control characters and cut at `MAX_TEXT`. No event holds a hash, the payload or a grant.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from wcp_route.clock import format_ms
+
+if TYPE_CHECKING:
+    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_route.decision import RouteDecision
+
+MAX_TEXT: Final = 512  # characters; ids are at most 128, messages at most as long as this
+_CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, lone surrogates, line and paragraph separators
+
+
+class Event(NamedTuple):
+    """One event of a decision.
+
+    Attributes:
+        number: its place among the events of its decision, from 0; with the decision's id it names the event.
+        fields: what it says; treat as read-only.
+    """
+
+    number: int
+    fields: JsonObject
+
+    @property
+    def event_id(self) -> str:
+        """The type, `evt.os.task.routed`."""
+        return str(self.fields["event_id"])
+
+    def to_dict(self) -> JsonObject:
+        """Return the JSON object of `telemetry_envelopes`."""
+        return dict(self.fields)
+
+
+class EventSink(Protocol):
+    """Takes decisions after their receipts are durable."""
+
+    def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
+        """Send the events of one decision on their way. Returns soon and raises nothing.
+
+        Args:
+            decision: what was decided.
+            elapsed_ns: how long that took, in nanoseconds.
+        """
+
+
+class EventSinks:
+    """Several sinks as one.
+
+    Args:
+        sinks: in the order in which they are told.
+    """
+
+    def __init__(self, *sinks: EventSink) -> None:
+        self._sinks = sinks
+
+    def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
+        """Tell every sink."""
+        for sink in self._sinks:
+            sink.emit(decision, elapsed_ns)
+
+
+def events(decision: RouteDecision) -> tuple[Event, ...]:
+    """Return the events of a decision; the same decision gives the same events."""
+    common: JsonObject = {
+        "timestamp": format_ms(decision.decided_at_ms),
+        "correlation_id": clean(decision.correlation_id),
+        "tenant_id": clean(decision.tenant_id),
+    }
+    if decision.dry_run:
+        common["dry_run"] = True
+    told = _dispatched(decision) if not decision.denied else _refused(decision)
+    told += _checked(decision)
+    return tuple([Event(number, {"event_id": name, **common, **fields}) for number, (name, fields) in enumerate(told)])
+
+
+def clean(text: str) -> str:
+    """Return `text` without control characters, cut at `MAX_TEXT`, so that a log line stays one line."""
+    if text.isprintable() and len(text) <= MAX_TEXT:
+        return text
+    if not text.isprintable():
+        text = "".join([char for char in text if unicodedata.category(char) not in _CONTROLS])
+    return text[:MAX_TEXT]
+
+
+def _dispatched(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
+    capability, species = clean(decision.capability_id), clean(decision.worker_species_id)
+    return [
+        (
+            "evt.os.task.routed",
+            {
+                "task_id": clean(decision.task_id),
+                "capability_id": capability,
+                "matched_rule_id": clean(decision.matched_rule_id),
+                "selected_worker_species_id": species,
+                "worker_id": clean(decision.worker_id),
+                "policy_version": clean(decision.policy_version),
+                "qos_class": decision.qos_class,
+            },
+        ),
+        (
+            "evt.os.worker.selected",
+            {
+                "capability_id": capability,
+                "selected_worker_species_id": species,
+                "worker_id": clean(decision.worker_id),
+                "reason": "first_available_candidate",
+            },
+        ),
+        ("evt.os.policy.gated", _gated(decision, decision.policy_decision or "ALLOW")),
+    ]
+
+
+def _refused(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
+    reason = decision.reason
+    denied: JsonObject = {
+        "capability_id": clean(decision.capability_id),
+        "deny_code": None if reason is None else reason.code.value,
+        "deny_message": None if reason is None else clean(reason.message),
+        "matched_rule_id": clean(decision.matched_rule_id),
+        "outcome": decision.outcome,
+    }
+    told = [("evt.os.task.denied", denied)]
+    if decision.policy_decision is not None:
+        told.append(("evt.os.policy.gated", _gated(decision, decision.policy_decision)))
+    return told
+
+
+def _gated(decision: RouteDecision, said: str) -> JsonObject:
+    if decision.policy_decision is None:
+        reason = "no_gate_required"
+    else:
+        reason = clean(decision.policy_reason) or f"policy_gate_{said.lower()}"
+    return {
+        "capability_id": clean(decision.capability_id),
+        "decision": clean(said),
+        "policy_version": clean(decision.policy_version),
+        "reason": reason,
+    }
+
+
+def _checked(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
+    """Events of the checks that ran, on dispatch and on denial alike."""
+    told: list[tuple[str, JsonObject]] = []
+    if decision.blast_gate_passed is not None:
+        scored = _placed(decision, passed=decision.blast_gate_passed)
+        told.append(("evt.gov.blast_scored", scored | {"blast_score": decision.blast_score}))
+    if decision.privilege_envelope_ok is not None:
+        told.append(("evt.gov.privilege_envelope.checked", _about(decision, passed=decision.privilege_envelope_ok)))
+    if decision.worker_attestation_checked:
+        valid = decision.worker_attestation_valid is True
+        told.append(("evt.os.worker.attestation_checked", _about(decision, passed=valid)))
+    elif not decision.denied:
+        skipped: JsonObject = {"reason": "attestation_is_off", "severity": "warn"}
+        told.append(("evt.os.worker.attestation_skipped", _about(decision, passed=True) | skipped))
+    if decision.quarantined:
+        code = None if decision.reason is None else decision.reason.code.value
+        told.append(("evt.gov.worker.quarantined", _about(decision, passed=False) | {"deny_code": code}))
+    if decision.supervisor_required:
+        told.append(("evt.gov.approval.requested", _asked(decision)))
+    return told
+
+
+def _placed(decision: RouteDecision, *, passed: bool) -> JsonObject:
+    return {
+        "capability_id": clean(decision.capability_id),
+        "env": decision.env,
+        "data_label": decision.data_label,
+        "policy_version": clean(decision.policy_version),
+        "decision": "ALLOW" if passed else "DENY",
+    }
+
+
+def _about(decision: RouteDecision, *, passed: bool) -> JsonObject:
+    who: dict[str, JsonValue] = {
+        "worker_id": clean(decision.worker_id),
+        "worker_species_id": clean(decision.worker_species_id),
+    }
+    return _placed(decision, passed=passed) | who
+
+
+def _asked(decision: RouteDecision) -> JsonObject:
+    expires = decision.approval_expires_at_ms
+    return {
+        "capability_id": clean(decision.capability_id),
+        "supervisor_level": decision.supervisor_level,
+        "pending_approval_id": clean(decision.pending_approval_id) or None,
+        "approval_expires_at": None if expires is None else format_ms(expires),
+    }
