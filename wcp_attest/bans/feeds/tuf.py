@@ -30,7 +30,7 @@ from wcp_attest.identity import format_utc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+    from tuf.api.metadata import TargetFile
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
 
@@ -100,7 +100,8 @@ class TufFeed:
         from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 
         try:
-            with locked(self._metadata_directory(), "update.lock", LOCK_WAIT):
+            with contextlib.ExitStack() as held:
+                self._lock(held)
                 return self._update(kept)
         except (_Refused, DownloadHTTPError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
@@ -110,6 +111,13 @@ class TufFeed:
             raise BansUnusable(f"{self.name}: the repository's metadata is refused: {problem}") from None
         except OSError as problem:
             raise BansUnusable(f"{self.name}: the metadata directory cannot be used: {problem}") from None
+
+    def _lock(self, held: contextlib.ExitStack) -> None:
+        """Make sure that nobody else updates the same metadata; whoever does is waited for, though not for ever."""
+        try:
+            held.enter_context(locked(self._metadata_directory(), "update.lock", LOCK_WAIT))
+        except BansUnusable as problem:
+            raise SourceDown(str(problem)) from None
 
     def _metadata_directory(self) -> str:
         """Return the directory of this repository's metadata: another root is another repository."""
