@@ -1,0 +1,34 @@
+"""The command line of the router; the only place with exit codes.
+
+0    dispatch, or done
+1    denied or held for a human; or checked and found wrong
+2    could not decide: usage, input, a missing piece, a crash
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; nothing is raised.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when None.
+    """
+    try:
+        from wcp_route.cli.root import run
+
+        return run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except Exception as error:  # noqa: BLE001  # the rim of the program: whatever comes is one line and a status
+        from wcp_route.cli.failures import report
+
+        return report(error)

@@ -1,0 +1,121 @@
+"""`wcp-route approvals list | approve | deny | escalate`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_route.cli.opening import state_option
+from wcp_route.cli.say import format_option, note, say, say_json, table
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from wcp_attest.strictjson import JsonValue
+    from wcp_route.decision import Hold
+
+by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")
+reason_option = click.option("--reason", default="", help="Why; goes into the log.")
+
+
+@click.group()
+def approvals() -> None:
+    """List what waits for a human, and answer it."""
+
+
+@approvals.command("list")
+@state_option
+@format_option
+def list_(state: str, form: str) -> int:
+    """List the requests that wait, oldest first."""
+    from wcp_route.clock import format_ms, now_ms
+    from wcp_route.store import open_state
+
+    store = open_state(state)
+    try:
+        waiting = store.approvals.pending(now_ms())
+    finally:
+        store.close()
+    if form == "json":
+        say_json([_as_json(hold) for hold in waiting])
+    elif waiting:
+        table(
+            (hold.pending_id, hold.level, hold.worker_id, f"until {format_ms(hold.expires_at_ms)}", hold.reason)
+            for hold in waiting
+        )
+    else:
+        note("nothing waits for a human")
+    return 0
+
+
+def _as_json(hold: Hold) -> JsonValue:
+    from wcp_route.clock import format_ms
+
+    return {
+        "pending_approval_id": hold.pending_id,
+        "supervisor_level": hold.level,
+        "deny_code": hold.code.value,
+        "reason": hold.reason,
+        "worker_id": hold.worker_id,
+        "matched_rule_id": hold.rule_id,
+        "input_hash": hold.input_hash,
+        "created_at": format_ms(hold.created_at_ms),
+        "approval_expires_at": format_ms(hold.expires_at_ms),
+        "tenant_id": hold.tenant_id,
+        "correlation_id": hold.correlation_id,
+        "escalation_context": {
+            "capability_id": hold.capability_id,
+            "blast_score": hold.blast_score,
+            "tenant_risk": hold.tenant_risk,
+            "data_label": hold.data_label,
+            "policy_version": hold.policy_version,
+        },
+    }
+
+
+def _resolve(pending_id: str, action: Literal["approve", "deny", "escalate"], by: str, reason: str, state: str) -> int:
+    from wcp_route.clock import now_ms
+    from wcp_route.store import open_state
+
+    store = open_state(state)
+    try:
+        done = store.approvals.resolve(pending_id, action, by=by, at_ms=now_ms(), reason=reason)
+    finally:
+        store.close()
+    note(f"{pending_id} is {done.state}" + (f" to {done.level}" if action == "escalate" else ""))
+    if done.grant_id:
+        note("send the very same request again with this grant; it is good once, and shown once:")
+        say(done.grant_id)
+    return 0
+
+
+@approvals.command()
+@click.argument("pending_id")
+@by_option
+@reason_option
+@state_option
+def approve(pending_id: str, by: str, reason: str, state: str) -> int:
+    """Approve a request. Prints the grant that lets this very request pass once."""
+    return _resolve(pending_id, "approve", by, reason, state)
+
+
+@approvals.command()
+@click.argument("pending_id")
+@by_option
+@reason_option
+@state_option
+def deny(pending_id: str, by: str, reason: str, state: str) -> int:
+    """Deny a request."""
+    return _resolve(pending_id, "deny", by, reason, state)
+
+
+@approvals.command()
+@click.argument("pending_id")
+@by_option
+@reason_option
+@state_option
+def escalate(pending_id: str, by: str, reason: str, state: str) -> int:
+    """Hand a request to the next higher level; it goes on waiting."""
+    return _resolve(pending_id, "escalate", by, reason, state)

@@ -1,0 +1,91 @@
+"""`wcp-route decide` and `explain`: the same decision, told shortly or check by check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from wcp_route.cli.files import read_file
+from wcp_route.cli.opening import hall_options, opened
+from wcp_route.cli.say import format_option, note, say, say_json, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest.strictjson import JsonValue
+    from wcp_route.decision import Evidence, RouteDecision
+
+_UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"})
+_MARKS: Final = {"pass": "ok", "deny": "DENY", "hold": "HOLD", "warn": "warn", "off": "off", "skipped": "-"}
+
+
+def _deciding(show: Callable[[Evidence, str], None]) -> Callable[..., int]:
+    """Return a command that decides on a request, shows the outcome by `show`, and exits by it."""
+
+    @click.argument("request", metavar="[REQUEST]", default="-")
+    @hall_options
+    @click.option("--grant", default="", envvar="WCP_ROUTE_GRANT", help="The approval a human gave for this request.")
+    @click.option("--principal", help="The tenant that was authenticated; the request must be on its behalf.")
+    @format_option
+    def decide(request: str, grant: str, principal: str | None, form: str, **places: Any) -> int:
+        from wcp_route.wire.request import MAX_REQUEST_BYTES
+
+        data = read_file(request, limit=MAX_REQUEST_BYTES, what="request")
+        with opened(**places) as each:
+            evidence = each.hall.explain(data, grant=grant, principal=principal)
+        show(evidence, form)
+        return _status(evidence.decision)
+
+    return decide
+
+
+def _status(decision: RouteDecision) -> int:
+    if decision.reason is None:
+        return 0
+    return 2 if decision.reason.code in _UNDECIDED else 1
+
+
+def _show_decision(evidence: Evidence, form: str) -> None:
+    if form == "json":
+        say_json(_wire(evidence))
+    else:
+        _say(evidence.decision)
+
+
+def _show_checks(evidence: Evidence, form: str) -> None:
+    if form == "json":
+        checks: list[JsonValue] = [
+            {"name": check.name, "outcome": check.outcome, "detail": check.detail} for check in evidence.checks
+        ]
+        say_json({"decision": _wire(evidence), "checks": checks})
+    else:
+        table((_MARKS[check.outcome], check.name, check.detail) for check in evidence.checks)
+        _say(evidence.decision)
+
+
+def _wire(evidence: Evidence) -> JsonValue:
+    from wcp_route.wire.decision import to_wire
+
+    return to_wire(evidence.decision)
+
+
+def _say(decision: RouteDecision) -> None:
+    if decision.reason is None:
+        say(f"{decision.outcome}  {decision.worker_id}  by rule {decision.matched_rule_id}")
+        if decision.package_path:
+            say(f"run it from {decision.package_path}")
+        elif decision.dry_run:
+            note("a dry run: nothing is dispatched")
+        return
+    say(f"{decision.outcome}  {decision.reason.code.value}: {decision.reason.message}")
+    if decision.pending_approval_id:
+        say(f"waiting for a human: wcp-route approvals approve {decision.pending_approval_id}")
+
+
+decide = click.command("decide", help="Decide on the request in a JSON file, or on standard input.")(
+    _deciding(_show_decision)
+)
+explain = click.command("explain", help="Decide, and show each check and why. A dry_run request changes nothing.")(
+    _deciding(_show_checks)
+)

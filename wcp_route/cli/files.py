@@ -1,0 +1,39 @@
+"""Files that the operator names: regular ones, bounded, or standard input."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from wcp_attest.errors import ConfigError
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY  # never hangs on a FIFO
+
+
+def read_file(path: str, *, limit: int, what: str) -> bytes:
+    """Read a whole file, or standard input for `-`.
+
+    Args:
+        path: where it is.
+        limit: the most bytes it may have.
+        what: what it is, for messages (`rules document`).
+
+    Raises:
+        ConfigError: it is absent, unreadable, not a regular file, or too large.
+    """
+    try:
+        data = sys.stdin.buffer.read(limit + 1) if path == "-" else _read(path, limit)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise ConfigError(f"cannot read the {what} {path!r}: {reason.lower()}") from None
+    if len(data) > limit:
+        raise ConfigError(f"the {what} {path!r} is larger than {limit} bytes")
+    return data
+
+
+def _read(path: str, limit: int) -> bytes:
+    with open(os.open(path, _FLAGS), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a regular file")
+        return file.read(limit + 1)

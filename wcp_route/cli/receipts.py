@@ -1,0 +1,124 @@
+"""`wcp-route receipts verify | show | export | head`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_attest.errors import ConfigError
+from wcp_route.cli.files import read_file
+from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
+from wcp_route.cli.say import format_option, note, say, say_json
+
+if TYPE_CHECKING:
+    from wcp_route.receipts import Checked, ReceiptKey
+
+MAX_HEAD_BYTES = 64 << 10
+
+state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", help="The state file.")
+
+
+@click.group()
+def receipts() -> None:
+    """Verify, show and export evidence receipts."""
+
+
+@receipts.command()
+@state_path
+@click.option("--export", "exported", metavar="FILE", help="Verify what `receipts export` wrote, not the state file.")
+@click.option("--key", "keys", metavar="FILE", multiple=True, help="A public key whose signatures are believed.")
+@click.option("--head", metavar="FILE", help="A head kept elsewhere, to find receipts cut off at the end.")
+@click.option(
+    "--allow-unsigned", is_flag=True, help="Accept receipts that nobody signed; their order is still checked."
+)
+@format_option
+def verify(
+    state: str | None, exported: str | None, keys: tuple[str, ...], head: str | None, allow_unsigned: bool, form: str
+) -> int:
+    """Find any edit, deletion, reordering or fork, and name the first bad receipt. Exit 1 when there is one."""
+    if (state is None) == (exported is None):
+        raise click.UsageError("give either --state or --export")
+    kept = None if head is None else read_file(head, limit=MAX_HEAD_BYTES, what="head")
+    found = _verify(state, exported, [_key(path) for path in keys], kept, unsigned=allow_unsigned)
+    if form == "json":
+        say_json(
+            {
+                "receipts": found.receipts,
+                "batches": found.batches,
+                "streams": found.streams,
+                "signed": found.signed,
+                "anchored": found.anchored,
+                "last_hash": found.last_hash,
+            }
+        )
+    else:
+        say(f"{found.receipts} receipts in {found.streams} streams hold, {found.signed} of them signed")
+    if head is None:
+        note("without --head nobody can tell whether receipts were cut off at the end")
+    return 0
+
+
+def _verify(
+    state: str | None, exported: str | None, keys: list[ReceiptKey], head: bytes | None, *, unsigned: bool
+) -> Checked:
+    from wcp_route.receipts import verify, verify_export
+
+    if exported is None:
+        return verify(state or "", keys=keys, head=head, unsigned=unsigned)
+    try:
+        with open(exported, "rb") as file:
+            return verify_export(file, keys=keys, head=head, unsigned=unsigned)
+    except OSError as problem:
+        raise ConfigError(f"cannot read the export {exported!r}: {problem.strerror}") from None
+
+
+def _key(path: str) -> ReceiptKey:
+    from wcp_route.receipts import ReceiptKey
+
+    return ReceiptKey.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
+
+
+@receipts.command()
+@click.argument("name", required=False)
+@click.option("--last", "count", type=click.IntRange(1, 1000), default=1, help="How many, when no name is given.")
+@state_option
+def show(name: str | None, count: int, state: str) -> int:
+    """Show receipts by decision, receipt or correlation id, hash, or stream/number; by default the last."""
+    from wcp_route.receipts import find, last
+
+    found = last(state, count) if name is None else find(state, name)
+    for receipt in found:
+        say_json(receipt.to_dict())
+    if not found:
+        note("there is no such receipt")
+        return 1
+    note("this verifies nothing; use `wcp-route receipts verify`")
+    return 0
+
+
+@receipts.command()
+@state_option
+@click.option("-o", "--output", metavar="FILE", help="Where to; standard output by default.")
+def export(state: str, output: str | None) -> int:
+    """Write all receipts as JSON Lines that `receipts verify --export` can check."""
+    from wcp_route.receipts import export
+
+    if output is None:
+        count = export(state, sys.stdout.buffer.write)
+    else:
+        with open(output, "xb") as file:
+            count = export(state, file.write)
+    note(f"{count} receipts written")
+    return 0
+
+
+@receipts.command()
+@state_option
+def head(state: str) -> int:
+    """Print the signed head. Keep it where whoever owns the state file cannot reach it."""
+    from wcp_route.receipts import head
+
+    sys.stdout.write(head(state).decode().rstrip("\n") + "\n")
+    return 0

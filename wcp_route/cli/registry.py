@@ -1,0 +1,118 @@
+"""`wcp-route enroll | withdraw | list | quarantine`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import replace
+
+import click
+
+from wcp_attest.errors import ConfigError
+from wcp_route.cli.files import read_file
+from wcp_route.cli.opening import state_option, trust_option
+from wcp_route.cli.say import format_option, note, say, say_json, table
+
+
+@click.command()
+@click.argument("record", metavar="RECORD")
+@click.option("--package", metavar="DIR", required=True, help="The package tree that is verified and dispatched.")
+@click.option("--replace", "replacing", is_flag=True, help="Replace the worker's earlier record.")
+@state_option
+@trust_option
+def enroll(record: str, package: str, replacing: bool, state: str, trust_path: str | None) -> int:
+    """Enrol the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
+    from wcp_route.store import open_state
+    from wcp_route.wire.record import MAX_RECORD_BYTES, read_record
+
+    worker = read_record(read_file(record, limit=MAX_RECORD_BYTES, what="registry record"))
+    root = os.path.abspath(package)
+    if not os.path.isdir(root) or os.path.islink(root):
+        raise ConfigError(f"{package!r} is not a directory; give the package directory itself")
+    if trust_path is not None:
+        from wcp_attest import Expectation, load_policy, verify
+
+        expect = Expectation(worker.worker_id, worker.worker_species_id)
+        verdict = verify(root, load_policy(trust_path), expect=expect)
+        if not verdict:
+            say(f"{worker.worker_id} is refused: {verdict.code}: {verdict.message}")
+            return 1 if verdict.decided else 2
+    else:
+        note("the package was not verified now (no --policy); it is verified before every dispatch all the same")
+    with_package = replace(worker, package_root=root)
+    store = open_state(state)
+    try:
+        store.registry.enrol(with_package, replace=replacing)
+    finally:
+        store.close()
+    say(f"{worker.worker_id} is enrolled")
+    return 0
+
+
+@click.command()
+@click.argument("worker_id")
+@state_option
+def withdraw(worker_id: str, state: str) -> int:
+    """Take a worker out of the registry. Exit 1 when it is not there."""
+    from wcp_route.store import open_state
+
+    store = open_state(state)
+    try:
+        gone = store.registry.withdraw(worker_id)
+    finally:
+        store.close()
+    say(f"{worker_id} {'is withdrawn' if gone else 'was not enrolled'}")
+    return 0 if gone else 1
+
+
+@click.command("list")
+@state_option
+@format_option
+def list_(state: str, form: str) -> int:
+    """List enrolled workers and their standing."""
+    from wcp_route.clock import format_ms
+    from wcp_route.store import open_state
+
+    store = open_state(state)
+    try:
+        snapshot = store.registry.snapshot()
+    finally:
+        store.close()
+    rows = []
+    for worker_id in sorted(snapshot.workers):
+        worker, held = snapshot.workers[worker_id], snapshot.quarantined.get(worker_id)
+        standing = "enrolled" if held is None else f"quarantined since {format_ms(held.at_ms)}: {held.reason}"
+        rows.append((worker_id, worker.worker_species_id, standing, worker.package_root))
+    if form == "json":
+        names = ("worker_id", "worker_species_id", "standing", "package_root")
+        say_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif rows:
+        table(rows)
+    else:
+        note("no worker is enrolled; start with `wcp-route enroll`")
+    return 0
+
+
+@click.command()
+@click.argument("worker_id")
+@click.option("--clear", "clearing", is_flag=True, help="Let the worker be used again.")
+@click.option("--reason", default="by an operator", help="Why; goes into the log.")
+@click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")
+@state_option
+def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str) -> int:
+    """Put a worker into quarantine, or clear it after looking at what it failed for."""
+    from wcp_route.clock import now_ms
+    from wcp_route.store import open_state
+
+    store = open_state(state)
+    try:
+        if not clearing:
+            store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms())
+            store.approvals.cancel_for(worker_id, by=by, at_ms=now_ms())
+            say(f"{worker_id} is in quarantine")
+            return 0
+        cleared = store.registry.clear(worker_id, by=by, at_ms=now_ms())
+    finally:
+        store.close()
+    say(f"{worker_id} {'is cleared' if cleared else 'was not in quarantine'}")
+    return 0 if cleared else 1

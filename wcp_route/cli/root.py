@@ -1,0 +1,96 @@
+"""The program itself: the table of commands, each imported only when it is called by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final, NamedTuple, cast
+
+import click
+
+from wcp_attest import __version__
+
+PROGRAM: Final = "wcp-route"
+
+
+class Row(NamedTuple):
+    """One command: where it lives (`module:attribute` below `wcp_route.cli`) and its line in the help."""
+
+    place: str
+    help: str
+
+
+COMMANDS: Final[dict[str, Row]] = {
+    "decide": Row("decide:decide", "Decide on one request, and keep the receipt."),
+    "explain": Row("decide:explain", "Decide, and show each check and why."),
+    "rules": Row("rules:rules", "Check, cover and test a rule set."),
+    "enroll": Row("registry:enroll", "Enrol a worker with its package."),
+    "withdraw": Row("registry:withdraw", "Take a worker out of the registry."),
+    "list": Row("registry:list_", "List enrolled workers and their standing."),
+    "quarantine": Row("registry:quarantine", "Put a worker into quarantine, or clear it."),
+    "approvals": Row("approvals:approvals", "List what waits for a human, and answer it."),
+    "receipts": Row("receipts:receipts", "Verify, show and export evidence receipts."),
+    "check": Row("check:check", "Tell which compliance level a record reaches."),
+    "status": Row("status:status", "Tell how a Hall stands."),
+    "schema": Row("schema:schema", "Print a JSON Schema of what goes over the wire."),
+}
+
+
+class Root(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None when there is none of that name."""
+        del ctx
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return None
+        module, _, attribute = row.place.partition(":")
+        return cast("click.Command", getattr(importlib.import_module(f"wcp_route.cli.{module}"), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help of the table without importing a command, and the exit statuses below it."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
+        with formatter.section("Exit status"):
+            formatter.write_dl(
+                [
+                    ("0", "dispatch, or done"),
+                    ("1", "denied or held for a human; or checked and found wrong"),
+                    ("2", "could not decide: usage, input, a missing piece, a crash"),
+                ]
+            )
+
+
+@click.group(cls=Root, name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
+def root() -> None:
+    """Route requests to attested workers, and keep the evidence."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        arguments: without the program's name.
+
+    Raises:
+        Error: as the command does.
+        ClickException: the arguments are wrong.
+        OSError: the output cannot be written.
+    """
+    try:
+        with root.make_context(PROGRAM, arguments) as context:
+            status: object = root.invoke(context)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        raise click.UsageError("no command given", problem.ctx) from None
+    except click.exceptions.Exit as done:  # --help and --version
+        status = done.exit_code
+    sys.stdout.flush()
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,86 @@
+"""`wcp-route rules check | coverage | test`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_attest.errors import ConfigError
+from wcp_route.cli.files import read_file
+from wcp_route.cli.opening import read_rules_file
+from wcp_route.cli.say import format_option, say, say_json
+
+if TYPE_CHECKING:
+    from wcp_attest.strictjson import JsonValue
+
+MAX_TESTS_BYTES = 16 << 20
+
+rules_argument = click.argument("rules_path", metavar="RULES")
+
+
+@click.group()
+def rules() -> None:
+    """Check, cover and test a rule set."""
+
+
+@rules.command()
+@rules_argument
+@format_option
+def check(rules_path: str, form: str) -> int:
+    """Compile a rule set and prove every rule reachable. Exit 1 when one can never match."""
+    found = read_rules_file(rules_path)
+    if form == "json":
+        shadows: list[JsonValue] = [
+            {"rule_id": each.rule_id, "kind": each.kind, "covered_by": [*each.covered_by]} for each in found.shadows
+        ]
+        say_json({"rules": len(found.rules), "digest": found.digest, "shadows": shadows})
+    else:
+        for shadow in found.shadows:
+            say(str(shadow))
+        say(f"{len(found.rules)} rules, {len(found.shadows)} unreachable, {found.digest}")
+    return 1 if found.shadows else 0
+
+
+@rules.command()
+@rules_argument
+@click.option("--strict", is_flag=True, help="Exit 1 when anything has no rule.")
+@format_option
+def coverage(rules_path: str, strict: bool, form: str) -> int:
+    """Tell what no rule is for, by environment, label, risk and class. Such requests are denied."""
+    gaps = read_rules_file(rules_path).gaps()
+    if form == "json":
+        say_json([{"capability_id": gap.capability_id or None, "no_rule": [*gap.cells]} for gap in gaps])
+    for gap in gaps if form == "text" else ():
+        for cell in gap.cells:
+            say(f"{gap.capability_id or 'any other capability'}: {cell} has no rule")
+    if not gaps and form == "text":
+        say("every request has a rule")
+    return 1 if strict and gaps else 0
+
+
+@rules.command()
+@rules_argument
+@click.argument("tests_path", metavar="TESTS")
+@click.option("--goldens", metavar="FILE", help="Recorded answers to compare with.")
+@click.option("--update", is_flag=True, help="Record the answers of now in the goldens file.")
+def test(rules_path: str, tests_path: str, goldens: str | None, update: bool) -> int:
+    """Run rule tests: each names a request and the rule that must match it. Exit 1 when one differs."""
+    from wcp_route.golden import compare, read_goldens, read_tests, run_tests, write_goldens
+
+    if update and goldens is None:
+        raise click.UsageError("--update needs --goldens FILE")
+    cases = read_tests(read_file(tests_path, limit=MAX_TESTS_BYTES, what="rule tests"))
+    matched = run_tests(read_rules_file(rules_path), cases)
+    recorded = None
+    if goldens is not None and update:
+        write_goldens(goldens, matched)
+    elif goldens is not None:
+        recorded = read_goldens(read_file(goldens, limit=MAX_TESTS_BYTES, what="goldens"))
+    problems = compare(cases, matched, recorded)
+    for problem in problems:
+        say(problem)
+    say(f"{len(cases)} tests, {len(problems)} wrong")
+    if not cases:
+        raise ConfigError(f"{tests_path!r} holds no test; nothing was checked")
+    return 1 if problems else 0

@@ -1,0 +1,19 @@
+"""`wcp-route schema`."""
+
+from __future__ import annotations
+
+import click
+
+from wcp_route.cli.say import say_json
+
+NAMES = ("route-input", "route-decision", "registry-record", "rules", "hall-config")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(NAMES))
+def schema(name: str) -> int:
+    """Print the JSON Schema of what goes over the wire."""
+    from wcp_route.wire.schemas import schema_of
+
+    say_json(schema_of(name))
+    return 0

@@ -1,0 +1,58 @@
+"""`wcp-route status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from wcp_route.cli.opening import config_option, read_config_file, read_rules_file, rules_option, state_option
+from wcp_route.cli.say import format_option, say_json, table
+
+if TYPE_CHECKING:
+    from wcp_attest.strictjson import JsonObject
+    from wcp_route.config import HallConfig
+    from wcp_route.rules import RuleSet
+    from wcp_route.store import State
+
+
+@click.command()
+@config_option
+@rules_option
+@state_option
+@format_option
+def status(config_path: str, rules_path: str, state: str, form: str) -> int:
+    """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
+    from wcp_route.store import open_state
+
+    config, rules = read_config_file(config_path), read_rules_file(rules_path)
+    store = open_state(state)
+    try:
+        facts = _facts(config, rules, store)
+    finally:
+        store.close()
+    if form == "json":
+        say_json(facts)
+    else:
+        table((name.replace("_", " "), str(value)) for name, value in facts.items())
+    return 1 if facts["quarantined"] or facts["waiting_for_a_human"] or facts["unreachable_rules"] else 0
+
+
+def _facts(config: HallConfig, rules: RuleSet, store: State) -> JsonObject:
+    from wcp_route.clock import now_ms
+
+    snapshot = store.registry.snapshot()
+    off = config.unsafe_dispatch_workers_without_attestation
+    return {
+        "env": config.env,
+        "attestation": "OFF: anything may run" if off else config.attestation,
+        "signatory": "listed tenants" if config.require_signatory else "any tenant",
+        "rules": len(rules.rules),
+        "unreachable_rules": len(rules.shadows),
+        "rules_digest": rules.digest,
+        "config_digest": config.digest(),
+        "registry_version": snapshot.version,
+        "enrolled": len(snapshot.workers),
+        "quarantined": len(snapshot.quarantined),
+        "waiting_for_a_human": len(store.approvals.pending(now_ms())),
+    }
