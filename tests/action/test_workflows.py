@@ -109,3 +109,45 @@ def test_the_locked_requirements_are_all_hashed_and_are_those_we_test_with() -> 
     assert {name: version for name, version in ours.items() if tested.get(name) != version} == {}
     blocks = re.split(r"\n(?=\S)", (ROOT / "action/requirements.txt").read_text().strip())
     assert all("--hash=sha256:" in block for block in blocks)
+
+
+PAGES = [ROOT / "action/README.md", ROOT / "docs/howto/github-action.md"]
+BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def nested(node: Any) -> list[dict[str, Any]]:
+    """Every mapping in a document, wherever it stands."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return ([node] if isinstance(node, dict) else []) + [found for child in children for found in nested(child)]
+
+
+def test_the_readme_lists_inputs_and_outputs_as_they_are() -> None:
+    readme = (ROOT / "action/README.md").read_text()
+    action = load(ROOT / "action/action.yml")
+    for kind in ("inputs", "outputs"):
+        rows = [f"| `{name}` | {item['description']} |" for name, item in action[kind].items()]
+        assert "\n".join(rows) in readme, f"the table of {kind} in action/README.md is not that of action.yml"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_use_what_there_is(page: Path) -> None:
+    inputs = set(Definition.load(ROOT / "action").inputs)
+    called = load(ROOT / ".github/workflows/worker-release.yml")["on"]["workflow_call"]["inputs"]
+    blocks = [yaml.load(block, Loader=yaml.BaseLoader) for block in BLOCK.findall(page.read_text())]
+    steps = [mapping for mapping in nested(blocks) if "with" in mapping]
+    assert steps
+    for step in steps:
+        uses = step.get("uses", "OWNER/wcp-attest/action@COMMIT")
+        if uses == "OWNER/wcp-attest/action@COMMIT":
+            assert set(step["with"]) <= inputs
+        elif "worker-release.yml" in uses:
+            assert set(step["with"]) <= set(called)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_pins_actions_as_the_workflows_do(page: Path) -> None:
+    commits = {full["action"]: full["commit"] for path in WORKFLOWS for found in USES.finditer(path.read_text())
+               if (full := FULL.match(found["what"]))}  # fmt: skip
+    for found in USES.finditer(page.read_text()):
+        if (full := FULL.match(found["what"])) and full["action"] in commits:
+            assert full["commit"] == commits[full["action"]]
