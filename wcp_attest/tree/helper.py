@@ -87,7 +87,9 @@ def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any,
     task.number, task.enough = number, False
     results: list[tuple[bytes | None, bytes, int] | None] = []
     for part in parts:
-        if part is None or task.enough:
+        if task.enough:
+            break
+        if part is None:
             results.append(None)
             continue
         path, identity, names, expected = part
