@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest import Expectation, Recheck, verify
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy, Verdict, Verified
     from wcp_attest.bans import BanCheck
+    from wcp_attest.policy import Condition
     from wcp_route.config import HallConfig
     from wcp_route.values import WorkerRecord
 
@@ -41,10 +43,31 @@ class Attested:
     Attributes:
         verified: the package verifier's proof.
         path: where to run it from.
+        bans: versions of the ban lists that were asked.
     """
 
     verified: Verified
     path: str
+    bans: str = ""
+
+
+class _Seen(threading.local):
+    """The versions of the ban lists that the verification going on in this thread has opened."""
+
+    versions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembering:
+    """A condition of the trust policy that remembers, for the receipt, which lists it opened."""
+
+    condition: Condition
+    seen: _Seen
+
+    def open(self, *, now: float) -> BanCheck:
+        check = self.condition.open(now=now)
+        self.seen.versions = ", ".join(filter(None, (self.seen.versions, getattr(check, "versions", ""))))
+        return check
 
 
 class _Package(Protocol):
@@ -158,6 +181,14 @@ class Attestor:
     config: HallConfig
     bans: tuple[BanCheck, ...] = ()
     _packages: dict[str, tuple[WorkerRecord, _Package]] = field(default_factory=dict, repr=False, compare=False)
+    _seen: _Seen = field(default_factory=_Seen, repr=False, compare=False)
+
+    @classmethod
+    def create(cls, policy: Policy, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor:
+        """Return an attestor that tells which ban lists were asked."""
+        seen = _Seen()
+        conditions = tuple(_Remembering(condition, seen) for condition in policy.conditions)
+        return cls(replace(policy, conditions=conditions), config, bans, _seen=seen)
 
     def attest(self, worker: WorkerRecord, now: float) -> Attested:
         """Verify a worker's package.
@@ -174,11 +205,12 @@ class Attestor:
                 Code.WORKER_ATTESTATION_MISSING,
                 f"worker `{worker.worker_id}` is enrolled without a package; enrol it with its package root",
             )
+        self._seen.versions = ""
         package = self._package(worker, now)
         verdict = package.verify(self.bans, now)
         if verdict.verified is None:
             raise _refused(worker, verdict)
-        return Attested(verdict.verified, package.path)
+        return Attested(verdict.verified, package.path, self._seen.versions)
 
     def _package(self, worker: WorkerRecord, now: float) -> _Package:
         """Return what is remembered of a worker's package, unless it was enrolled anew since."""

@@ -45,7 +45,6 @@ class World:
         availability: none when every enrolled worker counts as available.
         approvals: where holds wait; none when nobody can approve.
         trust_policy_digest: of the trust policy, for receipts.
-        bans_version: of the ban lists, for receipts.
         config_digest: of the settings, for receipts.
     """
 
@@ -58,7 +57,6 @@ class World:
     availability: Availability | None
     approvals: ApprovalStore | None
     trust_policy_digest: str
-    bans_version: str
     config_digest: str
 
 

@@ -123,7 +123,6 @@ class Hall:
             availability=self._services.availability,
             approvals=self._services.approvals,
             trust_policy_digest="" if trust_policy is None else trust_policy.digest,
-            bans_version="",
             config_digest=config.digest(),
         )
 
@@ -261,7 +260,7 @@ def _attestor(policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, .
         raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
     if config.attestation == "sealed":
         check_seal_directory(config.seal_directory)
-    return Attestor(policy, config, bans)
+    return Attestor.create(policy, config, bans)
 
 
 def _usable(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:

@@ -46,7 +46,9 @@ def decided(case: Case, refusal: Refusal | None, decision_id: str, task_id: str)
         stream=_stream(case, refusal),
         decision=decision,
         checks=tuple(case.checks),
-        versions=versions(case.world, case.snapshot.version, decision.policy_version),
+        versions=versions(
+            case.world, case.snapshot.version, decision.policy_version, "" if attested is None else attested.bans
+        ),
         package_hash="" if proof is None else proof.package_hash,
         signers=() if proof is None else tuple(str(signer) for signer in proof.signers),
         controls_verified=case.controls_verified,
@@ -128,11 +130,9 @@ def _stream(case: Case, refusal: Refusal | None) -> str:
     return tenant if not unlisted and _STREAM.match(tenant) else UNLISTED
 
 
-def versions(world: World, registry: int, policy: str) -> Versions:
+def versions(world: World, registry: int, policy: str, bans: str = "") -> Versions:
     """Return what a decision was made from."""
-    return Versions(
-        world.rules.digest, policy, world.trust_policy_digest, world.bans_version, registry, world.config_digest
-    )
+    return Versions(world.rules.digest, policy, world.trust_policy_digest, bans, registry, world.config_digest)
 
 
 def undecided(

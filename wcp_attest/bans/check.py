@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.lookup import find, find_files
 from wcp_attest.bans.model import RANK
 from wcp_attest.errors import Banned, BansUnusable
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,6 +59,11 @@ class Bans:
         if not opened:
             raise BansUnusable("no ban list was opened")
         self.opened: Final = tuple(opened)
+
+    @property
+    def versions(self) -> str:
+        """Which issue of each list was opened: `acme-soc=7, acme-ci=12`."""
+        return ", ".join(f"{each.index.head.name}={each.index.head.version}" for each in self.opened)
 
     def hits(self, facts: PackageFacts) -> tuple[Hit, ...]:
         """Return every ban that hits what is known of a package before its files, most specific first.
