@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
+from wcp_route.codes import Code
 from wcp_route.decision import (
     Candidate,
     Check,
     DenyReason,
     Escalation,
     Evidence,
+    Hold,
     Preconditions,
     RouteDecision,
     Versions,
 )
-
-if TYPE_CHECKING:
-    from wcp_route.codes import Code
+from wcp_route.values import BlastRadius, DeclaredAttestation, PrivilegeEnvelope, WorkerRecord
 
 START_MS = 1_764_000_000_123
 SHA = "sha256:" + "ab" * 32
@@ -81,3 +81,44 @@ def some_evidence(number: int = 1, *, stream: str = "acme", code: Code | None = 
         signers=("key sha256:" + "cd" * 32,),
         controls_verified=("ctrl.obs.audit-log",),
     )
+
+
+def a_record(worker_id: str = "org.acme.summarizer", **changes: object) -> WorkerRecord:
+    record = WorkerRecord(
+        worker_id=worker_id,
+        worker_species_id="wrk.doc.summarizer",
+        capabilities=("cap.doc.summarize",),
+        risk_tier="low",
+        idempotency="full",
+        determinism="deterministic",
+        required_controls=("ctrl.obs.audit-log",),
+        currently_implements=("ctrl.obs.audit-log",),
+        allowed_environments=("dev", "prod"),
+        privilege_envelope=PrivilegeEnvelope(network_egress="allowlisted", egress_allowlist=("api.acme.example",)),
+        blast_radius=BlastRadius(1, 2, 0, 1, 3),
+        owner="team-docs",
+        attestation=DeclaredAttestation(SHA, "manifest"),
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def a_hold(number: int = 1, **changes: object) -> Hold:
+    hold = Hold(
+        pending_id=f"hold-{number}",
+        input_hash=SHA,
+        worker_id="org.acme.summarizer",
+        rule_id="rule-7",
+        level="gatekeeper",
+        code=Code.REQUIRES_HUMAN_APPROVAL,
+        reason="the policy gate asks for a human",
+        created_at_ms=START_MS + number,
+        expires_at_ms=START_MS + 60_000,
+        tenant_id="acme",
+        correlation_id="corr-1",
+        capability_id="cap.doc.summarize",
+        blast_score=45,
+        tenant_risk="low",
+        data_label="INTERNAL",
+        policy_version="policy.v0",
+    )
+    return replace(hold, **changes)  # type: ignore[arg-type]
