@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.manifest import Manifest
-    from wcp_attest.tree.walk import Run
+    from wcp_attest.tree.walk import Root, Run
 
 _DEFAULT = ReadOptions()
 _DIRECTORY_END = b': {"directory":true}'  # cannot end the line of a file, nor that of a link, whose text is quoted
@@ -55,24 +54,21 @@ def check_tree(
         ManifestMalformed: the package hash does not fit the entries.
         ConfigError: the root is absent, a link or no directory, or the staged copy cannot be written.
     """
-    descriptor = open_root(root)
-    try:
+    with closing(open_root(root)) as opened:
         if stage is None:
-            _check(descriptor, manifest, options, None)
+            _check(opened, manifest, options, None)
             return
         with Stage(stage, root) as copy:
-            _check(descriptor, manifest, options, copy)
+            _check(opened, manifest, options, copy)
             copy.finish(extra or {})
-    finally:
-        os.close(descriptor)
 
 
-def _check(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
+def _check(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
     if not _agrees(root, manifest, options, copy):
         raise_differences(root, manifest, options)
 
 
-def _agrees(root: int, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
+def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
     """Tell whether tree and manifest are the same; raise when the tree is unsafe."""
     rules = Rules(
         algorithm=manifest.hash_algorithm,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import closing
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +18,7 @@ from wcp_attest.tree.jobs import LINE_SEPARATOR, as_error, cut
 from wcp_attest.tree.names import folded, is_bytecode
 from wcp_attest.tree.pool import hash_all
 from wcp_attest.tree.walk import Link, Rules, Walk, strict_owner
+from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wcp_attest.entries import Entry
     from wcp_attest.manifest import Manifest
     from wcp_attest.tree.options import ReadOptions
-    from wcp_attest.tree.walk import Run
+    from wcp_attest.tree.walk import Root, Run
 
 MAX_LISTED = 1000  # differences that are named; all are counted
 MAX_CANDIDATES = 4  # added files of one size that are read to see whether a missing one moved there
@@ -37,11 +37,11 @@ _UNREAD = b'":"","size":'  # in the line of a file that was not worth reading; n
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
 
 
-def raise_differences(root: int, manifest: Manifest, options: ReadOptions) -> NoReturn:
+def raise_differences(root: Root, manifest: Manifest, options: ReadOptions) -> NoReturn:
     """Find out how a tree that does not agree with its manifest differs, and raise that.
 
     Args:
-        root: descriptor of the root.
+        root: of the tree.
         manifest: that the tree was found to differ from.
         options: how to read.
 
@@ -54,7 +54,7 @@ def raise_differences(root: int, manifest: Manifest, options: ReadOptions) -> No
     paths = sorted(survey.missing.keys() | survey.found.keys())
     if not paths:
         raise TreeUnsafe("the tree changed while it was checked")
-    with closing(_Explainer(root, manifest.hash_algorithm, survey)) as explainer:
+    with closing(_Explainer(root.descriptor, manifest.hash_algorithm, survey)) as explainer:
         differences = [explainer.difference(path) for path in paths[:MAX_LISTED]]
     counted = "1 entry differs" if len(paths) == 1 else f"{len(paths)} entries differ"
     first = differences[0]
@@ -79,7 +79,7 @@ class _Survey:
     identities: Mapping[str, tuple[int, int]]
 
 
-def _survey(root: int, manifest: Manifest, options: ReadOptions) -> _Survey:
+def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
     """Read the tree again, this time looking every line up by its path."""
     algorithm = manifest.hash_algorithm
     line_of = dict(zip(manifest.entries(), manifest.lines, strict=True))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Result = tuple[bytes | None, bytes, int]
 
 JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
+JOB_BYTES = 16 * 1024 * 1024  # likewise, where sizes are known
 LINE_SEPARATOR = SEPARATOR.encode()
 
 
@@ -74,16 +75,17 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[Job]:
         expect: returns the joined lines that a run or link should have, or None to take what is there.
     """
     parts: list[Part] = []
-    files = 0
+    files = size = 0
     for step in _short_runs(walk):
         if isinstance(step, Link):
             parts.append(Part(None, [], expect(step), step.line))
         else:
             parts.append(Part(step.folder, step.names, expect(step)))
             files += len(step.names)
-        if files >= JOB_FILES or len(parts) >= JOB_FILES:
+            size += sum(step.sizes or ())
+        if files >= JOB_FILES or len(parts) >= JOB_FILES or size >= JOB_BYTES:
             yield Job(parts, files)
-            parts, files = [], 0
+            parts, files, size = [], 0, 0
     if parts:
         yield Job(parts, files)
 
@@ -184,8 +186,24 @@ def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError:
 
 def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
     for step in walk:
-        if isinstance(step, Run) and len(step.names) > JOB_FILES:
-            for start in range(0, len(step.names), JOB_FILES):
-                yield Run(step.folder, step.names[start : start + JOB_FILES])
-        else:
+        if isinstance(step, Link):
             yield step
+            continue
+        start = 0
+        while start < len(step.names):
+            end = _end_of_run(step, start)
+            yield Run(step.folder, step.names[start:end], step.sizes and step.sizes[start:end])
+            start = end
+
+
+def _end_of_run(run: Run, start: int) -> int:
+    """Return where to cut a run: at as many files as a job takes, or behind the one that makes it heavy enough."""
+    end = min(start + JOB_FILES, len(run.names))
+    if run.sizes is None:
+        return end
+    room = JOB_BYTES
+    for index in range(start, end):
+        room -= run.sizes[index]
+        if room <= 0:
+            return index + 1
+    return end

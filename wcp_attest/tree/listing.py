@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import TreeUnsafe
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wcp_attest.tree.hashing import Task
     from wcp_attest.tree.jobs import Done, Job
     from wcp_attest.tree.options import ReadOptions
-    from wcp_attest.tree.walk import Walk
+    from wcp_attest.tree.walk import Root, Walk
 
 WORTH_FILES = 1500  # a helper takes as long to start as a process needs for about so many small files
 WORTH_BYTES = 24 * 1024 * 1024  # or for so many bytes
@@ -30,12 +30,12 @@ _PROGRESS_SECONDS = 0.05
 
 
 def hash_all(
-    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, *, walk: Walk, total: int | None = None
+    root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, *, walk: Walk, total: int | None = None
 ) -> Generator[Done, None, None]:
     """Do jobs, and yield what came of them in their order.
 
     Args:
-        root: descriptor of the root.
+        root: of the tree.
         jobs: cut from `walk`.
         task: what is asked of every file.
         options: how to read.
@@ -64,9 +64,15 @@ def hash_all(
 
 
 def _results(
-    root: int, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk
+    root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk
 ) -> Generator[Done, None, None]:
     processes = _processes(options.jobs)
+    if options.executor is not None:
+        from wcp_attest.tree.remote import hash_with_executor
+
+        walk.weigh = True
+        yield from hash_with_executor(root, jobs, task, options.executor)
+        return
     if processes > 1 and _can_start_helpers():
         walk.weigh = True
         begun: list[Job] = []
@@ -76,10 +82,10 @@ def _results(
                 from wcp_attest.tree.crew import hash_with_helpers
 
                 walk.weigh = False
-                yield from hash_with_helpers(root, chain(begun, jobs), task, processes)
+                yield from hash_with_helpers(root.descriptor, chain(begun, jobs), task, processes)
                 return
         jobs = iter(begun)
-    with closing(Worker(root, task)) as worker:
+    with closing(Worker(root.descriptor, task)) as worker:
         for job in jobs:
             yield do(worker, job)
 

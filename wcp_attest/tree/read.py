@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -51,22 +50,19 @@ def read_tree(
         refuse_twins=not options.allow_twins,
         owner=strict_owner(options),
     )
-    descriptor = open_root(root)
-    try:
-        walk = Walk(descriptor, rules)
+    with closing(open_root(root)) as opened:
+        walk = Walk(opened, rules)
         task = Task(algorithm, owner=rules.owner)
         jobs = cut(walk, lambda _: None)
         hasher = new_hasher(algorithm)
         blocks: list[bytes] = []
         size = 0
-        with closing(hash_all(descriptor, jobs, task, options, walk=walk)) as results:
+        with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
             for done in results:
                 blocks.append(done.lines)
                 hasher.update(done.records)
                 size += done.size
         walk.look_again()
-    finally:
-        os.close(descriptor)
     _refuse_odd(root, walk)
     lines = LINE_SEPARATOR.join(blocks).split(LINE_SEPARATOR)
     if walk.empty:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +20,7 @@ from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.hashing import FOLDER_FLAGS, Descent, FileProblem, native, permission_problem
 from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, unchanged, without_reserved
 from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,17 @@ MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
 MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
 
 
+class Root(NamedTuple):
+    """The root of a tree: where it is, and an open descriptor of it."""
+
+    path: str
+    descriptor: int
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
 class Folder(NamedTuple):
     """A directory as it was first seen: its path (empty or ending in `/`), its identity and all its names."""
 
@@ -42,10 +53,11 @@ class Folder(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Regular files that follow one another in one directory."""
+    """Regular files that follow one another in one directory, and their sizes in bytes when they were weighed."""
 
     folder: Folder
     names: list[str]
+    sizes: list[int] | None = None
 
 
 class Link(NamedTuple):
@@ -97,21 +109,21 @@ def strict_owner(options: ReadOptions) -> int | None:
     return os.geteuid() if options.strict_permissions else None
 
 
-def open_root(root: str) -> int:
+def open_root(root: str) -> Root:
     """Open the root of a tree.
 
     Args:
         root: path of a directory; not a symbolic link.
 
     Returns:
-        A descriptor, to be closed by the caller.
+        The root, to be closed by the caller.
 
     Raises:
         ConfigError: it is absent, a link, or not a directory.
     """
     plain = root.rstrip("/") or root
     try:
-        return os.open(plain, FOLDER_FLAGS)
+        return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
     except (OSError, ValueError) as problem:
         reason = "is a symbolic link; give the directory itself" if os.path.islink(plain) else _words(problem)
         raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
@@ -125,11 +137,11 @@ class Walk:
         empty: paths of directories that hold nothing that counts.
         bytecode: paths of bytecode that was left out, capped.
         files: how many regular files were met.
-        weigh: whether to add the sizes of the files that are met to `weight`.
-        weight: bytes.
+        weigh: whether to look up the sizes of the files that are met.
+        weight: the sum of those sizes.
     """
 
-    def __init__(self, root: int, rules: Rules) -> None:
+    def __init__(self, root: Root, rules: Rules) -> None:
         self.folders: list[Folder] = []
         self.empty: list[str] = []
         self.bytecode: list[str] = []
@@ -137,7 +149,7 @@ class Walk:
         self.weigh = False
         self.weight = 0
         self._entries = 0
-        self._root = root
+        self._root = root.descriptor
         self._rules = rules
 
     def __iter__(self) -> Iterator[Run | Link]:
@@ -150,9 +162,9 @@ class Walk:
                     os.close(stack.pop().descriptor)
                 elif isinstance(step, list):
                     self.files += len(step)
-                    if self.weigh:
-                        self.weight += _weight(frame.descriptor, step)
-                    yield Run(frame.folder, step)
+                    sizes = _sizes(frame.descriptor, step) if self.weigh else None
+                    self.weight += sum(sizes or ())
+                    yield Run(frame.folder, step, sizes)
                 elif step in frame.links:
                     yield self._link(frame, step)
                 else:
@@ -260,13 +272,13 @@ def _read_link(folder: int, name: str) -> str:
     return os.fsdecode(os.readlink(os.fsencode(native(name)), dir_fd=folder))
 
 
-def _weight(folder: int, names: list[str]) -> int:
-    """Return about how many bytes the files have; those that are gone will be missed when they are read."""
-    total = 0
-    for name in names:
+def _sizes(folder: int, names: list[str]) -> list[int]:
+    """Return the sizes of files; those that are gone will be missed when they are read."""
+    sizes = [0] * len(names)
+    for index, name in enumerate(names):
         with suppress(OSError):
-            total += os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
-    return total
+            sizes[index] = os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
+    return sizes
 
 
 def _state_below(above: _Frame, name: str) -> _State:
