@@ -170,6 +170,7 @@ def test_every_difference_is_named(fixed: Project) -> None:
     (fixed.path / "pkg/code/run.py").unlink()
     fixed.add()
     found = json.loads(fixed.wcp("check", "--format", "json").stdout)
+    jsonschema.validate(found, json.loads((ROOT / "wcp_attest/schemas/check-result.json").read_text()))
     assert found["ok"] is False
     assert found["repair"].startswith("wcp-attest fix pkg")
     assert [(item["path"], item["change"]) for item in found["packages"][0]["differences"]] == [
@@ -302,6 +303,31 @@ def test_configuration_in_pyproject(fixed: Project) -> None:
     done = fixed.wcp("check")
     assert done.returncode == 1
     assert "says worker_version 1.0.0; it is 2.0.0" in done.stdout
+
+
+def test_what_is_configured_is_left_out_and_nothing_else(fixed: Project) -> None:
+    fixed.write("pkg/x.log", "log")
+    fixed.add()
+    fixed.fix()
+    assert fixed.manifest().excludes == ("*.log",)
+    fixed.write("wcp-attest.toml", CONFIG.replace('exclude = ["*.log"]', ""))
+    fixed.add()
+    fixed.fix()
+    assert "x.log" in fixed.manifest().entries()
+    built = fixed.wcp("build", "pkg")
+    assert "UP TO DATE" in built.stdout, "build reads the same configuration the same way"
+
+
+def test_many_differences_are_counted_and_not_all_named(fixed: Project) -> None:
+    for number in range(1100):
+        fixed.write(f"pkg/many/{number}", str(number))
+    fixed.add()
+    done = fixed.wcp("check", "--format", "json")
+    package = json.loads(done.stdout)["packages"][0]
+    assert (len(package["differences"]), package["differences_total"]) == (1000, 1100)
+    text = fixed.wcp("check").stdout
+    assert text.count("  + added  ") < 1100
+    assert "more" in text
 
 
 def test_without_configuration_the_manifest_says_who_it_is(fixed: Project) -> None:
