@@ -1,0 +1,84 @@
+"""`verify --format sarif` and `--format github` as programs see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.composite_action.commands import parse
+
+ROOT = Path(__file__).parents[2]
+SUBSET = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
+WORKER = "org.acme.worker"
+
+
+def wcp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wcp_attest", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a signed package and its public key."""
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/data").write_text("1\n")
+    assert wcp(tmp_path, "keygen", "key", "--no-passphrase").returncode == 0
+    ids = ("--worker-id", WORKER, "--species-id", "wrk.doc.worker", "--worker-version", "1")
+    signed = wcp(tmp_path, "sign", "pkg", "--key", "key", *ids)
+    assert signed.returncode == 0, signed.stderr
+    return tmp_path
+
+
+def verify(folder: Path, how: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return wcp(folder, "verify", "pkg", "--public-key", "key.pub", "--worker-id", WORKER, "--format", how, *more)
+
+
+def test_sarif_of_a_pass_and_of_a_denial(folder: Path) -> None:
+    passed = verify(folder, "sarif")
+    assert passed.returncode == 0
+    jsonschema.validate(json.loads(passed.stdout), SUBSET)
+    assert json.loads(passed.stdout)["runs"][0]["results"] == []
+    (folder / "pkg/data").write_text("2\n")
+    (folder / "pkg/##[error]x").write_text("")
+    denied = verify(folder, "sarif", "--output", "denied.sarif")
+    assert (denied.returncode, denied.stdout) == (1, "")
+    document = json.loads((folder / "denied.sarif").read_text())
+    jsonschema.validate(document, SUBSET)
+    places = [result["locations"][0]["physicalLocation"] for result in document["runs"][0]["results"]]
+    assert [place["artifactLocation"]["uri"] for place in places] == [
+        "pkg/manifest.json", "pkg/%23%23%5Berror%5Dx", "pkg/data",
+    ]  # fmt: skip
+
+
+def test_annotations_of_a_pass_and_of_a_denial(folder: Path) -> None:
+    assert verify(folder, "github").stdout.startswith(
+        "::notice title=wcp-attest::Package attested by namespace org.acme"
+    )
+    (folder / "pkg/data").write_text("2\n")
+    (folder / "pkg/##[error]x").write_text("")
+    denied = verify(folder, "github")
+    assert denied.returncode == 1
+    commands = [parse(line) for line in denied.stdout.splitlines()]
+    assert [command.properties["file"] for command in commands if command] == [
+        "pkg/manifest.json", "pkg/##[error]x", "pkg/data",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["sarif", "github"])
+def test_what_cannot_be_decided_prints_no_report_that_could_pass_for_one(folder: Path, how: str) -> None:
+    done = wcp(folder, "verify", "pkg", "--policy", "absent.toml", "--format", how)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "absent.toml" in done.stderr
