@@ -215,7 +215,7 @@ class Hall:
             new_id=services.ids,
         )
         refusal = pass_gates(case)
-        if refusal is not None and case.reserved is not None:
+        if case.reserved is not None and (refusal is not None or parsed.dry_run):
             self._chains.release(*case.reserved)
         return _Ruling(*decided(case, refusal, decision_id, services.task_id))
 

@@ -17,8 +17,12 @@ _SKIPPED: Final = {gate.name: Check(gate.name, "skipped") for gate in GATES}
 
 
 def pass_gates(case: Case) -> Refusal | None:
-    """Ask every gate in order, and return the first refusal. After it, only gates that merely look are asked."""
+    """Ask every gate in order, and return the first refusal. After it, only gates that merely look are asked.
+
+    What those find goes into the receipt; the caller is told the rule only as far as the request had come.
+    """
     first: Refusal | None = None
+    told = case.rule_id, case.rule, case.candidates
     checks, reported = case.checks, case.request.reported
     checks.append(Check("input", "warn", "; ".join(reported)) if reported else _INPUT)
     for gate in GATES:
@@ -30,7 +34,10 @@ def pass_gates(case: Case) -> Refusal | None:
         except Refusal as refusal:
             held = gate.name == "human" and case.supervisor is not None
             checks.append(Check(gate.name, "hold" if held else "deny", refusal.message, refusal.digests))
-            first = first or refusal
+            if first is None:
+                first, told = refusal, (case.rule_id, case.rule, case.candidates)
+    if first is not None:
+        case.rule_id, case.rule, case.candidates = told
     return first
 
 

@@ -196,7 +196,7 @@ def test_control_ids_are_folded_to_one_spelling() -> None:
 )  # fmt: skip
 def test_shadowed_rules_are_found_with_those_that_cover_them(matches: list[JsonObject], expected: list[Shadow]) -> None:
     rules = [a_rule(f"r{number}", match=match) for number, match in enumerate(matches)]
-    assert list(read_rules({"rules": rules}).shadows) == expected
+    assert list(read_rules({"rules": [*rules]}).shadows) == expected
 
 
 def condition(values: tuple[str, ...]) -> st.SearchStrategy[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_published_procedure(vector: dict[str, Any], tmp_path: Path) -> None:
         if before:
             tamper(world.package(worker["worker_id"]))
         wire = to_wire(hall.route(vector["input"]))
-        reason = wire["deny_reason_if_denied"] or {}
+        reason = cast("dict[str, Any]", wire["deny_reason_if_denied"] or {})
         assert wire["denied"] is expect["denied"]
         assert wire["worker_attestation_checked"] is expect["worker_attestation_checked"]
         assert wire["worker_attestation_valid"] is expect["worker_attestation_valid"]
