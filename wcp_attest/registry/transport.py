@@ -281,7 +281,7 @@ def _usable(reply: Reply, request: Request) -> Reply:
     if status not in {200, 201, 202, 204, 304, 404}:
         raise RegistryAnswerError(f"{place}: refused with status {status}{_hint(status)}", status)
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.types and status < 204 and kind not in request.types and not kind.endswith("+json"):
+    if request.types and reply.body and status < 204 and kind not in request.types and not kind.endswith("+json"):
         raise RegistryAnswerError(f"{place}: the answer is of type {kind[:80]!r}, not {min(request.types)}")
     return reply
 

@@ -1,0 +1,178 @@
+"""`wcp-attest registry` against a server that answers, refuses, and misbehaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.bad_http import BadServer, Certificates, cut, endless, redirect, reply
+from tests.cli.command import Command, write_files
+from wcp_attest.build import build_manifest, write_manifest
+from wcp_attest.provenance import AiOrigin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.bad_http import Answer
+
+WORKER = "org.acme.summarizer"
+VERIFY = f"/api/v1/verify/{WORKER}"
+HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as running:
+        yield running
+
+
+@pytest.fixture
+def wcp(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def answer(value: Any, status: int = 200) -> Answer:
+    return reply(json.dumps(value).encode(), status)
+
+
+def ask(wcp: Command, server: BadServer, *arguments: object) -> Any:
+    return wcp("registry", *arguments, "--timeout", "2", "--format", "json", env={"PYHALL_REGISTRY_URL": server.url})
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (answer({"worker_id": WORKER, "status": "active", "current_hash": HEX}), 0),
+        (answer({"worker_id": WORKER, "status": "active", "banned": True, "ban_reason": "steals"}), 1),
+        (answer({"worker_id": WORKER, "status": "revoked"}), 1),
+        (reply(b"", 404), 1),
+        (reply(b"", 500), 2),
+        (reply(b"", 429), 2),
+        (reply(b"<html>", kind="text/html"), 2),
+        (redirect("https://elsewhere.example"), 2),
+        (cut(b"{", 10), 2),
+        (endless(), 2),
+    ],
+)
+def test_status_tells_by_its_exit(wcp: Command, server: BadServer, said: Answer, status: int) -> None:
+    server.route(VERIFY, said)
+    run = ask(wcp, server, "status", WORKER)
+    assert run.status == status
+    assert run.json["kind"] == ("error" if status == 2 else "registry-status")
+
+
+def test_status_in_words(wcp: Command, server: BadServer) -> None:
+    said = {"worker_id": WORKER, "status": "active", "current_hash": HEX, "attested_at": "2026-01-01\x1b[2J"}
+    server.route(VERIFY, answer(said))
+    run = wcp.ok("registry", "status", WORKER, "--registry-url", server.url)
+    assert run.out.startswith(f"ACTIVE  {WORKER}\n  package hash  sha256:{HEX}\n")
+    assert "\x1b" not in run.out
+
+
+def test_check_hash_finds_any_spelling(wcp: Command, server: BadServer) -> None:
+    row = {"sha256": HEX, "reason": "r", "reported_at": "t", "source": "s"}
+    server.route("/api/v1/ban-list", answer([row]))
+    for spelling, status in ((HEX, 1), (HEX.upper(), 1), ("sha256:" + HEX, 1), ("0" * 64, 0), ("abc", 2)):
+        assert ask(wcp, server, "check-hash", spelling).status == status
+    server.route("/api/v1/ban-list", reply(b"", 500))
+    assert ask(wcp, server, "check-hash", HEX).status == 2
+
+
+def test_ban_list_prints_all_or_fails(wcp: Command, server: BadServer) -> None:
+    rows = [{"sha256": f"{n:064x}", "reason": "r", "reported_at": "t", "source": "s"} for n in range(500)]
+    server.route("/api/v1/ban-list", answer({"bans": rows, "next_cursor": "2"}))
+    server.route("/api/v1/ban-list?limit=500&cursor=2", answer(rows[:1]))
+    assert len(ask(wcp, server, "ban-list").json["entries"]) == 501
+    assert wcp.ok("registry", "ban-list", "--registry-url", server.url).out.count("\n") == 501
+    server.route("/api/v1/ban-list", answer(rows))
+    run = ask(wcp, server, "ban-list")
+    assert run.status == 2
+    assert "whether there are more" in run.err
+
+
+def test_health(wcp: Command, server: BadServer) -> None:
+    server.route("/health", answer({"ok": True, "version": "0.2"}), answer({"ok": False}), reply(b"", 500))
+    assert ask(wcp, server, "health").json["version"] == "0.2"
+    assert ask(wcp, server, "health").status == 1
+    assert ask(wcp, server, "health").status == 2
+
+
+class TestTelling:
+    @pytest.fixture
+    def secure(self, wcp: Command) -> Iterator[BadServer]:
+        with BadServer(Certificates.make(wcp.folder)) as running:
+            yield running
+
+    @pytest.fixture
+    def package(self, wcp: Command) -> Path:
+        root = write_files(wcp.folder / "worker")
+        write_manifest(
+            root,
+            build_manifest(
+                root,
+                worker_id=WORKER,
+                worker_species_id="wrk.doc.summarizer",
+                worker_version="1.4.0",
+                ai=AiOrigin(generated=True, model="m"),
+            ),
+        )
+        return root
+
+    def where(self, secure: BadServer) -> tuple[str, ...]:
+        return ("--registry-url", secure.url, "--ca-file", "authority.pem")
+
+    def test_submit_sends_what_the_manifest_says_with_the_token(
+        self, wcp: Command, secure: BadServer, package: Path
+    ) -> None:
+        digest = json.loads((package / "manifest.json").read_bytes())["package_hash"]
+        secure.route(f"/api/v1/workers/{WORKER}/attest", answer({"worker_id": WORKER, "package_hash": digest}))
+        (wcp.folder / "token").write_text("from-a-file\n")
+        wcp.ok("registry", "submit", "worker", *self.where(secure), "--token-file", "token", "--label", "rc1")
+        arguments = ("registry", "submit", "worker", *self.where(secure), "--format", "json")
+        assert wcp.ok(*arguments, env={"PYHALL_TOKEN": "from-env"}).json["package_hash"] == digest
+        wcp.ok(*arguments, env={"PYHALL_SESSION_TOKEN": "session"})
+        headers = [exchange.headers for exchange in secure.requests]
+        assert [h.get("authorization") for h in headers] == ["Bearer from-a-file", "Bearer from-env", None]
+        assert headers[2]["cookie"] == "pyhall_session=session"
+        sent = json.loads(secure.requests[0].body)
+        assert (sent["label"], sent["ai_model"], sent["sha256"]) == ("rc1", "m", digest)
+
+    def test_a_token_is_not_sent_in_the_clear_and_never_shown(
+        self, wcp: Command, server: BadServer, package: Path
+    ) -> None:
+        run = wcp("registry", "submit", package, "--registry-url", server.url, env={"PYHALL_TOKEN": "hunter2-hunter2"})
+        assert run.status == 2
+        assert "never sent over plain http" in run.err
+        assert "hunter2" not in run.err + run.out
+        assert server.requests == []
+
+    def test_a_token_that_is_refused_is_said(self, wcp: Command, secure: BadServer, package: Path) -> None:
+        secure.route("/*", reply(b"{}", 401))
+        run = wcp("registry", "submit", package, *self.where(secure), env={"PYHALL_TOKEN": "hunter2-hunter2"})
+        assert run.status == 2
+        assert "is the token right" in run.err
+        assert "hunter2" not in run.err
+
+    def test_what_cannot_be_submitted(self, wcp: Command, secure: BadServer, package: Path) -> None:
+        os.truncate(package / "manifest.json", 100)
+        assert wcp("registry", "submit", package, *self.where(secure)).status == 2
+        assert wcp("registry", "submit", "absent", *self.where(secure)).status == 2
+        assert secure.requests == []
+
+    def test_report(self, wcp: Command, secure: BadServer) -> None:
+        secure.route("/api/v1/ban-list/report", reply(b"", 202, kind=""), answer({"status": "pending"}))
+        for _ in range(2):
+            run = wcp.ok("registry", "report", HEX, "--reason", "steals", *self.where(secure), "--format", "json")
+            assert run.json["ok"]
+        assert wcp("registry", "report", "abc", "--reason", "steals", *self.where(secure)).status == 2
+
+
+def test_the_registry_must_be_reached_by_https(wcp: Command) -> None:
+    for url in ("http://registry.example", "ftp://x.example", "registry.example"):
+        run = wcp("registry", "health", "--registry-url", url)
+        assert run.status == 2
+        assert len(run.err.splitlines()) == 1
