@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.vectors import keyless
 from tests.vectors.cases import every
 from tests.vectors.packages import private_keys, public_pem
 
@@ -13,8 +14,8 @@ HERE = Path(__file__).parent
 
 def documents() -> dict[str, bytes]:
     """Return every file of the vectors by its path below this directory."""
-    files = {f"keys/{name}.pub": public_pem(name) for name in private_keys()}
-    for case in every():
+    files = {f"keys/{name}.pub": public_pem(name) for name in private_keys()} | keyless.roots()
+    for case in (*every(), *keyless.every()):
         text = json.dumps(case.to_json(), indent=1, ensure_ascii=True)
         files[f"cases/{case.name}.json"] = text.encode() + b"\n"
     return files
