@@ -6,7 +6,6 @@ an error, so that no list ever stands in for "no bans".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from wcp_attest.bans.lookup import index_list
 from wcp_attest.bans.state import Seen, SeenLists
 from wcp_attest.errors import BansUnusable
 from wcp_attest.identity import format_utc
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from wcp_attest.bans.document import Head

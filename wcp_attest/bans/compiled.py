@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Self
 
@@ -30,6 +29,7 @@ from wcp_attest.bans.lookup import OtherBans
 from wcp_attest.bans.model import Ban, Kind, ban_from_json
 from wcp_attest.digest import is_hex_digest
 from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +44,7 @@ RECORD: Final = 40
 DIGEST: Final = 32
 MAX_OTHERS_BYTES: Final = 64 << 20  # read at opening, hence the bound of a list read in memory
 MAX_DETAIL_BYTES: Final = 32 << 10  # above the longest ban there can be, in escaped characters
+MAX_KNOWN: Final = 1024  # details kept parsed
 _BLOCK: Final = 1 << 20
 
 
@@ -149,6 +150,7 @@ class CompiledBans:
     def __init__(self, path: str, header: Header, view: mmap.mmap) -> None:
         self._path, self._header, self._view = path, header, view
         self._starts: dict[tuple[Kind, str], tuple[int, int]] = {}
+        self._known: dict[tuple[Kind, int], Ban] = {}
         start = HEADER_BYTES
         for section in header.sections:
             self._starts[section.kind, section.algorithm] = start, section.count
@@ -259,6 +261,15 @@ class CompiledBans:
         return None
 
     def _detail(self, kind: Kind, digest: str, offset: int) -> Ban:
+        """Return the ban whose details begin at an offset; those of the last few are kept, because many share them."""
+        known = self._known.get((kind, offset))
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[kind, offset] = self._read_detail(kind, digest, offset)
+        return replace(known, subject=digest)
+
+    def _read_detail(self, kind: Kind, digest: str, offset: int) -> Ban:
         begin = self._header.details_at + offset
         limit = min(begin + MAX_DETAIL_BYTES, self._header.details_at + self._header.details)
         end = self._view.find(b"\n", begin, limit)

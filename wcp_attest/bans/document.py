@@ -20,13 +20,13 @@ hand during an incident; what is signed are the bytes, whatever their layout.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
 from wcp_attest.bans.model import Ban, ban_from_json
 from wcp_attest.errors import BansUnusable, ConfigError
 from wcp_attest.identity import format_utc, parse_utc
+from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,6 @@ the signature file beside a manifest, where there is one.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.facts import PackageFacts
@@ -18,6 +17,7 @@ from wcp_attest.errors import BansUnusable, ConfigError, Error, VerificationErro
 from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from wcp_attest.signing import SignedBy
 from wcp_attest.tree.files import read_bounded
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

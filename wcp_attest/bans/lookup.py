@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from wcp_attest.bans.model import DIGEST_KINDS, RANK, Ban, Kind
 from wcp_attest.bans.versions import Specifier
 from wcp_attest.identity import namespace_of
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -28,7 +28,6 @@ Every source is consulted for every package; one that brings no admitted list de
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.admission import Admission
@@ -38,6 +37,7 @@ from wcp_attest.bans.signed import ListSigners
 from wcp_attest.bans.state import SeenLists
 from wcp_attest.errors import ConfigError
 from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,7 +15,6 @@ without reading the list. Type and subject name keep a package's statement from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest import statement
@@ -31,6 +30,7 @@ from wcp_attest.errors import (
     VerificationError,
 )
 from wcp_attest.signing import SigstoreTrust
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

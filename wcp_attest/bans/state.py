@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
@@ -24,6 +23,7 @@ from wcp_attest.bans.document import Head
 from wcp_attest.bans.files import check_private_directory, open_regular, read_all, replace
 from wcp_attest.digest import is_hex_digest
 from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

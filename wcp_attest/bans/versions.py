@@ -13,11 +13,11 @@ text; for the other comparisons the answer is not known, so the ban holds: a ban
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
 from wcp_attest.errors import ConfigError
 from wcp_attest.identity import version_problem
+from wcp_attest.values import dataclass
 
 MAX_SPECIFIER = 500  # characters: far above any range a person writes
 MAX_COMPARISONS = 20  # the cost of one lookup stays bounded

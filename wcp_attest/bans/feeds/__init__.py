@@ -5,8 +5,9 @@ A feed brings bytes and says why it cannot; whether they are admitted is decided
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.bans.admission import Admission

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,6 +22,7 @@ from wcp_attest.bans.feeds import Opened, SourceDown
 from wcp_attest.bans.files import check_private_directory, read_file, replace
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.bans.admission import Admission

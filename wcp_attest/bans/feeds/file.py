@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from wcp_attest.bans.signed import SIGNATURE_SUFFIX
 from wcp_attest.bans.state import Seen
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.errors import BansUnusable
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.bans.admission import Admission

@@ -8,7 +8,6 @@ for no longer than `max_age` after it was fetched, and signed lists are the bett
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from wcp_attest.bans.feeds.cache import Kept, open_cached
 from wcp_attest.bans.model import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
 from wcp_attest.errors import BansUnusable
 from wcp_attest.identity import format_utc, parse_utc
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

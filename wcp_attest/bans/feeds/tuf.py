@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import time
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Final
 
@@ -26,6 +25,7 @@ from wcp_attest.bans.state import locked
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.errors import BansUnusable
 from wcp_attest.identity import format_utc
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.admission import Copy
@@ -13,6 +12,7 @@ from wcp_attest.bans.feeds.cache import Kept, open_cached
 from wcp_attest.bans.signed import SIGNATURE_SUFFIX
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.errors import BansUnusable
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.bans.admission import Admission
