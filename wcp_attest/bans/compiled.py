@@ -29,7 +29,7 @@ from wcp_attest.bans.lookup import OtherBans
 from wcp_attest.bans.model import Ban, Kind, ban_from_json
 from wcp_attest.digest import is_hex_digest
 from wcp_attest.errors import BansUnusable, ConfigError
-from wcp_attest.values import dataclass
+from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from types import TracebackType
