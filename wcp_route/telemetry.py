@@ -146,13 +146,14 @@ def _refused(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
 
 
 def _gated(decision: RouteDecision, said: str) -> JsonObject:
+    said = clean(said)
     if decision.policy_decision is None:
         reason = "no_gate_required"
     else:
-        reason = clean(decision.policy_reason) or f"policy_gate_{said.lower()}"
+        reason = clean(decision.policy_reason) or clean(f"policy_gate_{said.lower()}")
     return {
         "capability_id": clean(decision.capability_id),
-        "decision": clean(said),
+        "decision": said,
         "policy_version": clean(decision.policy_version),
         "reason": reason,
     }
