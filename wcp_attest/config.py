@@ -17,13 +17,13 @@ file is looked for in a folder and those above it, up to the top of the reposito
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from wcp_attest.digest import ALGORITHMS
 from wcp_attest.entries import path_problem
 from wcp_attest.errors import ConfigError
 from wcp_attest.tree.files import read_bounded
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.digest import HashAlgorithm

@@ -54,7 +54,7 @@ def as_text(examinations: Sequence[Examination], paint: Painter) -> str:
         head = paint("good", "UP TO DATE") if examination.ok else paint("bad", "STALE")
         text += f"{head}  {examination.target.directory}\n"
         text += "".join(f"  {problem}\n" for problem in examination.problems)
-        text += differences.as_text(examination.differences, len(examination.differences), paint)
+        text += differences.as_text(examination.differences, examination.total, paint)
     command = repair(examinations)
     return text + (f"to repair:\n  {command}\n" if command else "")
 
@@ -71,6 +71,7 @@ def as_json(examinations: Sequence[Examination]) -> JsonObject:
                 "ok": examination.ok,
                 "problems": list(examination.problems),
                 "differences": differences.as_json(examination.differences),
+                "differences_total": examination.total,
                 "notes": list(examination.notes),
             }
             for examination in examinations

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError, ManifestMalformed, VerificationError
+from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from wcp_attest.tree.gitindex import GitIndex
 
 
+MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A package to look at: its directory, and what is configured for it."""
+    """A package to look at: its directory, and what is configured for it, if anything is."""
 
     directory: str
-    config: PackageConfig
+    configured: PackageConfig | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class Examination:
         expected: the manifest that fits; None when the index holds what no manifest can describe.
         current: the staged manifest; None when there is none, or it cannot be read.
         problems: what is wrong beside the entries, one line each.
-        differences: between the staged manifest and the staged files.
+        differences: between the staged manifest and the staged files, capped.
+        total: how many differences there are.
         notes: what is not wrong here and may be elsewhere, one line each.
     """
 
@@ -47,6 +51,7 @@ class Examination:
     current: Manifest | None
     problems: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    total: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,12 +79,11 @@ def targets(packages: Sequence[str], file: str | None) -> list[Target]:
     Raises:
         ConfigError: nothing is named and nothing configured, or the configuration cannot be used.
     """
-    from wcp_attest.config import PackageConfig, find_config, load_config
+    from wcp_attest.config import find_config, load_config
 
     config = find_config(os.curdir) if file is None else load_config(file)
     if packages:
-        found = [config.package(directory) if config else None for directory in packages]
-        return [Target(directory, item or PackageConfig(".")) for directory, item in zip(packages, found, strict=True)]
+        return [Target(directory, config.package(directory) if config else None) for directory in packages]
     if config is None:
         raise ConfigError(
             "nothing to check: name a package, or configure one in wcp-attest.toml ([[package]], path = …)"
@@ -104,10 +108,11 @@ def examine(target: Target) -> Examination:
             return Examination(target, None, current, unsignable.problems)
         if current is None:
             return Examination(target, expected, None, (problem,), notes=notes)
-        problems, differences = _compare(current, expected)
+        problems = _header_problems(current, expected)
+        differences = _differences(current, expected)
         if not problems and not differences:
             notes = (*notes, *_signature_notes(index))
-        return Examination(target, expected, current, problems, differences, notes)
+        return Examination(target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes)
 
 
 def repair(examinations: Sequence[Examination]) -> str:
@@ -136,12 +141,14 @@ def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
 
 def _expected(index: GitIndex, target: Target, current: Manifest | None) -> tuple[Manifest, tuple[str, ...]]:
     from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
+    from wcp_attest.config import PackageConfig
     from wcp_attest.manifest import Manifest
     from wcp_attest.tree.staged import read_staged
 
     ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
-    config = target.config
-    given = config.exclude or (current.excludes if current else ())
+    config = target.configured or PackageConfig(os.curdir)
+    # What is configured is complete; only where nothing is does the staged manifest say what is left out.
+    given = target.configured.exclude if target.configured else current.excludes if current else ()
     algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
     bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
     staged = read_staged(index, algorithm=algorithm, excludes=combine_excludes(ignore, given), bytecode=bytecode)
@@ -178,21 +185,24 @@ def _said(key: str, configured: str | None, current: str | None) -> str:
     return text
 
 
-def _compare(current: Manifest, expected: Manifest) -> tuple[tuple[str, ...], tuple[Difference, ...]]:
+def _header_problems(current: Manifest, expected: Manifest) -> tuple[str, ...]:
+    names = ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes")
+    values = [(name, getattr(current, name), getattr(expected, name)) for name in names]
+    return tuple(
+        f"manifest.json says {name} {_words(says)}; it is {_words(should)}"
+        for name, says, should in values
+        if says != should
+    )
+
+
+def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...]:
     from wcp_attest.tree.explain import difference_of
 
-    if current == expected:
-        return (), ()
-    problems = []
-    for name in ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes"):
-        says, should = getattr(current, name), getattr(expected, name)
-        if says != should:
-            problems.append(f"manifest.json says {name} {_words(says)}; it is {_words(should)}")
+    if current.lines == expected.lines or current.hash_algorithm != expected.hash_algorithm:
+        return ()
     before, after = current.entries(), expected.entries()
-    if current.hash_algorithm != expected.hash_algorithm:
-        return tuple(problems), ()
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    return tuple(problems), tuple(difference_of(path, before.get(path), after.get(path)) for path in changed)
+    return tuple(difference_of(path, before.get(path), after.get(path)) for path in changed)
 
 
 def _words(value: object) -> str:

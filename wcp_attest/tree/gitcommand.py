@@ -11,10 +11,11 @@ import os
 import subprocess
 import tempfile
 import threading
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,12 +91,9 @@ class Git:
         """
         with tempfile.TemporaryFile() as errors:
             process = self.start(*arguments, errors=errors)
-            with process, deadline(process):
-                feeder = threading.Thread(target=_feed, args=(process, given), daemon=True)
-                feeder.start()
+            with process, deadline(process), feeding(process, given):
                 data = _read_bounded(process)
-                feeder.join()
-                status = process.wait()
+            status = process.wait()
             errors.seek(0)
             said = errors.read(_MAX_PROBLEM).decode("utf-8", "replace").splitlines()
         if status:
@@ -120,13 +118,25 @@ class deadline:  # noqa: N801 (reads as a word in a `with` statement)
             self._process.kill()
 
 
-def _feed(process: subprocess.Popen[bytes], given: bytes) -> None:
-    assert process.stdin is not None  # noqa: S101 (started with a pipe, above)
+@contextmanager
+def feeding(process: subprocess.Popen[bytes], given: bytes) -> Iterator[None]:
+    """Write git's standard input in a thread, and close it, while the block reads what git says."""
+
+    def feed() -> None:
+        with suppress(BrokenPipeError):  # git ended early; its exit status says why
+            assert process.stdin is not None  # noqa: S101 (started with a pipe, above)
+            with process.stdin:
+                process.stdin.write(given)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
     try:
-        process.stdin.write(given)
-        process.stdin.close()
-    except BrokenPipeError:
-        return  # git ended early; its exit status says why
+        yield
+    except BaseException:
+        process.kill()  # or the feeder would wait for ever for somebody to read what git answers
+        raise
+    finally:
+        feeder.join()
 
 
 def _read_bounded(process: subprocess.Popen[bytes]) -> bytes:

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.digest import HashAlgorithm, new_hasher
 from wcp_attest.entries import MAX_TARGET_BYTES, Entry, File, Symlink
 from wcp_attest.errors import ConfigError
-from wcp_attest.tree.gitcommand import Git, chunks, deadline, fields
+from wcp_attest.tree.gitcommand import Git, chunks, deadline, feeding, fields
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -130,9 +130,8 @@ class GitIndex:
         if size > limit:
             self._stop()  # what it is about to say is not wanted
             raise ConfigError(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
-        data = b"".join(chunks(self._cat_file(), size))
-        self._end_of_blob()
-        return data
+        data = b"".join(chunks(self._cat_file(), size + 1))
+        return data[:-1]  # git adds a line break
 
     def entry(self, path: str, algorithm: HashAlgorithm) -> Entry:
         """Return what a manifest records for a path. Ask `conversions` first: it says which files are Git LFS.
@@ -155,15 +154,32 @@ class GitIndex:
         digest, size = self._pointed_to(path, algorithm) if path in self._lfs else self._hash(path, algorithm)
         return File(digest, size, executable=staged.mode == EXECUTABLE)
 
+    def hash_all(self, paths: Iterable[str], algorithm: HashAlgorithm) -> None:
+        """Hash many files at once, so that `entry` need not ask git for one after the other.
+
+        Args:
+            paths: of them; what is no ordinary file is passed over.
+            algorithm: of the digests.
+
+        Raises:
+            ConfigError: git fails. An object that is missing is left to `entry`.
+        """
+        object_ids = list(dict.fromkeys(self.files[path].object_id for path in paths if self._is_hashed(path)))
+        process = self._git.start("cat-file", "--batch", "--buffer")
+        with process, deadline(process), feeding(process, "".join(f"{name}\n" for name in object_ids).encode()):
+            for object_id in object_ids:
+                size = _blob_size(process)
+                if size is not None:
+                    self._seen[object_id, algorithm] = _digest(process, size, algorithm)
+
+    def _is_hashed(self, path: str) -> bool:
+        return self.files[path].mode not in (LINK, SUBMODULE) and path not in self._lfs
+
     def _hash(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
         key = self.files[path].object_id, algorithm
         if key not in self._seen:
             size = self._open_blob(key[0], path)
-            hasher = new_hasher(algorithm)
-            for part in chunks(self._cat_file(), size):
-                hasher.update(part)
-            self._end_of_blob()
-            self._seen[key] = hasher.hexdigest(), size
+            self._seen[key] = _digest(self._cat_file(), size, algorithm)
         return self._seen[key]
 
     def _pointed_to(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
@@ -187,20 +203,15 @@ class GitIndex:
     def _open_blob(self, object_id: str, path: str) -> int:
         process = self._cat_file()
         assert process.stdin is not None  # noqa: S101 (started with pipes)
-        assert process.stdout is not None  # noqa: S101
         try:
             process.stdin.write(f"{object_id}\n".encode())
             process.stdin.flush()
         except BrokenPipeError:
             raise ConfigError("`git cat-file` ended too early") from None
-        words = process.stdout.readline(256).split()
-        if len(words) != 3 or words[1] != b"blob":
+        size = _blob_size(process)
+        if size is None:
             raise ConfigError(f"the content of {self._full(path)!r} is not in the object store; run `git fsck`")
-        return int(words[2])
-
-    def _end_of_blob(self) -> None:
-        for _ in chunks(self._cat_file(), 1):
-            pass
+        return size
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -218,6 +229,25 @@ class GitIndex:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+def _blob_size(process: subprocess.Popen[bytes]) -> int | None:
+    """Read what `git cat-file --batch` says before a content: `<id> blob <size>`; None when it is missing."""
+    assert process.stdout is not None  # noqa: S101 (started with pipes)
+    line = process.stdout.readline(256)
+    words = line.split()
+    if not line.endswith(b"\n"):
+        raise ConfigError("`git cat-file` ended too early")
+    return int(words[2]) if len(words) == 3 and words[1] == b"blob" else None
+
+
+def _digest(process: subprocess.Popen[bytes], size: int, algorithm: HashAlgorithm) -> tuple[str, int]:
+    hasher = new_hasher(algorithm)
+    for part in chunks(process, size):
+        hasher.update(part)
+    for _ in chunks(process, 1):  # the line break that git adds
+        pass
+    return hasher.hexdigest(), size
 
 
 def _locate(package: str) -> tuple[Git, str]:

@@ -8,7 +8,6 @@ repository leaves out `.git/`, which every checkout has.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.digest import package_hash
@@ -20,6 +19,7 @@ from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.gitindex import SUBMODULE
 from wcp_attest.tree.names import bytecode_among, refuse_twins
 from wcp_attest.tree.options import Reading
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +87,7 @@ def read_staged(
     if not chosen:
         raise ConfigError(f"every file under {index.prefix or '.'!r} is excluded; nothing is left to sign")
     conversions = index.conversions()
+    index.hash_all(chosen, algorithm)
     entries: dict[str, Entry] = {}
     problems = [] if allow_twins else list(_twins(chosen))
     for path in chosen:
