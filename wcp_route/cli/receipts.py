@@ -15,8 +15,6 @@ from wcp_route.cli.say import format_option, note, say, say_json
 if TYPE_CHECKING:
     from wcp_route.receipts import Checked, ReceiptKey
 
-MAX_HEAD_BYTES = 64 << 10
-
 state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", help="The state file.")
 
 
@@ -40,6 +38,8 @@ def verify(
     """Find any edit, deletion, reordering or fork, and name the first bad receipt. Exit 1 when there is one."""
     if (state is None) == (exported is None):
         raise click.UsageError("give either --state or --export")
+    from wcp_route.receipts.sign import MAX_HEAD_BYTES
+
     kept = None if head is None else read_file(head, limit=MAX_HEAD_BYTES, what="head")
     found = _verify(state, exported, [_key(path) for path in keys], kept, unsigned=allow_unsigned)
     if form == "json":
@@ -54,7 +54,8 @@ def verify(
             }
         )
     else:
-        say(f"{found.receipts} receipts in {found.streams} streams hold, {found.signed} of them signed")
+        signed = "all signed by a given key" if found.signed else "NOT all signed by a given key"
+        say(f"{found.receipts} receipts in {found.streams} streams hold, {signed}")
     if head is None:
         note("without --head nobody can tell whether receipts were cut off at the end")
     return 0
