@@ -194,7 +194,7 @@ def available(world: World, answer: Any) -> Hall:
     def ask(worker: WorkerRecord) -> bool:
         if isinstance(answer, Exception):
             raise answer
-        return bool(answer(worker)) if callable(answer) else answer  # type: ignore[no-any-return]
+        return bool(answer(worker)) if callable(answer) else answer
 
     return world.hall(services=Services(clock=world.clock, ids=Counting(), availability=ask))
 
