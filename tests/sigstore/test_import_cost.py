@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sigstore.packages import PATIENCE, WORKER, build_package, keyless_line, payload_of, wcp_attest
+from tests.sigstore.packages import PATIENCE, WORKER, build_package, keyless_line, payload_of, quickly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_hmac_and_key_never_import_sigstore(instance: LoopbackSigstore, package: Path, tmp_path: Path) -> None:
     key = tmp_path / "release.key"
-    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    assert quickly("keygen", key, "--no-passphrase").status == 0
     # A keyless line by somebody else stands beside them and is passed over.
     (package / "manifest.sig").write_bytes(keyless_line(instance, payload_of(package)) + b"\n")
     assert imported("sign", package, "--key", key, "--hmac") == []

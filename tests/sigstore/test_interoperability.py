@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests import js
 from tests.loopback_sigstore import DIRECT, github_claims
-from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, build_package, payload_of, wcp_attest, write_package
+from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, build_package, payload_of, quickly, write_package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def signed_package(instance: LoopbackSigstore, folder: Path, rekor: int) -> Path
     config.write_text(json.dumps(instance.client_trust_config(rekor=rekor)))
     package = write_package(folder / "my-worker")
     env = {**DIRECT, **instance.ambient_environment(**github_claims())}
-    signed = wcp_attest("sign", package, "--sigstore", "--trust-config", config, *BUILD, env=env)
+    signed = quickly("sign", package, "--sigstore", "--trust-config", config, *BUILD, env=env)
     assert signed.status == 0, signed
     return package
 
@@ -54,10 +54,10 @@ def test_we_verify_what_sigstore_js_signs(instance: LoopbackSigstore, tmp_path: 
     root = tmp_path / "root.json"
     root.write_text(json.dumps(instance.trusted_root()))
     trust = ("--identity", WORKFLOW, "--issuer", instance.issuer, "--trusted-root", root, "--require-timestamp")
-    verified = wcp_attest("verify", package, "--worker-id", WORKER, *trust)
+    verified = quickly("verify", package, "--worker-id", WORKER, *trust)
     assert verified.status == 0, verified
     (package / "code" / "worker_logic.py").write_text("changed")
-    assert wcp_attest("verify", package, "--worker-id", WORKER, *trust).status == 1
+    assert quickly("verify", package, "--worker-id", WORKER, *trust).status == 1
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="timestamps were NOT checked: `openssl` is not installed")

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from tests.loopback_sigstore import github_claims
-from tests.sigstore.packages import WORKER, WORKFLOW, build_package, keyless_line, payload_of, wcp_attest
+from tests.sigstore.packages import WORKER, WORKFLOW, build_package, keyless_line, payload_of, quickly
 
 if TYPE_CHECKING:
     from tests.loopback_sigstore import LoopbackSigstore
@@ -30,7 +30,7 @@ def package(instance: LoopbackSigstore, tmp_path: Path) -> Path:
 
 
 def test_it_tells_who_signed_when_and_who_vouches(instance: LoopbackSigstore, package: Path) -> None:
-    shown = wcp_attest("show", package, "--format", "json").json
+    shown = quickly("show", package, "--format", "json").json
     jsonschema.validate(shown, json.loads(SCHEMA.read_text()))
     first, second = (signature["keyless"] for signature in shown["signatures"])
     assert (first["identity"], first["issuer"]) == (WORKFLOW, instance.issuer)
@@ -42,7 +42,7 @@ def test_it_tells_who_signed_when_and_who_vouches(instance: LoopbackSigstore, pa
     assert (second["identity"], second["repository"], second["logged_at"]) == ("release@acme.test", None, None)
     assert shown["verified"] is False
 
-    text = wcp_attest("show", package).out
+    text = quickly("show", package).out
     for part in (WORKFLOW, instance.issuer, f"index {first['log_index']}", first["log_id"], first["timestamps"][0]):
         assert part in text
 
@@ -50,15 +50,15 @@ def test_it_tells_who_signed_when_and_who_vouches(instance: LoopbackSigstore, pa
 def test_the_verify_command_it_prints_verifies(instance: LoopbackSigstore, package: Path, tmp_path: Path) -> None:
     root = tmp_path / "TRUSTED_ROOT.json"
     root.write_text(json.dumps(instance.trusted_root()))
-    for signature in wcp_attest("show", package, "--format", "json").json["signatures"]:
+    for signature in quickly("show", package, "--format", "json").json["signatures"]:
         words = shlex.split(signature["keyless"]["verify_command"])
         assert words[:3] == ["wcp-attest", "verify", str(package)]
         filled = [str(root) if word == "TRUSTED_ROOT.json" else word for word in words[1:]]
-        assert wcp_attest(*filled).status == 0
+        assert quickly(*filled).status == 0
 
 
 def test_the_cosign_command_is_filled_in(instance: LoopbackSigstore, package: Path) -> None:
-    first, second = wcp_attest("show", package, "--format", "json").json["signatures"]
+    first, second = quickly("show", package, "--format", "json").json["signatures"]
     words = shlex.split(first["keyless"]["cosign_command"])
     assert words[:4] == ["sed", "-n", "1p", str(package / "manifest.sig")]
     cosign = words[words.index("&&") + 1 :]
@@ -80,6 +80,6 @@ def test_a_damaged_bundle_is_shown_as_far_as_it_can_be_read(package: Path) -> No
     path = package / "manifest.sig"
     line = path.read_bytes().splitlines()[0]
     path.write_bytes(line.replace(b'"rawBytes":"MII', b'"rawBytes":"AAA', 1) + b"\n")
-    shown = wcp_attest("show", package, "--format", "json")
+    shown = quickly("show", package, "--format", "json")
     assert shown.status == 0
     assert shown.json["signatures"][0]["keyless"] is None

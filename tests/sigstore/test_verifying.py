@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.loopback_sigstore import Pinned, Window, github_claims
-from tests.sigstore.packages import WORKER, WORKFLOW, Run, build_package, keyless_line, payload_of, wcp_attest
+from tests.sigstore.packages import WORKER, WORKFLOW, Run, build_package, keyless_line, payload_of, quickly, wcp_attest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Signed:
         self.signatures.write_bytes(self.signatures.read_bytes() + line + b"\n")
 
     def verify(self, *trust: str | Path) -> Run:
-        return wcp_attest(
+        return quickly(
             "verify", self.package, "--worker-id", WORKER, "--trusted-root", self.root, "--format", "json", *trust
         )
 
@@ -165,7 +165,7 @@ def test_without_a_pinned_root_and_without_a_network_it_says_what_to_do(signed: 
     ids=" ".join,
 )
 def test_trust_that_is_empty_loose_or_contradictory_is_a_mistake(built: Path, arguments: tuple[str, ...]) -> None:
-    mistaken = wcp_attest("verify", built, "--worker-id", WORKER, *arguments)
+    mistaken = quickly("verify", built, "--worker-id", WORKER, *arguments)
     assert (mistaken.status, mistaken.out) == (2, "")
 
 
@@ -187,19 +187,19 @@ def by_repository(signed: Signed, ref: str = "refs/tags/*") -> str:
 
 
 def verify_by(policy: Path, package: Path) -> Run:
-    return wcp_attest("verify", package, "--policy", policy, "--format", "json")
+    return quickly("verify", package, "--policy", policy, "--format", "json")
 
 
 def test_two_of_two_across_methods_passes_only_with_both(signed: Signed, tmp_path: Path) -> None:
     key = tmp_path / "release.key"
-    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    assert quickly("keygen", key, "--no-passphrase").status == 0
     two = policy(signed, tmp_path, by_repository(signed), f'key = "{key}.pub"')
 
     signed.sign(github_claims())
     alone = verify_by(two, signed.package)
     assert (alone.status, alone.json["code"]) == (1, "ATTEST_THRESHOLD_NOT_MET")
 
-    assert wcp_attest("sign", signed.package, "--key", key).status == 0
+    assert quickly("sign", signed.package, "--key", key).status == 0
     both = verify_by(two, signed.package)
     assert both.status == 0, both
     assert {signer["kind"] for signer in both.json["signers"]} == {"key", "sigstore"}
@@ -243,9 +243,9 @@ def test_a_missed_signer_is_told_with_the_reason_that_its_signature_does_not_cou
     signed: Signed, tmp_path: Path
 ) -> None:
     key = tmp_path / "release.key"
-    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    assert quickly("keygen", key, "--no-passphrase").status == 0
     signed.signatures.unlink()
-    assert wcp_attest("sign", signed.package, "--key", key).status == 0
+    assert quickly("sign", signed.package, "--key", key).status == 0
     signed.sign(github_claims(ref="refs/heads/main"))
     two = policy(signed, tmp_path, by_repository(signed), f'key = "{key}.pub"')
     missed = verify_by(two, signed.package)
@@ -255,9 +255,9 @@ def test_a_missed_signer_is_told_with_the_reason_that_its_signature_does_not_cou
 
 def test_a_missed_signer_that_could_not_be_checked_leaves_it_undecided(signed: Signed, tmp_path: Path) -> None:
     key = tmp_path / "release.key"
-    assert wcp_attest("keygen", key, "--no-passphrase").status == 0
+    assert quickly("keygen", key, "--no-passphrase").status == 0
     signed.signatures.unlink()
-    assert wcp_attest("sign", signed.package, "--key", key).status == 0
+    assert quickly("sign", signed.package, "--key", key).status == 0
     signed.sign(github_claims())
     two = policy(signed, tmp_path, by_repository(signed), f'key = "{key}.pub"')
     signed.root.write_text("{}")
