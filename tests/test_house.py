@@ -28,7 +28,7 @@ LAYERS = (
     ("manifest",),
     ("entries", "provenance"),
     ("digest", "strictjson", "identity", "differences"),
-    ("errors",),
+    ("errors", "values"),
 )
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.
 PUBLIC_MODULES = ("errors", "identity", "strictjson", "bans", "policy", "registry")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.entries import File
 from wcp_attest.errors import Expired, IdentityMismatch, NotAcceptable
 from wcp_attest.identity import format_utc
 from wcp_attest.manifest import SCHEMA
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

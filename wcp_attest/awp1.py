@@ -27,7 +27,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, field, replace
 from hmac import compare_digest, digest
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -40,6 +39,7 @@ from wcp_attest.identity import format_utc, id_problem, parse_utc, version_probl
 from wcp_attest.manifest import SCHEMA as AWP2
 from wcp_attest.provenance import BUILD_SOURCES, BuildSource
 from wcp_attest.tree import ReadOptions, is_bytecode, read_tree
+from wcp_attest.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

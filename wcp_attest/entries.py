@@ -11,11 +11,11 @@ so it means the same on every system and cannot name anything outside the packag
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from wcp_attest.digest import is_hex_digest
 from wcp_attest.errors import ManifestMalformed
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.digest import HashAlgorithm

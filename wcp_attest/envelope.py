@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest import strictjson
 from wcp_attest.errors import SignatureInvalid, SignatureMissing
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject, JsonValue

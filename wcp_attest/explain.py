@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from wcp_attest.errors import DenyCode
+from wcp_attest.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ header and leaves the entry lines as they are; `Manifest.entries` reads those wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
@@ -38,6 +37,7 @@ from wcp_attest.entries import Entry, File, parse_line
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.identity import id_problem, parse_utc, version_problem
 from wcp_attest.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass
 
 MAX_URL = 2000  # characters
 _PORTS = {"https": 443, "http": 80}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from wcp_attest.entries import HIDDEN
 from wcp_attest.errors import ManifestMalformed
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject, JsonValue

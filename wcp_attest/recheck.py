@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation
 from wcp_attest.errors import NotAcceptable
 from wcp_attest.signatures import PackageFiles
 from wcp_attest.tree import ReadOptions, check_tree
+from wcp_attest.values import dataclass, replace
 from wcp_attest.verdict import Verdict, Verified, judge
 from wcp_attest.verification import SignedPackage, attest, check_standing, signed_package
 

@@ -8,7 +8,6 @@ only where it is missed: which Sigstore instance it belongs to is not known befo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.digest import sha256_hex
@@ -26,6 +25,7 @@ from wcp_attest.identity import parse_utc
 from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
 from wcp_attest.statement import Statement
 from wcp_attest.tree.files import read_bounded
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,6 @@ the identity for policy engines that do not read the manifest. Format: in-toto A
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from wcp_attest import strictjson
@@ -21,6 +20,7 @@ from wcp_attest.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, sha256_h
 from wcp_attest.errors import SignatureInvalid
 from wcp_attest.identity import parse_utc
 from wcp_attest.manifest import MANIFEST_NAME, Manifest
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject

@@ -6,10 +6,10 @@ Inside, a failure is raised; here it becomes a `Verdict`, once. A pass can only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError, DenyCode, TreeMismatch, VerificationError
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

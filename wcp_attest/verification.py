@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation, check_acceptable, check_age, check_bans, check_identity, digests_of
@@ -22,6 +21,7 @@ from wcp_attest.identity import format_utc, namespace_of, parse_utc
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from wcp_attest.signatures import PackageFiles, count_signers, verified_signatures
 from wcp_attest.tree import ReadOptions, check_tree
+from wcp_attest.values import dataclass, replace
 from wcp_attest.verdict import SEAL, Verdict, Verified, judge
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ Every source is consulted for every package; one that brings no admitted list de
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.admission import Admission
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.bans.feeds import Feed
     from wcp_attest.bans.lookup import Index
+    from wcp_attest.policy import Policy
     from wcp_attest.policy.toml import Table
     from wcp_attest.signing import SigstoreTrust, TrustedSigner
 
@@ -99,6 +101,24 @@ class BansCondition:
             now: seconds since the epoch.
         """
         return Admission(self.signers, self.max_age, SeenLists(self.state), now, self._memo)
+
+
+def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
+    """Get every list that a policy asks for, to look packages up that were verified earlier.
+
+    Args:
+        policy: with a `[bans]` table.
+        now: the time to judge freshness by, in seconds since the epoch; the clock by default.
+
+    Raises:
+        BansUnusable: a list cannot be relied on.
+        ConfigError: the policy has no `[bans]` table; that is not the same as "nobody is banned".
+    """
+    conditions = [condition for condition in policy.conditions if isinstance(condition, BansCondition)]
+    if not conditions:
+        raise ConfigError("the policy has no [bans], so nothing is known about who is banned")
+    moment = time.time() if now is None else now
+    return Bans([opened for condition in conditions for opened in condition.open(now=moment).opened])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError, VerificationError
+from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

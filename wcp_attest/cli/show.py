@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,7 @@ from wcp_attest.cli.building import manifest_json
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
 from wcp_attest.errors import ConfigError, VerificationError
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from wcp_attest.errors import ConfigError, NamespaceInvalid
 from wcp_attest.identity import check_namespace
 from wcp_attest.signing import SigstoreTrust
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from wcp_attest.bans import BanCheck

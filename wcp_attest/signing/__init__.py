@@ -7,8 +7,9 @@ that name it and verifies them. Both say who they are by a `SignedBy`. The adapt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from wcp_attest.envelope import Kind, Line

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.digest import sha256_hex
@@ -19,6 +18,7 @@ from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAM
 from wcp_attest.statement import Statement
 from wcp_attest.tree import ReadOptions, check_tree
 from wcp_attest.tree.files import read_bounded, write_atomic
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

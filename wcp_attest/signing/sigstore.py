@@ -15,7 +15,6 @@ Who signed is compared with the policy afterwards, from the claims of the verifi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from wcp_attest.envelope import PAYLOAD_TYPE
 from wcp_attest.errors import SignatureInvalid, TrustUnusable
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.sigstore_certificate import claims_of
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

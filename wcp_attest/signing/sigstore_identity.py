@@ -20,9 +20,9 @@ and any repository could call it.)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from wcp_attest.errors import ConfigError, SignerUntrusted
+from wcp_attest.values import dataclass
 
 GITHUB = "https://github.com/"
 WORKFLOW_DIRECTORY = ".github/workflows/"

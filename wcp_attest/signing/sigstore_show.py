@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import SignatureInvalid
 from wcp_attest.identity import format_utc
 from wcp_attest.signing.sigstore_certificate import claims_of
 from wcp_attest.signing.sigstore_trust import in_words
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
