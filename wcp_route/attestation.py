@@ -21,6 +21,7 @@ from wcp_attest import Expectation, Recheck, verify
 from wcp_attest.errors import ConfigError
 from wcp_route.codes import FROM_ATTEST, Code
 from wcp_route.refusal import Refusal
+from wcp_route.values import GUARDED_ENVS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again
 MAX_WATCHED: Final = 10_000  # packages remembered; a fleet has fewer
+SHARED_SECRET: Final = "hmac-"  # how the key ids of shared secrets begin
 MAX_STAMPED: Final = 100_000  # entries whose time stamps are compared; larger trees are read in full
 
 
@@ -210,6 +212,13 @@ class Attestor:
         verdict = package.verify(self.bans, now)
         if verdict.verified is None:
             raise _refused(worker, verdict)
+        if self.config.env in GUARDED_ENVS and not _convinces_others(verdict.verified):
+            raise Refusal(
+                Code.WORKER_UNTRUSTED,
+                f"worker `{worker.worker_id}` is signed with a shared secret only, which {self.config.env} refuses; "
+                "sign it with a key or keyless as well",
+                {"attest_code": None, "worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
+            )
         return Attested(verdict.verified, package.path, self._seen.versions)
 
     def _package(self, worker: WorkerRecord, now: float) -> _Package:
@@ -237,6 +246,11 @@ class Attestor:
         if verdict.verified is None:
             raise _refused(worker, verdict)
         return target
+
+
+def _convinces_others(verified: Verified) -> bool:
+    """Tell whether anybody signed who does not share the secret with whoever verifies (wcp 15.21)."""
+    return any(not signer.key_id.startswith(SHARED_SECRET) for signer in verified.signers)
 
 
 def check_seal_directory(path: str) -> None:
