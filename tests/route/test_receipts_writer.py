@@ -17,7 +17,7 @@ from tests.route.state_worlds import some_evidence
 from wcp_attest.errors import SigningError
 from wcp_route import database
 from wcp_route.database import StateError, connect, connect_to_read
-from wcp_route.receipts import KeyFileSigner, ReceiptError, SqliteReceipts, verify
+from wcp_route.receipts import KeyFileSigner, MemoryReceipts, ReceiptError, SqliteReceipts, verify
 from wcp_route.receipts.chain import MAX_BATCH
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,20 @@ def test_a_long_list_is_written_in_several_transactions(path: str) -> None:
         receipts.append([some_evidence(number) for number in range(MAX_BATCH + 1)])
     found = verify(path, keys=KEYS)
     assert (found.receipts, found.batches) == (MAX_BATCH + 1, 2)
+
+
+def test_a_caller_may_go_on_while_the_disk_works(path: str) -> None:
+    stores: list[SqliteReceipts | MemoryReceipts] = [SqliteReceipts(path, signer=SIGNER), MemoryReceipts(signer=SIGNER)]
+    for store in stores:
+        waiting = [
+            store.submit([some_evidence(number) for number in range(start, start + 50)]) for start in range(0, 500, 50)
+        ]
+        for one in waiting:
+            one.wait()
+        store.close()
+    assert verify(path, keys=KEYS).receipts == 500
+    assert isinstance(stores[1], MemoryReceipts)
+    assert len(stores[1].rows) == 500
 
 
 def test_more_streams_than_are_remembered(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

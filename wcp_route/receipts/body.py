@@ -198,6 +198,7 @@ def _candidates(candidates: Iterable[Candidate]) -> str:
     return f"[{','.join(written)}]"
 
 
+@lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
 def _versions(versions: Versions) -> str:
     return (
         "{"

@@ -24,18 +24,35 @@ if TYPE_CHECKING:
 MAX_HEADS: Final = 4096  # streams whose end is remembered; the others are looked up again
 
 
+class Waitable(Protocol):
+    """Receipts on their way."""
+
+    def wait(self) -> None:
+        """Return when they are durable. Raises `ReceiptError` when they are not, or not known to be."""
+
+
 class ReceiptStore(Protocol):
     """Takes evidence and makes it last."""
 
     def append(self, evidence: Sequence[Evidence], /) -> None:
-        """Return when a receipt of each is durable; a list of up to `MAX_BATCH` is one transaction.
+        """Return when a receipt of each is durable; up to `MAX_BATCH` are one transaction.
 
         Raises:
             ReceiptError: they are not, or not known to be; what they are about must not be acknowledged.
         """
 
+    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
+        """Begin to `append`; nothing must be acknowledged before `wait` has returned. Raises `ReceiptError`."""
+
     def close(self) -> None:
         """Finish what is waiting and let go of everything."""
+
+
+class _Done:
+    """Nothing to wait for."""
+
+    def wait(self) -> None:
+        """Return."""
 
 
 class MemoryReceipts:
@@ -71,6 +88,15 @@ class MemoryReceipts:
                 self.rows += rows
                 self.batches.append(batch)
 
+    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
+        """Do as `append` does.
+
+        Raises:
+            ReceiptError: one of them cannot be written.
+        """
+        self.append(evidence)
+        return _Done()
+
     def close(self) -> None:
         """Do nothing; the receipts can still be read."""
 
@@ -102,14 +128,20 @@ class SqliteReceipts:
         self.close()
 
     def append(self, evidence: Sequence[Evidence], /) -> None:
-        """Return when a receipt of each is on disk; a list of up to `MAX_BATCH` is one transaction.
+        """Return when a receipt of each is on disk; up to `MAX_BATCH` are one transaction.
 
         Raises:
             ReceiptError: they are not, or not known to be.
         """
-        waiting = drafts(evidence)
-        for start in range(0, len(waiting), MAX_BATCH):
-            self._writer.write(waiting[start : start + MAX_BATCH])
+        self.submit(evidence).wait()
+
+    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
+        """Begin to `append`, so that the caller can go on deciding while the disk works.
+
+        Raises:
+            ReceiptError: one of them cannot be written, or there was no room for them in time.
+        """
+        return self._writer.put(drafts(evidence))
 
     def close(self) -> None:
         """Write what is waiting and close the file.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_route.receipts.chain import MAX_BATCH
 from wcp_route.receipts.receipt import ReceiptError
@@ -47,6 +48,33 @@ class _Gathering:
         self.done = threading.Event()
 
 
+class Pending(NamedTuple):
+    """Receipts on their way to the disk.
+
+    Attributes:
+        gathering: the transactions that they are in, in order.
+        groups: what became of them there.
+    """
+
+    gathering: tuple[_Gathering, ...]
+    groups: tuple[Group, ...]
+
+    def wait(self) -> None:
+        """Return when all of them are durable.
+
+        Raises:
+            ReceiptError: they are not, or not yet: after a time-out they may still become durable.
+        """
+        end = time.monotonic() + APPEND_SECONDS
+        for gathering, group in zip(self.gathering, self.groups, strict=True):
+            if not gathering.done.wait(max(0.0, end - time.monotonic())):
+                raise ReceiptError(
+                    f"the receipts were not durable within {APPEND_SECONDS:g} seconds; they may be later"
+                )
+            if group.problem is not None:
+                raise group.problem
+
+
 class GroupWriter:
     """Runs `commit` in one thread of its own.
 
@@ -66,28 +94,16 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
         self._thread.start()
 
-    def write(self, drafts: Sequence[Draft]) -> None:
-        """Return when all of them are durable.
-
-        Args:
-            drafts: at most `MAX_BATCH`.
+    def put(self, drafts: Sequence[Draft]) -> Pending:
+        """Bring receipts; each `MAX_BATCH` of them become durable together or not at all.
 
         Raises:
-            ReceiptError: they are not, or not yet: after a time-out they may still become durable.
+            ReceiptError: there was no room for them in time, or the store is closed.
         """
         if os.getpid() != self._process:
             raise ReceiptError("the receipt store was opened before a fork; open it in the process that uses it")
-        group = Group(drafts)
-        with self._lock:
-            self._wait_for_room(len(drafts))
-            gathering = self._gathering
-            gathering.groups.append(group)
-            gathering.count += len(drafts)
-            self._work.notify()
-        if not gathering.done.wait(APPEND_SECONDS):
-            raise ReceiptError(f"the receipts were not durable within {APPEND_SECONDS:g} seconds; they may be later")
-        if group.problem is not None:
-            raise group.problem
+        groups = tuple(Group(drafts[start : start + MAX_BATCH]) for start in range(0, len(drafts), MAX_BATCH))
+        return Pending(tuple([self._gather(group) for group in groups]), groups)
 
     def close(self) -> None:
         """Write what is waiting, and end the thread.
@@ -103,6 +119,15 @@ class GroupWriter:
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
                 raise ReceiptError(f"the receipt writer did not end within {CLOSE_SECONDS:g} seconds")
+
+    def _gather(self, group: Group) -> _Gathering:
+        with self._lock:
+            self._wait_for_room(len(group.drafts))
+            gathering = self._gathering
+            gathering.groups.append(group)
+            gathering.count += len(group.drafts)
+            self._work.notify()
+        return gathering
 
     def _wait_for_room(self, count: int) -> None:
         fits = self._room.wait_for(
