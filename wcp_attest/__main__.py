@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from wcp_attest.cli import main
+from wcp_attest.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -7,6 +7,8 @@ The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032); P-25
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_base64
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from wcp_attest.digest import sha256_hex
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 MAX_KEY_FILE_BYTES = 64 * 1024
 KEY_TYPES = ("ed25519", "p256", "p384")
 _CURVES = ("secp256r1", "secp384r1")
+# An Ed25519 public key is these 12 bytes and 32 more (RFC 8410), one line of PEM. Reading that line here spares the
+# usual verification the import of every other key format.
+_ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
+_ED25519_PEM = re.compile(
+    rb"-----BEGIN PUBLIC KEY-----\r?\n(MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=)\r?\n-----END PUBLIC KEY-----\s*\Z"
+)
 _SUPPORTED = "use Ed25519, ECDSA P-256 or ECDSA P-384"
 
 
@@ -49,6 +57,9 @@ class TrustedKey:
         Raises:
             ConfigError: it is not a public key, or of an unsupported type.
         """
+        ed25519 = _ED25519_PEM.match(data)
+        if ed25519 is not None:
+            return cls(a2b_base64(ed25519[1]))
         return cls(_spki(_supported_public(_load_public(data, what), what)))
 
     @property
@@ -153,18 +164,28 @@ def generate(key_type: Literal["ed25519", "p256", "p384"] = "ed25519") -> KeySig
 
 def _holds(spki: bytes, envelope: Envelope) -> bool:
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    key = _supported_public(load_der_public_key(spki), "the public key")
     try:
-        if isinstance(key, Ed25519PublicKey):
-            key.verify(envelope.signature, envelope.pae())
+        if spki.startswith(_ED25519_SPKI):
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+            Ed25519PublicKey.from_public_bytes(spki[len(_ED25519_SPKI) :]).verify(envelope.signature, envelope.pae())
         else:
+            key = _elliptic(spki)
             key.verify(envelope.signature, envelope.pae(), _ecdsa(key.curve.name))
     except InvalidSignature:
         return False
     return True
+
+
+def _elliptic(spki: bytes) -> EllipticCurvePublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    key = _supported_public(load_der_public_key(spki), "the public key")
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise ConfigError(f"the public key is of an unsupported type; {_SUPPORTED}")
+    return key
 
 
 def _ecdsa(curve: str) -> ECDSA:
