@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from wcp_attest.errors import ConfigError
 from wcp_route.cli.files import read_file
@@ -36,7 +37,8 @@ def verify(
     state: str | None, exported: str | None, keys: tuple[str, ...], head: str | None, allow_unsigned: bool, form: str
 ) -> int:
     """Find any edit, deletion, reordering or fork, and name the first bad receipt. Exit 1 when there is one."""
-    if (state is None) == (exported is None):
+    named = click.get_current_context().get_parameter_source("state") is ParameterSource.COMMANDLINE
+    if (exported is not None and named) or (exported is None and state is None):
         raise click.UsageError("give either --state or --export")
     from wcp_route.receipts.sign import MAX_HEAD_BYTES
 
