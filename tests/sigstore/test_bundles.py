@@ -317,6 +317,12 @@ def test_a_signed_payload_that_is_not_our_statement_is_refused(instance: Loopbac
 # ---------------------------------------------------------------- the trusted root itself
 
 
+def _with_one_certificate(root: bytes) -> bytes:
+    document = json.loads(root)
+    del document["timestampAuthorities"][0]["certChain"]["certificates"][1:]
+    return json.dumps(document).encode()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -330,6 +336,8 @@ def test_a_signed_payload_that_is_not_our_statement_is_refused(instance: Loopbac
         lambda root: root.replace(b'"tlogs"', b'"logs"'),
         lambda root: root.replace(b'Z"}', b'"}'),
         lambda root: root.replace(b'"rawBytes": "MII', b'"rawBytes": "AAA'),
+        lambda root: root.replace(b"trustedroot+json;version=0.1", b"trustedroot.v0.2+json"),
+        _with_one_certificate,
     ],
 )
 def test_a_trusted_root_that_cannot_be_used_is_said_to_be(instance: LoopbackSigstore, damage: Any) -> None:

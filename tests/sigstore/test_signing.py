@@ -148,6 +148,10 @@ def test_signing_again_replaces_the_own_signature_and_keeps_those_of_others(
     assert identities() == ["a@acme.test", "b@acme.test"]
     sign_as("a@acme.test")
     assert identities() == ["b@acme.test", "a@acme.test"]
+    file = package / "manifest.sig"
+    file.write_bytes(file.read_bytes().replace(b'"rawBytes":"MII', b'"rawBytes":"AAA'))
+    sign_as("a@acme.test")
+    assert len(file.read_bytes().splitlines()) == 3  # whose the unreadable ones are cannot be told, so they stay
 
 
 def test_the_bundle_alone_is_written_for_release_assets(
