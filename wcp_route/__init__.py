@@ -1,1 +1,99 @@
-"""Route only to attested workers."""
+"""Route only to attested workers.
+
+    from wcp_attest import load_policy
+    from wcp_route import Hall, HallConfig, SqliteRegistry
+
+    hall = Hall(rules, SqliteRegistry("hall.db"), load_policy("trust.toml"), HallConfig(env="prod"))
+    decision = hall.route(request)
+    if not decision.denied:
+        run(decision.package_path)
+
+Names are imported when they are first used, so that `import wcp_route` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wcp_route.approvals import ApprovalStore as ApprovalStore
+    from wcp_route.approvals import MemoryApprovals as MemoryApprovals
+    from wcp_route.approvals import SqliteApprovals as SqliteApprovals
+    from wcp_route.cedar import CedarGate as CedarGate
+    from wcp_route.codes import Code as Code
+    from wcp_route.compat import LegacyGate as LegacyGate
+    from wcp_route.compat import Options as Options
+    from wcp_route.compat import make_decision as make_decision
+    from wcp_route.compliance import check_compliance as check_compliance
+    from wcp_route.config import Ceiling as Ceiling
+    from wcp_route.config import HallConfig as HallConfig
+    from wcp_route.decision import Check as Check
+    from wcp_route.decision import Evidence as Evidence
+    from wcp_route.decision import RouteDecision as RouteDecision
+    from wcp_route.guarding import NotDispatched as NotDispatched
+    from wcp_route.guarding import guard as guard
+    from wcp_route.guarding import guarded as guarded
+    from wcp_route.hall import Hall as Hall
+    from wcp_route.hall import Services as Services
+    from wcp_route.policy_gate import PolicyAnswer as PolicyAnswer
+    from wcp_route.policy_gate import PolicyContext as PolicyContext
+    from wcp_route.policy_gate import PolicyGate as PolicyGate
+    from wcp_route.receipts import SqliteReceipts as SqliteReceipts
+    from wcp_route.registry import MemoryRegistry as MemoryRegistry
+    from wcp_route.registry import Registry as Registry
+    from wcp_route.registry import SqliteRegistry as SqliteRegistry
+    from wcp_route.rules import RuleSet as RuleSet
+    from wcp_route.store import open_state as open_state
+    from wcp_route.telemetry import events as events
+    from wcp_route.values import RouteInput as RouteInput
+    from wcp_route.values import WorkerRecord as WorkerRecord
+    from wcp_route.wire.config import read_config as read_config
+    from wcp_route.wire.decision import to_wire as to_wire
+    from wcp_route.wire.record import read_record as read_record
+    from wcp_route.wire.request import parse_request as parse_request
+    from wcp_route.wire.rules import read_rules as read_rules
+
+_HOMES = {
+    "approvals": ("ApprovalStore", "MemoryApprovals", "SqliteApprovals"),
+    "cedar": ("CedarGate",),
+    "codes": ("Code",),
+    "compat": ("LegacyGate", "Options", "make_decision"),
+    "compliance": ("check_compliance",),
+    "config": ("Ceiling", "HallConfig"),
+    "decision": ("Check", "Evidence", "RouteDecision"),
+    "guarding": ("NotDispatched", "guard", "guarded"),
+    "hall": ("Hall", "Services"),
+    "policy_gate": ("PolicyAnswer", "PolicyContext", "PolicyGate"),
+    "receipts": ("SqliteReceipts",),
+    "registry": ("MemoryRegistry", "Registry", "SqliteRegistry"),
+    "rules": ("RuleSet",),
+    "store": ("open_state",),
+    "telemetry": ("events",),
+    "values": ("RouteInput", "WorkerRecord"),
+    "wire.config": ("read_config",),
+    "wire.decision": ("to_wire",),
+    "wire.record": ("read_record",),
+    "wire.request": ("parse_request",),
+    "wire.rules": ("read_rules",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF]  # noqa: PLE0604  # the table above is the one list of public names
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'wcp_route' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(f"wcp_route.{home}")
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted(__all__)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again
 MAX_WATCHED: Final = 10_000  # packages remembered; a fleet has fewer
-SHARED_SECRET: Final = "hmac-"  # how the key ids of shared secrets begin
+_HMAC: Final = "hmac-"  # how the key ids of shared secrets begin
 MAX_STAMPED: Final = 100_000  # entries whose time stamps are compared; larger trees are read in full
 
 
@@ -250,7 +250,7 @@ class Attestor:
 
 def _convinces_others(verified: Verified) -> bool:
     """Tell whether anybody signed who does not share the secret with whoever verifies (wcp 15.21)."""
-    return any(not signer.key_id.startswith(SHARED_SECRET) for signer in verified.signers)
+    return any(not signer.key_id.startswith(_HMAC) for signer in verified.signers)
 
 
 def check_seal_directory(path: str) -> None:
