@@ -20,14 +20,25 @@ MAX_NESTING = 3
 LAYERS = (
     ("cli",),
     ("recheck",),
-    ("verification", "awp1_verify", "predecessor", "signing.package", "build", "scaffold", "explain", "config", "awp1"),
+    (
+        "verification",
+        "awp1_verify",
+        "predecessor",
+        "signing.package",
+        "build",
+        "scaffold",
+        "explain",
+        "config",
+        "awp1",
+        "bans.impact",
+    ),
     ("acceptance", "signatures", "verdict"),
     ("policy", "bans", "registry", "signing"),
     ("envelope", "statement"),
     ("tree",),
     ("manifest",),
     ("entries", "provenance"),
-    ("digest", "strictjson", "identity", "differences"),
+    ("digest", "strictjson", "identity", "differences", "origin"),
     ("errors", "values"),
 )
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.

@@ -93,15 +93,11 @@ class ListSigners:
         free: set[TrustedSigner | SigstoreIdentity] = {*self.keys, *self.identities}
         problem = "none of its signatures is by somebody who may sign ban lists"
         try:
-            for line in parse_lines(signatures, what=what):
-                try:
-                    found = self._verify_line(line)
-                except VerificationError as refusal:
-                    if line.kind != "sigstore":
-                        raise
-                    problem = str(refusal)
-                    continue
-                _count(found, free, counted)
+            for found in map(self._verify_line, parse_lines(signatures, what=what)):
+                if isinstance(found, _Found):
+                    _count(found, free, counted)
+                elif found is not None:
+                    problem = str(found)
         except VerificationError as refusal:
             raise BansUnusable(f"{what}: {refusal}") from None
         if len(counted) < self.threshold:
@@ -111,10 +107,13 @@ class ListSigners:
             raise BansUnusable(f"{what}: its signatures are over different lists; sign the list again")
         return next(iter(counted.values()))
 
-    def _verify_line(self, line: Line) -> _Found | None:
-        """Verify one line; None when it names nobody known."""
+    def _verify_line(self, line: Line) -> _Found | VerificationError | None:
+        """Verify one line; None when it names nobody known, an error when it is keyless and does not hold."""
         if line.kind == "sigstore":
-            return self._verify_keyless(line) if self.identities else None
+            try:
+                return self._verify_keyless(line) if self.identities else None
+            except VerificationError as refusal:
+                return refusal
         trusted = next((key for key in self.keys if key.key_id == line.hint), None)
         if trusted is None:
             return None
@@ -145,10 +144,8 @@ class _Found:
     entries: tuple[TrustedSigner | SigstoreIdentity, ...]
 
 
-def _count(found: _Found | None, free: set[TrustedSigner | SigstoreIdentity], counted: dict[SignedBy, Seen]) -> None:
+def _count(found: _Found, free: set[TrustedSigner | SigstoreIdentity], counted: dict[SignedBy, Seen]) -> None:
     """Count a signature: each entry of the policy once, and each person or machine once."""
-    if found is None:
-        return
     if counted.get(found.by, found.said) != found.said:
         raise SignatureInvalid(f"{found.by} signed two different lists")
     entry = next((entry for entry in found.entries if entry in free), None)
