@@ -10,11 +10,8 @@ it. A helper whose parent dies finds its input at an end, or its parent changed,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
-import signal
-import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +19,7 @@ from wcp_attest.errors import ConfigError, Error, TreeUnsafe
 from wcp_attest.tree.hashing import FileProblem
 from wcp_attest.tree.helper import ROOT, STAGE, Inbox, pack
 from wcp_attest.tree.jobs import Done, Job, as_error, assemble, request, split
+from wcp_attest.tree.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from wcp_attest.tree.hashing import Task
 
 _PREFETCH = 2  # jobs a helper has at once: one in hand, one ready
-_FREE = 10  # descriptors from here on cannot collide with those that a helper is given
 _READ = 1 << 18
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f"""
@@ -137,27 +134,28 @@ class _Helper:
 
     def __init__(self, root: int, task: Task) -> None:
         self.pieces: dict[int, _Piece] = {}
-        self.busy_with: str | None = None  # the path of a large file, until its job is done
+        self.busy = False  # with a large file, until its job is done
+        self.reading: str | None = None  # the path of the last file of many blocks, likewise
+        self.process = Process()
         self._inbox = Inbox()
+        self._root = root
+        self._task = task
         setup = (task.algorithm, task.owner, task.stage is not None, os.getpid(), _search_path(task))
         self._outgoing = bytearray(pack(setup))
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            request, self.input = os.pipe()
-            theirs.callback(os.close, request)
-            ours.callback(os.close, self.input)
-            self.output, answer = os.pipe()
-            theirs.callback(os.close, answer)
-            ours.callback(os.close, self.output)
-            os.set_blocking(self.input, False)
-            given = [(request, 0), (answer, 1), (root, ROOT)] + ([] if task.stage is None else [(task.stage, STAGE)])
-            actions = [(os.POSIX_SPAWN_DUP2, _above(theirs, source), target) for source, target in given]
-            self._process = _spawn(actions)
-            ours.pop_all()
+
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        given = {ROOT: self._root} if self._task.stage is None else {ROOT: self._root, STAGE: self._task.stage}
+        self.process.start(_PROGRAM, given)
 
     @property
     def free(self) -> bool:
         """Whether another job may be given to it."""
-        return self.busy_with is None and len(self.pieces) < _PREFETCH
+        return not self.busy and len(self.pieces) < _PREFETCH
 
     @property
     def unsent(self) -> bool:
@@ -174,7 +172,7 @@ class _Helper:
         """Write what it will take now."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead one shows when it is read from
             while self._outgoing:
-                del self._outgoing[: os.write(self.input, self._outgoing)]
+                del self._outgoing[: os.write(self.process.input, self._outgoing)]
 
     def read(self, board: _Board) -> None:
         """Take what it has to say.
@@ -182,7 +180,7 @@ class _Helper:
         Raises:
             TreeUnsafe: it has died, or talks nonsense.
         """
-        data = os.read(self.output, _READ)
+        data = os.read(self.process.output, _READ)
         if not data:
             raise TreeUnsafe(self._obituary())
         self._inbox.feed(data)
@@ -192,27 +190,22 @@ class _Helper:
         except (ValueError, TypeError, EOFError, KeyError, IndexError):
             raise TreeUnsafe("a helper process sent an answer that makes no sense") from None
 
-    def end(self) -> None:
-        """Make sure that it is gone."""
-        for descriptor in (self.input, self.output):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._process.kill()
-        self._process.wait()
-
     def _hear(self, message: tuple[Any, ...], board: _Board) -> None:
         kind, number, *rest = message
         piece = self.pieces[number]
-        if kind == "large":
-            part, index = rest
-            self.busy_with = piece.job.parts[part].path_of(index)
-            board.shorten(piece, part, index)
+        if kind == "reading":
+            part, index, large = rest
+            self.reading = piece.job.parts[part].path_of(index)
+            if large:
+                self.busy = True
+                board.shorten(piece, part, index)
             return
         del self.pieces[number]
         if kind == "back":
             board.give_back(piece)
             return
-        self.busy_with = None
+        self.busy = False
+        self.reading = None
         if kind == "failed":
             path, reason, ours = rest
             piece.result = as_error(FileProblem(path, reason, ours=ours))
@@ -220,9 +213,9 @@ class _Helper:
             piece.result = assemble(piece.job, rest[0])
 
     def _obituary(self) -> str:
-        ending = self._process.wait()
-        if self.busy_with is not None:
-            return f"{self.busy_with!r} cannot be read: the process that read it was ended ({ending})"
+        ending = self.process.end()
+        if self.reading is not None:
+            return f"{self.reading!r} cannot be read: the process that read it was ended ({ending})"
         return f"a process that read files was ended ({ending}); nothing was decided about the tree"
 
 
@@ -239,7 +232,9 @@ class _Crew:
         try:
             for _ in range(self._count):
                 self._helpers.append(_Helper(self._root, self._task))
+                self._helpers[-1].start()
         except OSError as problem:
+            self._helpers.pop().process.end()
             if not self._helpers:
                 raise ConfigError(f"cannot start a helper process: {problem}; use one job") from None
         except BaseException:
@@ -250,9 +245,8 @@ class _Crew:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._helpers:
-            self._helpers[-1].end()
-            self._helpers.pop()
+        for helper in self._helpers:
+            helper.process.end()
 
     def hand_out(self, board: _Board) -> None:
         """Give every helper as much as it may have."""
@@ -268,67 +262,17 @@ class _Crew:
         poll = select.poll()
         by_descriptor: dict[int, _Helper] = {}
         for helper in self._helpers:
-            poll.register(helper.output, select.POLLIN)
-            by_descriptor[helper.output] = by_descriptor[helper.input] = helper
+            process = helper.process
+            poll.register(process.output, select.POLLIN)
+            by_descriptor[process.output] = by_descriptor[process.input] = helper
             if helper.unsent:
-                poll.register(helper.input, select.POLLOUT)
+                poll.register(process.input, select.POLLOUT)
         for descriptor, _ in poll.poll():
             helper = by_descriptor[descriptor]
-            if descriptor == helper.input:
+            if descriptor == helper.process.input:
                 helper.write()
             else:
                 helper.read(board)
-
-
-class _Process:
-    """A child process, ended by its handle where the system has one, so that a reused id is never hit."""
-
-    def __init__(self, identifier: int) -> None:
-        self._identifier = identifier
-        self._handle: int | None = None
-        with contextlib.suppress(AttributeError, OSError):
-            self._handle = os.pidfd_open(identifier)
-
-    def kill(self) -> None:
-        """End it at once; what it was doing is of no use to anyone."""
-        with contextlib.suppress(OSError):
-            if self._handle is not None:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            else:
-                os.kill(self._identifier, signal.SIGKILL)
-
-    def wait(self) -> str:
-        """Wait for its end and return how it ended, in words."""
-        status = None
-        with contextlib.suppress(ChildProcessError):  # reaped already, or by somebody who reaps all children
-            status = os.waitpid(self._identifier, 0)[1]
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-        if status is None:
-            return "in an unknown way"
-        code = os.waitstatus_to_exitcode(status)
-        return f"by signal {-code}" if code < 0 else f"with status {code}"
-
-
-def _spawn(actions: list[tuple[int, int, int]]) -> _Process:
-    return _Process(
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM],
-            os.environ,
-            file_actions=[*actions, (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)],
-            setpgroup=0,
-            setsigmask=[],
-        )
-    )
-
-
-def _above(stack: contextlib.ExitStack, descriptor: int) -> int:
-    """Return a copy of a descriptor that is out of the way of those that a helper is given."""
-    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FREE)
-    stack.callback(os.close, copy)
-    return copy
 
 
 def _search_path(task: Task) -> list[str]:

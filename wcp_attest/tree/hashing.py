@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SMALL = 64 * 1024  # bytes of the first read, which takes most files whole
 BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the processor's cache
-LARGE = 8 * 1024 * 1024  # from here on a file is worth a process of its own
+MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
 SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
 FILE_FLAGS = (
     os.O_RDONLY
@@ -95,11 +95,15 @@ class Task:
             self._buffer = memoryview(bytearray(BLOCK))
         return self._buffer
 
-    def before_large(self, index: int) -> None:
-        """Called before a large file is read, with its place among the names."""
+    def notice(self, index: int, size: int) -> None:
+        """Called before a file of many blocks is read, with its place among the names and its size."""
+
+    def hash_mapped(self, descriptor: int, size: int) -> str | None:  # noqa: ARG002
+        """Return the digest of a file by mapping it, where that is safe and possible, else None."""
+        return None  # a mapped file that is truncated ends the process: not here
 
     def between_blocks(self) -> None:
-        """Called from time to time while a file of more than one block is read."""
+        """Called from time to time while a file of many blocks is read."""
 
 
 class Hashed:
@@ -289,12 +293,15 @@ class _Reader:
     def _digest(self, descriptor: int, name: str, status: os.stat_result) -> str:
         """Read exactly as many bytes as the file has, and one more to see that there are no more."""
         size = status.st_size
+        if size >= MANY_BLOCKS:
+            self.task.notice(len(self.lines), size)
+            mapped = self.task.hash_mapped(descriptor, size) if self.copies is None else None
+            if mapped is not None:
+                return mapped
         block = os.read(descriptor, min(size + 1, SMALL))
         if len(block) == size and self.copies is None:
             digest: str = self.task.new(block).hexdigest()
             return digest
-        if size >= LARGE:
-            self.task.before_large(len(self.lines))
         copy = None if self.copies is None else self._create(name, status.st_mode)
         try:
             return self._digest_on(descriptor, block, size, name, copy)

@@ -7,8 +7,10 @@ needs the standard library only and is started by `python -I -S` (`wcp_attest.tr
     first     (algorithm, owner, has_stage, parent, search_path)
     job       (number, [(path, identity, names, expected) or None, …])
     answers   ("done", number, [(lines or None when as expected, records, size) or None, …])
-              ("large", number, part, index)    a large file was met; what follows it in the job is given back
-              ("back", number)                  a job that would have waited behind a large file is given back
+              ("reading", number, part, index, large)
+                            a file of many blocks is begun; behind a large one the rest of the job is given back
+              ("back", number)
+                            a job that would have waited behind a large file is given back
               ("failed", number, path, reason, ours)
 """
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 ROOT, STAGE = 3, 4  # descriptors that the parent leaves open
 MAX_MESSAGE = 1 << 28  # far above any job; a length beyond it is garbage
+LARGE = 8 * 1024 * 1024  # bytes from which nothing should have to wait behind a file
+WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory
+WIDE_WINDOW = 64 * 1024 * 1024  # where several threads share the work of one
+_ALL_THREADS = -1  # `blake3.blake3.AUTO`
 _CHUNK = 1 << 18
 
 
@@ -142,11 +148,34 @@ class _Task(hashing.Task):
         self.jobs = jobs
         self.number = self.part = 0
 
-    def before_large(self, index: int) -> None:
-        """Give back whatever would wait for this file."""
-        _send(("large", self.number, self.part, index))
-        self.jobs.give_back()
-        self.enough = True
+    def notice(self, index: int, size: int) -> None:
+        """Name the file, in case it is the last thing done here; give back whatever would wait for a large one."""
+        large = size >= LARGE
+        _send(("reading", self.number, self.part, index, large))
+        if large:
+            self.jobs.give_back()
+            self.enough = True
+
+    def hash_mapped(self, descriptor: int, size: int) -> str | None:
+        """Hash a file window by window, without copying it.
+
+        Mapped memory of a file that is truncated meanwhile cannot be touched: the system ends this process (SIGBUS),
+        and the parent knows by the notice which file that was.
+        """
+        from mmap import MAP_SHARED, PROT_READ, mmap
+
+        hasher = self.new() if self.algorithm == "sha256" else self.new(max_threads=_ALL_THREADS)
+        window = WINDOW if self.algorithm == "sha256" else WIDE_WINDOW
+        for offset in range(0, size, window):
+            try:
+                view = mmap(descriptor, min(window, size - offset), flags=MAP_SHARED, prot=PROT_READ, offset=offset)
+            except (OSError, ValueError):
+                return None  # no mapping on this file system, or the file is shorter by now: reading will tell
+            with view:
+                hasher.update(view)
+            self.between_blocks()
+        digest: str = hasher.hexdigest()
+        return digest if not os.pread(descriptor, 1, size) else None
 
     def between_blocks(self) -> None:
         """End with the parent."""

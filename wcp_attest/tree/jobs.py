@@ -151,11 +151,8 @@ def _checked(part: Part, result: object) -> tuple[bytes, bytes, int]:
     found = part.expected if found is None else found
     if not isinstance(found, bytes) or not isinstance(record, bytes) or not isinstance(size, int) or size < 0:
         raise ValueError("a result holds the wrong types")
-    if (
-        found.count(b"\n") != len(part.names) - 1
-        or record.count(b"\n") % 3
-        or record.count(b"\n") > 3 * len(part.names)
-    ):
+    all_read = part.expected is None or part.expected == found
+    if found.count(b"\n") != len(part.names) - 1 or (all_read and record.count(b"\n") != 3 * len(part.names)):
         raise ValueError("a result holds too few or too many lines")
     return found, record, size
 
