@@ -240,13 +240,15 @@ def _use_log(connection: sqlite3.Connection, path: str) -> None:
 
 def _create(connection: sqlite3.Connection) -> None:
     """Write the schema into an empty database; two processes may try at once."""
-    if _identity(connection) == (0, 0):
-        with transaction(connection):
-            if _identity(connection) == (0, 0) and not _objects(connection):
-                for statement in _statements():
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if _identity(connection) != (0, 0):
+        return
+    with transaction(connection):
+        if _identity(connection) != (0, 0) or _objects(connection):
+            return
+        for statement in _statements():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _check_schema(connection: sqlite3.Connection, path: str) -> None:
