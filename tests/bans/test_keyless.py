@@ -1,0 +1,120 @@
+"""Lists signed keyless, and keyless signers banned, against a Sigstore instance on loopback."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.loopback_sigstore import DIRECT, LoopbackSigstore, github_claims
+from tests.sigstore.packages import BUILD, WORKFLOW, Run, quickly, write_package
+from wcp_attest.signing.key import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POLICY = """
+version = 1
+[sigstore]
+trusted_root = "trust.json"
+[[namespace]]
+name = "org.acme"
+  [[namespace.signer]]
+  sigstore = {{ issuer = "{issuer}", identity = "{identity}" }}
+[bans]
+max_age = "30d"
+state = "state"
+threshold = 2
+  [[bans.signer]]
+  sigstore = {{ issuer = "{issuer}", identity = "soc@acme.test" }}
+  [[bans.signer]]
+  key = "soc.pub"
+  [[bans.source]]
+  file = "bans.json"
+"""
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[LoopbackSigstore]:
+    with LoopbackSigstore() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(instance: LoopbackSigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, value in DIRECT.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "trust.json").write_text(json.dumps(instance.client_trust_config()))
+    key = generate()
+    (tmp_path / "soc.key").write_bytes(key.to_pem(None))
+    (tmp_path / "soc.pub").write_bytes(key.public_pem())
+    (tmp_path / "policy.toml").write_text(POLICY.format(issuer=instance.issuer, identity=WORKFLOW))
+    write_package(tmp_path / "worker")
+    env = {**DIRECT, **instance.ambient_environment(**github_claims())}
+    good("sign", "worker", "--sigstore", "--trust-config", "trust.json", *BUILD, env=env)
+    good("ban", "new", "bans.json", "--name", "acme-soc")
+    return tmp_path
+
+
+def good(*arguments: str, env: dict[str, str] | None = None) -> Run:
+    run = quickly(*arguments, env=env)
+    assert run.status == 0, run
+    return run
+
+
+def sign_keyless(instance: LoopbackSigstore, email: str = "soc@acme.test") -> None:
+    env = {**DIRECT, "SIGSTORE_ID_TOKEN": instance.token(email=email)}
+    keyless = ("--sigstore", "--identity-token", "env", "--trust-config", "trust.json")
+    good("ban", "sign", "bans.json", *keyless, env=env)
+
+
+def sign_with_key() -> None:
+    good("ban", "sign", "bans.json", "--key", "soc.key")
+
+
+def code() -> str | None:
+    found: str | None = quickly("verify", "worker", "--policy", "policy.toml", "--format", "json").json["code"]
+    return found
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_threshold_across_methods_takes_a_keyless_and_a_key_signature(instance: LoopbackSigstore) -> None:
+    sign_with_key()
+    assert code() == "ATTEST_BANS_UNUSABLE"
+    sign_keyless(instance, "somebody@acme.test")
+    assert code() == "ATTEST_BANS_UNUSABLE"
+    sign_keyless(instance)
+    assert code() is None
+    trust = ("--identity", "soc@acme.test", "--issuer", instance.issuer, "--trusted-root", "trust.json")
+    assert quickly("ban", "check", "bans.json", *trust).status == 0
+    other = ("--identity", "x@acme.test", "--issuer", instance.issuer, "--trusted-root", "trust.json")
+    assert quickly("ban", "check", "bans.json", *other).status == 1
+
+
+@pytest.mark.parametrize("name", [WORKFLOW, "https://github.com/acme/*", "https://github.com/acme/worker"])
+def test_a_keyless_signer_is_banned_by_name_beginning_or_repository(
+    instance: LoopbackSigstore, folder: Path, name: str
+) -> None:
+    good("ban", "add", "bans.json", "--identity", name, "--issuer", instance.issuer, "--reason", "taken over")
+    sign_keyless(instance)
+    sign_with_key()
+    assert code() == "ATTEST_BANNED"
+    run = quickly("ban", "impact", "bans.json", str(folder / "worker"), "--format", "json")
+    assert run.status == 1
+    assert run.json["refused"][0]["bans"][0]["kind"] == "identity"
+    good("ban", "remove", "bans.json", "--identity", name, "--issuer", instance.issuer)
+    sign_keyless(instance)
+    sign_with_key()
+    assert code() is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_same_name_from_another_issuer_is_somebody_else(instance: LoopbackSigstore) -> None:
+    ban = ("--identity", WORKFLOW, "--issuer", "https://other.example", "--reason", "x")
+    good("ban", "add", "bans.json", *ban)
+    sign_keyless(instance)
+    sign_with_key()
+    assert code() is None
