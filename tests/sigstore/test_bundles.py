@@ -259,6 +259,17 @@ def test_a_policy_can_demand_a_timestamp(instance: LoopbackSigstore, line: bytes
     refusal(json.dumps(stripped).encode(), root_of(instance), require_timestamp=True)
 
 
+def test_a_log_time_that_no_promise_proves_is_not_believed(instance: LoopbackSigstore) -> None:
+    root, raw = root_of(instance), keyless_line(instance, payload())
+    document = json.loads(raw)
+    entry = document["verificationMaterial"]["tlogEntries"][0]
+    del entry["inclusionPromise"]
+    entry["integratedTime"] = "1"
+    assert check(json.dumps(document).encode(), root).at == check(raw, root).at
+    del document["verificationMaterial"]["timestampVerificationData"]
+    assert "nothing in the bundle proves the time" in refusal(json.dumps(document).encode(), root)
+
+
 def test_too_many_timestamps_are_refused_before_they_cost_anything(instance: LoopbackSigstore, line: bytes) -> None:
     document = json.loads(line)
     data = document["verificationMaterial"]["timestampVerificationData"]
