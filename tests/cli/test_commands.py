@@ -462,3 +462,32 @@ def test_policy_init_check_and_show(wcp: Command, signed: Path, key: Path) -> No
 def test_policy_init_writes_no_policy_that_cannot_be_used(wcp: Command, options: tuple[str, ...]) -> None:
     assert wcp("policy", "init", "p.toml", "--namespace", "org.acme", *options).status == 2
     assert not (wcp.folder / "p.toml").exists()
+
+
+def test_a_package_of_the_earlier_schema_is_told_from_a_broken_one(wcp: Command, package: Path, key: Path) -> None:
+    wcp.ok("build", package, "--schema", "awp.v1", "--hmac", *IDENTITY, env=HMAC_ENV)
+    assert "schema     awp.v1" in wcp.ok("show", package).out
+    value = wcp.ok("show", package, "--format", "json").json
+    assert (value["manifest"], value["awp1_manifest"]["signed"]) == (None, True)
+    for command in (("sign", package, "--key", key), ("diff", package)):
+        run = wcp(*command)
+        assert run.status == 2
+        assert "wcp-attest build" in run.err
+    wcp.ok("build", package)  # the metadata is taken over, and the schema is the new one
+    wcp.ok("sign", package, "--key", key)
+    wcp.ok("verify", package, *TRUST)
+
+
+def test_a_stage_that_cannot_be_made_is_the_users_mistake(wcp: Command, signed: Path) -> None:
+    (wcp.folder / "there").mkdir()
+    for stage in ("there", signed / "inside", "absent/below"):
+        run = wcp("verify", signed, *TRUST, "--stage", stage, "--format", "json")
+        assert (run.status, run.json["error"]) == (2, "config")
+
+
+def test_a_path_that_looks_like_an_option_stays_a_path(wcp: Command, package: Path, key: Path) -> None:
+    package.rename(package.with_name("-w"))
+    key.rename(key.with_name("--key"))
+    key.with_name("acme.key.pub").rename(key.with_name("--key.pub"))
+    value = wcp.ok("sign", "--key=--key", *IDENTITY, "--format", "json", "--", "-w").json
+    assert run_shell(wcp, value["verify_command"]) == 0

@@ -1,18 +1,81 @@
-"""`build --schema awp.v1`: the predecessors' manifest, which carries its signature inside."""
+"""The predecessors' schema `awp.v1` on the command line: `build --schema awp.v1`, and what to say of one found."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+import shlex
+from typing import TYPE_CHECKING, Final, Literal
 
-from wcp_attest.errors import ConfigError, SigningError
+from wcp_attest.errors import ConfigError, Error, SigningError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wcp_attest.awp1 import Awp1Manifest
     from wcp_attest.cli.building import Plan
     from wcp_attest.cli.output import Output
     from wcp_attest.signing.hmac import HmacSecret
     from wcp_attest.strictjson import JsonObject
     from wcp_attest.tree import ReadOptions
+
+MAX_BYTES: Final = 64 * 1024  # `wcp_attest.awp1.MAX_BYTES`, not imported for whoever has no such manifest
+
+
+def is_awp1(manifest: bytes) -> bool:
+    """Tell whether a manifest says that it is of this schema."""
+    return len(manifest) <= MAX_BYTES and b'"awp.v1"' in manifest
+
+
+def found_awp1(package: str) -> Awp1Manifest | None:
+    """Return the manifest of this schema that stands in a package, None when there is none that can be read."""
+    from wcp_attest.awp1 import parse
+    from wcp_attest.manifest import MANIFEST_NAME
+    from wcp_attest.tree.files import read_bounded
+
+    try:
+        return parse(read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_BYTES, what=MANIFEST_NAME))
+    except Error:
+        return None
+
+
+def refuse_awp1(package: str) -> None:
+    """Say what to do instead where a list of entries or a `manifest.sig` is needed.
+
+    Raises:
+        ConfigError: the manifest of the package is of this schema.
+    """
+    if found_awp1(package) is None:
+        return
+    command = shlex.join(["wcp-attest", "build", package])
+    raise ConfigError(
+        "manifest.json is of schema awp.v1, which lists no entries and carries its signature inside;"
+        f" `{command}` makes it awp.v2, and with `--schema awp.v1 --hmac` signs it anew as it is"
+    )
+
+
+def awp1_rows(manifest: Awp1Manifest) -> Iterable[tuple[str, str]]:
+    """Return what a manifest says, as labels and values."""
+    return [
+        ("worker", f"{manifest.worker_id} {manifest.worker_version}"),
+        ("species", manifest.worker_species_id),
+        ("built", f"{manifest.built_at_utc} ({manifest.build_source})"),
+        ("package", f"sha256:{manifest.package_hash}"),
+        ("schema", "awp.v1, which lists no entries"),
+        ("signature", "a shared secret, inside the manifest" if manifest.signature else "none"),
+    ]
+
+
+def awp1_json(manifest: Awp1Manifest) -> JsonObject:
+    """Return what a manifest says as JSON."""
+    return {
+        "worker_id": manifest.worker_id,
+        "worker_species_id": manifest.worker_species_id,
+        "worker_version": manifest.worker_version,
+        "built_at_utc": manifest.built_at_utc,
+        "build_source": manifest.build_source,
+        "package_hash": manifest.package_hash,
+        "signed": bool(manifest.signature),
+    }
 
 
 def build_awp1(

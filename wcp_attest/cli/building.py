@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from wcp_attest.cli.awp1 import found_awp1
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError, VerificationError
 from wcp_attest.values import dataclass, replace
@@ -14,6 +15,7 @@ from wcp_attest.values import dataclass, replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wcp_attest.awp1 import Awp1Manifest
     from wcp_attest.cli.output import Output
     from wcp_attest.config import PackageConfig
     from wcp_attest.digest import HashAlgorithm
@@ -132,13 +134,14 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     from wcp_attest.config import find_config
 
     configuration = find_config(package)
-    taken = _Taken(configuration.package(package) if configuration else None, None if flags.fresh else existing)
+    configured = configuration.package(package) if configuration else None
+    taken = _Taken(configured, *((None, None) if flags.fresh else (existing, found_awp1(package))))
     source, commit_is_old = _source(flags, taken.earlier)
     plan = Plan(
         worker_id=taken.text("--worker-id", flags.worker_id, "worker_id", "worker_id"),
         species_id=taken.text("--species-id", flags.species_id, "species_id", "worker_species_id"),
         worker_version=taken.text("--worker-version", flags.worker_version, "worker_version", "worker_version"),
-        build_source=flags.build_source or (taken.earlier.build_source if taken.earlier else "local"),
+        build_source=flags.build_source or taken.build_source(),
         algorithm=flags.algorithm or taken.algorithm(),
         excludes=flags.exclude or taken.excludes(),
         built_at=_built_at(flags.built_at),
@@ -189,20 +192,23 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
 class _Taken:
     """Takes what options leave open from the configuration, then from an earlier manifest, and remembers what."""
 
-    def __init__(self, configured: PackageConfig | None, earlier: Manifest | None) -> None:
-        self.configured, self.earlier = configured, earlier
+    def __init__(self, configured: PackageConfig | None, earlier: Manifest | None, awp1: Awp1Manifest | None) -> None:
+        self.configured, self.earlier, self.awp1 = configured, earlier, awp1
         self.said: list[str] = []
 
     def text(self, option: str, given: str | None, configured_name: str, manifest_name: str) -> str:
         if given is not None:
             return given
-        value: str | None = getattr(self.configured, configured_name, None) or getattr(
-            self.earlier, manifest_name, None
-        )
+        value: str | None = getattr(self.configured, configured_name, None)
+        value = value or getattr(self.earlier or self.awp1, manifest_name, None)
         if value is None:
             raise ConfigError(f"{option} is needed: there is no manifest.json to take it from")
         self.said.append(f"{manifest_name} {value}")
         return value
+
+    def build_source(self) -> BuildSource:
+        earlier = self.earlier or self.awp1
+        return "local" if earlier is None else earlier.build_source
 
     def algorithm(self) -> HashAlgorithm:
         if self.configured is not None and self.configured.algorithm is not None:

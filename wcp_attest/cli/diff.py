@@ -9,6 +9,7 @@ import click
 
 from wcp_attest.cli import differences
 from wcp_attest.cli import progress as counting
+from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import jobs_option, require_directory, root_argument
 from wcp_attest.cli.output import Output, reporting
@@ -37,6 +38,7 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None) 
     from wcp_attest.tree.files import read_bounded
 
     require_directory(package)
+    refuse_awp1(package)
     path = os.path.join(package, MANIFEST_NAME)
     data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing)
     manifest = Manifest.from_bytes(data)

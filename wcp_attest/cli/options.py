@@ -30,6 +30,11 @@ def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+def as_argument(path: str) -> str:
+    """Return a path as it may stand in a command line without being taken for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
 def require_directory(path: str) -> str:
     """Return `path` if it is a directory and not a link to one, so that everybody looks at the same tree.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wcp_attest.cli import keyless_show
+from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
 from wcp_attest.cli.building import manifest_json
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
@@ -18,6 +19,7 @@ from wcp_attest.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from wcp_attest.awp1 import Awp1Manifest
     from wcp_attest.cli.text import Painter
     from wcp_attest.envelope import Line
     from wcp_attest.manifest import Manifest
@@ -35,12 +37,14 @@ class Claims:
 
     Attributes:
         manifest: of the package, when its manifest was asked for and can be read.
+        awp1: the same, when it is of the predecessors' schema.
         manifest_sha256: of its bytes.
         signatures: each line of the signature file with what its payload says, None where that is unreadable.
         problems: what could not be read, in words.
     """
 
     manifest: Manifest | None = None
+    awp1: Awp1Manifest | None = None
     manifest_sha256: str | None = None
     signatures: tuple[tuple[Line, Statement | None], ...] = ()
     problems: tuple[str, ...] = ()
@@ -71,7 +75,8 @@ def _read(target: str) -> Claims:
         raise ConfigError(f"cannot open {target!r}: {getattr(error, 'strerror', None) or error}") from None
     if not directory:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
-        return _claims(data, None) if data.startswith(_MANIFEST_START) else _claims(None, data)
+        is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)
+        return _claims(data, None) if is_manifest else _claims(None, data)
     manifest = read_bounded(os.path.join(target, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME)
     path = os.path.join(target, SIGNATURE_NAME)
     signatures = None
@@ -81,25 +86,30 @@ def _read(target: str) -> Claims:
 
 
 def _claims(manifest_data: bytes | None, signature_data: bytes | None) -> Claims:
+    from wcp_attest.awp1 import parse as parse_awp1
     from wcp_attest.digest import sha256_hex
     from wcp_attest.envelope import parse_lines
     from wcp_attest.manifest import Manifest
 
     problems: list[str] = []
     manifest: Manifest | None = None
+    awp1: Awp1Manifest | None = None
     lines: tuple[Line, ...] = ()
     try:
-        manifest = None if manifest_data is None else Manifest.parse(manifest_data)
+        if manifest_data is not None and is_awp1(manifest_data):
+            awp1 = parse_awp1(manifest_data)
+        elif manifest_data is not None:
+            manifest = Manifest.parse(manifest_data)
     except VerificationError as problem:
         problems.append(str(problem))
     try:
         lines = () if signature_data is None else parse_lines(signature_data)
     except VerificationError as problem:
         problems.append(str(problem))
-    if manifest is None and not lines:
+    if manifest is None and awp1 is None and not lines:
         raise ConfigError(f"nothing to show: {'; '.join(problems) or 'no manifest and no signature'}")
     digest = None if manifest_data is None else sha256_hex(manifest_data)
-    return Claims(manifest, digest, tuple((line, _statement(line)) for line in lines), tuple(problems))
+    return Claims(manifest, awp1, digest, tuple((line, _statement(line)) for line in lines), tuple(problems))
 
 
 def _statement(line: Line) -> Statement | None:
@@ -114,9 +124,11 @@ def _statement(line: Line) -> Statement | None:
 def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str:
     lines = [paint("warn", "NOT VERIFIED"), *(f"  unreadable: {problem}" for problem in claims.problems)]
     if claims.manifest is not None:
-        lines += _manifest_text(claims.manifest, claims.manifest_sha256 or "")
+        lines += rows_text(_manifest_rows(claims.manifest, claims.manifest_sha256 or ""))
         if entries:
             lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
+    if claims.awp1 is not None:
+        lines += rows_text(awp1_rows(claims.awp1))
     for number, (line, statement) in enumerate(claims.signatures, start=1):
         lines += _signature_text(number, line, statement, claims.manifest_sha256)
         summary = keyless_show.summary_of(line)
@@ -128,7 +140,12 @@ def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str
     return "".join(f"{line}\n" for line in lines)
 
 
-def _manifest_text(manifest: Manifest, sha256: str) -> Iterable[str]:
+def rows_text(rows: Iterable[tuple[str, str]]) -> Iterable[str]:
+    """Return labels and values in two columns."""
+    return [f"  {label:<10} {value}" for label, value in rows]
+
+
+def _manifest_rows(manifest: Manifest, sha256: str) -> Iterable[tuple[str, str]]:
     rows = [
         ("worker", f"{manifest.worker_id} {manifest.worker_version}"),
         ("species", manifest.worker_species_id),
@@ -142,7 +159,7 @@ def _manifest_text(manifest: Manifest, sha256: str) -> Iterable[str]:
         rows.append(("ai", ", ".join(f"{name} {value}" for name, value in manifest.ai.to_json().items())))
     if manifest.source is not None:
         rows.append(("source", " ".join(str(value) for value in manifest.source.to_json().values())))
-    return [f"  {label:<10} {value}" for label, value in rows]
+    return rows
 
 
 def _signature_text(number: int, line: Line, statement: Statement | None, sha256: str | None) -> Iterable[str]:
@@ -165,6 +182,7 @@ def _as_json(claims: Claims, target: str, root: str, *, entries: bool) -> JsonOb
         "target": target,
         "verified": False,
         "manifest": None if manifest is None else manifest_json(manifest),
+        "awp1_manifest": None if claims.awp1 is None else awp1_json(claims.awp1),
         "manifest_sha256": claims.manifest_sha256,
         "entries": None if listed is None else [*listed],
         "signatures": [

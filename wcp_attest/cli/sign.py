@@ -10,8 +10,9 @@ import click
 
 from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
+from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
-from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.options import as_argument, jobs_option, require_directory, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
 from wcp_attest.cli.text import count
@@ -70,6 +71,7 @@ def _manifest(out: Output, package: str, flags: building.BuildFlags, options: Re
     from wcp_attest.manifest import MANIFEST_NAME
 
     if not flags.given and os.path.lexists(os.path.join(package, MANIFEST_NAME)):
+        refuse_awp1(package)
         return None
     existing = building.existing_manifest(package)
     return building.build(package, building.plan_of(flags, package, existing, out), existing, options)
@@ -81,20 +83,21 @@ def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, op
     try:
         return sign_package(package, signers, manifest=manifest, options=options)
     except TreeMismatch as refusal:
-        command = shlex.join(["wcp-attest", "build", package])
+        command = shlex.join(["wcp-attest", "build", as_argument(package)])
         message = f"{refusal}; not signed. Look at each difference; if all are meant, `{command}` and sign again"
         raise TreeMismatch(message, refusal.differences, refusal.total) from None
 
 
 def verify_command(package: str, result: SignResult, flags: SignerFlags) -> str:
     """Return the command that verifies what was just signed, ready for a shell."""
-    words = ["wcp-attest", "verify", package, "--worker-id", result.manifest.worker_id]
+    words = ["wcp-attest", "verify", as_argument(package), "--worker-id", result.manifest.worker_id]
     for path in flags.key:
-        words += ["--public-key", path + ".pub" if os.path.lexists(path + ".pub") else f"PUBLIC-KEY-OF-{path}"]
+        public = as_argument(path + ".pub")
+        words += ["--public-key", public if os.path.lexists(public) else f"PUBLIC-KEY-OF-{path}"]
     if flags.hmac:
         words.append("--hmac")
     for path in flags.hmac_file:
-        words += ["--hmac-file", path]
+        words += ["--hmac-file", as_argument(path)]
     for signer in result.signers:
         if signer.kind == "sigstore":
             words += ["--identity", signer.identity, "--issuer", signer.issuer]

@@ -11,9 +11,12 @@ from wcp_attest.cli import verdicts
 from wcp_attest.cli.options import jobs_option, require_directory, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wcp_attest.verdict import Verdict
+    from collections.abc import Callable
+
+    from wcp_attest.verdict import Verdict, Verified
 
 
 @click.command()
@@ -37,23 +40,42 @@ def verify(out: Output, package: str, stage: str | None, jobs: int | None, progr
     """
     from wcp_attest.acceptance import Expectation
     from wcp_attest.tree import ReadOptions
-    from wcp_attest.verification import verify as decide
+    from wcp_attest.verification import attest
 
     flags = TrustFlags(**trust)
     policy = policy_of(flags)
     require_directory(package)
     with counting.Counter(progress, quiet=out.quiet) as counter:
-        verdict = decide(
-            package,
-            policy,
-            expect=Expectation(flags.worker_id, flags.species_id),
-            stage=stage,
-            options=ReadOptions(jobs=jobs, progress=counter.callback),
-        )
+        options = ReadOptions(jobs=jobs, progress=counter.callback)
+        expect = Expectation(flags.worker_id, flags.species_id)
+        verdict = _judge(lambda: attest(package, policy, expect=expect, stage=stage, options=options))
     _deliver(out, verdict, package)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
     return verdicts.exit_status(verdict)
+
+
+def _judge(check: Callable[[], Verified]) -> Verdict:
+    """Judge as the library does, but leave the user's own mistakes, such as a stage that exists, to be said as such.
+
+    Raises:
+        ConfigError: what the user asked for cannot be done.
+    """
+    from wcp_attest.verdict import judge
+
+    mistakes: list[ConfigError] = []
+
+    def attempt() -> Verified:
+        try:
+            return check()
+        except ConfigError as mistake:
+            mistakes.append(mistake)
+            raise
+
+    verdict = judge(attempt)
+    if mistakes:
+        raise mistakes[0]
+    return verdict
 
 
 def _deliver(out: Output, verdict: Verdict, package: str) -> None:

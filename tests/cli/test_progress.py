@@ -1,0 +1,94 @@
+"""The counter on standard error: only for long work, one line on a terminal, whole lines in a log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.command import IDENTITY, TIMEOUT, Command, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Every reading is long to a program that waits for nothing, so no clock decides what these tests see.
+IMPATIENT = """
+import sys
+from wcp_attest.cli import main, progress
+progress.FIRST_AFTER = progress.ON_TERMINAL_EVERY = progress.IN_LOG_EVERY = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "many", {f"d{number % 7}/f{number}": b"x" * 100 for number in range(600)})
+
+
+def on_terminal(wcp: Command, *arguments: object) -> tuple[int, str, str]:
+    """Run with a terminal as standard error; return status, output and what the terminal got."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT, *map(str, arguments)],
+        cwd=wcp.folder,
+        env=wcp.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+    ) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(master, 65536)
+            except OSError:  # Linux says EIO when the other side is closed
+                break
+        assert process.stdout is not None
+        out = process.stdout.read()
+    os.close(master)
+    return process.returncode, out, shown.decode()
+
+
+def in_pipe(wcp: Command, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", IMPATIENT, *map(str, arguments)],
+        cwd=wcp.folder, env=wcp.environment(), capture_output=True, text=True, check=False, timeout=TIMEOUT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["build", "sign", "hash"])
+def test_a_terminal_gets_one_line_that_goes_away(wcp: Command, many: Path, key: Path, command: str) -> None:
+    options = {"build": IDENTITY, "sign": ("--key", key, *IDENTITY), "hash": ()}[command]
+    status, out, shown = on_terminal(wcp, command, many, *options)
+    assert status == 0
+    assert "\r" in shown
+    assert " files, " in shown
+    assert "\n" not in shown.replace("\r\n", "")
+    assert shown.rstrip("\r\n").endswith(" ")  # wiped out
+    assert "\r" not in out
+
+
+def test_a_terminal_gets_none_when_it_is_not_wanted(wcp: Command, many: Path) -> None:
+    for option in ("--no-progress", "--quiet"):
+        assert on_terminal(wcp, "hash", many, option)[2] == ""
+
+
+def test_a_pipe_gets_lines_only_when_they_are_wanted(wcp: Command, many: Path) -> None:
+    assert in_pipe(wcp, "hash", many).stderr == ""
+    shown = in_pipe(wcp, "hash", many, "--progress").stderr
+    assert "\r" not in shown
+    assert all(line.endswith("/s") for line in shown.splitlines())
+    assert shown
+
+
+def test_verify_counts_towards_a_known_total(wcp: Command, many: Path, key: Path) -> None:
+    wcp.ok("sign", many, "--key", key, *IDENTITY)
+    trust = ("--public-key", "acme.key.pub", "--namespace", "org.acme")
+    done = in_pipe(wcp, "verify", many, *trust, "--progress")
+    assert done.returncode == 0
+    assert " of 600 files, " in done.stderr
