@@ -107,12 +107,14 @@ def _status(outcomes: Sequence[Outcome]) -> int:
 
 def _tell(outcome: Outcome) -> None:
     """Say in the log what became of a package."""
-    from action.results import text
+    from action.results import difference_lines, text
 
     result = outcome.result
     word = "ok" if outcome.ok else f"failed {text(result, 'code')}".rstrip()
     message = text(result, "message") or text(result, "trust_statement") or text(result, "verify_command")
     print(plain(f"{outcome.package!r}: {word}: {message}"), flush=True)
+    for line in difference_lines(result):
+        print(plain(f"  {line}"), flush=True)
     if outcome.talk:
         print(plain(outcome.talk), flush=True)
 

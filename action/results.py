@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.cli.formats import render_report
-from wcp_attest.cli.formats.report import Report, from_verdict
+from wcp_attest.cli.formats.report import Report, describe, from_verdict
+from wcp_attest.cli.text import printable
 from wcp_attest.differences import Change, Difference
 from wcp_attest.errors import DenyCode
 from wcp_attest.verdict import Verdict
@@ -40,13 +41,17 @@ def annotation_lines(outcomes: Sequence[Outcome]) -> list[str]:
     return lines[:MAX_ANNOTATIONS]
 
 
+def difference_lines(result: Mapping[str, object]) -> list[str]:
+    """Return each difference in a line, for the log; the annotations are only the first ones."""
+    return [printable(describe(difference)) for difference in _differences(result)]
+
+
 def report_of(outcome: Outcome) -> Report:
     """Return what `verify` decided; whatever is not plainly a pass is a finding."""
     result = outcome.result
     if outcome.ok:
         return Report(outcome.package, (), text(result, "message"), decided=True, exit_status=0)
-    raw = result.get("differences")
-    differences = tuple(_difference(item) for item in raw if isinstance(item, dict)) if isinstance(raw, list) else ()
+    differences = _differences(result)
     total = result.get("differences_total")
     verdict = Verdict(
         None,
@@ -72,6 +77,11 @@ def text(result: Mapping[str, object], *keys: str) -> str:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else ""
+
+
+def _differences(result: Mapping[str, object]) -> tuple[Difference, ...]:
+    items = result.get("differences")
+    return tuple(_difference(item) for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
 
 
 def _difference(item: Mapping[str, object]) -> Difference:
