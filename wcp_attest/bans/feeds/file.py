@@ -6,7 +6,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.bans.admission import Copy
-from wcp_attest.bans.compiled import CompiledBans
 from wcp_attest.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES
 from wcp_attest.bans.feeds import Opened
 from wcp_attest.bans.files import open_regular, read_file
@@ -18,6 +17,7 @@ from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from wcp_attest.bans.admission import Admission
+    from wcp_attest.bans.lookup import Index
 
 _BLOCK: Final = 1 << 20
 
@@ -56,6 +56,8 @@ class FileFeed:
 
     def _open_compiled(self, compiled: str, admission: Admission) -> Opened:
         """Believe a compiled form that was made from the very list that is signed."""
+        from wcp_attest.bans.compiled import CompiledBans
+
         index = CompiledBans.open(compiled)
         said = admission.signed(self.name, self._signatures()) if self.signed else self._own(index)
         if (said.list_sha256, said.head) != (index.list_sha256, index.head):
@@ -69,7 +71,7 @@ class FileFeed:
         path = self.path + SIGNATURE_SUFFIX
         return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,")
 
-    def _own(self, index: CompiledBans) -> Seen:
+    def _own(self, index: Index) -> Seen:
         """Return the head with the digest that the operator's own list has now."""
         hasher, left = sha256(), MAX_SOURCE_BYTES
         with open(open_regular(self.path, self.name, private=True), "rb") as stream:
