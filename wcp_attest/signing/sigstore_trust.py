@@ -38,7 +38,10 @@ MAX_QUOTED = 300  # characters of what a library or a service says
 FRESH, RETRY = 3600.0, 60.0  # seconds
 
 _CLIENT_TRUST_CONFIG = b'"application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"'
-_PIN = "pin a trusted root: `--trusted-root FILE`, or `trusted_root` in the policy's [sigstore] table"
+_PIN = (
+    "pin a trusted root: fetch it elsewhere with `wcp-attest policy root FILE`, and name it by --trusted-root or in the "
+    "policy's [sigstore] table"
+)
 
 
 def trusted_root(trust: SigstoreTrust) -> TrustedRoot:
