@@ -283,6 +283,15 @@ class TestUrl:
             with pytest.raises(BansUnusable, match="certificate"):
                 stranger.open(place.admission())
 
+    def test_certificates_that_cannot_be_read_deny(self, server: BadServer, place: Place) -> None:
+        absent = str(place.root / "absent.pem")
+        for source in (
+            UrlFeed("https://127.0.0.1:1/bans.json", place.state, REFRESH, absent),
+            RegistryFeed("https://127.0.0.1:1", place.state, REFRESH, absent),
+        ):
+            with pytest.raises(BansUnusable, match="absent.pem"):
+                open_at(source, place, NOW)
+
     def test_the_state_directory_must_be_usable(self, server: BadServer, place: Place) -> None:
         publish(server)
         (place.root / "state").write_bytes(b"")

@@ -11,6 +11,7 @@ package hash passes; a registry that cannot be asked denies, because whether it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -69,13 +70,12 @@ class RegistryCheck:
         from wcp_attest.registry import RegistryClient, RegistryError
 
         condition = self.condition
-        client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
         try:
-            answer = client.verify(facts.worker_id)
-        except RegistryError as problem:
+            client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
+            with contextlib.closing(client):
+                answer = client.verify(facts.worker_id)
+        except (RegistryError, ConfigError) as problem:
             raise TrustUnusable(f"the policy requires the word of {condition.url}: {problem}") from None
-        finally:
-            client.close()
         if answer.banned:
             raise Banned(f"{condition.url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")
         if answer.status != "active":

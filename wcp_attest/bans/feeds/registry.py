@@ -7,6 +7,7 @@ for no longer than `max_age` after it was fetched, and signed lists are the bett
 
 from __future__ import annotations
 
+import contextlib
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from wcp_attest.bans.document import BanList, Head
 from wcp_attest.bans.feeds import Opened, SourceDown
 from wcp_attest.bans.feeds.cache import Kept, open_cached
 from wcp_attest.bans.model import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
-from wcp_attest.errors import BansUnusable
+from wcp_attest.errors import BansUnusable, ConfigError
 from wcp_attest.identity import format_utc, parse_utc
 from wcp_attest.values import dataclass
 
@@ -78,15 +79,13 @@ class RegistryFeed:
         from wcp_attest.registry import RegistryAnswerError, RegistryClient, RegistryUnreachable
 
         del kept
-        client = RegistryClient(self.url, timeout=TIMEOUT, ca_file=self.ca_file)
         try:
-            entries = client.get_ban_list()
+            with contextlib.closing(RegistryClient(self.url, timeout=TIMEOUT, ca_file=self.ca_file)) as client:
+                entries = client.get_ban_list()
         except RegistryUnreachable as problem:
             raise SourceDown(str(problem)) from None
-        except RegistryAnswerError as problem:
+        except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
-        finally:
-            client.close()
         now = int(admission.now)
         head = Head(LIST_NAME, max(1, now), now, now + admission.max_age)
         bans = (ban for entry in entries if entry.in_force for ban in _bans(entry, format_utc(now)))

@@ -23,7 +23,7 @@ from wcp_attest.bans.files import check_private_directory
 from wcp_attest.bans.signed import SIGNATURE_SUFFIX
 from wcp_attest.bans.state import locked
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
-from wcp_attest.errors import BansUnusable
+from wcp_attest.errors import BansUnusable, ConfigError
 from wcp_attest.identity import format_utc
 from wcp_attest.values import dataclass
 
@@ -103,7 +103,7 @@ class TufFeed:
             with contextlib.ExitStack() as held:
                 self._lock(held)
                 return self._update(kept)
-        except (_Refused, DownloadHTTPError) as problem:
+        except (_Refused, DownloadHTTPError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
         except DownloadError as problem:
             raise SourceDown(str(problem)) from None

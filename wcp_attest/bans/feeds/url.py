@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from wcp_attest.bans.feeds import Opened, SourceDown
 from wcp_attest.bans.feeds.cache import Kept, open_cached
 from wcp_attest.bans.signed import SIGNATURE_SUFFIX
 from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
-from wcp_attest.errors import BansUnusable
+from wcp_attest.errors import BansUnusable, ConfigError
 from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
@@ -69,15 +70,14 @@ class UrlFeed:
         from wcp_attest.registry.errors import RegistryAnswerError, RegistryUnreachable
         from wcp_attest.registry.transport import Transport
 
-        transport = Transport(self.url, timeout=TIMEOUT, ca_file=self.ca_file)
         try:
-            return self._fetch_pair(transport, kept, admission)
+            transport = Transport(self.url, timeout=TIMEOUT, ca_file=self.ca_file)
+            with contextlib.closing(transport):
+                return self._fetch_pair(transport, kept, admission)
         except RegistryUnreachable as problem:
             raise SourceDown(str(problem)) from None
-        except RegistryAnswerError as problem:
+        except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
-        finally:
-            transport.close()
 
     def _fetch_pair(self, transport: Transport, kept: Kept | None, admission: Admission) -> Kept | None:
         """Fetch both files until they belong together."""
