@@ -161,12 +161,11 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
     while waiting:
         folder = waiting.pop()
         yield folder, os.lstat(folder)
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda each: each.name):
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    yield entry.path, entry.stat(follow_symlinks=False)
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda each: each.name)
+        waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            yield entry.path, entry.stat(follow_symlinks=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,9 @@ class Case:
         callbacks: calls into foreign code.
         chains: what open chains add up to.
         new_id: makes ids.
+        config: the Hall's settings.
+        matched: the rule; set by the rule gate, for the gates behind it.
+        selected: the worker; set by the worker gate, for the gates behind it.
     """
 
     world: World
@@ -89,6 +92,9 @@ class Case:
     callbacks: Callbacks
     chains: Chains
     new_id: Callable[[], str]
+    config: HallConfig
+    matched: Rule = field(init=False)
+    selected: WorkerRecord = field(init=False)
 
     checks: list[Check] = field(default_factory=list)
     concerns: list[Concern] = field(default_factory=list)
@@ -111,22 +117,3 @@ class Case:
     supervisor: Level | None = None
     hold: Hold | None = None
     grant_used: str = ""
-
-    @property
-    def config(self) -> HallConfig:
-        """The Hall's settings."""
-        return self.world.config
-
-    @property
-    def matched(self) -> Rule:
-        """The rule that matched; gates behind the rule gate may rely on it."""
-        if self.rule is None:
-            raise RuntimeError("no rule was matched yet")
-        return self.rule
-
-    @property
-    def selected(self) -> WorkerRecord:
-        """The worker chosen; gates behind the worker gate may rely on it."""
-        if self.worker is None:
-            raise RuntimeError("no worker was selected yet")
-        return self.worker

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from wcp_route.quick import quick
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.strictjson import JsonValue
     from wcp_route.codes import Code
-    from wcp_route.values import DataLabel, Env, Level, QosClass, RouteInput, TenantRisk
+    from wcp_route.values import DataLabel, Env, Level, QosClass, TenantRisk
 
 Outcome: TypeAlias = Literal["DISPATCH", "DENY", "STEWARD_HOLD"]
 CheckOutcome: TypeAlias = Literal["pass", "deny", "hold", "warn", "off", "skipped"]
@@ -23,6 +25,7 @@ NO_MATCH = "NO_MATCH"  # matched_rule_id when the rules were asked and none appl
 PRE_ROUTING = "PRE_ROUTING"  # matched_rule_id when the rules were not asked
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Check:
     """What one gate said.
@@ -88,6 +91,7 @@ class Preconditions:
     deny_if_no_attestation_in_prod: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
     """The answer to one request: the SDKs' fields and the published schema's, as one value.
@@ -161,6 +165,7 @@ class RouteDecision:
         return None if self.reason is None else self.reason.code
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Versions:
     """What a decision was made from; with the input they allow it to be made again, bit for bit.
@@ -182,6 +187,7 @@ class Versions:
     config: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything a stored receipt says about one decision.
@@ -240,12 +246,3 @@ class Hold:
     tenant_risk: TenantRisk
     data_label: DataLabel
     policy_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A decision with its evidence and the request it answers; what `Hall` hands to receipts and telemetry."""
-
-    request: RouteInput | None
-    decision: RouteDecision
-    evidence: Evidence

@@ -125,7 +125,8 @@ def rule(case: Case) -> Check:
     if found is None:
         case.rule_id = NO_MATCH
         raise Refusal(Code.NO_MATCHING_RULE, "no rule matches the request")
-    case.rule, case.rule_id, case.candidates = found, found.rule_id, found.candidates
+    case.rule = case.matched = found
+    case.rule_id, case.candidates = found.rule_id, found.candidates
     return _passed("rule", found.rule_id)
 
 

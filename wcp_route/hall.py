@@ -213,6 +213,7 @@ class Hall:
             callbacks=self._callbacks,
             chains=self._chains,
             new_id=services.ids,
+            config=world.config,
         )
         refusal = pass_gates(case)
         if case.reserved is not None and (refusal is not None or parsed.dry_run):

@@ -89,7 +89,7 @@ def choose_worker(case: Case) -> Check:
     """Take the first worker, and refuse the request if it is refused; or fall through to the next attested one."""
     falls_through = case.config.fall_through_to_next_attested_worker
     for worker in case.eligible:
-        case.worker = worker
+        case.worker = case.selected = worker
         try:
             return _judge(case, worker)
         except Refusal as refusal:

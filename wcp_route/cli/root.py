@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, cast
 
 import click
 
-from wcp_attest import __version__
+import wcp_attest
 
 PROGRAM: Final = "wcp-route"
 
@@ -69,7 +69,7 @@ class Root(click.Group):
 
 
 @click.group(cls=Root, name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.version_option(wcp_attest.__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
 def root() -> None:
     """Route requests to attested workers, and keep the evidence."""
 

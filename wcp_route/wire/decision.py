@@ -113,16 +113,32 @@ class RouteDecisionModel(Model):
 
 def to_wire(decision: RouteDecision) -> JsonObject:
     """Return a decision as a JSON object."""
-    at = format_ms(decision.decided_at_ms)
-    expires = decision.approval_expires_at_ms
+    return {
+        **_head(decision),
+        **_choice(decision),
+        "blast_score": decision.blast_score,
+        "blast_declared": decision.blast_declared,
+        "blast_gate_passed": decision.blast_gate_passed,
+        "privilege_envelope_ok": decision.privilege_envelope_ok,
+        "policy_version": decision.policy_version,
+        "worker_attestation_checked": decision.worker_attestation_checked,
+        "worker_attestation_valid": decision.worker_attestation_valid,
+        **_human(decision),
+        "telemetry_envelopes": [event.to_dict() for event in events(decision)],
+    }
+
+
+def _head(decision: RouteDecision) -> JsonObject:
+    """What was asked, and the answer in short."""
+    at, reason = format_ms(decision.decided_at_ms), decision.reason
     return {
         "decision_id": decision.decision_id,
         "timestamp": at,
         "decided_at": at,
         "outcome": decision.outcome,
         "denied": decision.denied,
-        "deny_code": None if decision.reason is None else decision.reason.code.value,
-        "deny_reason_if_denied": None if decision.reason is None else _reason(decision.reason),
+        "deny_code": None if reason is None else reason.code.value,
+        "deny_reason_if_denied": None if reason is None else _reason(reason),
         "matched_rule_id": decision.matched_rule_id,
         "correlation_id": decision.correlation_id,
         "tenant_id": decision.tenant_id,
@@ -132,6 +148,15 @@ def to_wire(decision: RouteDecision) -> JsonObject:
         "tenant_risk": decision.tenant_risk,
         "qos_class": decision.qos_class,
         "dry_run": decision.dry_run,
+        "artifact_hash": decision.request_hash or None,
+        "request_hash": decision.request_hash or None,
+        "input_hash": decision.input_hash or None,
+    }
+
+
+def _choice(decision: RouteDecision) -> JsonObject:
+    """What the rule says, and which worker was chosen."""
+    return {
         "worker_id": decision.worker_id or None,
         "selected_worker_species_id": None if decision.denied else decision.worker_species_id,
         "candidate_workers_ranked": [_candidate(candidate) for candidate in decision.candidates],
@@ -140,22 +165,18 @@ def to_wire(decision: RouteDecision) -> JsonObject:
         "recommended_profiles_effective": [*decision.recommended_profiles],
         "escalation_effective": _escalation(decision.escalation),
         "preconditions_checked": asdict(decision.preconditions),
-        "artifact_hash": decision.request_hash or None,
-        "request_hash": decision.request_hash or None,
-        "input_hash": decision.input_hash or None,
-        "blast_score": decision.blast_score,
-        "blast_declared": decision.blast_declared,
-        "blast_gate_passed": decision.blast_gate_passed,
-        "privilege_envelope_ok": decision.privilege_envelope_ok,
-        "policy_version": decision.policy_version,
-        "worker_attestation_checked": decision.worker_attestation_checked,
-        "worker_attestation_valid": decision.worker_attestation_valid,
+    }
+
+
+def _human(decision: RouteDecision) -> JsonObject:
+    """What waits for whom."""
+    expires = decision.approval_expires_at_ms
+    return {
         "supervisor_required": decision.supervisor_required,
         "supervisor_level": decision.supervisor_level,
         "pending_approval_id": decision.pending_approval_id or None,
         "approval_expires_at": None if expires is None else format_ms(expires),
         "escalation_context": _escalation_context(decision) if decision.supervisor_required else None,
-        "telemetry_envelopes": [event.to_dict() for event in events(decision)],
     }
 
 
