@@ -39,8 +39,8 @@ FRESH, RETRY = 3600.0, 60.0  # seconds
 
 _CLIENT_TRUST_CONFIG = b'"application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"'
 _PIN = (
-    "pin a trusted root: fetch it elsewhere with `wcp-attest policy root FILE`, and name it by --trusted-root or in the "
-    "policy's [sigstore] table"
+    "pin a trusted root: fetch it elsewhere with `wcp-attest policy root FILE`, and name it by --trusted-root or in "
+    "the policy's [sigstore] table"
 )
 
 
