@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.runner import Page, commands_of, matches
+from wcp_attest.errors import DenyCode
+from wcp_attest.explain import EXPLANATIONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,3 +81,22 @@ def test_the_runner_demands_the_status_that_is_shown(tmp_path: Path) -> None:
         Page("```python\n1 / 0\n```\n", tmp_path).run()
     Page("<!-- file: x -->\n```text\nhello\n```\n<!-- run: test -f x -->\n", tmp_path).run()
     Page("<!-- skip: no network -->\n```console\n$ false\n```\n", tmp_path).run()
+
+
+def test_every_deny_code_has_its_page_and_no_page_is_left_over() -> None:
+    text = (ROOT / "docs/deny-codes.md").read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [code.value for code in DenyCode]
+    assert list(EXPLANATIONS) == list(DenyCode)
+    for page in EXPLANATIONS.values():
+        assert page.what
+        assert page.why
+        assert page.fix
+
+
+def test_every_key_of_a_policy_is_documented() -> None:
+    readers = [ROOT / "wcp_attest" / name for name in ("policy/toml.py", "bans/policy.py", "registry/condition.py")]
+    reading = re.compile(r'(?:text|integer|flag|texts|age|table|tables)\("([a-z_]+)"')
+    keys = {key for path in readers for key in reading.findall(path.read_text())}
+    assert {"version", "namespace", "threshold", "max_age", "trusted_root"} <= keys
+    documented = (ROOT / "docs/policy.md").read_text() + (ROOT / "docs/bans.md").read_text()
+    assert {key for key in keys if not re.search(rf"\b{key}\b", documented)} == set()
