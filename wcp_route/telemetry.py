@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from wcp_route.clock import format_ms
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.strictjson import JsonObject
     from wcp_route.decision import RouteDecision
 
 MAX_TEXT: Final = 512  # characters; ids are at most 128, messages at most as long as this
@@ -81,16 +81,29 @@ class EventSinks:
 
 def events(decision: RouteDecision) -> tuple[Event, ...]:
     """Return the events of a decision; the same decision gives the same events."""
-    common: JsonObject = {
-        "timestamp": format_ms(decision.decided_at_ms),
-        "correlation_id": clean(decision.correlation_id),
-        "tenant_id": clean(decision.tenant_id),
-    }
-    if decision.dry_run:
-        common["dry_run"] = True
-    told = _dispatched(decision) if not decision.denied else _refused(decision)
-    told += _checked(decision)
-    return tuple([Event(number, {"event_id": name, **common, **fields}) for number, (name, fields) in enumerate(told)])
+    case = _Case(
+        decision,
+        capability=clean(decision.capability_id),
+        species=clean(decision.worker_species_id),
+        worker=clean(decision.worker_id),
+        policy=clean(decision.policy_version),
+        code=None if decision.reason is None else decision.reason.code.value,
+    )
+    told = _refused(case) if decision.denied else _dispatched(case)
+    told += _checked(case)
+    at, correlation, tenant = (
+        format_ms(decision.decided_at_ms),
+        clean(decision.correlation_id),
+        clean(decision.tenant_id),
+    )
+    found = []
+    for number, (name, fields) in enumerate(told):
+        whole: JsonObject = {"event_id": name, "timestamp": at, "correlation_id": correlation, "tenant_id": tenant}
+        if decision.dry_run:
+            whole["dry_run"] = True
+        whole.update(fields)
+        found.append(Event(number, whole))
+    return tuple(found)
 
 
 def clean(text: str) -> str:
@@ -102,107 +115,108 @@ def clean(text: str) -> str:
     return text[:MAX_TEXT]
 
 
-def _dispatched(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
-    capability, species = clean(decision.capability_id), clean(decision.worker_species_id)
+class _Case(NamedTuple):
+    """A decision with those of its texts that several events repeat, cleaned once."""
+
+    decision: RouteDecision
+    capability: str
+    species: str
+    worker: str
+    policy: str
+    code: str | None
+
+
+def _dispatched(case: _Case) -> list[tuple[str, JsonObject]]:
+    decision = case.decision
+    routed: JsonObject = {
+        "task_id": clean(decision.task_id),
+        "capability_id": case.capability,
+        "matched_rule_id": clean(decision.matched_rule_id),
+        "selected_worker_species_id": case.species,
+        "worker_id": case.worker,
+        "policy_version": case.policy,
+        "qos_class": decision.qos_class,
+    }
+    selected: JsonObject = {
+        "capability_id": case.capability,
+        "selected_worker_species_id": case.species,
+        "worker_id": case.worker,
+        "reason": "first_available_candidate",
+    }
     return [
-        (
-            "evt.os.task.routed",
-            {
-                "task_id": clean(decision.task_id),
-                "capability_id": capability,
-                "matched_rule_id": clean(decision.matched_rule_id),
-                "selected_worker_species_id": species,
-                "worker_id": clean(decision.worker_id),
-                "policy_version": clean(decision.policy_version),
-                "qos_class": decision.qos_class,
-            },
-        ),
-        (
-            "evt.os.worker.selected",
-            {
-                "capability_id": capability,
-                "selected_worker_species_id": species,
-                "worker_id": clean(decision.worker_id),
-                "reason": "first_available_candidate",
-            },
-        ),
-        ("evt.os.policy.gated", _gated(decision, decision.policy_decision or "ALLOW")),
+        ("evt.os.task.routed", routed),
+        ("evt.os.worker.selected", selected),
+        ("evt.os.policy.gated", _gated(case)),
     ]
 
 
-def _refused(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
-    reason = decision.reason
+def _refused(case: _Case) -> list[tuple[str, JsonObject]]:
+    decision = case.decision
     denied: JsonObject = {
-        "capability_id": clean(decision.capability_id),
-        "deny_code": None if reason is None else reason.code.value,
-        "deny_message": None if reason is None else clean(reason.message),
+        "capability_id": case.capability,
+        "deny_code": case.code,
+        "deny_message": None if decision.reason is None else clean(decision.reason.message),
         "matched_rule_id": clean(decision.matched_rule_id),
         "outcome": decision.outcome,
     }
     told = [("evt.os.task.denied", denied)]
     if decision.policy_decision is not None:
-        told.append(("evt.os.policy.gated", _gated(decision, decision.policy_decision)))
+        told.append(("evt.os.policy.gated", _gated(case)))
     return told
 
 
-def _gated(decision: RouteDecision, said: str) -> JsonObject:
-    said = clean(said)
-    if decision.policy_decision is None:
-        reason = "no_gate_required"
-    else:
-        reason = clean(decision.policy_reason) or clean(f"policy_gate_{said.lower()}")
-    return {
-        "capability_id": clean(decision.capability_id),
-        "decision": said,
-        "policy_version": clean(decision.policy_version),
-        "reason": reason,
-    }
+def _gated(case: _Case) -> JsonObject:
+    decision = case.decision
+    said, reason = "ALLOW", "no_gate_required"
+    if decision.policy_decision is not None:
+        said = clean(decision.policy_decision)
+        reason = clean(decision.policy_reason or f"policy_gate_{said.lower()}")
+    return {"capability_id": case.capability, "decision": said, "policy_version": case.policy, "reason": reason}
 
 
-def _checked(decision: RouteDecision) -> list[tuple[str, JsonObject]]:
+def _checked(case: _Case) -> list[tuple[str, JsonObject]]:
     """Events of the checks that ran, on dispatch and on denial alike."""
-    told: list[tuple[str, JsonObject]] = []
+    decision, told = case.decision, list[tuple[str, "JsonObject"]]()
     if decision.blast_gate_passed is not None:
-        scored = _placed(decision, passed=decision.blast_gate_passed)
-        told.append(("evt.gov.blast_scored", scored | {"blast_score": decision.blast_score}))
+        scored = _placed(case, passed=decision.blast_gate_passed)
+        scored["blast_score"] = decision.blast_score
+        told.append(("evt.gov.blast_scored", scored))
     if decision.privilege_envelope_ok is not None:
-        told.append(("evt.gov.privilege_envelope.checked", _about(decision, passed=decision.privilege_envelope_ok)))
+        told.append(("evt.gov.privilege_envelope.checked", _about(case, passed=decision.privilege_envelope_ok)))
     if decision.worker_attestation_checked:
         valid = decision.worker_attestation_valid is True
-        told.append(("evt.os.worker.attestation_checked", _about(decision, passed=valid)))
+        told.append(("evt.os.worker.attestation_checked", _about(case, passed=valid)))
     elif not decision.denied:
         skipped: JsonObject = {"reason": "attestation_is_off", "severity": "warn"}
-        told.append(("evt.os.worker.attestation_skipped", _about(decision, passed=True) | skipped))
+        told.append(("evt.os.worker.attestation_skipped", _about(case, passed=True) | skipped))
     if decision.quarantined:
-        code = None if decision.reason is None else decision.reason.code.value
-        told.append(("evt.gov.worker.quarantined", _about(decision, passed=False) | {"deny_code": code}))
+        told.append(("evt.gov.worker.quarantined", _about(case, passed=False) | {"deny_code": case.code}))
     if decision.supervisor_required:
-        told.append(("evt.gov.approval.requested", _asked(decision)))
+        told.append(("evt.gov.approval.requested", _asked(case)))
     return told
 
 
-def _placed(decision: RouteDecision, *, passed: bool) -> JsonObject:
+def _placed(case: _Case, *, passed: bool) -> JsonObject:
     return {
-        "capability_id": clean(decision.capability_id),
-        "env": decision.env,
-        "data_label": decision.data_label,
-        "policy_version": clean(decision.policy_version),
+        "capability_id": case.capability,
+        "env": case.decision.env,
+        "data_label": case.decision.data_label,
+        "policy_version": case.policy,
         "decision": "ALLOW" if passed else "DENY",
     }
 
 
-def _about(decision: RouteDecision, *, passed: bool) -> JsonObject:
-    who: dict[str, JsonValue] = {
-        "worker_id": clean(decision.worker_id),
-        "worker_species_id": clean(decision.worker_species_id),
-    }
-    return _placed(decision, passed=passed) | who
+def _about(case: _Case, *, passed: bool) -> JsonObject:
+    about = _placed(case, passed=passed)
+    about["worker_id"] = case.worker
+    about["worker_species_id"] = case.species
+    return about
 
 
-def _asked(decision: RouteDecision) -> JsonObject:
-    expires = decision.approval_expires_at_ms
+def _asked(case: _Case) -> JsonObject:
+    decision, expires = case.decision, case.decision.approval_expires_at_ms
     return {
-        "capability_id": clean(decision.capability_id),
+        "capability_id": case.capability,
         "supervisor_level": decision.supervisor_level,
         "pending_approval_id": clean(decision.pending_approval_id) or None,
         "approval_expires_at": None if expires is None else format_ms(expires),
