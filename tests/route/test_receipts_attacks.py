@@ -181,6 +181,12 @@ def test_nothing_is_added_to_an_end_that_does_not_fit_together(path: Path, state
         receipts.append([some_evidence()])
 
 
+def test_unsigned_receipts_are_not_mixed_into_signed_ones(path: Path) -> None:
+    with SqliteReceipts(str(path)) as receipts, pytest.raises(ReceiptError, match="are signed; open it with"):
+        receipts.append([some_evidence()])
+    assert verify(str(path), keys=KEYS).receipts == 20
+
+
 def test_receipts_that_nobody_sealed_are_exported_and_found_there(path: Path) -> None:
     attack(path, "DELETE FROM batches WHERE number = 4")
     out = io.BytesIO()

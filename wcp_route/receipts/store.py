@@ -200,7 +200,9 @@ class SqliteReceipts:
         if version == self._seen_version:
             return
         self._heads.clear()
-        self._tip = _read_tip(connection, self._path)
+        self._tip, signed = _read_tip(connection, self._path)
+        if signed and self._signer is None:
+            raise ReceiptError(f"the receipts in `{self._path}` are signed; open it with a receipt key")
         self._seen_version = version
 
     def _head(self, stream: str) -> Head:
@@ -213,12 +215,12 @@ class SqliteReceipts:
         return known
 
 
-def _read_tip(connection: sqlite3.Connection, path: str) -> Tip:
-    """Return where the store ends; nothing is added to one whose end does not fit together."""
+def _read_tip(connection: sqlite3.Connection, path: str) -> tuple[Tip, bool]:
+    """Return where the store ends, and whether that is signed; nothing is added to an end that is not whole."""
     last = connection.execute("SELECT position, hash FROM receipts ORDER BY position DESC LIMIT 1").fetchone()
-    batch = connection.execute("SELECT number, statement FROM batches ORDER BY number DESC LIMIT 1").fetchone()
+    batch = connection.execute("SELECT number, statement, key_id FROM batches ORDER BY number DESC LIMIT 1").fetchone()
     if last is None and batch is None:
-        return Tip()
+        return Tip(), False
     broken = ReceiptError(f"the receipts in `{path}` do not end with a sealed batch; run `receipts verify` on it")
     if last is None or batch is None:
         raise broken
@@ -229,4 +231,4 @@ def _read_tip(connection: sqlite3.Connection, path: str) -> Tip:
     end = statement.first_position + len(statement.hashes) - 1
     if statement.batch != batch[0] or (end, statement.hashes[-1:]) != (last[0], (last[1],)):
         raise broken
-    return Tip(end, statement.batch, sha256(batch[1]).hexdigest())
+    return Tip(end, statement.batch, sha256(batch[1]).hexdigest()), batch[2] is not None
