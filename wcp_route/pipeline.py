@@ -21,24 +21,34 @@ def pass_gates(case: Case) -> Refusal | None:
 
     What those find goes into the receipt; the caller is told the rule only as far as the request had come.
     """
-    first: Refusal | None = None
-    told = case.rule_id, case.rule, case.candidates
     checks, reported = case.checks, case.request.reported
     checks.append(Check("input", "warn", "; ".join(reported)) if reported else _INPUT)
-    for gate in GATES:
-        if first is not None and not _may_look(gate, case):
-            checks.append(_SKIPPED[gate.name])
-            continue
-        try:
+    gates = iter(GATES)
+    gate = GATES[0]
+    try:
+        for gate in gates:
             checks.append(gate.run(case))
-        except Refusal as refusal:
-            held = gate.name == "human" and case.supervisor is not None
-            checks.append(Check(gate.name, "hold" if held else "deny", refusal.message, refusal.digests))
-            if first is None:
-                first, told = refusal, (case.rule_id, case.rule, case.candidates)
-    if first is not None:
+    except Refusal as refusal:
+        checks.append(_refused(case, gate, refusal))
+        told = case.rule_id, case.rule, case.candidates
+        checks += [_look(case, later) for later in gates]
         case.rule_id, case.rule, case.candidates = told
-    return first
+        return refusal
+    return None
+
+
+def _look(case: Case, gate: Gate) -> Check:
+    if not _may_look(gate, case):
+        return _SKIPPED[gate.name]
+    try:
+        return gate.run(case)
+    except Refusal as refusal:
+        return _refused(case, gate, refusal)
+
+
+def _refused(case: Case, gate: Gate, refusal: Refusal) -> Check:
+    held = gate.name == "human" and case.supervisor is not None
+    return Check(gate.name, "hold" if held else "deny", refusal.message, refusal.digests)
 
 
 def _may_look(gate: Gate, case: Case) -> bool:
