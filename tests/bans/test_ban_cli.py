@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from tests.bad_http import BadServer, Certificates, reply
 from tests.bans.helpers import EVERY_KIND, HEAD, HEX, WHY, head, list_bytes, signed
+from tests.bans.tuf_repository import TufRepository
 from tests.cli.command import FILES, SCHEMAS, Command, write_files
 from wcp_attest.bans.document import BanList
 from wcp_attest.build import build_manifest
@@ -303,6 +304,40 @@ def test_a_list_from_a_url(fleet: Fleet, server: BadServer) -> None:
     shutil.rmtree(fleet.folder / "state")
     for name in ("bans.json", "bans.json.sig"):
         server.route(f"/{name}", reply(b"", 500))
+    assert fleet.code() == "ATTEST_BANS_UNUSABLE"
+
+
+def test_a_list_from_a_tuf_repository(fleet: Fleet, server: BadServer) -> None:
+    repository = TufRepository(server)
+    (fleet.folder / "root.json").write_bytes(repository.start())
+    fleet.start("--namespace", "org.acme")
+    repository.publish({name: (fleet.folder / name).read_bytes() for name in ("bans.json", "bans.json.sig")})
+    urls = f'metadata = "{server.url}/metadata", targets = "{server.url}/targets"'
+    source = f'  [[bans.source]]\n  tuf = {{ {urls}, root = "root.json", target = "bans.json" }}\n'
+    fleet.policy(BANS + source)
+    assert fleet.code() == "ATTEST_BANNED"
+    fleet.policy((BANS + source).replace('max_age = "30d"', 'max_age = "30d"\nrefresh = "1s"'))
+    fleet.wcp.ok("ban", "remove", "bans.json", "--namespace", "org.acme")
+    fleet.sign()
+    repository.publish({name: (fleet.folder / name).read_bytes() for name in ("bans.json", "bans.json.sig")})
+    time.sleep(1.1)
+    assert fleet.code() is None
+    repository.publish({})
+    time.sleep(1.1)
+    assert fleet.code() == "ATTEST_BANS_UNUSABLE"
+
+
+def test_a_list_from_a_registry_must_be_asked_for_with_eyes_open(fleet: Fleet, server: BadServer) -> None:
+    row = {"sha256": fleet.manifest.package_hash, "reason": "r", "reported_at": "t", "source": "s"}
+    server.route("/api/v1/ban-list", reply(json.dumps([row]).encode()))
+    table = '[bans]\nmax_age = "1d"\nstate = "state"\n  [[bans.source]]\n'
+    fleet.policy(f'{table}  registry = "{server.url}"\n  signed = false\n')
+    assert fleet.code() == "ATTEST_BANNED"
+    shutil.rmtree(fleet.folder / "state")
+    server.route("/api/v1/ban-list", reply(b"[]"))
+    assert fleet.code() is None
+    shutil.rmtree(fleet.folder / "state")
+    server.route("/api/v1/ban-list", reply(b"", 500))
     assert fleet.code() == "ATTEST_BANS_UNUSABLE"
 
 

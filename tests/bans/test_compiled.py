@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, list_bytes
+from wcp_attest.bans import compiled as compiled_module
 from wcp_attest.bans import compiling
 from wcp_attest.bans.compiled import HEADER_BYTES, RECORD, CompiledBans
-from wcp_attest.bans.compiling import compile_list
-from wcp_attest.bans.document import BanList
+from wcp_attest.bans.compiling import check_compiled, compile_list
+from wcp_attest.bans.document import MAX_LIST_BYTES, BanList
 from wcp_attest.bans.lookup import index_list
 from wcp_attest.bans.model import Ban, Kind
 from wcp_attest.errors import BansUnusable, ConfigError
@@ -229,3 +231,87 @@ def test_membership_is_exact_for_any_digests(
         for key in [*members, *others, bytes(32), b"\xff" * 32]:
             found = on_disk.find_digest(Kind.FILE, "sha256:" + key.hex())
             assert (found is not None) == (key in members)
+
+
+def with_header(good: bytes, **changes: object) -> bytes:
+    """Change the header and make its digest fit again, as nobody but a faulty program would."""
+    length = int.from_bytes(good[8:12], "big")
+    value = {**json.loads(good[44 : 44 + length]), **changes}
+    text = json.dumps(value, separators=(",", ":")).encode()
+    head = good[:8] + len(text).to_bytes(4, "big") + sha256(text).digest() + text
+    return head.ljust(HEADER_BYTES, b"\0") + good[HEADER_BYTES:]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": "wcp.bans.compiled.v2"},
+        {"list_sha256": "x"},
+        {"body_sha256": None},
+        {"sections": {}},
+        {"sections": [["package", "sha256"]]},
+        {"sections": [["colour", "sha256", 3]]},
+        {"sections": [["package", "md5", 3]]},
+        {"sections": [["package", "sha256", -3]]},
+        {"sections": [["package", "sha256", True], ["file", "sha256", 2]]},
+        {"sections": [["package", "sha256", 1], ["package", "sha256", 2]]},
+        {"details": "1"},
+        {"others": 1 << 40},
+        {"version": 0},
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    target = compiled(tmp_path, [entry for entry in MANY if entry.kind is Kind.PACKAGE][:3])
+    good = target.read_bytes()
+    target.write_bytes(with_header(good))
+    CompiledBans.open(str(target)).close()
+    target.write_bytes(with_header(good, **changes))
+    with pytest.raises(BansUnusable):
+        CompiledBans.open(str(target))
+
+
+def test_too_many_bans_that_name_no_digest_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = compiled(tmp_path)
+    monkeypatch.setattr(compiled_module, "MAX_OTHERS_BYTES", 10)
+    with pytest.raises(BansUnusable, match="more than 10 bytes"):
+        CompiledBans.open(str(target))
+    monkeypatch.setattr(compiling, "MAX_OTHERS_BYTES", 10)
+    with pytest.raises(BansUnusable, match="more than 10 bytes"):
+        compile_list(str(tmp_path / "bans.json"), str(target))
+
+
+def test_the_details_kept_are_bounded_and_never_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_module, "MAX_KNOWN", 2)
+    with CompiledBans.open(str(compiled(tmp_path))) as on_disk:
+        for _ in range(2):
+            for entry in MANY:
+                assert on_disk.find_digest(entry.kind, entry.subject) == entry
+
+
+def test_a_file_named_by_another_hash_does_not_slip_in_behind_its_like(tmp_path: Path) -> None:
+    listed = list_bytes([ban("file", digest(1))])
+    line = next(line for line in listed.splitlines() if b'"file"' in line)
+    other = line.replace(b"sha256:", b"blake3:", 1)
+    for data in (listed.replace(line, other + b",\n" + line), listed.replace(line, line + b",\n" + other)):
+        (tmp_path / "bans.json").write_bytes(data)
+        for limit in (MAX_LIST_BYTES, 0):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(compiling, "MAX_LIST_BYTES", limit)
+                assert refuses(tmp_path / "bans.json", tmp_path / "bans.idx")
+
+
+def test_check_compares_with_the_list_as_it_is(tmp_path: Path) -> None:
+    source, target = tmp_path / "bans.json", compiled(tmp_path)
+    check_compiled(str(source), str(target))
+    good = target.read_bytes()
+    for at in (HEADER_BYTES + 3, len(good) - 30):
+        target.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(BansUnusable):
+            check_compiled(str(source), str(target))
+    target.write_bytes(good)
+    source.write_bytes(list_bytes(()))
+    with pytest.raises(BansUnusable, match="not made from"):
+        check_compiled(str(source), str(target))
+    source.unlink()
+    with pytest.raises(BansUnusable):
+        check_compiled(str(source), str(target))

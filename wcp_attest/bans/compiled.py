@@ -134,11 +134,14 @@ class Header:
         sections = value.get("sections")
         if not all(isinstance(text, str) and is_hex_digest(text) for text in digests) or not isinstance(sections, list):
             raise ConfigError("its header is malformed")
+        read = tuple(map(_section, sections))
+        if len({(section.kind, section.algorithm) for section in read}) != len(read):
+            raise ConfigError("its header names the same records twice")
         return cls(
             head=Head.from_json(value),
             list_sha256=str(digests[0]),
             body_sha256=str(digests[1]),
-            sections=tuple(map(_section, sections)),
+            sections=read,
             details=_natural(value.get("details")),
             others=_natural(value.get("others")),
         )

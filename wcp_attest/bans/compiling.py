@@ -62,9 +62,10 @@ class _Output:
         kind, algorithm, digest = Kind(found[1].decode()), found[2].decode(), found[3]
         self._in_order(RANK[kind], algorithm, digest)
         rest = b"{" + found[4]
-        offset = self.shared.get(found[1] + rest)
+        key = found[1] + found[2] + rest
+        offset = self.shared.get(key)
         if offset is None:
-            offset = self._add_detail(line, found[1] + rest, rest)
+            offset = self._add_detail(line, key, rest)
         self.records.write(bytes.fromhex(digest.decode()) + offset.to_bytes(8, "big"))
         self._count(kind, algorithm)
 
