@@ -81,32 +81,31 @@ def _draft(evidence: Evidence, noise: bytes) -> Draft:
     decision = evidence.decision
     if _STREAM.match(evidence.stream) is None:
         raise ReceiptError(f"{evidence.stream[:140]!r} cannot name a stream; use 1 to 128 printable characters")
+    receipt_id = _uuid7(decision.decided_at_ms, noise)
     return Draft(
         evidence.stream,
         f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
-        f',{_person(decision)},"receipt_id":"{_uuid7(decision.decided_at_ms, noise)}","schema":"{SCHEMA}","seq":',
-        f",{_source(evidence)},{_worker(decision)}}}",
+        f',{_person(decision)},"receipt_id":"{receipt_id}","schema":"{SCHEMA}","seq":',
+        f",{_source(evidence, decision)},{_worker(decision)}}}",
     )
 
 
 def _request(evidence: Evidence, decision: RouteDecision) -> str:
     expires = decision.approval_expires_at_ms
-    return _members(
-        {
-            "approval_expires_at": "null" if expires is None else f'"{format_ms(expires)}"',
-            "artifact_hash": text(decision.request_hash),
-            "blast_declared": _number(decision.blast_declared),
-            "blast_gate_passed": _FLAGS[decision.blast_gate_passed],
-            "blast_score": _number(decision.blast_score),
-            "candidates": _candidates(decision.candidates),
-            "capability_id": text(decision.capability_id),
-            "checks": _checks(evidence.checks),
-            "controls_required": _texts(decision.required_controls),
-            "controls_verified": _texts(evidence.controls_verified),
-            "correlation_id": text(decision.correlation_id),
-            "data_label": _maybe(decision.data_label),
-            "decision_id": text(decision.decision_id),
-        }
+    return (
+        f'"approval_expires_at":{"null" if expires is None else _time(expires)}'
+        f',"artifact_hash":{text(decision.request_hash)}'
+        f',"blast_declared":{_number(decision.blast_declared)}'
+        f',"blast_gate_passed":{_FLAGS[decision.blast_gate_passed]}'
+        f',"blast_score":{_number(decision.blast_score)}'
+        f',"candidates":{_candidates(decision.candidates)}'
+        f',"capability_id":{text(decision.capability_id)}'
+        f',"checks":{_checks(evidence.checks)}'
+        f',"controls_required":{_texts(decision.required_controls)}'
+        f',"controls_verified":{_texts(evidence.controls_verified)}'
+        f',"correlation_id":{text(decision.correlation_id)}'
+        f',"data_label":{_maybe(decision.data_label)}'
+        f',"decision_id":{text(decision.decision_id)}'
     )
 
 
@@ -120,57 +119,48 @@ def _reason(decision: RouteDecision) -> str:
 
 
 def _ruling(evidence: Evidence, decision: RouteDecision) -> str:
-    return _members(
-        {
-            "dispatched_at": f'"{format_ms(decision.decided_at_ms)}"',
-            "dry_run": _FLAGS[decision.dry_run],
-            "env": _maybe(decision.env),
-            "grant_hash": _digest_of(evidence.grant_id),
-            "input_hash": text(decision.input_hash),
-            "matched_rule_id": text(decision.matched_rule_id),
-            "outcome": text(decision.outcome),
-            "package_hash": text(evidence.package_hash),
-            "pending_approval_id": text(decision.pending_approval_id),
-            "policy_decision": text(decision.policy_decision or NOT_EVALUATED),
-            "policy_reason": text(decision.policy_reason),
-        }
+    return (
+        f'"dispatched_at":{_time(decision.decided_at_ms)}'
+        f',"dry_run":{_FLAGS[decision.dry_run]}'
+        f',"env":{_maybe(decision.env)}'
+        f',"grant_hash":{_digest_of(evidence.grant_id)}'
+        f',"input_hash":{text(decision.input_hash)}'
+        f',"matched_rule_id":{text(decision.matched_rule_id)}'
+        f',"outcome":{text(decision.outcome)}'
+        f',"package_hash":{text(evidence.package_hash)}'
+        f',"pending_approval_id":{text(decision.pending_approval_id)}'
+        f',"policy_decision":{text(decision.policy_decision or NOT_EVALUATED)}'
+        f',"policy_reason":{text(decision.policy_reason)}'
     )
 
 
 def _person(decision: RouteDecision) -> str:
-    return _members(
-        {
-            "privilege_envelope_ok": _FLAGS[decision.privilege_envelope_ok],
-            "qos_class": _maybe(decision.qos_class),
-            "quarantined": _FLAGS[decision.quarantined],
-        }
+    return (
+        f'"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
+        f',"qos_class":{_maybe(decision.qos_class)}'
+        f',"quarantined":{_FLAGS[decision.quarantined]}'
     )
 
 
-def _source(evidence: Evidence) -> str:
-    decision = evidence.decision
-    return _members(
-        {
-            "signers": _texts(evidence.signers),
-            "spec_version": f'"{SPEC_VERSION}"',
-            "stream": text(evidence.stream),
-            "supervisor_level": _maybe(decision.supervisor_level),
-            "task_id": text(decision.task_id),
-            "tenant_id": text(decision.tenant_id),
-            "tenant_risk": _maybe(decision.tenant_risk),
-            "versions": _versions(evidence.versions),
-        }
+def _source(evidence: Evidence, decision: RouteDecision) -> str:
+    return (
+        f'"signers":{_texts(evidence.signers)}'
+        f',"spec_version":"{SPEC_VERSION}"'
+        f',"stream":{text(evidence.stream)}'
+        f',"supervisor_level":{_maybe(decision.supervisor_level)}'
+        f',"task_id":{text(decision.task_id)}'
+        f',"tenant_id":{text(decision.tenant_id)}'
+        f',"tenant_risk":{_maybe(decision.tenant_risk)}'
+        f',"versions":{_versions(evidence.versions)}'
     )
 
 
 def _worker(decision: RouteDecision) -> str:
-    return _members(
-        {
-            "worker_attestation_checked": _FLAGS[decision.worker_attestation_checked],
-            "worker_attestation_valid": _FLAGS[decision.worker_attestation_valid],
-            "worker_id": text(decision.worker_id),
-            "worker_species_id": text(decision.worker_species_id),
-        }
+    return (
+        f'"worker_attestation_checked":{_FLAGS[decision.worker_attestation_checked]}'
+        f',"worker_attestation_valid":{_FLAGS[decision.worker_attestation_valid]}'
+        f',"worker_id":{text(decision.worker_id)}'
+        f',"worker_species_id":{text(decision.worker_species_id)}'
     )
 
 
@@ -199,34 +189,24 @@ def _candidates(candidates: Iterable[Candidate]) -> str:
 
 
 @lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
+@lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
 def _versions(versions: Versions) -> str:
     return (
-        "{"
-        + _members(
-            {
-                "bans": text(versions.bans),
-                "config": text(versions.config),
-                "policy": text(versions.policy),
-                "registry": str(versions.registry),
-                "rules": text(versions.rules),
-                "trust_policy": text(versions.trust_policy),
-            }
-        )
-        + "}"
+        f'{{"bans":{text(versions.bans)}'
+        f',"config":{text(versions.config)}'
+        f',"policy":{text(versions.policy)}'
+        f',"registry":{versions.registry}'
+        f',"rules":{text(versions.rules)}'
+        f',"trust_policy":{text(versions.trust_policy)}}}'
     )
-
-
-def _members(fields: dict[str, str]) -> str:
-    return _template(tuple(fields)) % tuple(fields.values())
-
-
-@lru_cache(maxsize=16)
-def _template(names: tuple[str, ...]) -> str:
-    return ",".join([f'"{name}":%s' for name in names])
 
 
 def _texts(items: Iterable[str]) -> str:
     return f"[{','.join([text(item) for item in items])}]"
+
+
+def _time(milliseconds: int) -> str:
+    return f'"{format_ms(milliseconds)}"'
 
 
 def _maybe(item: str | None) -> str:
