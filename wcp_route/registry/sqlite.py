@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from wcp_route.registry.shared import MAX_REASON, Reading, check_place, check_ro
 from wcp_route.values import Quarantine
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from wcp_route.values import RegistrySnapshot, WorkerRecord
 
 
@@ -35,7 +34,8 @@ class SqliteRegistry(Reading):
         self._writing, self._reading = threading.Lock(), threading.Lock()
         self._writer = connect(path)
         self._reader = connect(path)  # of its own, so that a decision never waits for a change
-        self._seen = -1
+        self._asking = self._reader.cursor()
+        self._seen: int | None = None
         self._snapshot = freeze(0, {}, {})
         self._parsed: dict[str, tuple[bytes, WorkerRecord]] = {}
 
@@ -51,10 +51,14 @@ class SqliteRegistry(Reading):
         Raises:
             StateError: the file cannot be read, or holds a record that cannot be.
         """
-        with self._reading, failures(self._path):
-            (seen,) = self._reader.execute("PRAGMA data_version").fetchone()
-            if seen != self._seen:
-                self._look_again()
+        with self._reading:
+            try:
+                (seen,) = self._asking.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                seen = None  # reading the tables says what is wrong
+            if seen is None or seen != self._seen:
+                with failures(self._path):
+                    self._look_again()
                 self._seen = seen
             return self._snapshot
 
