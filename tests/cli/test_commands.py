@@ -324,6 +324,30 @@ def test_a_policy_in_the_package_is_never_read(wcp: Command, signed: Path) -> No
     assert wcp("verify", ".", cwd=signed).status == 2
 
 
+@pytest.mark.parametrize("option", ["--policy", "--public-key", "--hmac-file", "--trusted-root"])
+def test_a_package_may_not_say_itself_whom_to_trust(wcp: Command, signed: Path, option: str) -> None:
+    wcp.ok("policy", "init", signed / "policy.toml", "--namespace", "org.acme", "--public-key", "acme.key.pub")
+    (signed / "acme.key.pub").write_bytes((wcp.folder / "acme.key.pub").read_bytes())
+    (signed / "secret").write_text(SECRET)
+    (signed / "root.json").write_text("{}")
+    (wcp.folder / "link").symlink_to(signed)
+    name = {"--policy": "policy.toml", "--public-key": "acme.key.pub", "--hmac-file": "secret"}.get(option, "root.json")
+    trust = () if option == "--policy" else WORKER
+    extra = ("--public-key", "acme.key.pub") if option == "--trusted-root" else ()
+    for path in (signed / name, wcp.folder / "link" / name, f"worker/code/../{name}"):
+        run = wcp("verify", signed, option, path, *trust, *extra)
+        assert run.status == 2
+        assert "inside the package" in run.err
+
+
+def test_a_secret_inside_the_package_is_not_shipped_with_it(wcp: Command, package: Path, key: Path) -> None:
+    inside = key.rename(package / "acme.key")
+    run = wcp("sign", package, "--key", inside, *IDENTITY)
+    assert run.status == 2
+    assert "shipped" in run.err
+    assert not (package / "manifest.json").exists()
+
+
 def test_stage_copies_what_was_verified(wcp: Command, signed: Path) -> None:
     wcp.ok("verify", signed, *TRUST, "--stage", "staged")
     wcp.ok("verify", wcp.folder / "staged", *TRUST)

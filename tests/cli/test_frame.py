@@ -159,6 +159,31 @@ def test_each_kind_of_failure_has_its_status(body: str, status: int, start: str)
     assert "Traceback" not in done.stderr
 
 
+# What `program` leaves out at the end of a process is only the taking to pieces.
+ENDING = """
+import atexit, sys, threading, time
+from wcp_attest.cli import program
+atexit.register(lambda: print("callback", file=sys.stderr))
+if "thread" in sys.argv[0]:
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread", file=sys.stderr))).start()
+print("before", end=" ")
+program()
+"""
+
+
+@pytest.mark.parametrize("thread", ["", "thread"])
+@pytest.mark.parametrize(("arguments", "status"), [(("--version",), 0), (("nope",), 2)])
+def test_the_process_ends_as_others_do(thread: str, arguments: tuple[str, ...], status: int) -> None:
+    code = f"import sys; sys.argv[0] = {thread!r}\n{ENDING}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == status
+    assert done.stdout == (f"before wcp-attest {__version__}\n" if status == 0 else "before ")
+    assert done.stderr.endswith("callback\n")
+    assert ("thread\n" in done.stderr) == bool(thread)
+
+
 def test_every_error_type_is_classified() -> None:
     kinds = {error: classify(error("why")) for error in (Error, ConfigError, SigningError, VerificationError)}
     assert {error.__name__: (found.kind, found.status) for error, found in kinds.items() if found} == {

@@ -11,7 +11,7 @@ import click
 from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 root_argument = click.argument("package", metavar="ROOT", type=click.Path())
 jobs_option = click.option(
@@ -33,6 +33,23 @@ def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def as_argument(path: str) -> str:
     """Return a path as it may stand in a command line without being taken for an option."""
     return f"./{path}" if path.startswith("-") else path
+
+
+def require_outside(package: str, paths: Iterable[str | None], why: str) -> None:
+    """Refuse files inside the package that do not belong there.
+
+    Args:
+        package: the package directory.
+        paths: files that the command line names; None is none.
+        why: what would come of it, for the message.
+
+    Raises:
+        ConfigError: one of them lies inside the package.
+    """
+    root = os.path.realpath(package)
+    for path in paths:
+        if path is not None and os.path.commonpath([root, os.path.realpath(path)]) == root:
+            raise ConfigError(f"{path!r} lies inside the package, {why}")
 
 
 def require_directory(path: str) -> str:
