@@ -26,7 +26,7 @@ from wcp_route.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISK
 if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject, JsonValue
 
-SCHEMA = json.loads(resources.files("wcp_route.receipts").joinpath("receipt.schema.json").read_bytes())
+SCHEMA = json.loads(resources.files("wcp_route").joinpath("schemas", "receipt.json").read_bytes())
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 texts = st.lists(text, max_size=3).map(tuple)

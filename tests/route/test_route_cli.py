@@ -214,7 +214,7 @@ def test_cedar_policies_are_the_gate(desk: Desk) -> None:
     assert desk.decide("--cedar", policies)[0] == 0
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "receipt"])
 def test_schemas_are_printed(name: str, desk: Desk) -> None:
     status, out, _ = desk.run("schema", name)
     assert (status, json.loads(out)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")

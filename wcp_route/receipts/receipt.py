@@ -8,7 +8,7 @@
 The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every other names the hash of the one before.
 `receipt_hash` goes along when a receipt is shown or exported, and is not part of what is hashed. The minimum of spec
 5.7 (`correlation_id`, `dispatched_at`, `worker_id`, `capability_id`, `policy_decision`, `controls_verified`,
-`artifact_hash`) stands at the top level. `receipt.schema.json` beside this module says the same as a JSON Schema.
+`artifact_hash`) stands at the top level. `wcp_route/schemas/receipt.json` says the same as a JSON Schema.
 """
 
 from __future__ import annotations
