@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, cast
 from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.strictjson import JsonObject, JsonValue
 
 MAX_DEPTH = 64  # twice what any wire format here admits; far below the interpreter's recursion limit
 MAX_INTEGER = 2**53 - 1  # what a JSON number carries exactly everywhere (RFC 8785 section 3.2.2.3)
@@ -27,9 +27,23 @@ MAX_INTEGER = 2**53 - 1  # what a JSON number carries exactly everywhere (RFC 87
 _STRINGS = frozenset({str})
 _PLAIN = frozenset({str, bool, type(None)})  # spelled alike by encoder and RFC, whatever their value
 
-_encode = json.JSONEncoder(
+MAX_BOXES = 1_000_000  # lists and objects in one value; the largest text admitted anywhere holds fewer
+
+_encoder = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
+)
+
+
+def _make_encode() -> Callable[[JsonValue], str]:
+    """Return the encoder without the set-up that `JSONEncoder.encode` repeats for every value, where there is one."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without it
+        return _encoder.encode
+    parts = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", True, False, False)  # noqa: FBT003
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode = _make_encode()
 
 
 def canonical_json(value: JsonValue) -> bytes:
@@ -39,7 +53,7 @@ def canonical_json(value: JsonValue) -> bytes:
         ConfigError: RFC 8785 cannot carry the value: NaN, an infinity, an integer beyond 2**53, a lone surrogate, a key
             that is not text, a type that is not JSON's, or nesting deeper than `MAX_DEPTH`.
     """
-    if not _is_plain(value, MAX_DEPTH):
+    if not _is_plain(value):
         return _library(value)
     try:
         return _encode(value).encode()
@@ -87,30 +101,43 @@ def _number(text: str) -> int | float:
     return int(text) if len(text) < 16 or (len(text) < 18 and abs(int(text)) <= MAX_INTEGER) else float(text)
 
 
-def _is_plain(value: JsonValue, depth: int) -> bool:
+def _is_plain(value: JsonValue) -> bool:
     """Tell whether the encoder writes `value` as RFC 8785 does; refuse what it would turn into something else."""
-    plain = True
-    items: Collection[JsonValue] = (value,)
-    if type(value) is dict:
-        if not _STRINGS.issuperset(map(type, value)):
-            raise ConfigError("value has no canonical JSON form: a key is not text")
-        plain = "".join(value).isascii()  # else code point order and UTF-16 order may differ
-        items = value.values()
-    elif type(value) is list:
-        items = value
-    if _PLAIN.issuperset(map(type, items)):
-        return plain
-    if depth == 0:
-        raise ConfigError(f"value has no canonical JSON form: nested deeper than {MAX_DEPTH} levels")
-    for item in items:
-        kind = type(item)
-        if kind is int:
-            plain = plain and -MAX_INTEGER <= cast("int", item) <= MAX_INTEGER
-        elif kind is dict or kind is list:
-            plain = _is_plain(item, depth - 1) and plain
-        elif kind not in _PLAIN:
-            plain = False  # a float, and for the library to refuse: everything else
+    plain, depth, level_ends = True, -1, 0
+    boxes: list[JsonObject | list[JsonValue]] = [[value]]
+    for place, box in enumerate(boxes):  # which grows meanwhile, level by level
+        if place == level_ends:
+            depth, level_ends = depth + 1, len(boxes)
+            _check_size(depth, level_ends)
+        items: Collection[JsonValue] = box
+        if type(box) is dict:
+            items = box.values()
+            plain = _has_plain_keys(box) and plain
+        if _PLAIN.issuperset(map(type, items)):
+            continue
+        for item in items:
+            kind = type(item)
+            if kind is dict or kind is list:
+                boxes.append(cast("JsonObject", item))
+            elif kind is int:
+                plain = plain and -MAX_INTEGER <= cast("int", item) <= MAX_INTEGER
+            elif kind not in _PLAIN:
+                plain = False  # a float, and for the library to refuse: everything else
     return plain
+
+
+def _has_plain_keys(members: JsonObject) -> bool:
+    """Tell whether code point order and UTF-16 order of the keys are the same."""
+    if not _STRINGS.issuperset(map(type, members)):
+        raise ConfigError("value has no canonical JSON form: a key is not text")
+    return "".join(members).isascii()
+
+
+def _check_size(depth: int, boxes: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"value has no canonical JSON form: nested deeper than {MAX_DEPTH} levels")
+    if boxes > MAX_BOXES:
+        raise ConfigError(f"value has no canonical JSON form: more than {MAX_BOXES} lists and objects")
 
 
 def _library(value: JsonValue) -> bytes:
