@@ -7,7 +7,6 @@ made once; a test holds the short cut against the plain way.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject
     from wcp_route.values import RouteInput
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._:@/+-]*\Z")
 MAX_PAYLOAD_BYTES: Final = 1 << 20  # canonical; large data travels by reference
 
 
@@ -58,17 +56,14 @@ def fingerprints(request: RouteInput) -> tuple[str, str]:
 
 def _short(request: RouteInput, payload: bytes) -> bytes | None:
     """Return the canonical envelope of the usual request; none for one with the rarer fields."""
-    if request.blast_radius is not None or request.privilege_context is not None:
-        return None
-    ids = (request.capability_id, request.chain_id, request.correlation_id, request.policy_version, request.tenant_id)
-    if not _PLAIN.match("".join(ids)):
-        return None
+    if request.reported or request.blast_radius is not None or request.privilege_context is not None:
+        return None  # what was reported may hold characters that need escaping; all other ids are strict
     score = "null" if request.blast_score is None else request.blast_score
     head = (
-        f'{{"blast_radius":null,"blast_score":{score},"capability_id":"{ids[0]}","chain_id":"{ids[1]}",'
-        f'"correlation_id":"{ids[2]}","data_label":"{request.data_label}",'
-        f'"env":"{request.env}","policy_version":"{ids[3]}",'
+        f'{{"blast_radius":null,"blast_score":{score},"capability_id":"{request.capability_id}",'
+        f'"chain_id":"{request.chain_id}","correlation_id":"{request.correlation_id}",'
+        f'"data_label":"{request.data_label}","env":"{request.env}","policy_version":"{request.policy_version}",'
         f'"privilege_context":null,"qos_class":"{request.qos_class}","request":'
     )
-    tail = f',"tenant_id":"{ids[4]}","tenant_risk":"{request.tenant_risk}"}}'
+    tail = f',"tenant_id":"{request.tenant_id}","tenant_risk":"{request.tenant_risk}"}}'
     return head.encode() + payload + tail.encode()

@@ -70,7 +70,13 @@ _NO_CHAIN: Final = Check("chain", "pass", "the request belongs to no chain")
 _GATE_OFF: Final = Check("policy_gate", "off", "neither the rule nor the Hall wants it")
 _HIGH_BLAST: Final = ("reason", "REQUIRE_HUMAN_HIGH_BLAST")
 
-_passed = lru_cache(maxsize=4096)(lambda name, detail: Check(name, "pass", detail))  # many decisions, few answers
+
+# Many decisions, few answers.
+_rule_passed = lru_cache(maxsize=4096)(lambda rule_id: Check("rule", "pass", rule_id))
+_controls_passed = lru_cache(maxsize=4096)(lambda names: Check("controls", "pass", ", ".join(names)))
+_blast_passed = lru_cache(maxsize=4096)(
+    lambda score, threshold: Check("blast", "pass", f"{score} of 100, below {threshold}")
+)
 
 
 def tenant(case: Case) -> Check:
@@ -127,7 +133,7 @@ def rule(case: Case) -> Check:
         raise Refusal(Code.NO_MATCHING_RULE, "no rule matches the request")
     case.rule = case.matched = found
     case.rule_id, case.candidates = found.rule_id, found.candidates
-    return _passed("rule", found.rule_id)
+    return _rule_passed(found.rule_id)
 
 
 def preconditions(case: Case) -> Check:
@@ -154,7 +160,7 @@ def controls(case: Case) -> Check:
     if missing:
         raise Refusal(Code.MISSING_REQUIRED_CONTROLS, f"nobody provides {', '.join(missing)}", {"missing": [*missing]})
     case.controls_verified = required
-    return _passed("controls", ", ".join(required))
+    return _controls_passed(required)
 
 
 def privilege(case: Case) -> Check:
@@ -196,7 +202,7 @@ def blast(case: Case) -> Check:
         return _BLAST_OFF
     case.blast_passed = score < threshold
     if case.blast_passed:
-        return _passed("blast", f"{score} of 100, below {threshold}")
+        return _blast_passed(score, threshold)
     reason = f"the blast score {score} is at or above {threshold}"
     case.concerns.append(Concern(Code.REQUIRES_HUMAN, reason, extras=(("blast_score", score), _HIGH_BLAST)))
     return Check("blast", "hold", reason)

@@ -25,10 +25,10 @@ from wcp_route.case import Case, World
 from wcp_route.clock import now_ms
 from wcp_route.codes import Code
 from wcp_route.controls import Controls
-from wcp_route.decision import Check, DenyReason
+from wcp_route.decision import DenyReason
 from wcp_route.fingerprint import fingerprints
 from wcp_route.ids import new_id
-from wcp_route.outcome import decided, undecided
+from wcp_route.outcome import decided, evidence_of, evidence_of_nothing, undecided
 from wcp_route.pipeline import pass_gates
 from wcp_route.rules import RuleSet
 from wcp_route.values import GUARDED_ENVS
@@ -186,8 +186,8 @@ class Hall:
             ruling = self._ruled(request, grant, principal)
         if ruling is None:
             _log.error("a decision failed unexpectedly", exc_info=caught.error)
-            checks = (Check("hall", "deny", _FAILED.message),)
-            ruling = _Ruling(*undecided(self._world, _FAILED, checks, new_id(), now_ms()))
+            world = self._world
+            ruling = _Ruling(undecided(world, _FAILED, new_id(), now_ms()), world)
         ruling.elapsed_ns = time.perf_counter_ns() - started
         return ruling
 
@@ -198,9 +198,7 @@ class Hall:
             parsed = parse_request(request)
             request_hash, input_hash = fingerprints(parsed)
         except ConfigError as problem:
-            reason = _malformed(problem)
-            checks = (Check("input", "deny", reason.message),)
-            return _Ruling(*undecided(world, reason, checks, decision_id, now))
+            return _Ruling(undecided(world, _malformed(problem), decision_id, now), world)
         case = Case(
             world=world,
             snapshot=world.registry.snapshot(),
@@ -218,7 +216,7 @@ class Hall:
         refusal = pass_gates(case)
         if case.reserved is not None and (refusal is not None or parsed.dry_run):
             self._chains.release(*case.reserved)
-        return _Ruling(*decided(case, refusal, decision_id, services.task_id))
+        return _Ruling(decided(case, refusal, decision_id, services.task_id), world, case)
 
     def _finish(self, rulings: list[_Ruling]) -> list[_Ruling]:
         """Store the receipts, then tell. What has no receipt is not dispatched."""
@@ -229,7 +227,8 @@ class Hall:
                 receipts.append([ruling.evidence for ruling in rulings])
             if caught.error is not None:
                 _log.error("receipts could not be stored", exc_info=caught.error)
-                rulings = [ruling.without_receipt() for ruling in rulings]
+                for ruling in rulings:
+                    ruling.withdraw()
         if events is not None:
             for ruling in rulings:
                 _tell(events, ruling)
@@ -238,19 +237,26 @@ class Hall:
 
 @dataclass(slots=True)
 class _Ruling:
-    """A decision on its way out."""
+    """A decision on its way out, and the case that it is about, when it came that far."""
 
     decision: RouteDecision
-    evidence: Evidence
+    world: World
+    case: Case | None = None
     elapsed_ns: int = 0
 
-    def without_receipt(self) -> _Ruling:
-        """Return the refusal that takes its place when its receipt cannot be stored."""
+    @property
+    def evidence(self) -> Evidence:
+        """What its receipt says."""
+        if self.case is None:
+            return evidence_of_nothing(self.world, self.decision)
+        return evidence_of(self.case, self.decision)
+
+    def withdraw(self) -> None:
+        """Refuse after all, because the receipt cannot be stored."""
         reason = DenyReason(Code.RECEIPT_UNAVAILABLE, "the receipt could not be stored, so nothing is dispatched")
-        denied = replace(
+        self.decision = replace(
             self.decision, outcome="DENY", denied=True, reason=reason, package_path="", pending_approval_id=""
         )
-        return _Ruling(denied, replace(self.evidence, decision=denied), self.elapsed_ns)
 
 
 def _attestor(policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_route.codes import Code
 from wcp_route.decision import (
     PRE_ROUTING,
+    Check,
     DenyReason,
     Escalation,
     Evidence,
@@ -20,7 +21,7 @@ from wcp_route.rules import Rule
 
 if TYPE_CHECKING:
     from wcp_route.case import Case, World
-    from wcp_route.decision import Check, Outcome
+    from wcp_route.decision import Outcome
     from wcp_route.refusal import Refusal
 
 UNLISTED: Final = "unlisted"  # the receipt stream of requests whose tenant cannot have one of its own
@@ -29,20 +30,17 @@ _STREAM: Final = re.compile(r"[!-~]{1,128}\Z")
 _TO_TENANT: Final = frozenset({Code.UNKNOWN_TENANT, Code.MISSING_TENANT_ID})
 
 
-def decided(case: Case, refusal: Refusal | None, decision_id: str, task_id: str) -> tuple[RouteDecision, Evidence]:
-    """Return the decision on a case and its evidence.
+def evidence_of(case: Case, decision: RouteDecision) -> Evidence:
+    """Return what the receipt of a decision says.
 
     Args:
         case: after all gates.
-        refusal: the first one; none lets the request go.
-        decision_id: UUID.
-        task_id: the caller's name for the task.
+        decision: what was decided about it.
     """
-    decision = _decision(case, refusal, decision_id, task_id)
     attested = case.attested
     proof = None if attested is None else attested.verified
-    evidence = Evidence(
-        stream=_stream(case, refusal),
+    return Evidence(
+        stream=_stream(decision),
         decision=decision,
         checks=tuple(case.checks),
         versions=versions(
@@ -53,10 +51,17 @@ def decided(case: Case, refusal: Refusal | None, decision_id: str, task_id: str)
         controls_verified=case.controls_verified,
         grant_id=case.grant_used,
     )
-    return decision, evidence
 
 
-def _decision(case: Case, refusal: Refusal | None, decision_id: str, task_id: str) -> RouteDecision:
+def decided(case: Case, refusal: Refusal | None, decision_id: str, task_id: str) -> RouteDecision:
+    """Return the decision on a case.
+
+    Args:
+        case: after all gates.
+        refusal: the first one; none lets the request go.
+        decision_id: UUID.
+        task_id: the caller's name for the task.
+    """
     request, rule, worker, hold, answer = case.request, case.rule or NO_RULE, case.worker, case.hold, case.answer
     reason = None if refusal is None else DenyReason(refusal.code, refusal.message, refusal.extras)
     # By position, in the order of the fields: naming forty of them takes as long as setting them.
@@ -98,10 +103,9 @@ def _escalation(rule: Rule, case: Case) -> Escalation:
     return rule.escalation
 
 
-def _stream(case: Case, refusal: Refusal | None) -> str:
-    tenant = case.request.tenant_id
-    unlisted = refusal is not None and refusal.code in _TO_TENANT
-    return tenant if not unlisted and _STREAM.match(tenant) else UNLISTED
+def _stream(decision: RouteDecision) -> str:
+    known = decision.code not in _TO_TENANT and _STREAM.match(decision.tenant_id)
+    return decision.tenant_id if known else UNLISTED
 
 
 def versions(world: World, registry: int, policy: str, bans: str = "") -> Versions:
@@ -109,21 +113,25 @@ def versions(world: World, registry: int, policy: str, bans: str = "") -> Versio
     return Versions(world.rules.digest, policy, world.trust_policy_digest, bans, registry, world.config_digest)
 
 
-def undecided(
-    world: World, reason: DenyReason, checks: tuple[Check, ...], decision_id: str, now_ms: int
-) -> tuple[RouteDecision, Evidence]:
+def undecided(world: World, reason: DenyReason, decision_id: str, now_ms: int) -> RouteDecision:
     """Return the refusal of something that never became a request: malformed, or the Hall itself failed.
 
     Nothing of the input is repeated; it was not understood.
     """
-    decision = replace(
+    return replace(
         _NOTHING,
         decision_id=decision_id,
         decided_at_ms=now_ms,
         reason=reason,
         policy_version=world.config.policy_version,
     )
-    return decision, Evidence(UNLISTED, decision, checks, versions(world, 0, decision.policy_version))
+
+
+def evidence_of_nothing(world: World, decision: RouteDecision) -> Evidence:
+    """Return what the receipt says of something that never became a request."""
+    name = "input" if decision.code == Code.INVALID_INPUT else "hall"
+    message = "" if decision.reason is None else decision.reason.message
+    return Evidence(UNLISTED, decision, (Check(name, "deny", message),), versions(world, 0, decision.policy_version))
 
 
 # What is told when nothing was understood.
