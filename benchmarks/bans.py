@@ -115,9 +115,10 @@ def measure(count: int, folder: Path) -> dict[str, object]:
     # In a process of its own: a process starts with the peak memory of the one that started it.
     subprocess.run([sys.executable, __file__, "--bans", str(count), "--write", str(source)], check=True)
     began = time.perf_counter()
-    _, status, used = os.wait4(subprocess.Popen([WCP, "ban", "compile", "-q", str(source), str(target)]).pid, 0)
+    process = subprocess.Popen([WCP, "ban", "compile", "-q", str(source), str(target)])
+    _, process.returncode, used = os.wait4(process.pid, 0)
     compiling = time.perf_counter() - began
-    assert status == 0
+    assert process.returncode == 0
     peak = used.ru_maxrss / 1024
     opening = []
     for _ in range(20):
