@@ -143,12 +143,11 @@ def count_signers(
         TrustUnusable: there are fewer, and one of the others could not be checked.
     """
     entries: set[TrustedSigner | SigstoreIdentity] = {*namespace.keys, *namespace.identities}
-    counted: dict[SignedBy, Signed] = {}
+    distinct: dict[SignedBy, Signed] = {}
     for signature in signed:
-        entry = next((entry for entry in signature.trusted if entry in entries), None)
-        if entry is not None and signature.by not in counted:
-            entries.remove(entry)
-            counted[signature.by] = signature
+        distinct.setdefault(signature.by, signature)
+    holders: dict[TrustedSigner | SigstoreIdentity, Signed] = {}
+    counted = [signature for signature in distinct.values() if _place(signature, entries, holders, set())]
     if not counted:
         others = ", ".join(str(signature.by) for signature in signed)
         raise SignerUntrusted(f"signed by {others}, whom the policy does not trust for namespace {namespace.name}")
@@ -161,7 +160,24 @@ def count_signers(
             f"{len(counted)} of the {namespace.threshold} signers that namespace {namespace.name} asks for have signed"
             + besides
         )
-    return tuple(counted.values())
+    return tuple(counted)
+
+
+def _place(
+    signature: Signed,
+    entries: set[TrustedSigner | SigstoreIdentity],
+    holders: dict[TrustedSigner | SigstoreIdentity, Signed],
+    tried: set[TrustedSigner | SigstoreIdentity],
+) -> bool:
+    """Give a signature an entry of its own, moving others where their entries overlap (augmenting paths, Kuhn 1955)."""
+    for entry in signature.trusted:
+        if entry in entries and entry not in tried:
+            tried.add(entry)
+            holder = holders.get(entry)
+            if holder is None or _place(holder, entries, holders, tried):
+                holders[entry] = signature
+                return True
+    return False
 
 
 def _unchecked(problems: Sequence[VerificationError]) -> TrustUnusable | None:

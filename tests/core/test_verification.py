@@ -26,7 +26,7 @@ from wcp_attest import (
     verify,
     write_manifest,
 )
-from wcp_attest.errors import Banned, BansUnusable, TreeMismatch
+from wcp_attest.errors import Banned, BansUnusable, ThresholdNotMet, TreeMismatch
 from wcp_attest.signing.key import generate
 from wcp_attest.verdict import judge
 
@@ -424,3 +424,22 @@ def test_signing_leaves_everything_as_it_was_when_the_directory_is_gone_or_close
     shutil.rmtree(package)
     with pytest.raises(ConfigError):
         sign(package, [KEY], manifest=manifest, now=NOW)
+
+
+def test_overlapping_entries_count_as_many_signers_as_they_can() -> None:
+    """Two keyless signers, of whom the first also fits the only entry of the second."""
+    from wcp_attest import SignedBy, SigstoreIdentity
+    from wcp_attest.signatures import Signed, count_signers
+    from wcp_attest.statement import Statement
+
+    issuer = "https://issuer.example"
+    broad = SigstoreIdentity(issuer, repository="acme/worker")
+    narrow = SigstoreIdentity(issuer, repository="acme/worker", ref="refs/tags/*")
+    statement = Statement("0a" * 32, WORKER, SPECIES, "1", "1b" * 32, "sha256", "2027-01-15T08:00:00Z")
+    first = Signed(SignedBy(identity="https://a", issuer=issuer), statement, 0, (broad, narrow))
+    second = Signed(SignedBy(identity="https://b", issuer=issuer), statement, 0, (broad,))
+    both = Namespace("org.acme", identities=(broad, narrow), threshold=2)
+    assert len(count_signers(both, [first, second])) == 2
+    assert len(count_signers(both, [second, first])) == 2
+    with pytest.raises(ThresholdNotMet):
+        count_signers(both, [first, replace(first)])
