@@ -20,6 +20,7 @@ from wcp_attest.acceptance import Expectation
 from wcp_attest.errors import NotAcceptable
 from wcp_attest.signatures import PackageFiles
 from wcp_attest.tree import ReadOptions, check_tree
+from wcp_attest.tree.same import is_same, shape_of
 from wcp_attest.values import dataclass, replace
 from wcp_attest.verdict import Verdict, Verified, judge
 from wcp_attest.verification import SignedPackage, attest, check_standing, signed_package
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.bans import BanCheck
     from wcp_attest.policy import Policy
+    from wcp_attest.tree.same import Folder
 
 MAX_SECONDS = 300.0  # how long signatures are remembered: a Sigstore root that changes on disk is seen by then
 
@@ -38,6 +40,7 @@ class _Known:
     files: PackageFiles
     signed: SignedPackage
     until: float
+    shape: Folder | None = None
 
 
 class Recheck:
@@ -95,8 +98,10 @@ class Recheck:
         if known is None or known.files != files or now > known.until:
             known = _Known(files, signed_package(files, self._policy, self._expect), now + MAX_SECONDS)
         check_standing(known.signed, self._policy, bans, now=now)
-        check_tree(self.root, known.signed.manifest, options=self._options)
-        self._known = known
+        if known.shape is None or not is_same(self.root, known.shape):
+            check_tree(self.root, known.signed.manifest, options=self._options)
+            shape = None if self._options.strict_permissions else shape_of(known.signed.manifest)
+            self._known = replace(known, shape=shape)
         return known.signed.verified
 
     def _stand(self, bans: Sequence[BanCheck], now: float) -> Verified:
