@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tests.route.state_worlds import START_MS, some_evidence
 from tests.route.test_receipts_chain import KEYS, OTHER, SIGNER, STREAMS, attack, broken, fill
 from wcp_attest.errors import ConfigError
-from wcp_route.canonical import canonical_json
+from wcp_route.canonical import canonical_json, parse_canonical
 from wcp_route.receipts import (
     KeyFileSigner,
     MemoryReceipts,
@@ -29,7 +29,7 @@ from wcp_route.receipts import (
     verify,
     verify_export,
 )
-from wcp_route.receipts.chain import Row, Statement, Tip, seal
+from wcp_route.receipts.chain import Batch, Row, Statement, Tip, seal
 from wcp_route.receipts.check import Checker
 from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head
 from wcp_route.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
@@ -158,6 +158,102 @@ def test_a_statement_has_one_shape(change: JsonObject) -> None:
     Statement.from_bytes(canonical_json(STATEMENT))
     with pytest.raises(ConfigError, match="batch statement"):
         Statement.from_bytes(canonical_json(STATEMENT | change))
+
+
+def two_receipts() -> MemoryReceipts:
+    memory = MemoryReceipts(signer=SIGNER, clock=lambda: START_MS)
+    memory.append([some_evidence(1)])
+    memory.append([some_evidence(2)])
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"batch": 7}, "deleted"),
+        ({"batch": 1}, "deleted"),
+        ({"first_position": 1}, "edited"),
+        ({"first_position": 3}, "edited"),
+        ({"prev_batch_hash": None}, "edited"),
+        ({"prev_batch_hash": "sha256:" + "0" * 64}, "edited"),
+        ({"hashes": []}, "edited"),
+    ],
+)
+def test_each_field_of_a_statement_is_checked_even_when_it_is_signed(change: JsonObject, kind: str) -> None:
+    memory = two_receipts()
+    value = parse_canonical(memory.batches[1].statement, what="statement", max_bytes=10_000)
+    assert isinstance(value, dict)
+    statement = canonical_json(value | change)
+    memory.batches[1] = Batch(2, statement, SIGNER.key_id, SIGNER.sign(statement))
+    problem = checked(memory)
+    assert (problem.kind, problem.position) == (kind, 2)
+
+
+def test_a_key_without_a_signature_is_none() -> None:
+    memory = two_receipts()
+    memory.batches[1] = memory.batches[1]._replace(signature=None)
+    assert checked(memory).kind == "signature"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prev": "0" * 16 + ":" + "0" * 64},
+        {"prev": ""},
+        {"seq": 1},
+        {"seq": 3},
+        {"stream": "globex"},
+        {"hash": "0" * 64},
+    ],
+)
+def test_each_column_must_repeat_the_body(change: dict[str, object]) -> None:
+    memory = two_receipts()
+    memory.rows[1] = memory.rows[1]._replace(**change)  # type: ignore[arg-type]
+    problem = checked(memory)
+    assert (problem.kind, problem.position) == ("forked" if "prev" in change else "edited", 2)
+
+
+@pytest.mark.parametrize(
+    ("seq", "previous", "kind"),
+    [(2, "right", ""), (1, "right", "forked"), (1, None, "forked"), (2, "wrong", "forked"), (3, "right", "deleted")],
+)
+def test_a_body_must_follow_the_one_before_whatever_its_columns_say(seq: int, previous: str | None, kind: str) -> None:
+    from hashlib import sha256
+
+    memory = two_receipts()
+    first, second = memory.rows
+    value = parse_canonical(second.body, what="body", max_bytes=10_000)
+    assert isinstance(value, dict)
+    digest = {"right": first.hash, "wrong": "0" * 64, None: ""}[previous]
+    body = canonical_json(value | {"seq": seq, "prev_receipt_hash": f"sha256:{digest}" if previous else None})
+    sealed = sha256(body).hexdigest()
+    memory.rows[1] = Row(2, "acme", seq, f"{1:016x}:{first.hash}", sealed, body)
+    _, tip = seal([first.hash], Tip(), at_ms=START_MS, signer=SIGNER)
+    memory.batches[1], _ = seal([sealed], tip, at_ms=START_MS, signer=SIGNER)
+    if kind:
+        assert (checked(memory).kind, checked(memory).seq) == (kind, seq)
+    else:
+        checker, rows = Checker(KEYS), iter(memory.rows)
+        for batch in memory.batches:
+            checker.check(batch, rows)
+        assert checker.finish().receipts == 2
+
+
+def test_a_row_at_another_place_is_not_the_one_that_was_sealed() -> None:
+    memory = two_receipts()
+    memory.rows[1] = memory.rows[1]._replace(position=3)
+    problem = checked(memory)
+    assert (problem.kind, problem.position) == ("deleted", 2)
+
+
+def test_a_row_that_is_added_is_named() -> None:
+    memory = two_receipts()
+    checker, rows = Checker(KEYS), iter([*memory.rows, memory.rows[1]._replace(position=3)])
+    for batch in memory.batches:
+        checker.check(batch, rows)
+    with pytest.raises(ReceiptsBroken) as caught:
+        checker.finish(next(rows))
+    assert (caught.value.kind, caught.value.position, caught.value.seq) == ("unsealed", 3, 2)
 
 
 # The end of the store
