@@ -102,4 +102,5 @@ def _compile(text: str) -> _Rule | None:
         raise ConfigError(f"the exclude pattern {text[:80]!r} is not a gitignore pattern") from None
     if compiled.regex is None or compiled.include is None:
         return None
-    return _Rule(bare, folders_only, compiled.include, compiled.regex)
+    # As pathspec translates them, `[!x]` and the like also match `/`; in git they do not.
+    return _Rule(bare, folders_only, compiled.include, re.compile(compiled.regex.pattern.replace("[^", "[^/")))
