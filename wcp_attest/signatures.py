@@ -23,6 +23,7 @@ from wcp_attest.errors import (
 )
 from wcp_attest.identity import parse_utc
 from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+from wcp_attest.signing.lines import distinct, verify_line
 from wcp_attest.statement import Statement
 from wcp_attest.tree.files import read_bounded
 from wcp_attest.values import dataclass
@@ -43,13 +44,13 @@ class Signed:
         by: who made it.
         statement: what they signed.
         at: when, in seconds since the epoch: as a log or timestamp authority proves, else as the statement says.
-        trusted: the policy's entries that it matches; a keyless one can match several.
+        entries: the policy's entries that it matches; a keyless one can match several.
     """
 
     by: SignedBy
     statement: Statement
     at: int
-    trusted: tuple[TrustedSigner | SigstoreIdentity, ...]
+    entries: tuple[TrustedSigner | SigstoreIdentity, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +143,7 @@ def count_signers(
         ThresholdNotMet: there are fewer than the threshold.
         TrustUnusable: there are fewer, and one of the others could not be checked.
     """
-    entries: set[TrustedSigner | SigstoreIdentity] = {*namespace.keys, *namespace.identities}
-    distinct: dict[SignedBy, Signed] = {}
-    for signature in signed:
-        distinct.setdefault(signature.by, signature)
-    holders: dict[TrustedSigner | SigstoreIdentity, Signed] = {}
-    counted = [signature for signature in distinct.values() if _place(signature, entries, holders, set())]
+    counted = distinct(signed, {*namespace.keys, *namespace.identities})
     if not counted:
         others = ", ".join(str(signature.by) for signature in signed)
         raise SignerUntrusted(f"signed by {others}, whom the policy does not trust for namespace {namespace.name}")
@@ -160,24 +156,7 @@ def count_signers(
             f"{len(counted)} of the {namespace.threshold} signers that namespace {namespace.name} asks for have signed"
             + besides
         )
-    return tuple(counted)
-
-
-def _place(
-    signature: Signed,
-    entries: set[TrustedSigner | SigstoreIdentity],
-    holders: dict[TrustedSigner | SigstoreIdentity, Signed],
-    tried: set[TrustedSigner | SigstoreIdentity],
-) -> bool:
-    """Give a signature an entry of its own, moving others where their entries overlap (augmenting paths, Kuhn 1955)."""
-    for entry in signature.trusted:
-        if entry in entries and entry not in tried:
-            tried.add(entry)
-            holder = holders.get(entry)
-            if holder is None or _place(holder, entries, holders, tried):
-                holders[entry] = signature
-                return True
-    return False
+    return counted
 
 
 def _unchecked(problems: Sequence[VerificationError]) -> TrustUnusable | None:
@@ -186,31 +165,10 @@ def _unchecked(problems: Sequence[VerificationError]) -> TrustUnusable | None:
 
 
 def _verify_line(line: Line, policy: Policy) -> Signed | None:
-    """Verify one line; None when it names nobody the policy knows."""
-    if line.kind == "sigstore":
-        return _verify_keyless(line, policy) if policy.keyless else None
-    trusted = policy.trusted_key(line.hint)
-    if trusted is None:
+    """Verify one line and read what it says; None when it names nobody the policy knows."""
+    found = verify_line(line, policy.keys, policy.identities, policy.sigstore)
+    if found is None:
         return None
-    by = trusted.verify(line)
-    statement = Statement.from_bytes(line.envelope.payload)
-    entries = [key for namespace in policy.namespaces for key in namespace.keys if key.key_id == line.hint]
-    return Signed(by, statement, parse_utc(statement.signed_at_utc) or 0, tuple(entries))
-
-
-def _verify_keyless(line: Line, policy: Policy) -> Signed:
-    from wcp_attest.signing.sigstore import verify_bundle
-
-    bundle = verify_bundle(line, policy.sigstore)
-    matching: list[SigstoreIdentity] = []
-    mismatch: SignerUntrusted | None = None
-    for identity in (identity for namespace in policy.namespaces for identity in namespace.identities):
-        try:
-            identity.matches(bundle.claims)
-        except SignerUntrusted as problem:
-            mismatch = mismatch or problem
-        else:
-            matching.append(identity)
-    if mismatch is not None and not matching:
-        raise mismatch
-    return Signed(bundle.by, Statement.from_bytes(line.envelope.payload), bundle.at, tuple(matching))
+    statement = Statement.from_bytes(found.payload)
+    at = found.at if found.at is not None else parse_utc(statement.signed_at_utc) or 0
+    return Signed(found.by, statement, at, found.entries)

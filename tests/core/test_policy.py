@@ -103,7 +103,7 @@ def test_what_is_not_said_has_a_safe_default() -> None:
     assert policy.accept.schemas == ("awp.v2",)
     assert policy.accept.max_age is None
     assert policy.sigstore.trusted_root is None
-    assert not policy.keyless
+    assert not policy.identities
 
 
 def test_namespaces_match_exactly() -> None:

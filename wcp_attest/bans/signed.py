@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest import statement
 from wcp_attest.bans.document import Head
 from wcp_attest.bans.state import Seen
-from wcp_attest.envelope import MAX_LINES, parse_line, parse_lines
+from wcp_attest.envelope import MAX_LINES, parse_lines
 from wcp_attest.errors import (
     BansUnusable,
     ConfigError,
     SignatureInvalid,
-    SignerUntrusted,
-    SigningError,
     VerificationError,
 )
 from wcp_attest.signing import SigstoreTrust
+from wcp_attest.signing.lines import distinct, make_lines, verify_line
 from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -89,52 +88,32 @@ class ListSigners:
             BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's does not hold, or
                 trusted signers signed different lists.
         """
-        counted: dict[SignedBy, Seen] = {}
-        free: set[TrustedSigner | SigstoreIdentity] = {*self.keys, *self.identities}
-        problem = "none of its signatures is by somebody who may sign ban lists"
         try:
-            for found in map(self._verify_line, parse_lines(signatures, what=what)):
-                if isinstance(found, _Found):
-                    _count(found, free, counted)
-                elif found is not None:
-                    problem = str(found)
+            found, problem = self._read(signatures, what)
         except VerificationError as refusal:
             raise BansUnusable(f"{what}: {refusal}") from None
+        counted = distinct(found, {*self.keys, *self.identities})
         if len(counted) < self.threshold:
             said = problem if not counted else f"{len(counted)} of the {self.threshold} signers asked for have signed"
             raise BansUnusable(f"{what}: {said}")
-        if len(set(counted.values())) != 1:
+        if len({one.said for one in found}) != 1:
             raise BansUnusable(f"{what}: its signatures are over different lists; sign the list again")
-        return next(iter(counted.values()))
+        return counted[0].said
 
-    def _verify_line(self, line: Line) -> _Found | VerificationError | None:
-        """Verify one line; None when it names nobody known, an error when it is keyless and does not hold."""
-        if line.kind == "sigstore":
+    def _read(self, signatures: bytes, what: str) -> tuple[list[_Found], str]:
+        """Return what the lines by known signers say, and why the last keyless one that does not count does not."""
+        found: list[_Found] = []
+        problem = "none of its signatures is by somebody who may sign ban lists"
+        for line in parse_lines(signatures, what=what):
             try:
-                return self._verify_keyless(line) if self.identities else None
+                holding = verify_line(line, self.keys, self.identities, self.sigstore)
+                if holding is not None:
+                    found.append(_Found(holding.by, read_statement(holding.payload), holding.entries))
             except VerificationError as refusal:
-                return refusal
-        trusted = next((key for key in self.keys if key.key_id == line.hint), None)
-        if trusted is None:
-            return None
-        by = trusted.verify(line)
-        return _Found(by, read_statement(line.envelope.payload), (trusted,))
-
-    def _verify_keyless(self, line: Line) -> _Found:
-        from wcp_attest.signing.sigstore import verify_bundle
-
-        bundle = verify_bundle(line, self.sigstore)
-        matching: list[SigstoreIdentity] = []
-        mismatch = SignerUntrusted("signed by an identity that may not sign ban lists")
-        for identity in self.identities:
-            try:
-                identity.matches(bundle.claims)
-                matching.append(identity)
-            except SignerUntrusted as problem:
-                mismatch = problem
-        if not matching:
-            raise mismatch
-        return _Found(bundle.by, read_statement(line.envelope.payload), tuple(matching))
+                if line.kind != "sigstore":
+                    raise
+                problem = str(refusal)
+        return found, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +121,6 @@ class _Found:
     by: SignedBy
     said: Seen
     entries: tuple[TrustedSigner | SigstoreIdentity, ...]
-
-
-def _count(found: _Found, free: set[TrustedSigner | SigstoreIdentity], counted: dict[SignedBy, Seen]) -> None:
-    """Count a signature: each entry of the policy once, and each person or machine once."""
-    if counted.get(found.by, found.said) != found.said:
-        raise SignatureInvalid(f"{found.by} signed two different lists")
-    entry = next((entry for entry in found.entries if entry in free), None)
-    if entry is not None and found.by not in counted:
-        free.remove(entry)
-        counted[found.by] = found.said
 
 
 def statement_of(seen: Seen) -> bytes:
@@ -193,33 +162,12 @@ def sign_list(seen: Seen, signers: Sequence[Signer], earlier: bytes) -> tuple[by
         ConfigError: no signer is given, one is given twice, or there would be too many signatures.
         SigningError: a signature could not be made, or does not verify.
     """
-    if not signers:
-        raise ConfigError("no signer is given; sign with a key, a shared secret or Sigstore")
     payload = statement_of(seen)
-    lines, made_by = [], []
-    for signer in signers:
-        raw = signer.sign(payload)
-        by = _check(signer, raw, payload)
-        if by in made_by:
-            raise ConfigError(f"the same signer is given twice: {by}")
-        lines.append(raw)
-        made_by.append(by)
+    lines, made_by = make_lines(signers, payload)
     kept = [line.raw for line in _earlier(earlier, payload) if not any(signer.made(line) for signer in signers)]
     if len(kept) + len(lines) > MAX_LINES:
         raise ConfigError(f"the list would have more than {MAX_LINES} signatures")
-    return b"".join(line + b"\n" for line in (*kept, *lines)), tuple(made_by)
-
-
-def _check(signer: Signer, raw: bytes, payload: bytes) -> SignedBy:
-    """Verify a new line as a stranger would: from its bytes."""
-    try:
-        line = parse_line(raw)
-        by = signer.check(line)
-    except VerificationError as problem:
-        raise SigningError(f"the new signature does not verify, nothing was written: {problem}") from problem
-    if line.envelope.payload != payload:
-        raise SigningError("the new signature covers other bytes than were given, nothing was written")
-    return by
+    return b"".join(line + b"\n" for line in (*kept, *lines)), made_by
 
 
 def _earlier(data: bytes, payload: bytes) -> list[Line]:

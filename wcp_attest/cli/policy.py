@@ -215,7 +215,7 @@ def _key_words(key_id: str) -> str:
 
 
 def _sigstore_words(found: Policy) -> str:
-    if not found.keyless:
+    if not found.identities:
         return "nobody is trusted by it"
     if found.sigstore.trusted_root is not None:
         return "pinned root, no network"

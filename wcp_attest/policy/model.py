@@ -133,15 +133,12 @@ class Policy:
         known = ", ".join(namespace.name for namespace in self.namespaces[:5])
         raise NamespaceInvalid(f"the policy does not know the namespace {name}; it knows {known}")
 
-    def trusted_key(self, key_id: str) -> TrustedSigner | None:
-        """Return whoever the policy knows by a key id, in whichever namespace."""
-        for namespace in self.namespaces:
-            for key in namespace.keys:
-                if key.key_id == key_id:
-                    return key
-        return None
+    @property
+    def keys(self) -> tuple[TrustedSigner, ...]:
+        """The trusted keys and secrets of all namespaces."""
+        return tuple(key for namespace in self.namespaces for key in namespace.keys)
 
     @property
-    def keyless(self) -> bool:
-        """Whether any keyless signer is trusted, so that keyless signatures are worth checking."""
-        return any(namespace.identities for namespace in self.namespaces)
+    def identities(self) -> tuple[SigstoreIdentity, ...]:
+        """The trusted keyless signers of all namespaces."""
+        return tuple(identity for namespace in self.namespaces for identity in namespace.identities)

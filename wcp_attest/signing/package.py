@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING
 
 from wcp_attest.digest import sha256_hex
-from wcp_attest.envelope import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_line, parse_lines
+from wcp_attest.envelope import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.errors import ConfigError, ManifestMissing, SigningError, VerificationError
 from wcp_attest.identity import format_utc
 from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from wcp_attest.signing.lines import make_lines
 from wcp_attest.statement import Statement
 from wcp_attest.tree import ReadOptions, check_tree
 from wcp_attest.tree.files import read_bounded, write_atomic
@@ -85,7 +86,7 @@ def sign(
     else:
         data = manifest.to_bytes()
     statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
-    lines, made_by = _make_lines(signers, statement)
+    lines, made_by = make_lines(signers, statement.to_bytes())
     kept, dropped = _earlier_lines(package, signers, statement.manifest_sha256)
     signatures = b"".join(line + b"\n" for line in (*kept, *lines))
     if len(kept) + len(lines) > MAX_LINES or len(signatures) > MAX_SIGNATURE_FILE_BYTES:
@@ -98,26 +99,6 @@ def _read_manifest(package: str) -> bytes:
     return read_bounded(
         os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
     )
-
-
-def _make_lines(signers: Sequence[Signer], statement: Statement) -> tuple[tuple[bytes, ...], tuple[SignedBy, ...]]:
-    """Sign, and verify each line as a stranger would: from its bytes."""
-    payload = statement.to_bytes()
-    lines, made_by = [], []
-    for signer in signers:
-        raw = signer.sign(payload)
-        try:
-            line = parse_line(raw)
-            by = signer.check(line)
-        except VerificationError as problem:
-            raise SigningError(f"the new signature does not verify, nothing was written: {problem}") from problem
-        if line.envelope.payload != payload:
-            raise SigningError("the new signature covers other bytes than were given, nothing was written")
-        if by in made_by:
-            raise ConfigError(f"the same signer is given twice: {by}")
-        lines.append(raw)
-        made_by.append(by)
-    return tuple(lines), tuple(made_by)
 
 
 def _earlier_lines(package: str, signers: Sequence[Signer], manifest_sha256: str) -> tuple[list[bytes], int]:
