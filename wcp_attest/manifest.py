@@ -29,11 +29,13 @@ header and leaves the entry lines as they are; `Manifest.entries` reads those wh
 
 from __future__ import annotations
 
+from itertools import islice, pairwise
+from operator import ge
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
 from wcp_attest.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, package_hash
-from wcp_attest.entries import Entry, File, parse_line
+from wcp_attest.entries import Entry, File, parse_line, parse_plain_lines
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.identity import id_problem, parse_utc, version_problem
 from wcp_attest.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
@@ -150,19 +152,23 @@ class Manifest:
             ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or nested in a file,
                 or the package hash is not that of the files listed.
         """
-        entries: dict[str, Entry] = {}
-        previous = b""
-        for line in self.lines:
-            path, entry = parse_line(line, self.hash_algorithm)
-            encoded = path.encode()
-            if encoded <= previous:
-                raise ManifestMalformed(f"manifest.json: the entry {path!r} is repeated or out of order")
-            previous = encoded
-            entries[path] = entry
+        entries = parse_plain_lines(self.lines, self.hash_algorithm)
+        if entries is None:
+            entries = dict(parse_line(line, self.hash_algorithm) for line in self.lines)
+        _check_order(list(entries), self.lines)
         _check_parents(entries)
         if self.package_hash != hash_of(entries, self.hash_algorithm):
             raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
         return entries
+
+
+def _check_order(paths: list[str], lines: tuple[bytes, ...]) -> None:
+    """Refuse paths that are repeated or not in byte order, which is also that of code points."""
+    if len(paths) != len(lines):
+        raise ManifestMalformed("manifest.json: an entry is repeated")
+    if any(map(ge, paths, islice(paths, 1, None))):
+        late = next(after for before, after in pairwise(paths) if before >= after)
+        raise ManifestMalformed(f"manifest.json: the entry {late!r} is out of order")
 
 
 def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
@@ -174,16 +180,14 @@ def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
 
 def _check_parents(entries: Mapping[str, Entry]) -> None:
     """Refuse `a` and `a/b` together: a file, link or empty directory holds nothing."""
-    directories = {""}
-    for path in entries:
-        parent = path.rpartition("/")[0]
-        while parent not in directories:
-            directories.add(parent)
-            if parent in entries:
-                raise ManifestMalformed(
-                    f"manifest.json: {path!r} lies inside {parent!r}, which is not a directory of it"
-                )
-            parent = parent.rpartition("/")[0]
+    seen = {""}
+    for parent in {path.rpartition("/")[0] for path in entries}:
+        folder = parent
+        while folder not in seen:
+            seen.add(folder)
+            if folder in entries:
+                raise ManifestMalformed(f"manifest.json: something lies inside {folder!r}, which is not a directory")
+            folder = folder.rpartition("/")[0]
 
 
 def _header_fields(manifest: Manifest) -> JsonObject:
