@@ -29,8 +29,9 @@ from wcp_route.receipts import (
     verify,
     verify_export,
 )
-from wcp_route.receipts.chain import Batch, Row, Statement, Tip, seal
+from wcp_route.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
 from wcp_route.receipts.check import Checker
+from wcp_route.receipts.lines import MAX_LINE_BYTES, batch_line
 from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head
 from wcp_route.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
 
@@ -290,6 +291,20 @@ def test_receipts_that_nobody_sealed_are_exported_and_found_there(path: Path) ->
     with pytest.raises(ReceiptsBroken) as caught:
         verify_export(io.BytesIO(out.getvalue()), keys=KEYS)
     assert caught.value.position == 16
+
+
+def test_a_line_has_a_length() -> None:
+    for size in (MAX_LINE_BYTES + 1, 10 * MAX_LINE_BYTES):
+        with pytest.raises(ReceiptsBroken, match=f"line 1: the line is longer than {MAX_LINE_BYTES} bytes"):
+            verify_export(io.BytesIO(b"x" * size), keys=KEYS)
+
+
+def test_the_largest_batch_fits_into_a_head_and_a_line() -> None:
+    batch, _ = seal(["ab" * 32] * MAX_BATCH, Tip(2**52, 2**52, "ab" * 32), at_ms=START_MS, signer=SIGNER)
+    line = SignedHead(batch.statement, SIGNER.key_id, batch.signature or b"").to_bytes()
+    assert SignedHead.from_bytes(line).statement == batch.statement
+    assert len(Statement.from_bytes(batch.statement).hashes) == MAX_BATCH
+    assert len(batch_line(batch)) < MAX_LINE_BYTES
 
 
 def test_an_unsigned_export_needs_leave(tmp_path: Path) -> None:
