@@ -79,8 +79,7 @@ def five(tree: str) -> None:
 def _large(path: str, mebibytes: int, seed: int) -> None:
     block = random.Random(seed).randbytes(16 * MIB)
     with open(path, "wb") as file:
-        for _ in range(mebibytes // 16):
-            file.write(block)
+        file.writelines(block for _ in range(mebibytes // 16))
 
 
 def _piece(rng: random.Random, noise: bytes, size: int) -> bytes:
