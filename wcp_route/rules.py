@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from wcp_attest.errors import ConfigError
 from wcp_route.cells import CELLS, EVERYWHERE, cell_of, cells_in, describe
+from wcp_route.quick import quick
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ _NONE: Final = 0xFFFF
 ShadowKind: TypeAlias = Literal["duplicate", "pairwise", "union"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.

@@ -11,6 +11,8 @@ the four closed axes must be of their sets, so a misspelt `"prodd"` is an error 
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -37,7 +39,7 @@ from wcp_route.wire.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from wcp_attest.strictjson import JsonObject, JsonValue
 
@@ -46,8 +48,10 @@ MAX_CANDIDATES: Final = 64
 MAX_IN: Final = 1024  # capabilities that one condition lists; more deserve another rule
 _WHAT: Final = "rules document"
 
-_NO_ESCALATION: Final = Escalation()
-_USUAL: Final = Preconditions()
+# Rules say the same few things over and over.
+_candidate = lru_cache(maxsize=4096)(Candidate)
+_escalation = lru_cache(maxsize=4096)(Escalation)
+_preconditions = lru_cache(maxsize=4096)(Preconditions)
 
 
 def _condition(is_value: Callable[[object], bool], expected: str) -> PlainValidator:
@@ -153,9 +157,6 @@ class CandidateModel(Model):
     score_hint: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-_candidate = lru_cache(maxsize=4096)(Candidate)  # rules name the same few species over and over
-
-
 class EscalationModel(Model):
     """What the rule says about people and policy."""
 
@@ -173,18 +174,14 @@ class EscalationModel(Model):
         return cells
 
     def to_value(self) -> Escalation:
-        """Return the frozen value; most rules share the one that says nothing."""
-        if not self.model_fields_set:
-            return _NO_ESCALATION
-        return Escalation(
-            policy_gate=self.policy_gate,
-            msavx_step_up=self.msavx_step_up,
-            human_required_default=self.human_required_default,
-            human_required_if=tuple(
-                {axis: {"in": [*values]} for axis, values in condition.named()} for condition in self.human_required_if
-            ),
-            rationale=self.rationale,
-        )
+        """Return the frozen value; most rules share one."""
+        said = self.policy_gate, self.msavx_step_up, self.human_required_default
+        if not self.human_required_if:
+            return _escalation(*said, (), self.rationale)
+        conditions: list[JsonObject] = [
+            {axis: {"in": [*values]} for axis, values in each.named()} for each in self.human_required_if
+        ]
+        return Escalation(*said, tuple(conditions), self.rationale)
 
 
 class PreconditionsModel(Model):
@@ -198,8 +195,8 @@ class PreconditionsModel(Model):
     deny_if_no_attestation_in_prod: bool = False
 
     def to_value(self) -> Preconditions:
-        """Return the frozen value; most rules share the default one."""
-        return Preconditions(**self.__dict__) if self.model_fields_set else _USUAL
+        """Return the frozen value; most rules share one."""
+        return _preconditions(*self.__dict__.values())
 
 
 class ProfileModel(Model):
@@ -283,8 +280,25 @@ def read_rules(data: bytes | JsonValue) -> RuleSet:
         ConfigError: two rules have the same id.
     """
     digest = "sha256:" + sha256(data).hexdigest() if isinstance(data, bytes) else sha256_of(data)
-    outline = read(_Outline, data, what=_WHAT, max_bytes=MAX_RULES_BYTES)
-    return RuleSet([_read_rule(rule, place) for place, rule in enumerate(outline.rules)], digest)
+    with _uncollected():
+        outline = read(_Outline, data, what=_WHAT, max_bytes=MAX_RULES_BYTES)
+        return RuleSet([_read_rule(rule, place) for place, rule in enumerate(outline.rules)], digest)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do not look for cycles meanwhile.
+
+    Hundreds of thousands of objects are made, none in a cycle; looking at all of them again and again takes a third of
+    the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read_rule(data: Any, place: int) -> Rule:
