@@ -32,7 +32,7 @@ ROOT, STAGE = 3, 4  # descriptors that the parent leaves open
 MAX_MESSAGE = 1 << 28  # far above any job; a length beyond it is garbage
 LARGE = 8 * 1024 * 1024  # bytes from which nothing should have to wait behind a file
 WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory
-WIDE_WINDOW = 64 * 1024 * 1024  # where several threads share the work of one
+WIDE_WINDOW = 256 * 1024 * 1024  # where several threads share the work of one
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
 _CHUNK = 1 << 18
 
