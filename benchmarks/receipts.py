@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_route.decision import Evidence
+    from wcp_route.receipts.store import Waitable
 
 BAR = 20_000  # receipts a second
 SIGNER = KeyFileSigner(Ed25519PrivateKey.generate())
@@ -57,6 +59,20 @@ def chunks(store: SqliteReceipts, evidence: list[Evidence], size: int) -> Callab
 
     def append() -> int:
         store.append(part)
+        return size
+
+    return append
+
+
+def submitted(store: SqliteReceipts, evidence: list[Evidence], size: int, ahead: int = 8) -> Callable[[], int]:
+    """One thread that goes on while the disk works: each list is waited for when `ahead` others have followed it."""
+    part, waiting = evidence[:size], deque["Waitable"]()
+
+    def append() -> int:
+        waiting.append(store.submit(part))
+        if len(waiting) <= ahead:
+            return 0
+        waiting.popleft().wait()
         return size
 
     return append
@@ -131,6 +147,7 @@ def measure(folder: str, options: argparse.Namespace) -> dict[str, object]:
             str(chunk): round(rate(options.seconds, options.rounds, chunks(store, evidence, chunk)))
             for chunk in (1, 10, 100, 1000)
         }
+        result["submitted_per_second"] = round(rate(options.seconds, options.rounds, submitted(store, evidence, 128)))
         result["threads"] = {str(threads): crowd(store, evidence, threads, options.seconds) for threads in (1, 8, 64)}
     result["floor_per_second"] = {
         str(chunk): round(floor(folder, size, chunk, options.seconds, options.rounds)) for chunk in (1, 100, 1000)
@@ -157,7 +174,9 @@ def main() -> int:
     print(json.dumps(result, indent=2))
     rates = result["per_second"]
     assert isinstance(rates, dict)
-    best = max(rates.values())
+    pipelined = result["submitted_per_second"]
+    assert isinstance(pipelined, int)
+    best = max(*rates.values(), pipelined)
     if options.check and best < BAR:
         print(f"missed: {best} receipts a second, and the bar is {BAR}", file=sys.stderr)
         return 1

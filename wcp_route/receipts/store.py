@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from wcp_route.receipts.sign import ReceiptSigner
 
 MAX_HEADS: Final = 4096  # streams whose end is remembered; the others are looked up again
+INSERT_SIZES: Final = (128, 16, 1)  # rows of one statement; each size is prepared once
+
+_ROW: Final = "(?, ?, ?, ?, ?, ?)"
+_INSERTS: Final = {
+    size: "INSERT INTO receipts VALUES " + ", ".join([_ROW] * size)  # noqa: S608  # question marks
+    for size in INSERT_SIZES
+}
 
 
 class Waitable(Protocol):
@@ -190,7 +198,7 @@ class SqliteReceipts:
         if not rows:
             return written, moved, self._tip
         batch, tip = seal([row.hash for row in rows], self._tip, at_ms=self._clock(), signer=self._signer)
-        connection.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)", rows)
+        _insert_rows(connection, rows)
         connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", batch)
         return written, moved, tip
 
@@ -213,6 +221,19 @@ class SqliteReceipts:
             ).fetchone()
             known = self._heads[stream] = Head() if row is None else Head(*row)
         return known
+
+
+def _insert_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Insert many rows with few statements.
+
+    Every statement hands the interpreter's lock to whoever decides meanwhile, and may wait 5 ms to get it back.
+    """
+    start = 0
+    for size in INSERT_SIZES:
+        while len(rows) - start >= size:
+            values = list(itertools.chain.from_iterable(rows[start : start + size]))
+            connection.execute(_INSERTS[size], values)
+            start += size
 
 
 def _read_tip(connection: sqlite3.Connection, path: str) -> tuple[Tip, bool]:
