@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from wcp_attest.errors import ConfigError, Error, TreeUnsafe
-from wcp_attest.tree.hashing import FileProblem
+from wcp_attest.tree.descent import FileProblem
 from wcp_attest.tree.helper import ROOT, STAGE, Inbox, pack
 from wcp_attest.tree.jobs import Done, Job, as_error, assemble, request, split
 from wcp_attest.tree.process import Process

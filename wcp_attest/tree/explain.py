@@ -12,8 +12,9 @@ from wcp_attest.differences import Change, Difference
 from wcp_attest.entries import EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.tree.causes import cause_of_absence, cause_of_change, cause_of_presence
+from wcp_attest.tree.descent import Descent, FileProblem, native
 from wcp_attest.tree.excludes import Excludes
-from wcp_attest.tree.hashing import FILE_FLAGS, Descent, FileProblem, Task, Worker, native
+from wcp_attest.tree.hashing import FILE_FLAGS, Task, Worker
 from wcp_attest.tree.jobs import LINE_SEPARATOR, as_error, cut
 from wcp_attest.tree.names import folded, is_bytecode
 from wcp_attest.tree.pool import hash_all

@@ -12,13 +12,14 @@ read at all: its line comes back with an empty digest, which fits nothing.
 from __future__ import annotations
 
 import os
-import sys
 from itertools import repeat
 
 try:
     from _hashlib import openssl_sha256 as sha256  # what `hashlib.sha256` is; a helper starts 4 ms sooner without it
 except ImportError:
     from hashlib import sha256
+
+from wcp_attest.tree.descent import Descent, FileProblem, native, words
 
 TYPE_CHECKING = False  # as in `typing`, whose import would cost a helper more than this whole module
 if TYPE_CHECKING:
@@ -36,36 +37,12 @@ FILE_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOCTTY", 0)
 )
-FOLDER_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_DIRECTORY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _KIND_AND_SET_ID = 0o176000  # the file type and the set-user-id and set-group-id bits
 _REGULAR = 0o100000
 _SET_ID = 0o006000
 _EXECUTE = 0o111
 _OTHERS_WRITE = 0o022
-_UTF8 = sys.getfilesystemencoding() == "utf-8"
-
-
-class FileProblem(Exception):
-    """An entry cannot be read safely; never leaves the package.
-
-    Attributes:
-        path: of the entry, relative to the root.
-        reason: what is wrong, to follow the quoted path.
-        ours: whether it is the caller's side that failed: the staged copy, not the tree.
-    """
-
-    def __init__(self, path: str, reason: str, *, ours: bool = False) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-        self.ours = ours
 
 
 class Task:
@@ -121,62 +98,6 @@ class Hashed:
         self.lines = lines
         self.records = records
         self.size = size
-
-
-def native(name: str) -> str | bytes:
-    """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
-    return name if _UTF8 else name.encode("utf-8", "surrogateescape")
-
-
-class Descent:
-    """Opens directories below a root, component by component, following no link.
-
-    The way to the last one is kept open, so that its neighbours cost one step and not all of them.
-
-    Args:
-        root: descriptor of the root.
-    """
-
-    def __init__(self, root: int) -> None:
-        self._names: list[str] = []
-        self._open = [os.open(".", FOLDER_FLAGS, dir_fd=root)]
-
-    def open(self, path: str, identity: tuple[int, int] | None) -> int:
-        """Return a descriptor of a directory, good until the next one is opened.
-
-        Args:
-            path: empty for the root itself, else `a/b/`.
-            identity: the device and inode it must have, or None.
-
-        Raises:
-            FileProblem: it is gone, no longer a directory, or another one.
-        """
-        names = path.split("/")[:-1]
-        shared = 0
-        for old, new in zip(self._names, names, strict=False):
-            if old != new:
-                break
-            shared += 1
-        self._keep(shared)
-        try:
-            for name in names[shared:]:
-                self._open.append(os.open(native(name), FOLDER_FLAGS, dir_fd=self._open[-1]))
-                self._names.append(name)
-            status = os.fstat(self._open[-1])
-        except OSError as problem:
-            raise FileProblem(path, f"changed while it was read ({_words(problem)})") from None
-        if identity is not None and identity != (status.st_dev, status.st_ino):
-            raise FileProblem(path, "was replaced by another directory while it was read")
-        return self._open[-1]
-
-    def close(self) -> None:
-        """Close everything."""
-        self._keep(-1)
-
-    def _keep(self, levels: int) -> None:
-        while len(self._open) > levels + 1:
-            os.close(self._open.pop())
-        del self._names[max(levels, 0) :]
 
 
 class Worker:
@@ -279,7 +200,7 @@ class _Reader:
             finally:
                 os.close(descriptor)
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be read: {_words(problem)}") from None
+            raise FileProblem(self.prefix + name, f"cannot be read: {words(problem)}") from None
         if (
             before[:7] != after[:7]  # mode, inode, device, links, owner, group, size
             or before.st_mtime_ns != after.st_mtime_ns
@@ -333,7 +254,7 @@ class _Reader:
             copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
             os.fchmod(copy, permissions)
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be staged: {_words(problem)}", ours=True) from None
+            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
         return copy
 
     def _copy(self, descriptor: int, block: bytes | memoryview, name: str) -> None:
@@ -342,7 +263,7 @@ class _Reader:
             while view:
                 view = view[os.write(descriptor, view) :]
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be staged: {_words(problem)}", ours=True) from None
+            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
 
 
 def _blake3() -> Callable[..., Any]:
@@ -353,7 +274,3 @@ def _blake3() -> Callable[..., Any]:
 
 def _escaped(text: str) -> str:
     return text.replace('"', '\\"')
-
-
-def _words(problem: OSError) -> str:
-    return (problem.strerror or str(problem)).lower()

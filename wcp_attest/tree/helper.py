@@ -22,6 +22,7 @@ import select
 import sys
 
 from wcp_attest.tree import hashing
+from wcp_attest.tree.descent import FileProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any,
         task.part = len(results)
         try:
             hashed = worker.hash(path, identity, names, expected)
-        except hashing.FileProblem as problem:
+        except FileProblem as problem:
             return "failed", number, problem.path, problem.reason, problem.ours
         results.append((None if hashed.lines == expected else hashed.lines, hashed.records, hashed.size))
     return "done", number, results

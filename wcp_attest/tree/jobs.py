@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.hashing import SEPARATOR, FileProblem
+from wcp_attest.tree.descent import FileProblem
+from wcp_attest.tree.hashing import SEPARATOR
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:

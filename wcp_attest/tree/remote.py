@@ -14,7 +14,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.hashing import FileProblem, Task, Worker
+from wcp_attest.tree.descent import FileProblem
+from wcp_attest.tree.hashing import Task, Worker
 from wcp_attest.tree.jobs import as_error, assemble, request
 from wcp_attest.tree.walk import open_root
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.entries import EmptyDirectory, File, Symlink
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
-from wcp_attest.tree.hashing import FILE_FLAGS, FOLDER_FLAGS
+from wcp_attest.tree.descent import FOLDER_FLAGS
+from wcp_attest.tree.hashing import FILE_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

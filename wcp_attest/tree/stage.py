@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.tree.descent import FOLDER_FLAGS, Descent, FileProblem, native
 from wcp_attest.tree.files import temporary_name, write_all
-from wcp_attest.tree.hashing import FOLDER_FLAGS, Descent, FileProblem, native
 from wcp_attest.tree.walk import Link
 
 if TYPE_CHECKING:

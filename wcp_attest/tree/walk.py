@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.hashing import FOLDER_FLAGS, Descent, FileProblem, native, permission_problem
+from wcp_attest.tree.descent import FOLDER_FLAGS, Descent, FileProblem, native
+from wcp_attest.tree.hashing import permission_problem
 from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, unchanged, without_reserved
 from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
 from wcp_attest.values import dataclass
