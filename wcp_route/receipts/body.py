@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring as text  # exactly the escapes of RFC 8785 section 3.2.2.2
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.errors import ConfigError
 from wcp_route.canonical import canonical_json
@@ -30,8 +29,7 @@ _STREAM = re.compile(r"[!-~]{1,128}\Z")
 _FLAGS: Final[Mapping[bool | None, str]] = {True: "true", False: "false", None: "null"}
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A receipt that has no place in a chain yet: its text, with gaps for the two fields that the chain knows.
 
     Attributes:

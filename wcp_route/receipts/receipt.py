@@ -14,7 +14,7 @@ The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.errors import ConfigError, Error
 from wcp_route.canonical import parse_canonical
@@ -76,8 +76,7 @@ class Receipt:
         return {**parse_body(self.body, what=f"receipt {self.position}"), "receipt_hash": f"sha256:{self.hash}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of a stream: the number and hash of its last receipt; 0 and empty before the first."""
 
     seq: int = 0
