@@ -1,7 +1,7 @@
 """Hash a package on shared storage with the workers of a Dask cluster (here: two on this machine).
 
-    pip install 'wcp-attest[dask]'
-    python examples/dask_hash.py my-worker
+pip install 'wcp-attest[dask]'
+python examples/dask_hash.py my-worker
 """
 
 from __future__ import annotations
