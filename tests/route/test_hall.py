@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -261,6 +261,10 @@ class FullDisk:
     """A receipt store that cannot store."""
 
     def append(self, evidence: Sequence[Evidence]) -> None:
+        del evidence
+        raise ReceiptError("the disk is full")
+
+    def submit(self, evidence: Sequence[Evidence]) -> NoReturn:
         del evidence
         raise ReceiptError("the disk is full")
 
