@@ -16,8 +16,11 @@
       [[bans.source]]
       url = "https://acme.example/bans.json"
       [[bans.source]]
-      tuf = { metadata = "https://tuf.acme.example/metadata", targets = "https://tuf.acme.example/targets",
-              root = "tuf-root.json", target = "bans.json" }
+      [bans.source.tuf]
+      metadata = "https://tuf.acme.example/metadata"
+      targets = "https://tuf.acme.example/targets"
+      root = "tuf-root.json"
+      target = "bans.json"
       [[bans.source]]
       registry = "https://registry.example"
       signed = false                         # a registry signs nothing: believed because of its host name alone

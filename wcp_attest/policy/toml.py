@@ -7,8 +7,11 @@
       [[namespace.signer]]
       key = "keys/acme-2026.pub"               # beside the policy file
       [[namespace.signer]]
-      sigstore = { issuer = "https://token.actions.githubusercontent.com",
-                   repository = "acme/worker", workflow = ".github/workflows/release.yml", ref = "refs/tags/*" }
+      [namespace.signer.sigstore]              # TOML 1.0 wants an inline table on one line, so a table of its own
+      issuer = "https://token.actions.githubusercontent.com"
+      repository = "acme/worker"
+      workflow = ".github/workflows/release.yml"
+      ref = "refs/tags/*"
       [[namespace.signer]]
       hmac = { env = "WCP_ATTEST_HMAC_KEY" }   # or { file = "secret" }
     [sigstore]
