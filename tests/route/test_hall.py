@@ -311,6 +311,23 @@ def test_without_a_receipt_nothing_is_dispatched(world: World) -> None:
     assert hall.explain(a_request()).decision.denied is True
 
 
+def test_a_store_that_takes_nothing_dispatches_nothing_either(world: World) -> None:
+    receipts: Any = Broken()
+    hall = world.hall(services=Services(receipts=receipts), chain_thresholds={"dev": 5})
+    for _ in range(5):
+        assert hall.route(a_request(chain_id="c")).code == Code.RECEIPT_UNAVAILABLE
+
+
+def test_many_requests_are_answered_in_their_order(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.enrol()
+    requests = [a_request(correlation_id=f"c-{number}") for number in range(300)]
+    with SqliteReceipts(str(tmp_path / "state.db")) as receipts:
+        made = world.hall(services=Services(receipts=receipts)).route_many(requests)
+    assert [decision.correlation_id for decision in made] == [f"c-{number}" for number in range(300)]
+    assert world.hall().route_many([]) == []
+
+
 def test_events_that_fail_change_no_decision(world: World) -> None:
     sink = Sink(fail=True)
     hall = world.hall(services=Services(events=sink, receipts=MemoryReceipts()))
