@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
 
+MAX_CHECKS: Final = 4096  # whose texts are kept
 _STREAM = re.compile(r"[!-~]{1,128}\Z")
 _FLAGS: Final[Mapping[bool | None, str]] = {True: "true", False: "false", None: "null"}
 
@@ -162,8 +163,30 @@ def _worker(decision: RouteDecision) -> str:
     )
 
 
+class _Written:
+    """The texts of checks, each written once: most gates say the same thing, as the same value, time after time."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Check, str]] = {}
+
+    def of(self, check: Check) -> str:
+        """Return the text of a check."""
+        known = self._known.get(id(check))
+        if known is not None and known[0] is check:  # which is kept, so that nothing else can have its identity
+            return known[1]
+        written = _check(check)
+        if not check.digests:  # those differ from worker to worker
+            if len(self._known) >= MAX_CHECKS:
+                self._known.clear()
+            self._known[id(check)] = (check, written)
+        return written
+
+
+_written = _Written()
+
+
 def _checks(checks: Iterable[Check]) -> str:
-    return "[" + ",".join([_check(check) for check in checks]) + "]"
+    return "[" + ",".join([_written.of(check) for check in checks]) + "]"
 
 
 def _check(check: Check) -> str:
@@ -186,7 +209,6 @@ def _candidates(candidates: Iterable[Candidate]) -> str:
     return f"[{','.join(written)}]"
 
 
-@lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
 @lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
 def _versions(versions: Versions) -> str:
     return (
