@@ -23,7 +23,7 @@ from wcp_attest.tree import ReadOptions, read_tree
 from wcp_attest.tree.files import read_bounded, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from wcp_attest.digest import HashAlgorithm
     from wcp_attest.provenance import AiOrigin, BuildSource, SourceOrigin
@@ -46,6 +46,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     ai: AiOrigin | None = None,
     source: SourceOrigin | None = None,
     options: ReadOptions | None = None,
+    left_out: Callable[[Sequence[str]], None] | None = None,
 ) -> Manifest:
     """Read a package and say what is in it.
 
@@ -61,6 +62,8 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
         ai: what a model had to do with the code.
         source: where the code came from.
         options: how to read the tree.
+        left_out: told the paths of bytecode that the manifest leaves out, if there is any. A tree that still holds it
+            is denied by every verifier.
 
     Raises:
         ConfigError: an argument or `.wcpignore` cannot be used, or the tree is empty or not there.
@@ -71,6 +74,8 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     package = os.fspath(root)
     patterns = exclude_patterns(package, excludes)
     reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options or ReadOptions())
+    if reading.bytecode_left and left_out is not None:
+        left_out(reading.bytecode_left)
     return Manifest(
         worker_id=worker_id,
         worker_species_id=worker_species_id,

@@ -32,6 +32,7 @@ MAX_LINE_BYTES = 2 * (MAX_DEPTH * (MAX_NAME_BYTES + 1) + MAX_TARGET_BYTES) + 256
 # that the file system sees. A fixed set: what Python calls printable differs from one version of it to the next.
 HIDDEN = "\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
 _TRICK = re.compile(f"[{HIDDEN}\\\\]")
+_UNDECODABLE = re.compile("[\ud800-\udfff]")
 _DOTS = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _LINE = re.compile(
     rb'"((?:[^"\\]|\\")++)": \{(?:"(sha256|blake3)":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,15})(,"executable":true)?'
@@ -85,6 +86,8 @@ def path_problem(path: str) -> str | None:
     """Say what is wrong with the path of an entry, or return None."""
     if not path:
         return "is empty"
+    if not path.isascii() and _UNDECODABLE.search(path):
+        return "is not valid UTF-8"
     if not (path.isascii() and path.isprintable() and "\\" not in path) and _TRICK.search(path):
         return "holds a control, invisible or text-reordering character or a backslash"
     if _DOTS.search(path):

@@ -38,6 +38,7 @@ class Verified:
         signed_at_utc: the latest time of signing among them, `2026-11-22T14:00:05Z`.
         policy_digest: SHA-256 of the policy file, empty for a policy built in memory.
         schema: of the manifest, `awp.v2` or `awp.v1`.
+        excludes: gitignore patterns of what the signer left out; nobody vouches for what they match.
     """
 
     namespace: str
@@ -51,6 +52,7 @@ class Verified:
     signed_at_utc: str
     policy_digest: str = ""
     schema: str = "awp.v2"
+    excludes: tuple[str, ...] = ()
     seal: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

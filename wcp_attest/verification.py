@@ -158,5 +158,6 @@ def _verified(
         signers=tuple(signature.by for signature in counted),
         signed_at_utc=format_utc(latest),
         policy_digest=policy.digest,
+        excludes=manifest.excludes,
         seal=SEAL,
     )

@@ -515,3 +515,42 @@ def test_a_path_that_looks_like_an_option_stays_a_path(wcp: Command, package: Pa
     key.with_name("acme.key.pub").rename(key.with_name("--key.pub"))
     value = wcp.ok("sign", "--key=--key", *IDENTITY, "--format", "json", "--", "-w").json
     assert run_shell(wcp, value["verify_command"]) == 0
+
+
+# what a user must be told
+
+
+@pytest.mark.parametrize("command", ["sign", "build"])
+def test_bytecode_that_is_left_out_is_told_of(wcp: Command, key: Path, command: str) -> None:
+    package = write_files(wcp.folder / "compiled", {**FILES, "code/__pycache__/worker_logic.cpython-311.pyc": b"x"})
+    run = wcp.ok(command, package, *(("--key", key) if command == "sign" else ()), *IDENTITY)
+    assert "bytecode" in run.err
+    assert f"wcp-attest clean {package}" in run.err
+    if command == "sign":
+        assert wcp("verify", package, *TRUST).status == 1
+        wcp.ok("clean", package)
+        wcp.ok("verify", package, *TRUST)
+
+
+def test_a_pass_names_what_the_signer_excluded(wcp: Command, key: Path) -> None:
+    package = write_files(wcp.folder / "logged", {**FILES, "old.log": b"x"})
+    wcp.ok("sign", package, "--key", key, *IDENTITY, "--exclude", "*.log")
+    run = wcp.ok("verify", package, *TRUST)
+    assert "'*.log', by the signer; what it matches was not checked" in run.out
+    assert wcp.ok("verify", package, *TRUST, "--format", "json").json["package"]["excludes"] == ["*.log"]
+
+
+def test_the_name_of_a_package_cannot_make_up_a_line(wcp: Command, key: Path) -> None:
+    package = write_files(wcp.folder / "evil\nVERIFIED  other")
+    assert "\nVERIFIED  other" not in wcp.ok("sign", package, "--key", key, *IDENTITY).out.partition("verify  ")[0]
+    (package / "extra").write_bytes(b"")
+    assert "\nVERIFIED  other" not in wcp("verify", package, *TRUST).out
+
+
+def test_a_name_that_is_not_utf8_is_called_that(wcp: Command, key: Path) -> None:
+    package = write_files(wcp.folder / "latin")
+    with open(os.fsencode(package) + b"/caf\xe9", "wb"):
+        pass
+    run = wcp("sign", package, "--key", key, *IDENTITY)
+    assert run.status == 1
+    assert "not valid UTF-8" in run.err + run.out

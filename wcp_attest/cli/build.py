@@ -86,7 +86,7 @@ def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | 
     from wcp_attest.digest import sha256_hex
     from wcp_attest.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
 
-    manifest = building.build(package, plan, existing, options)
+    manifest = building.build(package, plan, existing, options, out)
     changed = manifest is not existing
     path = write_manifest(package, manifest) if changed else os.path.join(package, MANIFEST_NAME)
     if out.format == "json":

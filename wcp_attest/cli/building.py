@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
@@ -13,7 +14,7 @@ from wcp_attest.errors import ConfigError, VerificationError
 from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from wcp_attest.awp1 import Awp1Manifest
     from wcp_attest.cli.output import Output
@@ -156,7 +157,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     return plan
 
 
-def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOptions) -> Manifest:
+def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOptions, out: Output) -> Manifest:
     """Read a package and return its manifest: the one that stands there, when nothing but the time would change.
 
     Raises:
@@ -177,6 +178,7 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
         ai=plan.ai,
         source=plan.source,
         options=replace(options, bytecode=plan.bytecode, allow_twins=plan.allow_twins),
+        left_out=lambda paths: out.note(_bytecode_note(package, paths)),
     )
     if (
         existing is not None
@@ -187,6 +189,14 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
     if plan.commit_is_old:
         return replace(manifest, source=_without_commit(plan.source))
     return manifest
+
+
+def _bytecode_note(package: str, paths: Sequence[str]) -> str:
+    command = shlex.join(["wcp-attest", "clean", package])
+    return (
+        f"bytecode is left out of the manifest, first {paths[0]!r}; verify denies this very tree while it is there: "
+        f"`{command}` removes it"
+    )
 
 
 class _Taken:

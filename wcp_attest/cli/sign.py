@@ -15,7 +15,7 @@ from wcp_attest.cli.keyless import check_bundle_path, write_bundle
 from wcp_attest.cli.options import as_argument, jobs_option, require_directory, require_outside, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
-from wcp_attest.cli.text import count
+from wcp_attest.cli.text import count, one_line
 from wcp_attest.cli.verdicts import signer_json
 from wcp_attest.errors import TreeMismatch
 
@@ -76,7 +76,7 @@ def _manifest(out: Output, package: str, flags: building.BuildFlags, options: Re
         refuse_awp1(package)
         return None
     existing = building.existing_manifest(package)
-    return building.build(package, building.plan_of(flags, package, existing, out), existing, options)
+    return building.build(package, building.plan_of(flags, package, existing, out), existing, options, out)
 
 
 def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, options: ReadOptions) -> SignResult:
@@ -131,7 +131,7 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
         )
         return
     lines = [
-        f"{out.paint('good', 'SIGNED')}  {package}",
+        f"{out.paint('good', 'SIGNED')}  {one_line(package)}",
         f"  worker     {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})",
         f"  package    {manifest.hash_algorithm}:{manifest.package_hash}, {count(len(manifest.lines), 'entry')}",
         *(f"  signed by  {signer}" for signer in result.signers),

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    r"""Return `text` as `printable` does, line breaks spelled out too: a name must not make up a line of its own."""
+    return printable(text).replace("\n", "\\n")
+
+
 def use_color(choice: ColorChoice, stream: IO[str] | None) -> bool:
     """Decide whether to colour what goes to a stream: the option, then NO_COLOR, then FORCE_COLOR, then a terminal.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.cli import differences
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
+from wcp_attest.cli.text import one_line
 
 if TYPE_CHECKING:
     from wcp_attest.cli.text import Painter
@@ -38,7 +39,7 @@ def as_text(verdict: Verdict, root: str, paint: Painter) -> str:
     if code is None:  # a verdict is one or the other
         raise TypeError("a verdict is either a proof or a code")
     head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
-    lines = [f"{paint('bad', head)}  {root}  {paint('bold', code.value)}", f"  {verdict.message}"]
+    lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {verdict.message}"]
     text = "".join(f"{line}\n" for line in lines)
     text += differences.as_text(verdict.differences, verdict.total_differences, paint)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in hints(code)[:MAX_HINTS])
@@ -50,8 +51,12 @@ def _pass_text(verified: Verified, root: str, paint: Painter) -> str:
         ("worker", f"{verified.worker_id} {verified.worker_version} ({verified.worker_species_id})"),
         *(("signed by", str(signer)) for signer in verified.signers),
         ("manifest", f"sha256:{verified.manifest_sha256}"),
+        *(
+            ("excluded", f"{pattern!r}, by the signer; what it matches was not checked")
+            for pattern in verified.excludes
+        ),
     ]
-    text = f"{paint('good', 'VERIFIED')}  {root}\n  {verified.trust_statement}\n"
+    text = f"{paint('good', 'VERIFIED')}  {one_line(root)}\n  {verified.trust_statement}\n"
     return text + "".join(f"  {label:<10} {value}\n" for label, value in rows)
 
 
@@ -84,6 +89,7 @@ def _package(verified: Verified) -> JsonObject:
         "manifest_sha256": verified.manifest_sha256,
         "signed_at_utc": verified.signed_at_utc,
         "policy_sha256": verified.policy_digest or None,
+        "excludes": [*verified.excludes],
     }
 
 
