@@ -266,7 +266,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     found["decide_always"] = bench.seconds_each(lambda: always.route(REQUEST), 2000)
     sealed = bench.hall(10, attested=True, attestation="sealed", seal_directory=str(bench.directory / "sealed"))
     found["decide_sealed"] = bench.seconds_each(lambda: sealed.route(REQUEST), 4000)
-    found["decide_with_durable_receipt_wall"] = {str(batch): with_receipts(bench, batch) for batch in (1, 100, 1000)}
+    found["decide_with_durable_receipt_wall"] = {str(batch): with_receipts(bench, batch) for batch in (1, 100, 5000)}
     return found
 
 

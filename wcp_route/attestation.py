@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
@@ -239,11 +240,16 @@ class Attestor:
         return _Always(recheck) if self.config.attestation == "always" else _OnChange(recheck)
 
     def _seal(self, worker: WorkerRecord, expect: Expectation, now: float) -> str:
-        """Copy a package while it is verified, and return the copy's path."""
-        target = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{secrets.token_hex(8)}")
-        verdict = verify(worker.package_root, self.policy, expect=expect, stage=target, bans=self.bans, now=now)
+        """Copy a package while it is verified, and return the path of the one copy that its release has."""
+        fresh = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{secrets.token_hex(8)}.new")
+        verdict = verify(worker.package_root, self.policy, expect=expect, stage=fresh, bans=self.bans, now=now)
         if verdict.verified is None:
             raise _refused(worker, verdict)
+        target = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{verdict.verified.manifest_sha256[:32]}")
+        try:
+            os.rename(fresh, target)
+        except OSError:  # made before; it is verified like any other before it is used
+            shutil.rmtree(fresh, ignore_errors=True)
         return target
 
 
@@ -275,7 +281,7 @@ def _refused(worker: WorkerRecord, verdict: Verdict) -> Refusal:
     code = FROM_ATTEST[attest_code]
     return Refusal(
         code,
-        f"worker `{worker.worker_id}` is not attested: {attest_code.value}",
+        f"worker `{worker.worker_id}` is not attested: {attest_code.value}; `wcp-attest explain` says what to do",
         {
             "attest_code": attest_code.value,
             "worker_id": worker.worker_id,
