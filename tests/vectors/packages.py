@@ -87,7 +87,7 @@ def raw_signature(name: str, message: bytes) -> bytes:
     key = private_keys()[name]
     if isinstance(key, Ed25519PrivateKey):
         return key.sign(message)
-    algorithm = hashes.SHA384() if name == "p384" else hashes.SHA256()
+    algorithm = hashes.SHA256()
     return bytes(key.sign(message, ec.ECDSA(algorithm, deterministic_signing=True)))
 
 

@@ -1,8 +1,9 @@
 """Signatures by a key: Ed25519, or ECDSA on P-256 and P-384, through `cryptography`.
 
-The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032); P-256 with SHA-256 and P-384 with SHA-384
-(FIPS 186-5), signatures in DER. Files: private keys as PEM (PKCS#8, encrypted or not) or OpenSSH; public keys as PEM
-(SubjectPublicKeyInfo) or one line of OpenSSH. A key's id is the SHA-256 of its DER SubjectPublicKeyInfo.
+The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032), or ECDSA on P-256 or P-384 with SHA-256
+(FIPS 186-5; the reason stands in docs/adr/0006), signatures in DER. Files: private keys as PEM (PKCS#8, encrypted or
+not) or OpenSSH; public keys as PEM (SubjectPublicKeyInfo) or one line of OpenSSH. A key's id is the SHA-256 of its DER
+SubjectPublicKeyInfo.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class KeySigner:
         if isinstance(self.private, Ed25519PrivateKey):
             signature = self.private.sign(message)
         else:
-            signature = self.private.sign(message, _ecdsa(self.private.curve.name))
+            signature = self.private.sign(message, _ecdsa())
         return render_key(Envelope(payload, signature), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
@@ -172,7 +173,7 @@ def _holds(spki: bytes, envelope: Envelope) -> bool:
             Ed25519PublicKey.from_public_bytes(spki[len(_ED25519_SPKI) :]).verify(envelope.signature, envelope.pae())
         else:
             key = _elliptic(spki)
-            key.verify(envelope.signature, envelope.pae(), _ecdsa(key.curve.name))
+            key.verify(envelope.signature, envelope.pae(), _ecdsa())
     except InvalidSignature:
         return False
     return True
@@ -188,11 +189,11 @@ def _elliptic(spki: bytes) -> EllipticCurvePublicKey:
     return key
 
 
-def _ecdsa(curve: str) -> ECDSA:
+def _ecdsa() -> ECDSA:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-    from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+    from cryptography.hazmat.primitives.hashes import SHA256
 
-    return ECDSA(SHA256() if curve == _CURVES[0] else SHA384())
+    return ECDSA(SHA256())
 
 
 def _spki(key: PublicKey) -> bytes:
