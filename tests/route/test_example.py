@@ -52,7 +52,7 @@ def test_its_files_are_valid() -> None:
     assert read_record((EXAMPLE / "record.json").read_bytes()).worker_id == "org.example.hello-worker"
     assert read_rules((EXAMPLE / "rules.json").read_bytes()).shadows == ()
     request = json.loads((EXAMPLE / "request.json").read_text())
-    command = [sys.executable, EXAMPLE / "package" / "code" / "bootstrap.py"]
+    command = [sys.executable, str(EXAMPLE / "package" / "code" / "bootstrap.py")]
     for arguments, given in (([json.dumps(request)], None), (["--stdio"], json.dumps(request))):
         done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)["result"] == {"text": "Hello, Ada!"}
