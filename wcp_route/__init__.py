@@ -1,4 +1,4 @@
-"""Route only to attested workers.
+"""Route only to attested workers (docs/route; "conformance row 8" is a row of docs/route/conformance.md).
 
     from wcp_attest import load_policy
     from wcp_route import Hall, HallConfig, SqliteRegistry

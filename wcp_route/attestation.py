@@ -254,7 +254,7 @@ class Attestor:
 
 
 def _convinces_others(verified: Verified) -> bool:
-    """Tell whether anybody signed who does not share the secret with whoever verifies (wcp 15.21)."""
+    """Tell whether anybody signed who does not share the secret with whoever verifies (conformance row 21)."""
     return any(not signer.key_id.startswith(_HMAC) for signer in verified.signers)
 
 

@@ -1,4 +1,4 @@
-"""How much a request can break, on the protocol's two scales, which are kept apart (wcp 15.10).
+"""How much a request can break, on the protocol's two scales, which are kept apart (conformance row 10).
 
 *Situational*, 0 to 100: what the request is about, where it runs, what it says it does. The caller may raise it and
 never lower it.

@@ -1,4 +1,4 @@
-"""Which compliance level a worker's record reaches: Basic, Standard, Full (wcp 14).
+"""Which compliance level a worker's record reaches: Basic, Standard, Full.
 
     Basic      a worker id, a species, capabilities, a risk tier
     Standard   + required and implemented controls, allowed environments, an audit log and default deny among them

@@ -1,4 +1,4 @@
-"""Controls: who must provide them, and which are missing (wcp 15.9).
+"""Controls: who must provide them, and which are missing (conformance row 9).
 
 A control of `worker` scope counts only on the worker that is about to run; one worker's audit log says nothing about
 another's. `platform` and `hall` scope count when the platform, the Hall or any enrolled worker in good standing

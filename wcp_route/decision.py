@@ -1,7 +1,7 @@
 """What comes out: a decision, the checks behind it, the evidence for its receipt, and a hold that waits for a human.
 
 A `RouteDecision` is what the caller is told. `Evidence` is what the stored receipt is made from: the decision, every
-check with what it said, and the digests, which never go into a reply (wcp 15.18).
+check with what it said, and the digests, which never go into a reply (conformance row 18).
 """
 
 from __future__ import annotations

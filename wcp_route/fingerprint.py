@@ -1,4 +1,4 @@
-"""The two hashes of a request: of its payload, and of all that is asked, without the credential (wcp 15.15).
+"""The two hashes of a request: of its payload, and of all that is asked, without the credential (conformance row 15).
 
 An approval is bound to the second, a receipt holds both. They are SHA-256 over canonical JSON (RFC 8785). Strict ids
 need no escaping, so the canonical form of the envelope is put together from parts around that of the payload, which is

@@ -5,7 +5,7 @@
 
 (`input` is `wcp_route.wire.request`.) Each gate is a function of the case that returns what it found, or raises a
 `Refusal`. The first refusal decides; gates that only look are asked all the same, so that a receipt names everything
-that was wrong and not only the first thing (wcp 19.2).
+that was wrong and not only the first thing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _blast_passed = lru_cache(maxsize=4096)(
 
 
 def tenant(case: Case) -> Check:
-    """On whose behalf, and may they (spec 5.9)."""
+    """On whose behalf, and may they."""
     config, name = case.config, case.request.tenant_id
     if not name:
         raise Refusal(Code.MISSING_TENANT_ID, "the tenant id is blank")
@@ -102,7 +102,7 @@ def _is_credential(given: str | None, expected: str) -> bool:
 
 
 def hall_env(case: Case) -> Check:
-    """The caller does not choose the environment (wcp 15.17)."""
+    """The caller does not choose the environment (conformance row 17)."""
     if case.request.env != case.config.env:
         raise Refusal(
             Code.ENV_NOT_ALLOWED, f"this Hall dispatches into {case.config.env} only", {"hall_env": case.config.env}
@@ -111,7 +111,7 @@ def hall_env(case: Case) -> Check:
 
 
 def rule_set(case: Case) -> Check:
-    """A Hall that was started with unreachable rules decides nothing in prod and edge (wcp 15.8)."""
+    """A Hall that was started with unreachable rules decides nothing in prod and edge (conformance row 8)."""
     shadows = case.world.rules.shadows
     if not shadows:
         return _RULE_SET
@@ -164,7 +164,7 @@ def controls(case: Case) -> Check:
 
 
 def privilege(case: Case) -> Check:
-    """The worker's envelope stays under the operator's ceiling in every dimension (wcp 15.11)."""
+    """The worker's envelope stays under the operator's ceiling in every dimension (conformance row 11)."""
     config, request, envelope = case.config, case.request, case.selected.privilege_envelope
     demanded = PRIVILEGE_CONTROL in case.matched.required_controls
     if not demanded and not config.enforce_privilege_envelopes:
@@ -209,7 +209,7 @@ def blast(case: Case) -> Check:
 
 
 def chain(case: Case) -> Check:
-    """What a chain of workers can break adds up (spec 5.3)."""
+    """What a chain of workers can break adds up."""
     request, own = case.request, case.blast_declared or 0
     limit = case.config.chain_thresholds.get(request.env)
     if not request.chain_id and (limit is None or own <= limit):

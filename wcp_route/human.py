@@ -1,4 +1,4 @@
-"""The last gate: hold the request for a human, or let go what a human approved (spec 5.8, wcp 15.3).
+"""The last gate: hold the request for a human, or let go what a human approved (spec 5.8, conformance row 3).
 
 A hold is a denial for whoever reads only `denied`. Approving it yields a grant: one-use, bound to this very request and
 this very worker. Bringing the grant back asks every gate again; it answers concerns, never refusals.

@@ -7,7 +7,7 @@
             return PolicyAnswer("ALLOW", "office.v3")
 
 The gate sees the request, the rule, the worker, what was attested about it and both blast scores. It may raise, hang
-or answer nonsense: each of them denies (wcp 3, rows 9 to 13). There is no gate that allows everything by default.
+or answer nonsense: each of them denies. There is no gate that allows everything by default.
 """
 
 from __future__ import annotations

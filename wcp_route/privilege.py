@@ -1,4 +1,4 @@
-"""Whether a worker's privilege envelope stays under the operator's ceiling, in all four dimensions (wcp 15.11)."""
+"""Whether a worker's envelope stays under the operator's ceiling, in all four dimensions (conformance row 11)."""
 
 from __future__ import annotations
 

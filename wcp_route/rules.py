@@ -3,7 +3,7 @@
 For each capability a table says which rule decides in each of the 144 cells; a second table stands for every
 capability that no rule names. The deciding rule is the earlier of the two, so a decision costs two look-ups whatever
 the number of rules. The tables come out of one pass, in which each rule takes the cells that no earlier rule took.
-A rule that takes none is dead, whether one earlier rule covers it or several do together (wcp 15.8, 19.1).
+A rule that takes none is dead, whether one earlier rule covers it or several do together (conformance row 8).
 """
 
 from __future__ import annotations

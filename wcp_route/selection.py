@@ -1,4 +1,4 @@
-"""From a rule's species to one enrolled worker (wcp 15.12 to 15.14).
+"""From a rule's species to one enrolled worker (conformance rows 12 to 14).
 
 Candidates are species; attestation, bans, quarantine and receipts go by worker id. A worker is passed over for what
 says nothing about trust: it does not declare the capability, may not run in this environment, or is not available. The

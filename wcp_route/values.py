@@ -38,7 +38,7 @@ GUARDED_ENVS: Final[frozenset[Env]] = frozenset({"prod", "edge"})  # where nothi
 @quick
 @dataclass(frozen=True, slots=True)
 class RouteInput:
-    """One request for work (spec 4.1), checked.
+    """One request for work, checked.
 
     Attributes:
         capability_id: what must be possible, `cap.doc.summarize`.
@@ -79,7 +79,7 @@ class RouteInput:
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeEnvelope:
-    """What a worker says it needs at most (spec 5.4).
+    """What a worker says it needs at most.
 
     Attributes:
         secrets_access: names of secrets.
@@ -98,7 +98,7 @@ class PrivilegeEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class BlastRadius:
-    """What a worker can break at worst, each dimension 0 (nothing) to 5 (spec 5.3).
+    """What a worker can break at worst, each dimension 0 (nothing) to 5.
 
     `reversibility` is 0 reversible, 3 partially-reversible, 5 irreversible when it was given as a word.
     """

@@ -1,4 +1,4 @@
-"""Where the earlier systems contradict each other (reference, section 15): one test for each row of that table.
+"""Where the earlier systems contradict each other (docs/route/conformance.md): one test for each row of that table.
 
 The rows' numbers are in the names. Most are attacked in depth elsewhere; here stands the one sentence of each.
 """

@@ -32,7 +32,7 @@ SCHEMAS = Path(__file__).parents[2] / "wcp_route" / "schemas"
 
 NO_BLAST = {"data": 0, "network": 0, "financial": 0, "time": 0, "reversibility": 0}
 
-# The published draft-07 schema of a decision asks for these (wcp 2).
+# The published draft-07 schema of a decision asks for these.
 PUBLISHED_DECISION = {
     "$schema": "http://json-schema.org/draft-07/schema#",
     "type": "object",

@@ -1,4 +1,4 @@
-"""Human approval: a request waits under an id until somebody speaks, or its time is over (spec 5.8, wcp 15.3).
+"""Human approval: a request waits under an id until somebody speaks, or its time is over (spec 5.8, conformance row 3).
 
     approvals.hold(hold)                                               # the Hall; the caller gets the pending id
     resolution = approvals.resolve(pending_id, "approve", by="ada", at_ms=now_ms())

@@ -1,7 +1,7 @@
 """A decision as it goes over the wire: the superset of what the earlier SDKs read and what the published schema asks.
 
 Clients of the SDKs read `denied`, `deny_reason_if_denied` and `selected_worker_species_id`; the schema asks for
-`outcome`, `correlation_id` and `decided_at` (wcp 15.2). What is digest of a package stays in the receipt.
+`outcome`, `correlation_id` and `decided_at` (conformance row 2). What is digest of a package stays in the receipt.
 """
 
 from __future__ import annotations

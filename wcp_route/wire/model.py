@@ -110,7 +110,7 @@ _control_id = catalogue_id("ctrl")
 
 @lru_cache(maxsize=4096)  # the catalogue has 33 controls, and records name them over and over
 def fold_control(text: str) -> str:
-    """Return a control id in its one spelling: `_` is `-` (wcp 15.4).
+    """Return a control id in its one spelling: `_` is `-` (conformance row 4).
 
     Raises:
         ValueError: it is no control id.

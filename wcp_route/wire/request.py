@@ -1,7 +1,8 @@
-"""A request for work as it comes over the wire (spec 4.1).
+"""A request for work as it comes over the wire.
 
 In `stage`, `prod` and `edge` every id must have its strict form. In `dev` an id that has not is cut at its first
-control character, and what was put right is reported with the decision (wcp 15.5): a newline never reaches a log.
+control character, and what was put right is reported with the decision (conformance row 5), so that a newline never
+reaches a log.
 """
 
 from __future__ import annotations

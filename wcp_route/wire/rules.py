@@ -1,4 +1,4 @@
-"""The rules document as it comes over the wire (wcp 4), compiled on the way in.
+"""The rules document as it comes over the wire, compiled on the way in.
 
     {"rules": [{"rule_id": "prod-summaries",
                 "match": {"capability_id": "cap.doc.summarize", "env": {"in": ["prod", "edge"]}},
