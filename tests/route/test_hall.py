@@ -321,10 +321,10 @@ def test_a_store_that_takes_nothing_dispatches_nothing_either(world: World) -> N
 def test_many_requests_are_answered_in_their_order(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.enrol()
-    requests = [a_request(correlation_id=f"c-{number}") for number in range(300)]
+    requests = [a_request(correlation_id=f"c-{number}") for number in range(1200)]
     with SqliteReceipts(str(tmp_path / "state.db")) as receipts:
         made = world.hall(services=Services(receipts=receipts)).route_many(requests)
-    assert [decision.correlation_id for decision in made] == [f"c-{number}" for number in range(300)]
+    assert [decision.correlation_id for decision in made] == [f"c-{number}" for number in range(1200)]
     assert world.hall().route_many([]) == []
 
 

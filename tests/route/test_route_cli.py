@@ -119,6 +119,15 @@ def test_a_package_that_fails_is_not_enrolled(desk: Desk) -> None:
     assert desk.run("list", "--state", desk.path("hall.db"), "--format", "json")[1].strip() == "[]"
 
 
+def test_events_are_appended_as_cloudevents(desk: Desk) -> None:
+    desk.enroll()
+    desk.decide("--events", desk.path("events.jsonl"))
+    desk.decide("--events", desk.path("events.jsonl"), request="record.json")
+    told = [json.loads(line) for line in Path(desk.path("events.jsonl")).read_text().splitlines()]
+    assert {event["specversion"] for event in told} == {"1.0"}
+    assert {"evt.os.task.routed", "evt.os.task.denied"} <= {event["type"] for event in told}
+
+
 def test_explain_shows_each_check_and_why(desk: Desk) -> None:
     desk.enroll()
     desk.write("hall.toml", 'env = "dev"\nrequire_signatory = true\nallowed_tenants = ["other"]\n')

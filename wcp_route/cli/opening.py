@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,14 @@ from wcp_route.cli.files import read_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from wcp_attest import Policy
+    from wcp_route.cedar import CedarGate
     from wcp_route.config import HallConfig
     from wcp_route.hall import Hall
     from wcp_route.receipts import KeyFileSigner
     from wcp_route.rules import RuleSet
     from wcp_route.store import State
+    from wcp_route.telemetry_cloudevents import Telemetry
 
 MAX_KEY_BYTES = 64 << 10
 MAX_CEDAR_BYTES = 1 << 20
@@ -41,6 +44,9 @@ key_option = click.option(
 cedar_option = click.option(
     "--cedar", metavar="FILE", envvar="WCP_ROUTE_CEDAR", help="Cedar policies to use as the policy gate."
 )
+events_option = click.option(
+    "--events", metavar="FILE", envvar="WCP_ROUTE_EVENTS", help="Append CloudEvents, one JSON object a line."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Opened:
 
 def hall_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every option that a Hall is opened with."""
-    for option in (cedar_option, key_option, trust_option, state_option, rules_option, config_option):
+    for option in (events_option, cedar_option, key_option, trust_option, state_option, rules_option, config_option):
         command = option(command)
     return command
 
@@ -102,6 +108,7 @@ def opened(
     *,
     receipt_key: str | None = None,
     cedar: str | None = None,
+    events: str | None = None,
 ) -> Iterator[Opened]:
     """Open a Hall, and close its state file at the end.
 
@@ -112,21 +119,32 @@ def opened(
     from wcp_route.store import open_state
 
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
-    trust = None
-    if trust_path is not None:
+    trust = _trust(trust_path, config)
+    gate = None if cedar is None else _cedar(cedar)
+    with ExitStack() as stack:
+        store = stack.enter_context(open_state(state, signer=read_receipt_key(receipt_key)))
+        sink = None if events is None else stack.enter_context(_events(events, config))
+        services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)
+        yield Opened(Hall(rules, store.registry, trust, config, services=services), store)
+
+
+def _trust(path: str | None, config: HallConfig) -> Policy | None:
+    if path is not None:
         from wcp_attest import load_policy
 
-        trust = load_policy(trust_path)
-    elif not config.unsafe_dispatch_workers_without_attestation:
-        raise ConfigError("no trust policy: workers are attested by one; give --policy or set WCP_ATTEST_POLICY")
-    gate = None
-    if cedar is not None:
-        from wcp_route.cedar import CedarGate
+        return load_policy(path)
+    if config.unsafe_dispatch_workers_without_attestation:
+        return None
+    raise ConfigError("no trust policy: workers are attested by one; give --policy or set WCP_ATTEST_POLICY")
 
-        gate = CedarGate(read_file(cedar, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))
-    store = open_state(state, signer=read_receipt_key(receipt_key))
-    try:
-        services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts)
-        yield Opened(Hall(rules, store.registry, trust, config, services=services), store)
-    finally:
-        store.close()
+
+def _cedar(path: str) -> CedarGate:
+    from wcp_route.cedar import CedarGate
+
+    return CedarGate(read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))
+
+
+def _events(path: str, config: HallConfig) -> Telemetry:
+    from wcp_route.telemetry_cloudevents import Telemetry, to_file
+
+    return Telemetry(f"urn:wcp:hall:{config.env}", to_file(path))
