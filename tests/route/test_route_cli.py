@@ -89,6 +89,9 @@ def test_from_enrolment_to_a_verified_receipt(desk: Desk) -> None:
     desk.write("head", desk.run("receipts", "head", "--state", desk.path("hall.db"))[1])
     assert desk.run(*verify, "--head", desk.path("head"))[0] == 0
     assert desk.run("receipts", "export", "--state", desk.path("hall.db"), "-o", desk.path("out.jsonl"))[0] == 0
+    assert os.stat(desk.path("out.jsonl")).st_mode & 0o777 == 0o600
+    status, _, err = desk.run("receipts", "export", "--state", desk.path("hall.db"), "-o", desk.path("out.jsonl"))
+    assert (status, "file exists" in err) == (2, True)
     exported = ("receipts", "verify", "--export", desk.path("out.jsonl"), "--key", desk.path("receipts.pub"))
     assert desk.run(*exported)[0] == 0
     text = Path(desk.path("out.jsonl")).read_text()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY  # never hangs on a FIFO
 
@@ -30,6 +34,19 @@ def read_file(path: str, *, limit: int, what: str) -> bytes:
     if len(data) > limit:
         raise ConfigError(f"the {what} {path!r} is larger than {limit} bytes")
     return data
+
+
+def create_file(path: str) -> BinaryIO:
+    """Create a file that only its owner can read, and return it opened for writing.
+
+    Raises:
+        ConfigError: it is there already, or cannot be created.
+    """
+    try:
+        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise ConfigError(f"cannot create {path!r}: {reason.lower()}") from None
 
 
 def _read(path: str, limit: int) -> bytes:

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from wcp_attest.errors import ConfigError
-from wcp_route.cli.files import read_file
+from wcp_route.cli.files import create_file, read_file
 from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
 from wcp_route.cli.say import format_option, note, say, say_json
 
@@ -111,7 +111,7 @@ def export(state: str, output: str | None) -> int:
     if output is None:
         count = export(state, sys.stdout.buffer.write)
     else:
-        with open(output, "xb") as file:
+        with create_file(output) as file:
             count = export(state, file.write)
     note(f"{count} receipts written")
     return 0
