@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import re
 import time
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from wcp_attest.errors import ConfigError
 
 LATEST_MS = 253_402_300_799_999  # the last millisecond of the year 9999
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 
 
 def now_ms() -> int:
@@ -41,18 +36,3 @@ def format_ms(milliseconds: int) -> str:
 @lru_cache(maxsize=64)  # decisions come many to a second
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def parse_ms(text: str) -> int:
-    """Return the milliseconds since 1970 of a time in the router's one format.
-
-    Raises:
-        ConfigError: the text is in another format.
-    """
-    if _SHAPE.match(text):
-        with suppress(ValueError):  # the 30th of February
-            parsed = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-            found = (parsed - _EPOCH) // timedelta(milliseconds=1)
-            if found >= 0:
-                return found
-    raise ConfigError(f"{text[:40]!r} is not a time of the form 2026-01-31T08:00:00.000Z")
