@@ -175,6 +175,8 @@ class Hall:
         for start in range(0, len(requests), CHUNK):
             part = [self._decide(request, "", principal) for request in requests[start : start + CHUNK]]
             begun.append((part, self._submit(part)))
+            for ruling in part:
+                ruling.let_go()
         return [ruling.decision for part, stored in begun for ruling in self._finish(part, stored)]
 
     def explain(
@@ -277,6 +279,11 @@ class _Ruling:
         if self.case is None:
             return evidence_of_nothing(self.world, self.decision)
         return evidence_of(self.case, self.decision)
+
+    def let_go(self) -> None:
+        """Drop the case, once its evidence is on its way, unless something may have to be taken back."""
+        if self.case is not None and self.case.reserved is None:
+            self.case = None
 
     def withdraw(self) -> None:
         """Refuse after all, because the receipt cannot be stored."""
