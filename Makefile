@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` shows the main job on a real package, `make test` runs everything CI runs.
-# Only Python 3.11+ and make are needed; everything else is installed from requirements/dev.txt, locked with hashes.
+# Only Python 3.11+ and make are needed; everything else is installed from requirements/dev.txt, locked with hashes. The lock is whole, so nothing is
+# resolved (`--no-deps`): pip before 23.3, which Python 3.11 brings, looks past a lock for the newest `package[extra]`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,8 +19,9 @@ setup: $(STAMP)  ## create the virtual environment
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	$(BIN)/python -m pip check
 	touch $(STAMP)
 
 demo: $(STAMP)   ## sign a real package, verify it, change one byte, watch the refusal

@@ -3,7 +3,8 @@
 Runs under the caller's Python, isolated (`-I`), with nothing but the standard library. The environment lies in a fresh
 folder under the runner's temporary one: `PATH` and the caller's Python stay as they are, and no earlier step can have
 put something there. Dependencies come by hash; with them pinned, an index of the operator's choice is safe to use, so
-pip's own settings for reaching one are kept and all its other settings are not.
+pip's own settings for reaching one are kept and all its other settings are not. The lock is whole, so nothing is
+resolved (`--no-deps`): pip before 23.3 looks past a lock for the newest `package[extra]`, and fails once there is one.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ def install(home: str) -> str:
     python = os.path.join(venv, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
     requirements = os.path.join(HERE, "requirements.txt")
     _run([sys.executable, "-I", "-m", "venv", venv], home, "make a virtual environment")
-    hashed = ("--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
+    hashed = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
     _run([python, *_PIP, *hashed], home, "install the locked dependencies")
     own = ("--no-index", "--no-deps", "--no-build-isolation", os.path.dirname(HERE))
     _run([python, *_PIP, *own], home, "install the action's own commit")
+    _run([python, "-I", "-m", "pip", "check"], home, "find every dependency in the lock")
     return python
 
 
