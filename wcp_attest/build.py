@@ -83,7 +83,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
         built_at_utc=built_at_utc,
         build_source=build_source,
         package_hash=reading.package_hash,
-        lines=reading.lines,
+        body=reading.body,
         hash_algorithm=algorithm,
         excludes=reading.excluded,
         ai=ai,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.digest import HashAlgorithm
 
+SEPARATOR = b",\n"  # between lines; no line holds a newline
 MAX_DEPTH = 200  # directories; the reader holds one descriptor a level, below the usual limit of 1024
 MAX_NAME_BYTES = 255  # what file systems take
 MAX_TARGET_BYTES = 4096  # PATH_MAX on Linux

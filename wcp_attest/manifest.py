@@ -24,7 +24,7 @@ is a one-line change in review.
     }
 
 Because one spelling is accepted, a verifier can compare lines instead of parsing them: `Manifest.parse` reads the
-header and leaves the entry lines as they are; `Manifest.entries` reads those when somebody needs what they say.
+header and leaves the entry lines unread; `Manifest.entries` reads those when somebody needs what they say.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest import strictjson
 from wcp_attest.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, package_hash
-from wcp_attest.entries import Entry, File, parse_line, parse_plain_lines
+from wcp_attest.entries import SEPARATOR, Entry, File, parse_line, parse_plain_lines
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.identity import id_problem, parse_utc, version_problem
 from wcp_attest.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
@@ -78,7 +78,7 @@ class Manifest:
         built_at_utc: `2026-11-22T14:00:00Z`.
         build_source: `local`, `ci` or `agent`.
         package_hash: 64 lower-case hex digits, see `wcp_attest.digest`.
-        lines: one rendered line an entry, without separators, in order (`wcp_attest.entries`).
+        body: the entry lines in order (`wcp_attest.entries`), joined by `SEPARATOR`, as they stand in the file.
         hash_algorithm: of the package hash and of every file.
         excludes: gitignore patterns that matched something when the package was built.
         ai: what produced the code, when a model did.
@@ -91,7 +91,7 @@ class Manifest:
     built_at_utc: str
     build_source: BuildSource
     package_hash: str
-    lines: tuple[bytes, ...] = field(repr=False)
+    body: bytes = field(repr=False)
     hash_algorithm: HashAlgorithm = "sha256"
     excludes: tuple[str, ...] = ()
     ai: AiOrigin | None = None
@@ -102,12 +102,19 @@ class Manifest:
         if problem is not None:
             raise ManifestMalformed(f"manifest.json: {problem}")
 
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """One rendered line an entry, without separators; split anew each time, 0.1 µs a line."""
+        return tuple(self.body.split(SEPARATOR))
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return self.body.count(SEPARATOR) + 1
+
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest."""
-        header = b",\n".join(
-            strictjson.dumps(name) + b":" + strictjson.dumps(value) for name, value in _header_fields(self).items()
-        )
-        return b"".join((b"{\n", header, b",", _OPEN, b",\n".join(self.lines), _CLOSE))
+        return b"".join((_header(self), _OPEN, self.body, _CLOSE))
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
@@ -121,13 +128,12 @@ class Manifest:
         """
         if len(data) > MAX_MANIFEST_BYTES:
             raise ManifestMalformed(f"manifest.json is larger than {MAX_MANIFEST_BYTES} bytes")
-        header, opening, rest = data[:MAX_HEADER_BYTES].partition(_OPEN)
-        if not opening or not data.endswith(_CLOSE):
+        end = data.find(_OPEN, 0, MAX_HEADER_BYTES)
+        if end < 0 or not data.endswith(_CLOSE):
             _explain(data)
-        body = data[len(header) + len(_OPEN) : -len(_CLOSE)]
-        del rest
-        manifest = _from_header(_read_header(header), tuple(body.split(b",\n")))
-        if manifest.to_bytes() != data:
+        header = data[:end]
+        manifest = _from_header(_read_header(header), data[end + len(_OPEN) : -len(_CLOSE)])
+        if _header(manifest) != header:  # what stands behind it is the body, to the letter
             raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
         return manifest
 
@@ -152,10 +158,11 @@ class Manifest:
             ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or nested in a file,
                 or the package hash is not that of the files listed.
         """
-        entries = parse_plain_lines(self.lines, self.hash_algorithm)
+        lines = self.lines
+        entries = parse_plain_lines(lines, self.hash_algorithm)
         if entries is None:
-            entries = dict(parse_line(line, self.hash_algorithm) for line in self.lines)
-        _check_order(list(entries), self.lines)
+            entries = dict(parse_line(line, self.hash_algorithm) for line in lines)
+        _check_order(list(entries), lines)
         _check_parents(entries)
         if self.package_hash != hash_of(entries, self.hash_algorithm):
             raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
@@ -188,6 +195,12 @@ def _check_parents(entries: Mapping[str, Entry]) -> None:
             if folder in entries:
                 raise ManifestMalformed(f"manifest.json: something lies inside {folder!r}, which is not a directory")
             folder = folder.rpartition("/")[0]
+
+
+def _header(manifest: Manifest) -> bytes:
+    """Return what stands before the entries."""
+    fields = _header_fields(manifest).items()
+    return b"{\n%b," % SEPARATOR.join(strictjson.dumps(name) + b":" + strictjson.dumps(value) for name, value in fields)
 
 
 def _header_fields(manifest: Manifest) -> JsonObject:
@@ -226,7 +239,7 @@ def _header_problem(manifest: Manifest) -> str | None:
         ("hash_algorithm", None if manifest.hash_algorithm in ALGORITHMS else f"is not one of {', '.join(ALGORITHMS)}"),
         ("package_hash", None if is_hex_digest(manifest.package_hash) else "is not 64 lower-case hex digits"),
         ("excludes", exclude_problem(manifest.excludes, MAX_EXCLUDES)),
-        ("entries", None if manifest.lines and manifest.lines[0] else "is empty; a package holds at least one file"),
+        ("entries", None if manifest.body else "is empty; a package holds at least one file"),
     )
     return next((f"{name} {problem}" for name, problem in checks if problem is not None), None)
 
@@ -248,7 +261,7 @@ def _read_header(header: bytes) -> JsonObject:
     return fields
 
 
-def _from_header(fields: JsonObject, lines: tuple[bytes, ...]) -> Manifest:
+def _from_header(fields: JsonObject, body: bytes) -> Manifest:
     ai, source = fields.get("ai"), fields.get("source")
     return Manifest(
         worker_id=_text(fields, "worker_id"),
@@ -259,7 +272,7 @@ def _from_header(fields: JsonObject, lines: tuple[bytes, ...]) -> Manifest:
         hash_algorithm=_text(fields, "hash_algorithm"),  # type: ignore[arg-type]  # checked in __post_init__
         package_hash=_text(fields, "package_hash"),
         excludes=_texts(fields["excludes"]),
-        lines=lines,
+        body=body,
         ai=None if "ai" not in fields else AiOrigin.from_json(ai),
         source=None if "source" not in fields else SourceOrigin.from_json(source),
     )

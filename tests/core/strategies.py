@@ -78,7 +78,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         built_at_utc=format_utc(draw(times)),
         build_source=draw(st.sampled_from(["local", "ci", "agent"])),
         package_hash=hash_of(listed, algorithm),
-        lines=tuple(render_line(path, entry, algorithm) for path, entry in listed.items()),
+        body=b",\n".join(render_line(path, entry, algorithm) for path, entry in listed.items()),
         hash_algorithm=algorithm,
         excludes=tuple(draw(st.lists(texts, unique=True, max_size=3))),
         ai=draw(_AI),

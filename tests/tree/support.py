@@ -49,7 +49,7 @@ def manifest_of(root: str, **options: Any) -> Manifest:
         built_at_utc="2026-11-22T14:00:00Z",
         build_source="local",
         package_hash=reading.package_hash,
-        lines=reading.lines,
+        body=reading.body,
         hash_algorithm=algorithm,
         excludes=reading.excluded,
     )

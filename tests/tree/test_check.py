@@ -227,7 +227,7 @@ def test_many_large_files_are_not_read_in_search_of_one(tmp_path: Path) -> None:
 def test_a_manifest_out_of_order_is_denied(tmp_path: Path, shuffle: Callable[[list[bytes]], list[bytes]]) -> None:
     root, good = package(tmp_path)
     with pytest.raises(ManifestMalformed):
-        check_tree(root, dataclasses.replace(good, lines=tuple(shuffle(list(good.lines)))))
+        check_tree(root, dataclasses.replace(good, body=b",\n".join(shuffle(list(good.lines)))))
 
 
 @pytest.mark.parametrize("at", range(5))
@@ -239,7 +239,7 @@ def test_the_line_of_an_empty_directory_stands_in_its_place(tmp_path: Path, at: 
     if moved == good.lines:
         return
     with pytest.raises(ManifestMalformed):
-        check_tree(root, dataclasses.replace(good, lines=moved))
+        check_tree(root, dataclasses.replace(good, body=b",\n".join(moved)))
 
 
 def test_the_package_hash_must_be_that_of_the_files(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_package_hash_must_be_that_of_the_files(tmp_path: Path) -> None:
 def test_a_malformed_line_is_denied_whatever_the_tree_holds(tmp_path: Path, line: bytes) -> None:
     root, good = package(tmp_path)
     with pytest.raises((ManifestMalformed, TreeMismatch)):
-        check_tree(root, dataclasses.replace(good, lines=(line, *good.lines)))
+        check_tree(root, dataclasses.replace(good, body=b",\n".join((line, *good.lines))))
 
 
 def test_a_manifest_without_files_is_never_satisfied(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_manifest_without_files_is_never_satisfied(tmp_path: Path) -> None:
     good = manifest_of(plant(tmp_path / "other", {"f": b""}))
     empty = dataclasses.replace(
         good,
-        lines=(b'"d": {"directory":true}',),
+        body=b'"d": {"directory":true}',
         package_hash="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     )
     with pytest.raises(VerificationError):

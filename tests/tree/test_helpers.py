@@ -116,7 +116,7 @@ def test_differences_are_found_by_helpers(many: str, tmp_path: Path) -> None:
     import dataclasses
 
     with pytest.raises(Error):
-        check_tree(many, dataclasses.replace(good, lines=tuple(lines)), options=TWO)
+        check_tree(many, dataclasses.replace(good, body=b",\n".join(lines)), options=TWO)
 
 
 def test_one_changed_file_among_thousands_is_found(many: str) -> None:

@@ -105,7 +105,7 @@ def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | 
     out.decide(
         f"{out.paint('good', 'BUILT' if changed else 'UP TO DATE')}  {path}\n"
         f"  {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})\n"
-        f"  {count(len(manifest.lines), 'entry')}, package hash {manifest.hash_algorithm}:{manifest.package_hash}\n"
+        f"  {count(manifest.count, 'entry')}, package hash {manifest.hash_algorithm}:{manifest.package_hash}\n"
     )
     if changed and os.path.lexists(os.path.join(package, SIGNATURE_NAME)):
         out.note(f"the signatures in {SIGNATURE_NAME} do not cover the new manifest; sign it again")

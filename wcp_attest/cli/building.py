@@ -311,5 +311,5 @@ def manifest_json(manifest: Manifest) -> JsonObject:
         "excludes": [*manifest.excludes],
         "ai": None if manifest.ai is None else manifest.ai.to_json(),
         "source": None if manifest.source is None else manifest.source.to_json(),
-        "entries": len(manifest.lines),
+        "entries": manifest.count,
     }

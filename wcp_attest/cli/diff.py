@@ -61,9 +61,7 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None) 
             },
         )
     else:
-        summary = (
-            f"{count(total, 'difference')}" if total else f"no difference in {count(len(manifest.lines), 'entry')}"
-        )
+        summary = f"{count(total, 'difference')}" if total else f"no difference in {count(manifest.count, 'entry')}"
         out.decide(f"{package}: {summary}\n{differences.as_text(found, total, out.paint)}")
     out.note(WARNING)
     return REFUSED if total else 0

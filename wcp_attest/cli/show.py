@@ -152,7 +152,7 @@ def _manifest_rows(manifest: Manifest, sha256: str) -> Iterable[tuple[str, str]]
         ("built", f"{manifest.built_at_utc} ({manifest.build_source})"),
         ("package", f"{manifest.hash_algorithm}:{manifest.package_hash}"),
         ("manifest", f"sha256:{sha256}"),
-        ("entries", str(len(manifest.lines))),
+        ("entries", str(manifest.count)),
         ("excludes", " ".join(manifest.excludes) or "none"),
     ]
     if manifest.ai is not None:

@@ -133,7 +133,7 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
     lines = [
         f"{out.paint('good', 'SIGNED')}  {one_line(package)}",
         f"  worker     {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})",
-        f"  package    {manifest.hash_algorithm}:{manifest.package_hash}, {count(len(manifest.lines), 'entry')}",
+        f"  package    {manifest.hash_algorithm}:{manifest.package_hash}, {count(manifest.count, 'entry')}",
         *(f"  signed by  {signer}" for signer in result.signers),
         f"  signed at  {result.signed_at_utc}"
         + (f", beside {count(result.kept, 'earlier signature')}" if result.kept else ""),

@@ -161,7 +161,7 @@ def _expected(index: GitIndex, target: Target, current: Manifest | None) -> tupl
             built_at_utc=current.built_at_utc if current else "1970-01-01T00:00:00Z",
             build_source=current.build_source if current else "local",
             package_hash=reading.package_hash,
-            lines=reading.lines,
+            body=reading.body,
             hash_algorithm=algorithm,
             excludes=reading.excluded,
             ai=current.ai if current else None,
@@ -198,7 +198,7 @@ def _header_problems(current: Manifest, expected: Manifest) -> tuple[str, ...]:
 def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...]:
     from wcp_attest.tree.explain import difference_of
 
-    if current.lines == expected.lines or current.hash_algorithm != expected.hash_algorithm:
+    if current.body == expected.body or current.hash_algorithm != expected.hash_algorithm:
         return ()
     before, after = current.entries(), expected.entries()
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))

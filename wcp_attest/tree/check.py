@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from wcp_attest.digest import new_hasher
-from wcp_attest.entries import EmptyDirectory, render_line
+from wcp_attest.entries import SEPARATOR, EmptyDirectory, render_line
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.explain import raise_differences
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
+from wcp_attest.tree.jobs import cut
 from wcp_attest.tree.options import ReadOptions
 from wcp_attest.tree.pool import hash_all
 from wcp_attest.tree.read import path_of
@@ -77,12 +77,11 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
         owner=strict_owner(options),
     )
     walk = Walk(root, rules)
-    directories = [line for line in manifest.lines if line.endswith(_DIRECTORY_END)]
-    others = _Cursor([line for line in manifest.lines if not line.endswith(_DIRECTORY_END)])
+    directories, others = _parted(manifest)
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
-    with closing(hash_all(root, jobs, task, options, walk=walk, total=len(others.lines))) as results:
+    with closing(hash_all(root, jobs, task, options, walk=walk, total=others.count)) as results:
         for done in results:
             if not done.as_expected:
                 return False
@@ -108,20 +107,38 @@ def _in_place(manifest: Manifest, directories: list[bytes]) -> bool:
     )
 
 
-class _Cursor:
-    """Hands out manifest lines in order, empty ones when they have run out."""
+def _parted(manifest: Manifest) -> tuple[list[bytes], _Cursor]:
+    """Return the lines of empty directories, and the others."""
+    if _DIRECTORY_END not in manifest.body:
+        return [], _Cursor(manifest.body, manifest.count)
+    lines = manifest.lines
+    directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
+    others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
+    return directories, _Cursor(SEPARATOR.join(others), len(others))
 
-    def __init__(self, lines: list[bytes]) -> None:
-        self.lines = lines
-        self._position = 0
+
+class _Cursor:
+    """Hands out manifest lines in order, empty ones when they have run out; they are not split, which takes longer."""
+
+    def __init__(self, body: bytes, count: int) -> None:
+        self.count = count
+        self._body = body
+        self._taken = 0
+        self._at = 0
 
     @property
     def at_end(self) -> bool:
-        return self._position == len(self.lines)
+        return self._taken == self.count
 
     def take(self, step: Run | Link) -> bytes:
         """Return the joined lines that the next step should have."""
         wanted = 1 if isinstance(step, Link) else len(step.names)
-        taken = self.lines[self._position : self._position + wanted]
-        self._position += len(taken)
-        return LINE_SEPARATOR.join([*taken, *[b""] * (wanted - len(taken))])
+        there = min(wanted, self.count - self._taken)
+        self._taken += there
+        find, body, start = self._body.find, self._body, self._at
+        at = start
+        for _ in range(there):
+            end = find(SEPARATOR, at)
+            at = (end if end >= 0 else len(body)) + len(SEPARATOR)
+        self._at = at
+        return body[start : max(start, at - len(SEPARATOR))] + (wanted - max(there, 1)) * SEPARATOR

@@ -9,13 +9,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from wcp_attest.differences import Change, Difference
-from wcp_attest.entries import EmptyDirectory, File, Symlink, parse_line, render_line
+from wcp_attest.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.tree.causes import cause_of_absence, cause_of_change, cause_of_presence
 from wcp_attest.tree.descent import Descent, FileProblem, native
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.hashing import FILE_FLAGS, Task, Worker
-from wcp_attest.tree.jobs import LINE_SEPARATOR, as_error, cut
+from wcp_attest.tree.jobs import as_error, cut
 from wcp_attest.tree.names import folded, is_bytecode
 from wcp_attest.tree.pool import hash_all
 from wcp_attest.tree.walk import Link, Rules, Walk, strict_owner
@@ -89,7 +89,7 @@ def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
 
     def expect(step: Run | Link) -> bytes:
         paths = [step.path] if isinstance(step, Link) else [step.folder.path + name for name in step.names]
-        return LINE_SEPARATOR.join([line_of.get(path, b"") for path in paths])
+        return SEPARATOR.join([line_of.get(path, b"") for path in paths])
 
     missing = dict.fromkeys(manifest.lines)
     found: dict[str, Entry] = {}
@@ -104,7 +104,7 @@ def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
 
     with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
         for done in results:
-            settle(done.lines.split(LINE_SEPARATOR))
+            settle(done.lines.split(SEPARATOR))
     walk.look_again()
     settle(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)
     expected = dict(parse_line(line, algorithm) for line in missing)

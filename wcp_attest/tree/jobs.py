@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from wcp_attest.entries import SEPARATOR
 from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.descent import FileProblem
-from wcp_attest.tree.hashing import SEPARATOR
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
 JOB_BYTES = 16 * 1024 * 1024  # likewise, where sizes are known
-LINE_SEPARATOR = SEPARATOR.encode()
 
 
 class Part(NamedTuple):
@@ -141,7 +140,7 @@ def assemble(job: Job, results: object) -> Done:
         records.append(record)
         size += read
     as_expected = all(part.expected == found for part, found in zip(job.parts, lines, strict=True))
-    return Done(LINE_SEPARATOR.join(lines), b"".join(records), job.files, size, as_expected)
+    return Done(SEPARATOR.join(lines), b"".join(records), job.files, size, as_expected)
 
 
 def _checked(part: Part, result: object) -> tuple[bytes, bytes, int]:
@@ -164,10 +163,10 @@ def split(job: Job, part: int, index: int) -> tuple[Job, Job | None]:
     names, expected = at.names[: index + 1], at.expected
     rest: list[Part] = []
     if index + 1 < len(at.names):
-        lines = None if expected is None else expected.split(LINE_SEPARATOR)
-        tail = None if lines is None else LINE_SEPARATOR.join(lines[index + 1 :])
+        lines = None if expected is None else expected.split(SEPARATOR)
+        tail = None if lines is None else SEPARATOR.join(lines[index + 1 :])
         rest.append(Part(at.folder, at.names[index + 1 :], tail))
-        expected = None if lines is None else LINE_SEPARATOR.join(lines[: index + 1])
+        expected = None if lines is None else SEPARATOR.join(lines[: index + 1])
     first = [*job.parts[:part], Part(at.folder, names, expected)]
     rest += job.parts[part + 1 :]
     return _job(first), _job(rest) if rest else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from wcp_attest.entries import SEPARATOR
 from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Reading:
     """What a tree holds.
 
     Attributes:
-        lines: one rendered line an entry, in order (`wcp_attest.entries`).
+        body: one rendered line an entry, in order (`wcp_attest.entries`), joined as in a manifest.
         package_hash: 64 lower-case hex digits (`wcp_attest.digest`).
         files: how many regular files there are.
         size: how many bytes they have together.
@@ -62,9 +63,14 @@ class Reading:
         bytecode_left: paths of bytecode that was left out, capped.
     """
 
-    lines: tuple[bytes, ...] = field(repr=False)
+    body: bytes = field(repr=False)
     package_hash: str
     files: int
     size: int
     excluded: tuple[str, ...] = ()
     bytecode_left: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines, split anew each time."""
+        return tuple(self.body.split(SEPARATOR))

@@ -6,12 +6,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wcp_attest.digest import new_hasher
-from wcp_attest.entries import EmptyDirectory, parse_line, render_line
+from wcp_attest.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
 from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.excludes import GIT_FOLDER, Excludes
 from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.hashing import Task
-from wcp_attest.tree.jobs import LINE_SEPARATOR, cut
+from wcp_attest.tree.jobs import cut
 from wcp_attest.tree.options import Reading, ReadOptions
 from wcp_attest.tree.pool import hash_all
 from wcp_attest.tree.walk import Rules, Walk, open_root, strict_owner
@@ -64,10 +64,10 @@ def read_tree(
                 size += done.size
         walk.look_again()
     _refuse_odd(root, walk)
-    lines = LINE_SEPARATOR.join(blocks).split(LINE_SEPARATOR)
+    body = SEPARATOR.join(blocks)
     if walk.empty:
-        lines = _with_empty(lines, walk.empty, algorithm)
-    return Reading(tuple(lines), hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
+        body = _with_empty(body, walk.empty, algorithm)
+    return Reading(body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
 
 
 def _refuse_odd(root: str, walk: Walk) -> None:
@@ -78,10 +78,11 @@ def _refuse_odd(root: str, walk: Walk) -> None:
         raise TreeUnsafe(f"{leftover!r} was left behind by an interrupted write; remove it")
 
 
-def _with_empty(lines: list[bytes], empty: list[str], algorithm: HashAlgorithm) -> list[bytes]:
+def _with_empty(body: bytes, empty: list[str], algorithm: HashAlgorithm) -> bytes:
     """Put the lines of empty directories in their places."""
-    directories = [render_line(path, EmptyDirectory(), algorithm) for path in empty]
-    return sorted([*lines, *directories], key=lambda line: path_of(line, algorithm))
+    lines = [*body.split(SEPARATOR), *(render_line(path, EmptyDirectory(), algorithm) for path in empty)]
+    lines.sort(key=lambda line: path_of(line, algorithm))
+    return SEPARATOR.join(lines)
 
 
 def path_of(line: bytes, algorithm: HashAlgorithm) -> str:

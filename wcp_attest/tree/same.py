@@ -62,7 +62,7 @@ def shape_of(manifest: Manifest) -> Folder | None:
     Raises:
         ManifestMalformed: an entry cannot be read.
     """
-    if manifest.excludes or manifest.hash_algorithm != "sha256" or len(manifest.lines) > MAX_ENTRIES:
+    if manifest.excludes or manifest.hash_algorithm != "sha256" or manifest.count > MAX_ENTRIES:
         return None
     entries = manifest.entries()
     plain = all(path.isascii() for path in entries)  # the system's spelling of other names is left to a proper look

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.digest import package_hash
-from wcp_attest.entries import File, Symlink, path_problem, render_line, target_problem
+from wcp_attest.entries import SEPARATOR, File, Symlink, path_problem, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from wcp_attest.tree.excludes import Excludes
@@ -100,7 +100,7 @@ def read_staged(
         raise Unsignable(sorted(problems))
     files = [(path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)]
     reading = Reading(
-        lines=tuple(render_line(path, entry, algorithm) for path, entry in entries.items()),
+        body=SEPARATOR.join(render_line(path, entry, algorithm) for path, entry in entries.items()),
         package_hash=package_hash(files, algorithm),
         files=len(files),
         size=sum(size for _, size, _ in files),
