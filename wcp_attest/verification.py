@@ -16,7 +16,6 @@ import time
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation, check_acceptable, check_age, check_bans, check_identity, digests_of
-from wcp_attest.digest import sha256_hex
 from wcp_attest.identity import format_utc, namespace_of, parse_utc
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from wcp_attest.signatures import PackageFiles, count_signers, verified_signatures
@@ -127,7 +126,7 @@ def signed_package(files: PackageFiles, policy: Policy, expect: Expectation) -> 
     namespace = policy.namespace(namespace_of(manifest.worker_id))
     counted = count_signers(namespace, signed, missed)
     check_acceptable(manifest, policy.accept)
-    verified = _verified(manifest, files, namespace.name, counted, policy)
+    verified = _verified(manifest, namespace.name, counted, policy)
     return SignedPackage(manifest, tuple(signature.at for signature in counted), verified)
 
 
@@ -143,9 +142,7 @@ def check_standing(signed: SignedPackage, policy: Policy, bans: Sequence[BanChec
     check_bans(signed.verified, lambda: digests_of(signed.manifest), policy, bans, now=now)
 
 
-def _verified(
-    manifest: Manifest, files: PackageFiles, namespace: str, counted: Sequence[Signed], policy: Policy
-) -> Verified:
+def _verified(manifest: Manifest, namespace: str, counted: Sequence[Signed], policy: Policy) -> Verified:
     latest = max(parse_utc(signature.statement.signed_at_utc) or 0 for signature in counted)
     return Verified(
         namespace=namespace,
@@ -154,7 +151,7 @@ def _verified(
         worker_version=manifest.worker_version,
         package_hash=manifest.package_hash,
         hash_algorithm=manifest.hash_algorithm,
-        manifest_sha256=sha256_hex(files.manifest),
+        manifest_sha256=counted[0].statement.manifest_sha256,
         signers=tuple(signature.by for signature in counted),
         signed_at_utc=format_utc(latest),
         policy_digest=policy.digest,

@@ -10,7 +10,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from wcp_attest.digest import sha256_hex
 from wcp_attest.envelope import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.errors import ConfigError, ManifestMissing, SigningError, VerificationError
 from wcp_attest.identity import format_utc
@@ -130,5 +129,5 @@ def _write(package: str, manifest: bytes, signatures: bytes) -> None:
         write_atomic(manifest_path, manifest)
     write_atomic(signature_path, signatures)
     stored = read_bounded(signature_path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
-    if sha256_hex(_read_manifest(package)) != sha256_hex(manifest) or stored != signatures:
+    if _read_manifest(package) != manifest or stored != signatures:
         raise SigningError("what was written does not read back the same; somebody else is writing to the package")

@@ -89,7 +89,6 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
     found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
     if not others.at_end or found != sorted(directories) or not walk.files or not _in_place(manifest, directories):
         return False
-    walk.look_again()
     if hasher.hexdigest() != manifest.package_hash:
         raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
     if copy is not None:

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 from wcp_attest.errors import ConfigError, Error, TreeUnsafe
 from wcp_attest.tree.descent import FileProblem
 from wcp_attest.tree.helper import ROOT, STAGE, Inbox, pack
-from wcp_attest.tree.jobs import Done, Job, as_error, assemble, request, split
+from wcp_attest.tree.jobs import Done, Job, as_error, assemble, request, second_looks, split
 from wcp_attest.tree.process import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     from wcp_attest.tree.hashing import Task
+    from wcp_attest.tree.walk import Folder
 
 _PREFETCH = 2  # jobs a helper has at once: one in hand, one ready
-_READ = 1 << 18
+_AHEAD = 32  # jobs drawn from the walk while helpers start or are busy
+_READ = 1 << 16  # what a pipe holds; a larger block would be mapped, touched and unmapped for each read
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f"""
 import sys
@@ -41,12 +43,14 @@ serve()
 """
 
 
-def hash_with_helpers(root: int, jobs: Iterator[Job], task: Task, count: int) -> Generator[Done, None, None]:
-    """Do jobs in helper processes, and yield what came of them in their order.
+def hash_with_helpers(
+    root: int, jobs: tuple[Iterator[Job], Sequence[Folder]], task: Task, count: int
+) -> Generator[Done, None, None]:
+    """Do jobs in helper processes, yield what came of them in their order, and look at every directory again.
 
     Args:
         root: descriptor of the root.
-        jobs: in order; drawn from as helpers are free.
+        jobs: in order, drawn from as helpers are free; and the directories, complete when the jobs have run out.
         task: what is asked of every file.
         count: how many helpers to start.
 
@@ -54,14 +58,11 @@ def hash_with_helpers(root: int, jobs: Iterator[Job], task: Task, count: int) ->
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile, or a helper died.
         ConfigError: the staged copy cannot be written, or no helper can be started.
     """
-    board = _Board(jobs)
+    reading, folders = jobs
     with _Crew(root, task, count) as crew:
-        while True:
-            crew.hand_out(board)
-            yield from board.finished()
-            if board.empty:
-                return
-            crew.wait(board)
+        yield from crew.work_off(_Board(reading))
+        for _ in crew.work_off(_Board(second_looks(folders))):
+            pass
 
 
 class _Piece:
@@ -81,6 +82,7 @@ class _Board:
 
     def __init__(self, jobs: Iterator[Job]) -> None:
         self._jobs = jobs
+        self._ready: deque[Job] = deque()
         self._again: deque[_Piece] = deque()
         self._order: deque[_Piece] = deque()
         self._count = 0
@@ -94,12 +96,19 @@ class _Board:
         """Return the next piece of work, or None when there is none."""
         if self._again:
             return self._again.popleft()
-        job = next(self._jobs, None)
-        if job is None:
+        if not self._ready and not self.prepare():
             return None
+        job = self._ready.popleft()
         piece = self._new(job)
         self._order.append(piece)
         return piece
+
+    def prepare(self) -> bool:
+        """Draw one more job before anybody is free for it; return whether there was one and room for it."""
+        job = next(self._jobs, None) if len(self._ready) < _AHEAD else None
+        if job is not None:
+            self._ready.append(job)
+        return job is not None
 
     def give_back(self, piece: _Piece) -> None:
         """Take a piece back that nobody has begun."""
@@ -227,6 +236,8 @@ class _Crew:
         self._task = task
         self._count = count
         self._helpers: list[_Helper] = []
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, _Helper] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -240,6 +251,10 @@ class _Crew:
         except BaseException:
             self.__exit__(None, None, None)
             raise
+        for helper in self._helpers:
+            process = helper.process
+            self._by_descriptor[process.input] = self._by_descriptor[process.output] = helper
+            self._poll.register(process.output, select.POLLIN)
         return self
 
     def __exit__(
@@ -247,6 +262,15 @@ class _Crew:
     ) -> None:
         for helper in self._helpers:
             helper.process.end()
+
+    def work_off(self, board: _Board) -> Iterator[Done]:
+        """Do everything on a board, and yield what came of it in order."""
+        while True:
+            self.hand_out(board)
+            yield from board.finished()
+            if board.empty:
+                return
+            self.hear(board, wait=not board.prepare())
 
     def hand_out(self, board: _Board) -> None:
         """Give every helper as much as it may have."""
@@ -257,20 +281,16 @@ class _Crew:
                 return
             min(free, key=lambda helper: len(helper.pieces)).give(piece)
 
-    def wait(self, board: _Board) -> None:
-        """Wait until a helper has something to say, and hear it."""
-        poll = select.poll()
-        by_descriptor: dict[int, _Helper] = {}
+    def hear(self, board: _Board, *, wait: bool) -> None:
+        """Hear what the helpers have to say, and wait for one of them if so asked."""
         for helper in self._helpers:
-            process = helper.process
-            poll.register(process.output, select.POLLIN)
-            by_descriptor[process.output] = by_descriptor[process.input] = helper
             if helper.unsent:
-                poll.register(process.input, select.POLLOUT)
-        for descriptor, _ in poll.poll():
-            helper = by_descriptor[descriptor]
+                self._poll.register(helper.process.input, select.POLLOUT)
+        for descriptor, _ in self._poll.poll(None if wait else 0):
+            helper = self._by_descriptor[descriptor]
             if descriptor == helper.process.input:
                 helper.write()
+                self._poll.unregister(descriptor)
             else:
                 helper.read(board)
 

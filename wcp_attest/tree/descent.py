@@ -12,7 +12,7 @@ FOLDER_FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_CLOEXEC", 0)
 )
-_UTF8 = sys.getfilesystemencoding() == "utf-8"
+UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
 class FileProblem(Exception):
@@ -33,7 +33,7 @@ class FileProblem(Exception):
 
 def native(name: str) -> str | bytes:
     """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
-    return name if _UTF8 else name.encode("utf-8", "surrogateescape")
+    return name if UTF8 else name.encode("utf-8", "surrogateescape")
 
 
 class Descent:
@@ -85,6 +85,16 @@ class Descent:
         while len(self._open) > levels + 1:
             os.close(self._open.pop())
         del self._names[max(levels, 0) :]
+
+
+def fingerprint(names: list[str]) -> str:
+    """Return names, as the system gave them and in its order, as one text to be compared."""
+    return "/".join(names)
+
+
+def unchanged(names: list[str], before: str) -> bool:
+    """Tell whether a directory that held `before` now holds the same names, in whatever order."""
+    return fingerprint(names) == before or sorted(names) == sorted(before.split("/") if before else [])
 
 
 def words(problem: OSError) -> str:

@@ -104,8 +104,7 @@ def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
 
     with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
         for done in results:
-            settle(done.lines.split(SEPARATOR))
-    walk.look_again()
+            settle(line for block in done.blocks for line in block.split(SEPARATOR))
     settle(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)
     expected = dict(parse_line(line, algorithm) for line in missing)
     return _Survey(expected, found, {folder.path: folder.identity for folder in walk.folders})

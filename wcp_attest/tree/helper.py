@@ -6,7 +6,8 @@ needs the standard library only and is started by `python -I -S` (`wcp_attest.tr
 
     first     (algorithm, owner, has_stage, parent, search_path)
     job       (number, [(path, identity, names, expected) or None, …])
-    answers   ("done", number, [(lines or None when as expected, records, size) or None, …])
+                            without names, a directory is looked at again, and `expected` is its listing
+    answers   ("done", number, [(lines or None when as expected, records, size), or None where no file was read, …])
               ("reading", number, part, index, large)
                             a file of many blocks is begun; behind a large one the rest of the job is given back
               ("back", number)
@@ -35,7 +36,7 @@ LARGE = 8 * 1024 * 1024  # bytes from which nothing should have to wait behind a
 WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory
 WIDE_WINDOW = 256 * 1024 * 1024  # where several threads share the work of one
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 
 
 def pack(message: tuple[Any, ...]) -> bytes:
@@ -99,13 +100,12 @@ def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any,
         if part is None:
             results.append(None)
             continue
-        path, identity, names, expected = part
         task.part = len(results)
         try:
-            hashed = worker.hash(path, identity, names, expected)
+            hashed = worker.answer(*part)
         except FileProblem as problem:
             return "failed", number, problem.path, problem.reason, problem.ours
-        results.append((None if hashed.lines == expected else hashed.lines, hashed.records, hashed.size))
+        results.append(None if hashed is None else hashed.result(part[3]))
     return "done", number, results
 
 

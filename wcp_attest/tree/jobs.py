@@ -10,24 +10,26 @@ from wcp_attest.tree.descent import FileProblem
 from wcp_attest.tree.walk import Folder, Link, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wcp_attest.tree.hashing import Worker
 
     Expect = Callable[[Run | Link], bytes | None]
-    Request = tuple[str, tuple[int, int], list[str], bytes | None]
+    Request = tuple[str, tuple[int, int], list[str], bytes | str | None]
     Result = tuple[bytes | None, bytes, int]
 
-JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
+JOB_FILES = 256  # enough that handing a job over costs little beside it, few enough that none waits for another long
+JOB_FOLDERS = 64  # likewise, of directories to be looked at again
+JOB_NAMES = 64 * 1024  # and of characters in their names
 JOB_BYTES = 16 * 1024 * 1024  # likewise, where sizes are known
 
 
 class Part(NamedTuple):
-    """Files of one directory, or a ready line when there is no directory.
+    """Files of one directory; without files, a directory to be looked at again; without that, a ready line.
 
     Attributes:
         folder: the directory, or None.
-        names: of the files.
+        names: of the files, or none.
         expected: the lines they should have, joined, or None to take what is there.
         line: the ready line.
     """
@@ -53,14 +55,14 @@ class Done(NamedTuple):
     """What came of a job.
 
     Attributes:
-        lines: manifest lines as found, in order, joined.
+        blocks: manifest lines as found, in order, joined for each part.
         records: records of the package hash, joined.
         files: how many regular files there were.
         size: how many bytes were read.
         as_expected: whether every line is the one that was expected.
     """
 
-    lines: bytes
+    blocks: list[bytes]
     records: bytes
     files: int
     size: int
@@ -90,6 +92,20 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[Job]:
         yield Job(parts, files)
 
 
+def second_looks(folders: Sequence[Folder]) -> Iterator[Job]:
+    """Yield the jobs of seeing that every directory is as it was listed, to be done when everything has been read."""
+    parts: list[Part] = []
+    length = 0
+    for folder in folders:
+        parts.append(Part(folder, [], None))
+        length += len(folder.names)
+        if len(parts) >= JOB_FOLDERS or length >= JOB_NAMES:
+            yield Job(parts, 0)
+            parts, length = [], 0
+    if parts:
+        yield Job(parts, 0)
+
+
 def do(worker: Worker, job: Job) -> Done:
     """Hash the files of a job here and now.
 
@@ -99,20 +115,24 @@ def do(worker: Worker, job: Job) -> Done:
     """
     results: list[Result | None] = []
     for part in job.parts:
-        if part.folder is None:
-            results.append(None)
-            continue
+        wanted = request(part)
         try:
-            hashed = worker.hash(part.folder.path, part.folder.identity, part.names, part.expected)
+            hashed = None if wanted is None else worker.answer(*wanted)
         except FileProblem as problem:
             raise as_error(problem) from None
-        results.append((hashed.lines, hashed.records, hashed.size))
+        results.append(None if hashed is None else hashed.result(None))
     return assemble(job, results)
 
 
 def request(part: Part) -> Request | None:
-    """Return what another process must know of a part, None when there is nothing to do."""
-    return None if part.folder is None else (part.folder.path, part.folder.identity, part.names, part.expected)
+    """Return what another process must know of a part, None when there is nothing to do.
+
+    For a directory to be looked at again there are no names, and its listing in place of the lines.
+    """
+    if part.folder is None:
+        return None
+    path, identity, listing = part.folder
+    return path, identity, part.names, part.expected if part.names else listing
 
 
 def assemble(job: Job, results: object) -> Done:
@@ -132,7 +152,7 @@ def assemble(job: Job, results: object) -> Done:
     records: list[bytes] = []
     size = 0
     for part, result in zip(job.parts, results, strict=True):
-        if part.folder is None:
+        if not part.names:
             lines.append(part.line)
             continue
         found, record, read = _checked(part, result)
@@ -140,7 +160,7 @@ def assemble(job: Job, results: object) -> Done:
         records.append(record)
         size += read
     as_expected = all(part.expected == found for part, found in zip(job.parts, lines, strict=True))
-    return Done(SEPARATOR.join(lines), b"".join(records), job.files, size, as_expected)
+    return Done(lines, b"".join(records), job.files, size, as_expected)
 
 
 def _checked(part: Part, result: object) -> tuple[bytes, bytes, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.errors import TreeUnsafe
 from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.tree.descent import fingerprint
 from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
@@ -60,16 +61,6 @@ def scan(descriptor: int) -> tuple[Listing, str]:
         known = {*files, *folders, *links}
         listing = Listing(files, folders, links, [name for name in names if name not in known])
     return listing if text.isascii() else _decoded(listing), text
-
-
-def fingerprint(names: list[str]) -> str:
-    """Return names, as the system gave them and in its order, as one text to be compared."""
-    return "/".join(names)
-
-
-def unchanged(names: list[str], before: str) -> bool:
-    """Tell whether a directory that held `before` now holds the same names, in whatever order."""
-    return fingerprint(names) == before or sorted(names) == sorted(before.split("/") if before else [])
 
 
 def decoded(name: str) -> str:

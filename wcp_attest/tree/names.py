@@ -62,7 +62,8 @@ def refuse_twins(prefix: str, names: Sequence[str]) -> None:
         TreeUnsafe: two names differ only by case or by Unicode normal form.
     """
     text = "/".join(names)
-    if text.isascii() and len(set(text.lower().split("/"))) == len(names):
+    lower = text.lower()
+    if text.isascii() and (text == lower or len(set(lower.split("/"))) == len(names)):
         return
     first: dict[str, str] = {}
     for name in sorted(names):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError
 from wcp_attest.tree.hashing import Worker
-from wcp_attest.tree.jobs import do
+from wcp_attest.tree.jobs import do, second_looks
 from wcp_attest.tree.options import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 0.05
 def hash_all(
     root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, *, walk: Walk, total: int | None = None
 ) -> Generator[Done, None, None]:
-    """Do jobs, and yield what came of them in their order.
+    """Do jobs, yield what came of them in their order, and at the end look at every directory again.
 
     Args:
         root: of the tree.
@@ -72,8 +72,8 @@ def _results(
 
         walk.weigh = True
         yield from hash_with_executor(root, jobs, task, options.executor)
-        return
-    if processes > 1 and _can_start_helpers():
+        jobs = iter(())
+    elif processes > 1 and _can_start_helpers():
         walk.weigh = True
         begun: list[Job] = []
         for job in jobs:
@@ -82,12 +82,14 @@ def _results(
                 from wcp_attest.tree.crew import hash_with_helpers
 
                 walk.weigh = False
-                yield from hash_with_helpers(root.descriptor, chain(begun, jobs), task, processes)
+                yield from hash_with_helpers(root.descriptor, (chain(begun, jobs), walk.folders), task, processes)
                 return
         jobs = iter(begun)
     with closing(Worker(root.descriptor, task)) as worker:
         for job in jobs:
             yield do(worker, job)
+        for job in second_looks(walk.folders):
+            do(worker, job)
 
 
 def _processes(wanted: int | None) -> int:

@@ -59,10 +59,9 @@ def read_tree(
         size = 0
         with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
             for done in results:
-                blocks.append(done.lines)
+                blocks += done.blocks
                 hasher.update(done.records)
                 size += done.size
-        walk.look_again()
     _refuse_odd(root, walk)
     body = SEPARATOR.join(blocks)
     if walk.empty:

@@ -54,10 +54,10 @@ def hash_there(path: str, requests: list[Request | None], algorithm: str, owner:
                 continue
             folder, _, names, expected = wanted
             try:
-                hashed = worker.hash(folder, None, names, expected)
+                hashed = worker.answer(folder, None, names, expected)
             except FileProblem as problem:
                 return None, (problem.path, problem.reason)
-            results.append((None if hashed.lines == expected else hashed.lines, hashed.records, hashed.size))
+            results.append(None if hashed is None else hashed.result(expected))
     return results, None
 
 

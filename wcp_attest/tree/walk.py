@@ -11,15 +11,15 @@ Set-id bits matter on files; on a directory the set-group-id bit only hands down
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.descent import FOLDER_FLAGS, Descent, FileProblem, native
+from wcp_attest.tree.descent import FOLDER_FLAGS, native
 from wcp_attest.tree.hashing import permission_problem
-from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, unchanged, without_reserved
+from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, without_reserved
 from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
 from wcp_attest.values import dataclass
 
@@ -173,21 +173,6 @@ class Walk:
         finally:
             for frame in stack:
                 os.close(frame.descriptor)
-
-    def look_again(self) -> None:
-        """See that every directory is still the same one and holds the same names.
-
-        Raises:
-            TreeUnsafe: one changed since it was listed.
-        """
-        with closing(Descent(self._root)) as descent:
-            for folder in self.folders:
-                try:
-                    same = unchanged(os.listdir(descent.open(folder.path, folder.identity)), folder.names)
-                except (FileProblem, OSError):
-                    same = False
-                if not same:
-                    raise TreeUnsafe(f"the directory {folder.path or '.'!r} changed while it was read")
 
     def _descend(self, above: _Frame, step: str) -> _Frame:
         path = above.folder.path + step
