@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wcp_attest.tree.hashing import Task
     from wcp_attest.tree.walk import Folder
 
-_PREFETCH = 2  # jobs a helper has at once: one in hand, one ready
+_PREFETCH = 4  # jobs a helper has at once: one in hand, and enough ready that it need not wait for the parent
 _AHEAD = 32  # jobs drawn from the walk while helpers start or are busy
 _READ = 1 << 16  # what a pipe holds; a larger block would be mapped, touched and unmapped for each read
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -21,6 +21,7 @@ import marshal
 import os
 import select
 import sys
+from time import monotonic
 
 from wcp_attest.tree import hashing
 from wcp_attest.tree.descent import FileProblem
@@ -37,6 +38,8 @@ WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory
 WIDE_WINDOW = 256 * 1024 * 1024  # where several threads share the work of one
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
 _CHUNK = 1 << 16
+_BATCH = 1 << 17  # bytes of answers that are held back at the most
+_HELD_SECONDS = 0.05  # likewise, so that progress on a slow disk is seen, and a failure soon heard of
 
 
 def pack(message: tuple[Any, ...]) -> bytes:
@@ -78,7 +81,8 @@ class Inbox:
 
 def serve() -> None:
     """Do jobs until there are no more."""
-    jobs = _Jobs()
+    answers = _Answers()
+    jobs = _Jobs(answers)
     first = jobs.next()
     if first is not None:
         algorithm, owner, has_stage, parent, search_path = first
@@ -86,7 +90,9 @@ def serve() -> None:
         task = _Task(algorithm, owner=owner, stage=STAGE if has_stage else None, parent=parent, jobs=jobs)
         worker = hashing.Worker(ROOT, task)
         while (job := jobs.next()) is not None:
-            _send(_do(job, task, worker))
+            answers.add(_do(job, task, worker))
+            if not jobs.waiting:
+                answers.send()
     os._exit(0)
 
 
@@ -109,32 +115,56 @@ def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any,
     return "done", number, results
 
 
+class _Answers:
+    """What goes out on standard output, several answers at once: each time the parent wakes, a helper has to rest."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._due = 0.0
+
+    def add(self, message: tuple[Any, ...]) -> None:
+        """Take an answer, to be sent soon."""
+        self._data += pack(message)
+        if len(self._data) > _BATCH or monotonic() >= self._due:
+            self.send()
+
+    def send(self) -> None:
+        """Send all answers."""
+        view = memoryview(self._data)
+        while view:
+            view = view[os.write(1, view) :]
+        self._data = bytearray()
+        self._due = monotonic() + _HELD_SECONDS
+
+
 class _Jobs:
     """The jobs that arrive on standard input."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: _Answers) -> None:
+        self.waiting: list[tuple[Any, ...]] = []
+        self.answers = answers
         self._inbox = Inbox()
-        self._waiting: list[tuple[Any, ...]] = []
 
     def next(self) -> tuple[Any, ...] | None:
         """Wait for the next job; None when there will be no more."""
-        while not self._waiting:
+        while not self.waiting:
             if not self._receive():
                 return None
-        return self._waiting.pop(0)
+        return self.waiting.pop(0)
 
     def give_back(self) -> None:
         """Return the jobs that wait here, so that others do them."""
         while select.select([0], [], [], 0)[0] and self._receive():
             pass
-        for number, _ in self._waiting:
-            _send(("back", number))
-        self._waiting.clear()
+        for number, _ in self.waiting:
+            self.answers.add(("back", number))
+        self.answers.send()
+        self.waiting.clear()
 
     def _receive(self) -> bool:
         data = os.read(0, _CHUNK)
         self._inbox.feed(data)
-        self._waiting.extend(self._inbox.messages())
+        self.waiting.extend(self._inbox.messages())
         return bool(data)
 
 
@@ -152,7 +182,8 @@ class _Task(hashing.Task):
     def notice(self, index: int, size: int) -> None:
         """Name the file, in case it is the last thing done here; give back whatever would wait for a large one."""
         large = size >= LARGE
-        _send(("reading", self.number, self.part, index, large))
+        self.jobs.answers.add(("reading", self.number, self.part, index, large))
+        self.jobs.answers.send()
         if large:
             self.jobs.give_back()
             self.enough = True
@@ -182,9 +213,3 @@ class _Task(hashing.Task):
         """End with the parent."""
         if os.getppid() != self.parent:
             os._exit(1)
-
-
-def _send(message: tuple[Any, ...]) -> None:
-    view = memoryview(pack(message))
-    while view:
-        view = view[os.write(1, view) :]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_PIPE_BYTES = 1 << 20  # a dozen answers of full jobs; the most that Linux gives without privilege
 _FREE = 10  # descriptors from here on cannot collide with those that a child is given
 
 
@@ -51,6 +52,8 @@ class Process:
             theirs.callback(os.close, answer)
             self._descriptors.callback(os.close, self.output)
             os.set_blocking(self.input, False)  # its signature
+            for pipe in (self.input, self.output):
+                _widen(pipe)
             all_given = {0: request, 1: answer, **given}
             self._identifier = os.posix_spawn(
                 sys.executable,
@@ -91,6 +94,12 @@ class Process:
             return "in an unknown way"
         code = os.waitstatus_to_exitcode(status)
         return f"by signal {-code}" if code < 0 else f"with status {code}"
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold more, where that can be set, so that neither side waits for the other to get a processor."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _above(stack: contextlib.ExitStack, descriptor: int) -> int:
