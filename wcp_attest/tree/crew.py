@@ -1,10 +1,10 @@
 """Helper processes that hash files while the walk goes on.
 
 Threads do not help small files: the interpreter's lock is the limit. Helpers are started by `posix_spawn`, which is
-safe in a threaded program, as isolated interpreters that run one small module (`wcp_attest.tree.helper`). Each has at
-most two jobs, so a slow disk is never asked for more than the helpers can take; files are named relative to the root's
-descriptor, which the helper inherits. A helper in its own process group does not see Ctrl-C: the parent does, and ends
-it. A helper whose parent dies finds its input at an end, or its parent changed, and ends itself.
+safe in a threaded program, as isolated interpreters that run one small module (`wcp_attest.tree.helper`). Each has some
+jobs ready but reads one file at a time, so a slow disk is asked for no more than there are helpers; files are named
+relative to the root's descriptor, which the helper inherits. A helper in its own process group does not see Ctrl-C: the
+parent does, and ends it. A helper whose parent dies finds its input at an end, or its parent changed, and ends itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _PREFETCH = 4  # jobs a helper has at once: one in hand, and enough ready that it need not wait for the parent
 _AHEAD = 32  # jobs drawn from the walk while helpers start or are busy
-_READ = 1 << 16  # what a pipe holds; a larger block would be mapped, touched and unmapped for each read
+_READ = 1 << 16  # a larger block would be mapped, touched and unmapped by the allocator for each read
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f"""
 import sys
