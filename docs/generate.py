@@ -55,6 +55,7 @@ one line on standard error that starts with `error: `.
 | `WCP_ATTEST_HMAC_KEY` | the shared secret of `--hmac`, at least 16 bytes |
 | `WCP_ATTEST_KEY_PASSPHRASE` | the passphrase of a `--key`, and of a new key |
 | `WCP_ATTEST_STATE_DIR` | where what was seen of ban lists is remembered, when the policy names no place |
+| `WCP_ATTEST_CACHE` | where `diff`, `check` and `fix` remember digests; turns `--cache` on. No other command reads it |
 | `SIGSTORE_ID_TOKEN` | the identity token of `--identity-token env` |
 | `SOURCE_DATE_EPOCH` | the time that `build` and `sign` record, in seconds since 1970 |
 | `NO_COLOR`, `FORCE_COLOR` | no colour; colour even into a pipe. `--color` goes first, then `NO_COLOR` |

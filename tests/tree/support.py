@@ -74,6 +74,6 @@ def run_python(
 
 _GIVE_UP_ROOT = """
 import os, contextlib, traceback
-import wcp_attest.tree, wcp_attest.tree.files, wcp_attest.manifest, wcp_attest.tree.stage, shutil
+import wcp_attest.tree, wcp_attest.tree.cache, wcp_attest.tree.files, wcp_attest.manifest, wcp_attest.tree.stage, shutil
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 """

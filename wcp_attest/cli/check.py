@@ -9,7 +9,7 @@ import click
 from wcp_attest.cli import differences
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.staging import Examination, examine, repair, staging_arguments, targets
+from wcp_attest.cli.staging import Examination, examine_all, repair, staging_arguments, targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,13 @@ RULE_ID = "WCP_STALE_MANIFEST"
 @click.command()
 @staging_arguments
 @reporting("text", "json", "sarif", "github")
-def check(out: Output, packages: tuple[str, ...], file: str | None) -> int:
+def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None) -> int:
     """Check that the manifests in the git index say what the files in the index are.
 
     Reads names, modes and contents from the index, never from the work tree, and changes nothing. Without ROOT every
     package in `wcp-attest.toml` or `[tool.wcp-attest]` is checked. Signatures are not: that is `verify`.
     """
-    examinations = [examine(target) for target in targets(packages, file)]
+    examinations = examine_all(targets(packages, file), cache, out)
     wrong = any(not examination.ok for examination in examinations)
     match out.format:
         case "text":

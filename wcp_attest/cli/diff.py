@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wcp_attest.cli import differences
+from wcp_attest.cli import caching, differences
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.failures import REFUSED
@@ -17,7 +17,11 @@ from wcp_attest.cli.text import count
 from wcp_attest.errors import TreeMismatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wcp_attest.differences import Difference
+    from wcp_attest.manifest import Manifest
+    from wcp_attest.tree import Progress
 
 WARNING = "this verifies nothing: whoever changed the tree could change manifest.json, too; use `wcp-attest verify`"
 
@@ -26,27 +30,29 @@ WARNING = "this verifies nothing: whoever changed the tree could change manifest
 @root_argument
 @jobs_option
 @counting.option
+@caching.option
 @reporting("text", "json")
-def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None) -> int:
+def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, cache: bool | None) -> int:
     """Compare the tree in ROOT with its manifest.json. No signature is checked, so this verifies nothing.
 
     Exit status 0: they agree. Exit status 1: they differ.
     """
     from wcp_attest.errors import ManifestMissing
     from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree import ReadOptions, check_tree
     from wcp_attest.tree.files import read_bounded
 
     require_directory(package)
     refuse_awp1(package)
+    remembered = caching.cache_of(cache, out, [package])
     path = os.path.join(package, MANIFEST_NAME)
     data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing)
-    manifest = Manifest.from_bytes(data)
+    # With a cache every entry is looked up by its path anyway, so the manifest is checked there.
+    manifest = Manifest.from_bytes(data) if remembered is None else Manifest.parse(data)
     found: tuple[Difference, ...] = ()
     total = 0
     with counting.Counter(progress, quiet=out.quiet) as counter:
         try:
-            check_tree(package, manifest, options=ReadOptions(jobs=jobs, progress=counter.callback))
+            _compare(package, manifest, remembered, jobs=jobs, progress=counter.callback)
         except TreeMismatch as mismatch:
             found, total = mismatch.differences, mismatch.total
     if out.format == "json":
@@ -65,3 +71,22 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None) 
         out.decide(f"{package}: {summary}\n{differences.as_text(found, total, out.paint)}")
     out.note(WARNING)
     return REFUSED if total else 0
+
+
+def _compare(
+    package: str,
+    manifest: Manifest,
+    cache: caching.Cache | None,
+    *,
+    jobs: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Raise `TreeMismatch` when the tree differs."""
+    if cache is None:
+        from wcp_attest.tree import ReadOptions, check_tree
+
+        check_tree(package, manifest, options=ReadOptions(jobs=jobs, progress=progress))
+        return
+    from wcp_attest.tree.compare import compare_tree
+
+    compare_tree(package, manifest, cache=cache.directory, report=cache.report, jobs=jobs, progress=progress)

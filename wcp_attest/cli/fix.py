@@ -9,20 +9,20 @@ import click
 
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.staging import Examination, examine, renewed, staging_arguments, targets
+from wcp_attest.cli.staging import Examination, examine_all, renewed, staging_arguments, targets
 from wcp_attest.errors import ConfigError
 
 
 @click.command()
 @staging_arguments
 @reporting("text")
-def fix(out: Output, packages: tuple[str, ...], file: str | None) -> int:
+def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None) -> int:
     """Rebuild stale manifests from the git index and write them into the work tree.
 
     Nothing is staged and nothing signed. Exit status 1 says that a manifest was written and wants `git add`, 0 that
     every one in the index was up to date.
     """
-    examinations = [examine(target) for target in targets(packages, file)]
+    examinations = examine_all(targets(packages, file), cache, out)
     stale = [examination for examination in examinations if not examination.ok]
     for examination in stale:
         _write(examination)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wcp_attest.cli import caching
 from wcp_attest.cli.options import combine
 from wcp_attest.errors import ConfigError, ManifestMalformed, VerificationError
 from wcp_attest.values import dataclass, replace
@@ -15,6 +16,7 @@ from wcp_attest.values import dataclass, replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wcp_attest.cli.output import Output
     from wcp_attest.config import PackageConfig
     from wcp_attest.differences import Difference
     from wcp_attest.manifest import Manifest
@@ -61,10 +63,11 @@ class Examination:
 
 
 def staging_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command its packages and the option that names a configuration."""
+    """Give a command its packages, the option that names a configuration, and that of a cache."""
     decorated: Callable[..., Any] = combine(
         click.argument("packages", nargs=-1, metavar="[ROOT]...", type=click.Path()),
         click.option("--config", "file", metavar="FILE", type=click.Path(), help="Instead of looking for one."),
+        caching.option,
     )(command)
     return decorated
 
@@ -91,19 +94,30 @@ def targets(packages: Sequence[str], file: str | None) -> list[Target]:
     return [Target(os.path.relpath(config.place(package)), package) for package in config.packages]
 
 
-def examine(target: Target) -> Examination:
-    """Compare the staged manifest of a package with the staged files.
+def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> list[Examination]:
+    """Compare the staged manifests of packages with the staged files.
+
+    Args:
+        targets: the packages.
+        cache: what the command line says of a cache of digests.
+        out: takes the one line about a cache that cannot be used.
 
     Raises:
-        ConfigError: git fails, nothing is tracked there, or it is said nowhere who the worker is.
+        ConfigError: git fails, nothing is tracked there, it is said nowhere who the worker is, or there is no place for
+            the cache.
     """
+    remembered = caching.cache_of(cache, out, [target.directory for target in targets])
+    return [_examine(target, remembered) for target in targets]
+
+
+def _examine(target: Target, cache: caching.Cache | None) -> Examination:
     from wcp_attest.tree.gitindex import GitIndex
     from wcp_attest.tree.staged import Unsignable
 
     with GitIndex.open(target.directory) as index:
         current, problem = _staged_manifest(index)
         try:
-            expected, notes = _expected(index, target, current)
+            expected, notes = _expected(index, target, current, cache)
         except Unsignable as unsignable:
             return Examination(target, None, current, unsignable.problems)
         if current is None:
@@ -139,7 +153,9 @@ def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
     return manifest, ""
 
 
-def _expected(index: GitIndex, target: Target, current: Manifest | None) -> tuple[Manifest, tuple[str, ...]]:
+def _expected(
+    index: GitIndex, target: Target, current: Manifest | None, cache: caching.Cache | None
+) -> tuple[Manifest, tuple[str, ...]]:
     from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
     from wcp_attest.config import PackageConfig
     from wcp_attest.manifest import Manifest
@@ -151,7 +167,8 @@ def _expected(index: GitIndex, target: Target, current: Manifest | None) -> tupl
     given = target.configured.exclude if target.configured else current.excludes if current else ()
     algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
     bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
-    staged = read_staged(index, algorithm=algorithm, excludes=combine_excludes(ignore, given), bytecode=bytecode)
+    with caching.remembered_blobs(cache, index, target.directory, algorithm):
+        staged = read_staged(index, algorithm=algorithm, excludes=combine_excludes(ignore, given), bytecode=bytecode)
     reading = staged.reading
     try:
         expected = Manifest(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from wcp_attest.differences import Change, Difference
 from wcp_attest.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
@@ -22,7 +23,7 @@ from wcp_attest.tree.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from wcp_attest.digest import HashAlgorithm
     from wcp_attest.entries import Entry
@@ -35,6 +36,7 @@ MAX_CANDIDATES = 4  # added files of one size that are read to see whether a mis
 MAX_LOOK = 16 * 1024 * 1024  # bytes of a changed file that is searched for the cause
 MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all of them together
 _UNREAD = b'":"","size":'  # in the line of a file that was not worth reading; no quoted path can hold it
+_DIGEST = re.compile(rb'":"([0-9a-f]{64})","size":')
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
 
 
@@ -51,11 +53,26 @@ def raise_differences(root: Root, manifest: Manifest, options: ReadOptions) -> N
         TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
         ManifestMalformed: the manifest itself is at fault.
     """
-    survey = _survey(root, manifest, options)
-    paths = sorted(survey.missing.keys() | survey.found.keys())
-    if not paths:
+    found = survey(root, manifest, options)
+    if not found.differs:
         raise TreeUnsafe("the tree changed while it was checked")
-    with closing(_Explainer(root.descriptor, manifest.hash_algorithm, survey)) as explainer:
+    raise_mismatch(root, manifest, found)
+
+
+def raise_mismatch(root: Root, manifest: Manifest, found: Survey) -> NoReturn:
+    """Raise what a survey found.
+
+    Args:
+        root: of the tree.
+        manifest: that the tree differs from.
+        found: at least one difference.
+
+    Raises:
+        TreeMismatch: always, but for the following.
+        TreeUnsafe: a file that is looked at again cannot be read safely, or changed meanwhile.
+    """
+    paths = sorted(found.missing.keys() | found.found.keys())
+    with closing(_Explainer(root.descriptor, manifest.hash_algorithm, found)) as explainer:
         differences = [explainer.difference(path) for path in paths[:MAX_LISTED]]
     counted = "1 entry differs" if len(paths) == 1 else f"{len(paths)} entries differ"
     first = differences[0]
@@ -72,18 +89,56 @@ def difference_of(path: str, expected: Entry | None, found: Entry | None, cause:
 
 
 @dataclass(frozen=True, slots=True)
-class _Survey:
-    """What is missing or changed, as the manifest has it; what is changed or added, as the tree has it."""
+class Survey:
+    """How a tree differs from a manifest.
+
+    Attributes:
+        missing: what is missing or changed, as the manifest has it.
+        found: what is changed or added, as the tree has it.
+        identities: device and inode of each directory.
+    """
 
     missing: Mapping[str, Entry]
     found: Mapping[str, Entry]
     identities: Mapping[str, tuple[int, int]]
 
+    @property
+    def differs(self) -> bool:
+        """Whether anything is otherwise than the manifest says."""
+        return bool(self.missing or self.found)
 
-def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
-    """Read the tree again, this time looking every line up by its path."""
+
+class Sieve(Protocol):
+    """Holds back what need not be read; only `wcp_attest.tree.compare`, which verifies nothing, has one."""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The manifest lines of what was held back."""
+
+    def sift(self, walk: Walk, line_of: Mapping[str, bytes], entries: Mapping[str, Entry]) -> Iterator[Run | Link]:
+        """Pass on what must be read."""
+
+    def learn(self, lines: Iterable[bytes]) -> None:
+        """Take the lines of what was read, in the order in which it was passed on."""
+
+
+def survey(root: Root, manifest: Manifest, options: ReadOptions, sieve: Sieve | None = None) -> Survey:
+    """Read a tree, looking every line up by its path.
+
+    Args:
+        root: of the tree.
+        manifest: what the tree should be.
+        options: how to read.
+        sieve: for those who only look.
+
+    Raises:
+        TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
+        ManifestMalformed: the manifest itself is at fault.
+    """
     algorithm = manifest.hash_algorithm
-    line_of = dict(zip(manifest.entries(), manifest.lines, strict=True))
+    entries = manifest.entries()
+    all_lines = manifest.lines
+    line_of = dict(zip(entries, all_lines, strict=True))
     owner = strict_owner(options)
     walk = Walk(root, Rules(algorithm, Excludes(manifest.excludes), keep_bytecode=True, owner=owner))
 
@@ -91,7 +146,7 @@ def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
         paths = [step.path] if isinstance(step, Link) else [step.folder.path + name for name in step.names]
         return SEPARATOR.join([line_of.get(path, b"") for path in paths])
 
-    missing = dict.fromkeys(manifest.lines)
+    missing = dict.fromkeys(all_lines)
     found: dict[str, Entry] = {}
 
     def settle(lines: Iterable[bytes]) -> None:
@@ -102,12 +157,24 @@ def _survey(root: Root, manifest: Manifest, options: ReadOptions) -> _Survey:
                 path, entry = _entry(line, algorithm)
                 found[path] = entry
 
-    with closing(hash_all(root, cut(walk, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
+    steps = walk if sieve is None else sieve.sift(walk, line_of, entries)
+    with closing(hash_all(root, cut(steps, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
         for done in results:
-            settle(line for block in done.blocks for line in block.split(SEPARATOR))
+            lines = [line for block in done.blocks for line in block.split(SEPARATOR)]
+            settle(lines)
+            if sieve is not None:
+                sieve.learn(lines)
+    if sieve is not None:
+        settle(sieve.lines)
     settle(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)
     expected = dict(parse_line(line, algorithm) for line in missing)
-    return _Survey(expected, found, {folder.path: folder.identity for folder in walk.folders})
+    return Survey(expected, found, {folder.path: folder.identity for folder in walk.folders})
+
+
+def digest_in(line: bytes) -> str:
+    """Return the digest in the line of a file that was read, else an empty text."""
+    found = _DIGEST.search(line)
+    return found[1].decode() if found is not None else ""
 
 
 def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
@@ -118,7 +185,7 @@ def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
 class _Explainer:
     """Knows what is gone and what is new, and looks at single files again."""
 
-    def __init__(self, root: int, algorithm: HashAlgorithm, survey: _Survey) -> None:
+    def __init__(self, root: int, algorithm: HashAlgorithm, survey: Survey) -> None:
         self._algorithm = algorithm
         self._survey = survey
         self._descent = Descent(root)

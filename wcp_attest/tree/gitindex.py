@@ -61,15 +61,16 @@ class GitIndex:
     Attributes:
         prefix: the package's path from the top of the work tree, empty when the package is the whole repository.
         files: every path of it, relative to the package, in byte order; undecodable bytes as surrogate escapes.
+        digests: of blobs, with their sizes, by object id and algorithm; what stands there is not hashed.
     """
 
     def __init__(self, git: Git, prefix: str, files: Mapping[str, Staged]) -> None:
         self.prefix = prefix
         self.files = files
+        self.digests: dict[tuple[str, HashAlgorithm], tuple[str, int]] = {}
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline: deadline | None = None
-        self._seen: dict[tuple[str, HashAlgorithm], tuple[str, int]] = {}
         self._lfs: frozenset[str] = frozenset()
 
     @classmethod
@@ -164,23 +165,26 @@ class GitIndex:
         Raises:
             ConfigError: git fails. An object that is missing is left to `entry`.
         """
-        object_ids = list(dict.fromkeys(self.files[path].object_id for path in paths if self._is_hashed(path)))
+        wanted = dict.fromkeys(self.files[path].object_id for path in paths if self._is_hashed(path))
+        object_ids = [object_id for object_id in wanted if (object_id, algorithm) not in self.digests]
+        if not object_ids:
+            return
         process = self._git.start("cat-file", "--batch", "--buffer")
         with process, deadline(process), feeding(process, "".join(f"{name}\n" for name in object_ids).encode()):
             for object_id in object_ids:
                 size = _blob_size(process)
                 if size is not None:
-                    self._seen[object_id, algorithm] = _digest(process, size, algorithm)
+                    self.digests[object_id, algorithm] = _digest(process, size, algorithm)
 
     def _is_hashed(self, path: str) -> bool:
         return self.files[path].mode not in (LINK, SUBMODULE) and path not in self._lfs
 
     def _hash(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
         key = self.files[path].object_id, algorithm
-        if key not in self._seen:
+        if key not in self.digests:
             size = self._open_blob(key[0], path)
-            self._seen[key] = _digest(self._cat_file(), size, algorithm)
-        return self._seen[key]
+            self.digests[key] = _digest(self._cat_file(), size, algorithm)
+        return self.digests[key]
 
     def _pointed_to(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
         pointer = _POINTER.match(self.read(path, MAX_POINTER_BYTES))
