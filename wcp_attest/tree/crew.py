@@ -2,9 +2,12 @@
 
 Threads do not help small files: the interpreter's lock is the limit. Helpers are started by `posix_spawn`, which is
 safe in a threaded program, as isolated interpreters that run one small module (`wcp_attest.tree.helper`). Each has some
-jobs ready but reads one file at a time, so a slow disk is asked for no more than there are helpers; files are named
+jobs ready but reads one file at a time, so a slow disk is asked for no more than there are processes; files are named
 relative to the root's descriptor, which the helper inherits. A helper in its own process group does not see Ctrl-C: the
 parent does, and ends it. A helper whose parent dies finds its input at an end, or its parent changed, and ends itself.
+
+This process is one of those that hash: while nobody needs it, it does jobs itself, but for large files, which would
+keep it from the others and are never mapped here. Where such files wait for each other, one more helper is started.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from wcp_attest.errors import ConfigError, Error, TreeUnsafe
+from wcp_attest.errors import ConfigError, TreeUnsafe
+from wcp_attest.tree.board import Board, Piece
 from wcp_attest.tree.descent import FileProblem
-from wcp_attest.tree.helper import ROOT, STAGE, Inbox, pack
-from wcp_attest.tree.jobs import Done, Job, as_error, assemble, request, second_looks, split
+from wcp_attest.tree.hashing import Task, Worker
+from wcp_attest.tree.helper import LARGE, ROOT, STAGE, Inbox, pack
+from wcp_attest.tree.jobs import Done, Job, as_error, assemble, do, request, second_looks
 from wcp_attest.tree.process import Process
 
 if TYPE_CHECKING:
@@ -26,11 +30,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from wcp_attest.tree.hashing import Task
     from wcp_attest.tree.walk import Folder
 
 _PREFETCH = 4  # jobs a helper has at once: one in hand, and enough ready that it need not wait for the parent
-_AHEAD = 32  # jobs drawn from the walk while helpers start or are busy
 _READ = 1 << 16  # a larger block would be mapped, touched and unmapped by the allocator for each read
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f"""
@@ -52,7 +54,7 @@ def hash_with_helpers(
         root: descriptor of the root.
         jobs: in order, drawn from as helpers are free; and the directories, complete when the jobs have run out.
         task: what is asked of every file.
-        count: how many helpers to start.
+        count: how many processes hash, at least two.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile, or a helper died.
@@ -60,89 +62,16 @@ def hash_with_helpers(
     """
     reading, folders = jobs
     with _Crew(root, task, count) as crew:
-        yield from crew.work_off(_Board(reading))
-        for _ in crew.work_off(_Board(second_looks(folders))):
+        yield from crew.work_off(Board(reading))
+        for _ in crew.work_off(Board(second_looks(folders))):
             pass
-
-
-class _Piece:
-    """A job, or what is left of one after a part of it was given back; `result` is set when it is done."""
-
-    __slots__ = ("following", "job", "number", "result")
-
-    def __init__(self, number: int, job: Job) -> None:
-        self.number = number
-        self.job = job
-        self.result: Done | Error | None = None
-        self.following: _Piece | None = None
-
-
-class _Board:
-    """All pieces of work: in order, and those to be handed out."""
-
-    def __init__(self, jobs: Iterator[Job]) -> None:
-        self._jobs = jobs
-        self._ready: deque[Job] = deque()
-        self._again: deque[_Piece] = deque()
-        self._order: deque[_Piece] = deque()
-        self._count = 0
-
-    @property
-    def empty(self) -> bool:
-        """Whether everything was handed out, done and yielded."""
-        return not self._order
-
-    def take(self) -> _Piece | None:
-        """Return the next piece of work, or None when there is none."""
-        if self._again:
-            return self._again.popleft()
-        if not self._ready and not self.prepare():
-            return None
-        job = self._ready.popleft()
-        piece = self._new(job)
-        self._order.append(piece)
-        return piece
-
-    def prepare(self) -> bool:
-        """Draw one more job before anybody is free for it; return whether there was one and room for it."""
-        job = next(self._jobs, None) if len(self._ready) < _AHEAD else None
-        if job is not None:
-            self._ready.append(job)
-        return job is not None
-
-    def give_back(self, piece: _Piece) -> None:
-        """Take a piece back that nobody has begun."""
-        self._again.append(piece)
-
-    def shorten(self, piece: _Piece, part: int, index: int) -> None:
-        """Take back what follows one file of a piece."""
-        piece.job, rest = split(piece.job, part, index)
-        if rest is not None:
-            following = self._new(rest)
-            following.following, piece.following = piece.following, following
-            self._again.append(following)
-
-    def finished(self) -> Iterator[Done]:
-        """Yield, in order, what was done and not yet yielded; raise what failed when its turn comes."""
-        while self._order and self._order[0].result is not None:
-            piece = self._order.popleft()
-            if isinstance(piece.result, Error):
-                raise piece.result
-            if piece.following is not None:
-                self._order.appendleft(piece.following)
-            if piece.result is not None:
-                yield piece.result
-
-    def _new(self, job: Job) -> _Piece:
-        self._count += 1
-        return _Piece(self._count, job)
 
 
 class _Helper:
     """One helper process and what it has to do."""
 
     def __init__(self, root: int, task: Task) -> None:
-        self.pieces: dict[int, _Piece] = {}
+        self.pieces: dict[int, Piece] = {}
         self.busy = False  # with a large file, until its job is done
         self.reading: str | None = None  # the path of the last file of many blocks, likewise
         self.process = Process()
@@ -171,7 +100,7 @@ class _Helper:
         """Whether there is something to write to it."""
         return bool(self._outgoing)
 
-    def give(self, piece: _Piece) -> None:
+    def give(self, piece: Piece) -> None:
         """Queue a piece of work for it."""
         self.pieces[piece.number] = piece
         self._outgoing += pack((piece.number, [request(part) for part in piece.job.parts]))
@@ -183,7 +112,7 @@ class _Helper:
             while self._outgoing:
                 del self._outgoing[: os.write(self.process.input, self._outgoing)]
 
-    def read(self, board: _Board) -> None:
+    def read(self, board: Board) -> None:
         """Take what it has to say.
 
         Raises:
@@ -199,7 +128,7 @@ class _Helper:
         except (ValueError, TypeError, EOFError, KeyError, IndexError):
             raise TreeUnsafe("a helper process sent an answer that makes no sense") from None
 
-    def _hear(self, message: tuple[Any, ...], board: _Board) -> None:
+    def _hear(self, message: tuple[Any, ...], board: Board) -> None:
         kind, number, *rest = message
         piece = self.pieces[number]
         if kind == "reading":
@@ -228,51 +157,94 @@ class _Helper:
         return f"a process that read files was ended ({ending}); nothing was decided about the tree"
 
 
+class _TooLarge(Exception):
+    """A file that this process should not read itself."""
+
+
+class _LightTask(Task):
+    """A task that stops at a large file."""
+
+    __slots__ = ()
+
+    def notice(self, index: int, size: int) -> None:  # noqa: ARG002  # whatever its place
+        if size >= LARGE:
+            raise _TooLarge
+
+
 class _Crew:
-    """All helpers; a context manager that leaves none behind."""
+    """All that hash; a context manager that leaves no helper behind.
+
+    Args:
+        root: descriptor of the root.
+        task: what is asked of every file.
+        count: how many processes hash, this one among them unless it writes a staged copy, which cannot be begun again.
+    """
 
     def __init__(self, root: int, task: Task, count: int) -> None:
         self._root = root
         self._task = task
-        self._count = count
         self._helpers: list[_Helper] = []
         self._poll = select.poll()
         self._by_descriptor: dict[int, _Helper] = {}
+        self._own = None if task.stage is not None else Worker(root, _LightTask(task.algorithm, owner=task.owner))
+        self._count = count
 
     def __enter__(self) -> Self:
         try:
-            for _ in range(self._count):
-                self._helpers.append(_Helper(self._root, self._task))
-                self._helpers[-1].start()
+            for _ in range(self._count - (self._own is not None)):
+                self._hire()
         except OSError as problem:
-            self._helpers.pop().process.end()
             if not self._helpers:
+                self._leave()
                 raise ConfigError(f"cannot start a helper process: {problem}; use one job") from None
         except BaseException:
-            self.__exit__(None, None, None)
+            self._leave()
             raise
-        for helper in self._helpers:
-            process = helper.process
-            self._by_descriptor[process.input] = self._by_descriptor[process.output] = helper
-            self._poll.register(process.output, select.POLLIN)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for helper in self._helpers:
-            helper.process.end()
+        self._leave()
 
-    def work_off(self, board: _Board) -> Iterator[Done]:
+    def work_off(self, board: Board) -> Iterator[Done]:
         """Do everything on a board, and yield what came of it in order."""
         while True:
-            self.hand_out(board)
+            if len(self._helpers) < self._count and board.heavy and all(helper.busy for helper in self._helpers):
+                self._count -= not self._hire_another()
+            self._hand_out(board)
             yield from board.finished()
             if board.empty:
                 return
-            self.hear(board, wait=not board.prepare())
+            if not (self._hear(board, wait=False) or board.prepare() or self._do_one(board)):
+                self._hear(board, wait=True)
 
-    def hand_out(self, board: _Board) -> None:
+    def _hire(self) -> None:
+        helper = _Helper(self._root, self._task)
+        try:
+            helper.start()
+        except BaseException:
+            helper.process.end()
+            raise
+        self._helpers.append(helper)
+        self._by_descriptor[helper.process.input] = self._by_descriptor[helper.process.output] = helper
+        self._poll.register(helper.process.output, select.POLLIN)
+
+    def _hire_another(self) -> bool:
+        """Start one more helper, if the system lets us; those who are there do the work otherwise."""
+        try:
+            self._hire()
+        except OSError:
+            return False
+        return True
+
+    def _leave(self) -> None:
+        for helper in self._helpers:
+            helper.process.end()
+        if self._own is not None:
+            self._own.close()
+
+    def _hand_out(self, board: Board) -> None:
         """Give every helper as much as it may have."""
         while True:
             free = [helper for helper in self._helpers if helper.free]
@@ -281,18 +253,34 @@ class _Crew:
                 return
             min(free, key=lambda helper: len(helper.pieces)).give(piece)
 
-    def hear(self, board: _Board, *, wait: bool) -> None:
-        """Hear what the helpers have to say, and wait for one of them if so asked."""
+    def _hear(self, board: Board, *, wait: bool) -> bool:
+        """Hear what the helpers have to say, waiting for one of them if so asked; return whether there was anything."""
         for helper in self._helpers:
             if helper.unsent:
                 self._poll.register(helper.process.input, select.POLLOUT)
-        for descriptor, _ in self._poll.poll(None if wait else 0):
+        ready = self._poll.poll(None if wait else 0)
+        for descriptor, _ in ready:
             helper = self._by_descriptor[descriptor]
             if descriptor == helper.process.input:
                 helper.write()
                 self._poll.unregister(descriptor)
             else:
                 helper.read(board)
+        return bool(ready)
+
+    def _do_one(self, board: Board) -> bool:
+        """Do a piece of work here; return whether there was one to do."""
+        piece = None if self._own is None else board.take(light=True)
+        if self._own is None or piece is None:
+            return False
+        try:
+            piece.result = do(self._own, piece.job)
+        except (TreeUnsafe, ConfigError) as problem:
+            piece.result = problem
+        except _TooLarge:
+            piece.heavy = True
+            board.give_back(piece)
+        return True
 
 
 def _search_path(task: Task) -> list[str]:
