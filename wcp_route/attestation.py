@@ -11,15 +11,16 @@ Three ways to ask, all of which look at age and bans for every decision:
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import shutil
 import threading
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest import Expectation, Recheck, verify
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass, field, replace
 from wcp_route.codes import FROM_ATTEST, Code
 from wcp_route.refusal import Refusal
 from wcp_route.values import GUARDED_ENVS
@@ -84,7 +85,7 @@ class _Package(Protocol):
         """Say whether it may run now."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Always:
     recheck: Recheck
 
@@ -96,7 +97,7 @@ class _Always:
         return self.recheck.verify(bans=bans, now=now)
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Sealed:
     """A copy that only the Hall may write to."""
 
@@ -115,7 +116,7 @@ class _Sealed:
         return verdict
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _OnChange:
     recheck: Recheck
     read_at: float = 0.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass, field
 from wcp_route.canonical import sha256_of
 from wcp_route.values import GUARDED_ENVS
 

@@ -6,10 +6,9 @@ check with what it said, and the digests, which never go into a reply (conforman
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from wcp_route.quick import quick
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +24,6 @@ NO_MATCH = "NO_MATCH"  # matched_rule_id when the rules were asked and none appl
 PRE_ROUTING = "PRE_ROUTING"  # matched_rule_id when the rules were not asked
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Check:
     """What one gate said.
@@ -91,7 +89,6 @@ class Preconditions:
     deny_if_no_attestation_in_prod: bool = False
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
     """The answer to one request: the SDKs' fields and the published schema's, as one value.
@@ -165,7 +162,6 @@ class RouteDecision:
         return None if self.reason is None else self.reason.code
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Versions:
     """What a decision was made from; with the input they allow it to be made again, bit for bit.
@@ -187,7 +183,6 @@ class Versions:
     config: str
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything a stored receipt says about one decision.

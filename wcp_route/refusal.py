@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import Error
+from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,12 +9,11 @@ A rule that takes none is dead, whether one earlier rule covers it or several do
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass
 from wcp_route.cells import CELLS, EVERYWHERE, cell_of, cells_in, describe
-from wcp_route.quick import quick
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,6 @@ _NONE: Final = 0xFFFF
 ShadowKind: TypeAlias = Literal["duplicate", "pairwise", "union"]
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.

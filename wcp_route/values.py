@@ -6,10 +6,9 @@ stays text (`"prod"`, `"RESTRICTED"`) as on the wire, typed by `Literal`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from wcp_route.quick import quick
+from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +34,6 @@ LEVELS: Final[tuple[Level, ...]] = get_args(Level)  # in the order of escalation
 GUARDED_ENVS: Final[frozenset[Env]] = frozenset({"prod", "edge"})  # where nothing may be switched off
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class RouteInput:
     """One request for work, checked.

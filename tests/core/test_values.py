@@ -69,6 +69,28 @@ def test_a_value_of_either_kind_behaves_the_same(cls: Any) -> None:
         hash(one)
 
 
+@pytest.mark.parametrize("dataclass", [values.dataclass, dataclasses.dataclass], ids=["ours", "theirs"])
+def test_values_of_one_field_and_of_none_compare_as_the_others_do(dataclass: Any) -> None:
+    @dataclass(frozen=True, slots=True)
+    class One:
+        number: float
+
+    @dataclass(frozen=True, slots=True)
+    class Other:
+        number: float
+
+    @dataclass(frozen=True, slots=True)
+    class Nothing:
+        pass
+
+    unequal = float("nan")  # to itself, but not within a tuple
+    assert One(unequal) == One(unequal)
+    assert One(1.0) != Other(1.0)
+    assert {One(1.0), One(1.0), One(2.0)} == {One(1.0), One(2.0)}
+    assert Nothing() == Nothing()
+    assert hash(Nothing()) == hash(Nothing())
+
+
 def test_our_values_hash_by_what_is_compared_and_can_be_pickled() -> None:
     from wcp_attest.entries import File
     from wcp_attest.signing import SignedBy

@@ -1,4 +1,4 @@
-"""The rims: times, quick values, full ledgers and caches, what the command line says in passing."""
+"""The rims: times, full ledgers and caches, what the command line says in passing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +18,7 @@ from wcp_route import attestation, blast
 from wcp_route.clock import LATEST_MS, format_ms
 from wcp_route.codes import Code
 from wcp_route.config import HallConfig
-from wcp_route.decision import Check
 from wcp_route.ids import new_id
-from wcp_route.quick import quick
 from wcp_route.rules import MAX_RULES, RuleSet
 from wcp_route.wire.rules import read_rules
 
@@ -61,39 +59,6 @@ def test_ids_are_random_uuids_of_version_4() -> None:
     assert len(made) == 1000
     assert all(str(uuid.UUID(each)) == each and uuid.UUID(each).version == 4 for each in made)
     assert {uuid.UUID(each).variant for each in made} == {uuid.RFC_4122}
-
-
-def test_quick_values_are_like_any_other() -> None:
-    @quick
-    @dataclass(frozen=True, slots=True)
-    class Sample:
-        first: int
-        second: str = "b"
-        many: list[int] = field(default_factory=list)
-
-    one = Sample(1)
-    assert one == Sample(1, "b", [])
-    assert one.many is not Sample(1).many
-    assert repr(one) == f"{Sample.__qualname__}(first=1, second='b', many=[])"
-    assert replace(one, second="c") == Sample(first=1, second="c")
-    assert [each.name for each in fields(one)] == ["first", "second", "many"]
-    with pytest.raises(FrozenInstanceError):
-        one.first = 2  # type: ignore[misc]
-    wrongs: list[dict[str, Any]] = [{}, {"first": 1, "third": 2}]
-    for wrong in wrongs:
-        with pytest.raises(TypeError):
-            Sample(**wrong)
-    assert hash(Check("a", "pass")) == hash(Check("a", "pass", "", ()))
-
-    with pytest.raises(TypeError, match="__post_init__"):
-
-        @quick
-        @dataclass(frozen=True, slots=True)
-        class Checked:
-            one: int
-
-            def __post_init__(self) -> None:
-                """Would be skipped."""
 
 
 # --- limits --------------------------------------------------------------------------------------------------------

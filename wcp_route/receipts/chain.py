@@ -9,11 +9,11 @@ statement before it, so one signature over it vouches for every receipt up to th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.errors import ConfigError
+from wcp_attest.values import dataclass
 from wcp_route.canonical import canonical_json, parse_canonical
 from wcp_route.clock import format_ms
 from wcp_route.receipts.receipt import SPEC_VERSION, Head

@@ -13,10 +13,10 @@ The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.errors import ConfigError, Error
+from wcp_attest.values import dataclass
 from wcp_route.canonical import parse_canonical
 from wcp_route.database import StateError
 
