@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,19 @@ def test_ids_are_random_uuids_of_version_4() -> None:
     assert len(made) == 1000
     assert all(str(uuid.UUID(each)) == each and uuid.UUID(each).version == 4 for each in made)
     assert {uuid.UUID(each).variant for each in made} == {uuid.RFC_4122}
+
+
+def test_neither_threads_nor_a_fork_hand_out_an_id_twice() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = [each for part in pool.map(lambda _: [new_id() for _ in range(2000)], range(8)) for each in part]
+    assert len(set(made)) == 16_000
+    script = (
+        "import os, sys; from wcp_route.ids import new_id; new_id(); child = os.fork()\n"
+        "sys.stdout.write(' '.join(new_id() for _ in range(300)) + '\\n'); sys.stdout.flush()\n"
+        "os.waitpid(child, 0) if child else os._exit(0)"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert len(set(printed.split())) == 600
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
