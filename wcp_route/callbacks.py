@@ -31,25 +31,28 @@ class CallbackFailed(Error):
 class Caught:
     """Keeps what a block of foreign code raised, so that it becomes a refusal and never passes unseen.
 
-    `KeyboardInterrupt` and `SystemExit` go through.
+    Args:
+        kinds: what is kept. By default `KeyboardInterrupt` and `SystemExit` go through: they are meant for the thread
+            that runs the block.
 
     Attributes:
         error: what was raised; none when nothing was.
     """
 
-    __slots__ = ("error",)
+    __slots__ = ("_kinds", "error")
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: type[BaseException] = Exception) -> None:
         self.error: BaseException | None = None
+        self._kinds = kinds
 
     def __enter__(self) -> Self:
         """Return the keeper."""
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """Keep an `Exception`; let everything else pass."""
+        """Keep what is of the kinds; let everything else pass."""
         self.error = error
-        return isinstance(error, Exception)
+        return isinstance(error, self._kinds)
 
 
 class _Call(Generic[T]):
@@ -57,7 +60,7 @@ class _Call(Generic[T]):
 
     def __init__(self, run: Callable[[], T]) -> None:
         self.run = run
-        self.caught = Caught()
+        self.caught = Caught(BaseException)  # the thread is ours, and an end of it would leave the caller waiting
         self.answer: list[T] = []
         self.done = threading.Event()
         self.abandoned = False

@@ -13,7 +13,7 @@ or answer nonsense: each of them denies. There is no gate that allows everything
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast, get_args
 
 from wcp_attest.values import dataclass, replace
 from wcp_route.callbacks import CallbackFailed
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from wcp_route.values import Level, RouteInput, WorkerRecord
 
 Said: TypeAlias = Literal["ALLOW", "DENY", "REQUIRE_HUMAN"]
-_SAID = get_args(Said)
-_LEVELS = (None, *LEVELS)
+_SAID: Final = get_args(Said)
+_NO_LEVEL: Final = "none"
+_LEVELS: Final = (_NO_LEVEL, *LEVELS)
 MAX_VERSION = 128  # characters
 MAX_REASON = 1024  # characters of a gate's reason that are kept
 
@@ -97,13 +98,30 @@ def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks) -> Polic
         answer = callbacks.call("policy gate", lambda: gate.evaluate(shown))
     except CallbackFailed as problem:
         raise Refusal(Code.INTERNAL_ERROR, str(problem)) from None
-    if not _is_answer(answer):
+    plain = _plain(answer)
+    if plain is None:
         raise Refusal(Code.POLICY_GATE_INVALID_RESPONSE, "the policy gate answered something that is no decision")
-    return replace(answer, reason=answer.reason[:MAX_REASON])
+    return plain
 
 
-def _is_answer(answer: object) -> bool:
-    match answer:
-        case PolicyAnswer(decision=str(said), policy_version=str(version), reason=str(), level=level):
-            return said in _SAID and 0 < len(version) <= MAX_VERSION and version.isprintable() and level in _LEVELS
-    return False
+def _plain(answer: object) -> PolicyAnswer | None:
+    """Return a well-formed answer in plain text, or none.
+
+    What is derived from an answer or from text might run code when it is looked at, here where no deadline holds, and
+    say something else each time. An enumeration's members are text all the same.
+    """
+    if type(answer) is not PolicyAnswer:
+        return None
+    given = (answer.decision, answer.policy_version, answer.reason, _NO_LEVEL if answer.level is None else answer.level)
+    if not all(isinstance(each, str) for each in given):
+        return None
+    said, version, reason, level = map(str.__str__, given)
+    if said not in _SAID or level not in _LEVELS or not 0 < len(version) <= MAX_VERSION or not version.isprintable():
+        return None
+    asked = None if level == _NO_LEVEL else level
+    return PolicyAnswer(cast("Said", said), version, _one_line(reason[:MAX_REASON]), cast("Level | None", asked))
+
+
+def _one_line(reason: str) -> str:
+    """Receipts are UTF-8, and half a surrogate pair is not: one bad reason must not cost others their receipts."""
+    return reason if reason.isprintable() else "".join(char if char.isprintable() else " " for char in reason)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -115,6 +117,57 @@ def test_the_gate_sees_all_of_it_and_can_change_none_of_it(world: World) -> None
     assert context.request.tenant_credential is None
 
 
+class Lazy(PolicyAnswer):
+    """Runs code when it is looked at, where no deadline holds."""
+
+    looked = 0
+
+    @property
+    def decision(self) -> Any:
+        type(self).looked += 1
+        return "ALLOW"
+
+
+class Fickle(str):
+    """Text that equals whatever it is compared with."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+class Said(StrEnum):
+    YES = "ALLOW"
+
+
+def test_an_answer_is_plain_text_and_nothing_that_runs(world: World) -> None:
+    lazy = object.__new__(Lazy)
+    for name, value in (("policy_version", "p1"), ("reason", ""), ("level", None)):
+        object.__setattr__(lazy, name, value)
+    any_: Any = Fickle("whatever")
+    hall = world.hall(ASKS, services=Services(clock=world.clock, policy_gate=Gate(lazy)))
+    assert hall.route(a_request()).code == Code.POLICY_GATE_INVALID_RESPONSE
+    assert Lazy.looked == 0
+    hall = world.hall(ASKS, services=Services(clock=world.clock, policy_gate=Gate(PolicyAnswer(any_, "p1"))))
+    assert hall.route(a_request()).code == Code.POLICY_GATE_INVALID_RESPONSE
+    yes: Any = Said.YES
+    hall = world.hall(ASKS, services=Services(clock=world.clock, policy_gate=Gate(PolicyAnswer(yes, "p1"))))
+    decision = hall.route(a_request())
+    assert (decision.outcome, type(decision.policy_decision)) == ("DISPATCH", str)
+
+
+def test_a_reason_that_cannot_be_written_costs_nobody_a_receipt(world: World) -> None:
+    answers = iter(["", "half \ud800 pair", "a\nline\x1b[31m"])
+    gate = Gate(lambda _: PolicyAnswer("ALLOW", "p1", next(answers)))
+    hall = world.hall(ASKS, services=Services(clock=world.clock, policy_gate=gate, receipts=MemoryReceipts()))
+    decisions = hall.route_many([a_request()] * 3)
+    assert [each.outcome for each in decisions] == ["DISPATCH"] * 3
+    assert [each.policy_reason for each in decisions] == ["", "half   pair", "a line [31m"]
+
+
 def test_a_gate_is_not_asked_about_a_worker_that_failed(world: World) -> None:
     gate = Gate(PolicyAnswer("ALLOW", "p1"))
     hall = world.hall(ASKS, services=Services(clock=world.clock, policy_gate=gate))
@@ -145,6 +198,18 @@ def test_calls_that_hang_cannot_pile_up() -> None:
             break
         except CallbackFailed:
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError(), BaseException()])
+def test_whatever_a_call_raises_is_an_answer_at_once_and_leaves_nothing_hanging(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    callbacks = Callbacks(60.0)
+    for _ in range(MAX_HANGING + 1):
+        with pytest.raises(CallbackFailed, match="the gate failed"):
+            callbacks.call("gate", fail)
+    assert callbacks.call("gate", lambda: 7) == 7
 
 
 def test_an_interrupt_of_the_caller_is_not_swallowed() -> None:
@@ -226,6 +291,19 @@ def test_a_broken_registry_or_clock_or_id_maker_is_a_denial(world: World) -> Non
     for services in (Services(clock=broken.clock), Services(ids=broken.ids)):
         decision = Hall(rules, world.registry, policy, config, services=services).route(a_request())
         assert (decision.code, decision.matched_rule_id) == (Code.INTERNAL_ERROR, "PRE_ROUTING")
+
+
+def test_a_gate_that_fails_has_a_receipt_with_its_tenant_and_takes_nothing_from_the_chain(world: World) -> None:
+    receipts, broken = MemoryReceipts(), Broken()
+    held = a_rule(escalation={"human_required_default": True})
+    services = Services(clock=world.clock, receipts=receipts, approvals=broken)
+    hall = world.hall(held, services=services, chain_thresholds={"dev": 3})  # the worker declares 2
+    for _ in range(3):
+        decision = hall.route(a_request(chain_id="c"))
+        assert (decision.outcome, decision.code) == ("DENY", Code.INTERNAL_ERROR)
+        assert "broken" not in json.dumps(to_wire(decision))
+    fields = json.loads(receipts.rows[-1].body)
+    assert (fields["stream"], fields["matched_rule_id"], fields["checks"][-1]["outcome"]) == ("acme", "rule-1", "deny")
 
 
 def test_a_quarantine_that_cannot_be_stored_still_refuses(tmp_path: Path) -> None:
