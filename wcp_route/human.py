@@ -27,12 +27,12 @@ _WOULD_BE: Final = Check("human", "pass", "approved; a dry run uses up no grant"
 
 def human(case: Case) -> Check:
     """Hold, let go, or refuse."""
+    level = _level(case) if case.concerns else None
     if case.grant_id:
-        return _redeemed(case)
-    if not case.concerns:
+        return _redeemed(case, level)
+    if level is None:
         return _NOBODY
-    level = case.supervisor = _level(case)
-    first = case.concerns[0]
+    case.supervisor, first = level, case.concerns[0]
     if level == "advisory":
         return Check("human", "warn", f"a human is told: {first.reason}")
     if case.world.approvals is not None and not case.request.dry_run:
@@ -66,11 +66,16 @@ def _hold(case: Case, approvals: ApprovalStore, concern: Concern, level: Level) 
         data_label=request.data_label,
         policy_version=case.answer.policy_version if case.answer else case.config.policy_version,
     )
-    approvals.hold(hold)
+    try:
+        approvals.hold(hold)
+    except ApprovalError as problem:
+        raise Refusal(
+            concern.code, f"a human has to say, and cannot be asked: {problem}", dict(concern.extras)
+        ) from None
     return hold
 
 
-def _redeemed(case: Case) -> Check:
+def _redeemed(case: Case, level: Level | None) -> Check:
     """Use a grant up, even if nobody has a concern any more: it was given for this request once."""
     approvals = case.world.approvals
     if approvals is None:
@@ -81,12 +86,16 @@ def _redeemed(case: Case) -> Check:
             case.grant_id,
             input_hash=case.input_hash,
             worker_id=case.selected.worker_id,
+            level=level,
             at_ms=case.now_ms,
             use=not dry_run,
         )
     except ApprovalExpired:
         raise Refusal(Code.APPROVAL_EXPIRED, "the approval has expired; ask again") from None
     except ApprovalError:
-        raise Refusal(Code.APPROVAL_INVALID, "the approval is not for this request, or was used before") from None
+        raise Refusal(
+            Code.APPROVAL_INVALID,
+            "the approval is not for this request, was used before, or is of a lower level than asked for now",
+        ) from None
     case.grant_used = case.grant_id
     return _WOULD_BE if dry_run else _APPROVED

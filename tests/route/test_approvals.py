@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wcp_route.decision import Hold
+    from wcp_route.values import Level
 
 AnyStore = MemoryApprovals | SqliteApprovals
 NOW = START_MS + 100
@@ -41,9 +44,16 @@ def approved(store: AnyStore, hold: Hold | None = None) -> str:
 
 
 def redeem(
-    store: AnyStore, grant: str, *, input_hash: str = SHA, worker_id: str = WORKER, at_ms: int = NOW, use: bool = True
+    store: AnyStore,
+    grant: str,
+    *,
+    input_hash: str = SHA,
+    worker_id: str = WORKER,
+    level: Level | None = None,
+    at_ms: int = NOW,
+    use: bool = True,
 ) -> Hold:
-    return store.redeem(grant, input_hash=input_hash, worker_id=worker_id, at_ms=at_ms, use=use)
+    return store.redeem(grant, input_hash=input_hash, worker_id=worker_id, level=level, at_ms=at_ms, use=use)
 
 
 def test_a_hold_waits_under_its_id(store: AnyStore) -> None:
@@ -99,6 +109,17 @@ def test_a_grant_is_good_for_nothing_else(store: AnyStore, use: Callable[[AnySto
         use(store, grant)
     assert not isinstance(caught.value, ApprovalExpired)
     redeem(store, grant)
+
+
+def test_a_grant_reaches_as_high_as_who_gave_it(store: AnyStore) -> None:
+    store.hold(a_hold(1))
+    store.resolve("hold-1", "escalate", by="ada", at_ms=NOW)  # from gatekeeper to executor
+    grant = store.resolve("hold-1", "approve", by="bea", at_ms=NOW).grant_id
+    with pytest.raises(ApprovalError, match=NO_GRANT):
+        redeem(store, grant, level="incident_commander")
+    assert store.state("hold-1") == "approved"
+    assert redeem(store, grant, level="executor", use=False).level == "executor"
+    assert redeem(store, grant, level="gatekeeper").level == "executor"
 
 
 def test_a_request_without_a_hash_is_never_approved(store: AnyStore) -> None:
@@ -250,6 +271,50 @@ def test_it_is_there_again_after_a_restart_and_in_another_process(tmp_path: Path
             first.resolve("hold-1", "deny", by="bea", at_ms=NOW)
     with SqliteApprovals(path) as again:
         assert redeem(again, grant) == a_hold()
+
+
+REDEEMER = """
+import sys
+from wcp_attest.errors import Error
+from wcp_route.approvals import SqliteApprovals
+
+path, sha, worker, now = sys.argv[1:]
+with SqliteApprovals(path) as store:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        try:
+            store.redeem(line.strip(), input_hash=sha, worker_id=worker, level=None, at_ms=int(now), use=True)
+        except Error:
+            print("late", flush=True)
+        else:
+            print("mine", flush=True)
+"""
+
+
+def test_of_several_processes_one_uses_a_grant(tmp_path: Path) -> None:
+    path = str(tmp_path / "hall.db")
+    with SqliteApprovals(path) as store:
+        grants = [approved(store, a_hold(number)) for number in range(40)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REDEEMER, path, SHA, WORKER, str(NOW)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert [process.stdout and process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n".join(grants))
+        process.stdin.close()  # they are off
+    said = [process.stdout.read().split() for process in processes if process.stdout is not None]
+    for process in processes:
+        assert process.wait(60) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+    assert [sorted(each) for each in zip(*said, strict=True)] == [["late", "late", "mine"]] * len(grants)
 
 
 def test_every_step_leaves_a_trace(tmp_path: Path) -> None:

@@ -214,3 +214,26 @@ def test_a_grant_does_not_answer_a_denial_of_the_policy(world: World, approvals:
     assert hall.route(a_request(), grant=grant).code == Code.POLICY_GATE
     gate.answer = PolicyAnswer("REQUIRE_HUMAN", "p7", "ask")
     assert hall.route(a_request(), grant=grant).outcome == "DISPATCH"
+
+
+def test_a_grant_does_not_answer_a_higher_level_than_gave_it(world: World, approvals: MemoryApprovals) -> None:
+    gate = Gate(PolicyAnswer("REQUIRE_HUMAN", "p1", level="gatekeeper"))
+    hall = hall_of(world, approvals, a_rule(escalation={"policy_gate": True}), gate=gate)
+    grant = grant_for(hall, approvals, world)
+    gate.answer = PolicyAnswer("REQUIRE_HUMAN", "p2", level="incident_commander")
+    assert hall.route(a_request(), grant=grant).code == Code.APPROVAL_INVALID
+    assert hall.route(a_request()).supervisor_level == "incident_commander"
+    gate.answer = PolicyAnswer("REQUIRE_HUMAN", "p3", level="gatekeeper")
+    assert hall.route(a_request(), grant=grant).outcome == "DISPATCH"
+
+
+def test_a_request_that_finds_no_room_to_wait_is_denied_and_told_so(
+    world: World, approvals: MemoryApprovals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wcp_route.approvals.memory.MAX_PENDING", 1)
+    hall = hall_of(world, approvals, HELD)
+    assert hall.route(a_request()).outcome == "STEWARD_HOLD"
+    decision = hall.route(a_request())
+    assert (decision.outcome, decision.code) == ("DENY", Code.REQUIRES_HUMAN_APPROVAL)
+    assert decision.reason is not None
+    assert "cannot be asked" in decision.reason.message

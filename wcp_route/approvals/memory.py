@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from wcp_route.approvals.shared import Action, Resolution, State
     from wcp_route.decision import Hold
+    from wcp_route.values import Level
 
 
 class MemoryApprovals:
@@ -86,23 +87,26 @@ class MemoryApprovals:
                 self._granted[entry.grant_hash] = pending_id
         return resolution
 
-    def redeem(self, grant_id: str, *, input_hash: str, worker_id: str, at_ms: int, use: bool) -> Hold:
+    def redeem(
+        self, grant_id: str, *, input_hash: str, worker_id: str, level: Level | None, at_ms: int, use: bool
+    ) -> Hold:
         """Use a grant up, or only look whether it is good.
 
         Args:
             grant_id: what the caller brought.
             input_hash: of the request it is brought with.
             worker_id: that the request would go to.
+            level: who must say now; none when nobody must.
             at_ms: when, milliseconds since 1970.
             use: whether it is used up; a dry run only looks.
 
         Raises:
             ApprovalExpired: its time is over.
-            ApprovalError: it is unknown, used, or for another request or worker.
+            ApprovalError: it is unknown, used, for another request or worker, or given by a lower level.
         """
         with self._lock:
             entry = self._entries.get(self._granted.get(hash_of(grant_id), ""))
-            hold = redeemable(entry, grant_id, input_hash=input_hash, worker_id=worker_id, at_ms=at_ms)
+            hold = redeemable(entry, grant_id, input_hash=input_hash, worker_id=worker_id, level=level, at_ms=at_ms)
             if use:
                 self._entries[hold.pending_id] = Entry(hold, "redeemed")
                 del self._granted[hash_of(grant_id)]

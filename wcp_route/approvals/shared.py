@@ -82,7 +82,9 @@ class ApprovalStore(Protocol):
     def resolve(self, pending_id: str, action: Action, *, by: str, at_ms: int, reason: str = "") -> Resolution:
         """Approve, deny or escalate. Raises `ApprovalExpired`, `ApprovalError` when it does not wait any more."""
 
-    def redeem(self, grant_id: str, *, input_hash: str, worker_id: str, at_ms: int, use: bool) -> Hold:
+    def redeem(
+        self, grant_id: str, *, input_hash: str, worker_id: str, level: Level | None, at_ms: int, use: bool
+    ) -> Hold:
         """Use a grant up (`use`), or only look whether it is good. Raises `ApprovalExpired`, `ApprovalError`."""
 
     def pending(self, at_ms: int) -> tuple[Hold, ...]:
@@ -156,8 +158,18 @@ def resolved(
     raise ConfigError(f"{action!r} is no resolution; use approve, deny or escalate")
 
 
-def redeemable(entry: Entry | None, grant_id: str, *, input_hash: str, worker_id: str, at_ms: int) -> Hold:
+def redeemable(
+    entry: Entry | None, grant_id: str, *, input_hash: str, worker_id: str, level: Level | None, at_ms: int
+) -> Hold:
     """Return the hold that a grant was given for, if it is good for this request and this worker now.
+
+    Args:
+        entry: what is kept under the grant's hash; none when nothing is.
+        grant_id: what the caller brought.
+        input_hash: of the request it is brought with.
+        worker_id: that the request would go to.
+        level: who must say now; none when nobody must. What a lower level has approved is not good.
+        at_ms: when, milliseconds since 1970.
 
     Raises:
         ApprovalError: it is not.
@@ -167,6 +179,8 @@ def redeemable(entry: Entry | None, grant_id: str, *, input_hash: str, worker_id
         raise ApprovalError(NO_GRANT)
     hold = entry.hold
     if not input_hash or (hold.input_hash, hold.worker_id) != (input_hash, worker_id):
+        raise ApprovalError(NO_GRANT)
+    if level is not None and LEVELS.index(hold.level) < LEVELS.index(level):
         raise ApprovalError(NO_GRANT)
     if at_ms >= hold.expires_at_ms:
         raise ApprovalExpired("the approval has expired; the request must be made again")

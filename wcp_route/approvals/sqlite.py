@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.strictjson import JsonObject, JsonValue
     from wcp_route.approvals.shared import Action, Resolution, State
+    from wcp_route.values import Level
 
 MAX_HOLD_BYTES: Final = 64 << 10
 _NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
@@ -119,24 +120,27 @@ class SqliteApprovals:
             self._log(pending_id, action, by, reason, at_ms)
         return resolution
 
-    def redeem(self, grant_id: str, *, input_hash: str, worker_id: str, at_ms: int, use: bool) -> Hold:
+    def redeem(
+        self, grant_id: str, *, input_hash: str, worker_id: str, level: Level | None, at_ms: int, use: bool
+    ) -> Hold:
         """Use a grant up, or only look whether it is good.
 
         Args:
             grant_id: what the caller brought.
             input_hash: of the request it is brought with.
             worker_id: that the request would go to.
+            level: who must say now; none when nobody must.
             at_ms: when, milliseconds since 1970.
             use: whether it is used up; a dry run only looks.
 
         Raises:
             ApprovalExpired: its time is over.
-            ApprovalError: it is unknown, used, or for another request or worker.
+            ApprovalError: it is unknown, used, for another request or worker, or given by a lower level.
             StateError: the file cannot be used.
         """
         with self._step():
             entry = self._entry("WHERE grant_hash = ?", hash_of(grant_id))
-            hold = redeemable(entry, grant_id, input_hash=input_hash, worker_id=worker_id, at_ms=at_ms)
+            hold = redeemable(entry, grant_id, input_hash=input_hash, worker_id=worker_id, level=level, at_ms=at_ms)
             if use:
                 self._connection.execute(
                     "UPDATE holds SET state = 'redeemed', grant_hash = NULL WHERE pending_id = ?", (hold.pending_id,)
