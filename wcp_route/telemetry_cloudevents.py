@@ -39,6 +39,7 @@ MAX_FILE_BYTES: Final = 64 << 20  # then the file is set aside and a new one beg
 KEPT_FILES: Final = 4  # set aside; older ones are removed
 CLOSE_SECONDS: Final = 5.0
 
+_START: Final = b'{"data":'  # of every event in canonical JSON
 _SOURCE: Final = re.compile(r"[!-~]{1,256}\Z")  # a URI reference, CloudEvents 1.0 section 3.1
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
@@ -190,12 +191,16 @@ def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILE
         keep: how many older files stay.
 
     Raises:
-        ConfigError: the file cannot be opened.
+        ConfigError: the file cannot be opened, or holds something other than events.
     """
     try:
         os.close(_open(path))
+        with open(path, "rb") as file:
+            start = file.read(len(_START))
     except (OSError, ValueError) as problem:
         raise ConfigError(f"cannot write events to `{path}`: {problem}") from None
+    if start and start != _START:
+        raise ConfigError(f"`{path}` holds something other than events; name a file for them alone")
 
     def write(told: Sequence[JsonObject]) -> None:
         data = _lines(told)

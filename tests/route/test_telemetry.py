@@ -274,6 +274,15 @@ def test_an_odd_file_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("content", [b"env = 'prod'\n", b"SQLite format 3\0", b'{"rules": []}\n', b"\n"])
+def test_a_file_that_holds_something_else_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "hall.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="holds something other than events"):
+        to_file(str(path))
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("source", ["", "with blank", "x" * 300, "a\n"])
 def test_a_source_is_a_uri(source: str) -> None:
     with pytest.raises(ConfigError, match="source of events"):
