@@ -303,7 +303,7 @@ def _meaning(problem: sqlite3.Error) -> str:
     if code == sqlite3.SQLITE_READONLY:
         return "is read-only"
     if code == sqlite3.SQLITE_CANTOPEN:
-        return "cannot be opened"
+        return "cannot be opened; SQLite must be able to write beside it, so copy it to where that is possible"
     return f"cannot be used: {problem}"
 
 

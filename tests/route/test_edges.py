@@ -210,7 +210,7 @@ def test_a_reader_that_goes_away_and_a_bug_are_status_2(desk: Desk) -> None:
     for error, status, said in (
         ("ZeroDivisionError('x')", 2, "internal error"),
         ("KeyboardInterrupt", 130, "interrupted"),
-        ("PermissionError(13, 'Permission denied', 'hall.db')", 2, "Permission denied: 'hall.db'"),
+        ("PermissionError(13, 'Permission denied', 'hall.db')", 2, "permission denied: 'hall.db'"),
     ):
         environment: dict[str, Any] = {**os.environ, "WCP_ATTEST_DEBUG": "1"}
         command = [sys.executable, "-c", code.format(error=error)]

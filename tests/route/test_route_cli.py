@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -271,6 +272,46 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.enroll()
+    monkeypatch.setattr("wcp_route.database.BUSY_SECONDS", 0.05)
+    events = desk.path("events.jsonl")
+    other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    status, out, err = desk.decide("--events", events)
+    other.close()
+    assert (status, out.split(":")[0]) == (2, "DENY  DENY_RECEIPT_UNAVAILABLE")
+    assert err.startswith("error: receipts could not be stored: state file")
+    assert err.count("\n") == 1
+    assert "locked" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "status"),
+    [
+        ("decide request.json", "<&-", 0),
+        ("decide request.json", "2>&-", 0),
+        ("decide request.json", ">&-", 2),
+        ("decide request.json", "<&- >&- 2>&-", 2),
+        ("decide -", "<&-", 2),
+        ("nonsense", "2>&-", 2),
+    ],
+)
+def test_closed_streams_are_no_crash_and_no_wrong_status(arguments: str, closed: str, status: int, desk: Desk) -> None:
+    desk.enroll()
+    places = {"CONFIG": "hall.toml", "RULES": "rules.json", "STATE": "hall.db"}
+    environment = {f"WCP_ROUTE_{name}": value for name, value in places.items()}
+    environment |= {"WCP_ATTEST_POLICY": "trust.toml", "PYTHONPATH": str(Path(__file__).parents[2])}
+    program = f'"{sys.executable}" -c "import sys; from wcp_route.cli import main; sys.exit(main())"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{program} {arguments} {closed}"], cwd=desk.directory, capture_output=True, text=True,
+        check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "internal error" not in done.stderr
+    assert done.stderr.count("\n") <= 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"env": "dev"}', "\x00"])

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments without the program's name; those of the process when None.
     """
+    if sys.stderr is None:  # closed by whoever started us; the exit status still tells
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
     try:
         from wcp_route.cli.root import run
 

@@ -54,7 +54,8 @@ def _classify(error: Exception) -> tuple[str, int]:
         case click.Abort():
             return "interrupted", 130
         case OSError():
-            return f"{error.strerror or type(error).__name__}: {error.filename!r}", UNDECIDED
+            where = "" if error.filename is None else f": {error.filename!r}"
+            return f"{(error.strerror or type(error).__name__).lower()}{where}", UNDECIDED
     return f"internal error, please report it: {type(error).__name__} ({DEBUG_VARIABLE}=1 shows where)", UNDECIDED
 
 

@@ -27,7 +27,7 @@ def read_file(path: str, *, limit: int, what: str) -> bytes:
         ConfigError: it is absent, unreadable, not a regular file, or too large.
     """
     try:
-        data = sys.stdin.buffer.read(limit + 1) if path == "-" else _read(path, limit)
+        data = _read_input(limit) if path == "-" else _read(path, limit)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ConfigError(f"cannot read the {what} {path!r}: {reason.lower()}") from None
@@ -47,6 +47,12 @@ def create_file(path: str) -> BinaryIO:
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ConfigError(f"cannot create {path!r}: {reason.lower()}") from None
+
+
+def _read_input(limit: int) -> bytes:
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
+    return sys.stdin.buffer.read(limit + 1)
 
 
 def _read(path: str, limit: int) -> bytes:

@@ -115,6 +115,7 @@ def opened(
     Raises:
         ConfigError: a piece is missing or cannot be used.
     """
+    from wcp_route.cli.logs import logs_in_lines
     from wcp_route.hall import Hall, Services
     from wcp_route.store import open_state
 
@@ -122,6 +123,7 @@ def opened(
     trust = _trust(trust_path, config)
     gate = None if cedar is None else _cedar(cedar)
     with ExitStack() as stack:
+        stack.enter_context(logs_in_lines())
         store = stack.enter_context(open_state(state, signer=read_receipt_key(receipt_key)))
         sink = None if events is None else stack.enter_context(_events(events, config))
         services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, cast
 import click
 
 import wcp_attest
+from wcp_attest.errors import ConfigError
 
 PROGRAM: Final = "wcp-route"
 
@@ -81,10 +82,12 @@ def run(arguments: list[str]) -> int:
         arguments: without the program's name.
 
     Raises:
-        Error: as the command does.
+        Error: as the command does, or there is no standard output to answer on.
         ClickException: the arguments are wrong.
         OSError: the output cannot be written.
     """
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed and the answer goes there; use `>/dev/null` to do without")
     try:
         with root.make_context(PROGRAM, arguments) as context:
             status: object = root.invoke(context)
