@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.state_worlds import some_evidence
 from tests.route.worlds import SPECIES, WORKER, World, a_record, a_request, a_rule, tamper
 from wcp_attest.signing.key import generate
 from wcp_route.cli import main
 from wcp_route.cli.root import COMMANDS
+from wcp_route.receipts import SqliteReceipts
 from wcp_route.wire.schemas import MODELS
 
 if TYPE_CHECKING:
@@ -286,6 +288,22 @@ def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, mo
     assert err.startswith("error: receipts could not be stored: state file")
     assert err.count("\n") == 1
     assert "locked" in err
+
+
+def test_half_an_export_is_not_left_behind(desk: Desk) -> None:
+    with SqliteReceipts(desk.path("hall.db")) as receipts:
+        receipts.append([some_evidence(number) for number in range(100)])
+    program = (
+        "import resource, sys; from wcp_route.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.exit(main(['receipts', 'export', '--state', 'hall.db', '-o', 'out.jsonl']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=desk.directory, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "error: file too large\n")
+    assert not os.path.exists(desk.path("out.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY  # never hangs on a FIFO
@@ -36,17 +38,25 @@ def read_file(path: str, *, limit: int, what: str) -> bytes:
     return data
 
 
-def create_file(path: str) -> BinaryIO:
-    """Create a file that only its owner can read, and return it opened for writing.
+@contextmanager
+def create_file(path: str) -> Iterator[BinaryIO]:
+    """Create a file that only its owner can read, for writing in the block; it is removed when the block fails.
 
     Raises:
         ConfigError: it is there already, or cannot be created.
     """
     try:
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")  # noqa: SIM115  # below
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ConfigError(f"cannot create {path!r}: {reason.lower()}") from None
+    try:
+        with file:
+            yield file
+    except BaseException:  # half of it must not pass for all of it
+        with suppress(OSError):
+            os.unlink(path)
+        raise
 
 
 def _read_input(limit: int) -> bytes:

@@ -57,10 +57,14 @@ def verify(
         )
     else:
         signed = "all signed by a given key" if found.signed else "NOT all signed by a given key"
-        say(f"{found.receipts} receipts in {found.streams} streams hold, {signed}")
+        say(f"{_count(found.receipts, 'receipt')} in {_count(found.streams, 'stream')} hold, {signed}")
     if head is None:
         note("without --head nobody can tell whether receipts were cut off at the end")
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _verify(
@@ -113,7 +117,7 @@ def export(state: str, output: str | None) -> int:
     else:
         with create_file(output) as file:
             count = export(state, file.write)
-    note(f"{count} receipts written")
+    note(f"{_count(count, 'receipt')} written")
     return 0
 
 
