@@ -17,12 +17,11 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from wcp_route.values import GUARDED_ENVS, BlastRadius
+from wcp_route.values import GUARDED_ENVS, MAX_SCORE, BlastRadius
 
 if TYPE_CHECKING:
     from wcp_route.values import RouteInput
 
-MAX_SCORE: Final = 100
 _LABEL: Final = {"PUBLIC": 0, "INTERNAL": 20, "RESTRICTED": 40}
 
 MAX_CHAINS: Final = 10_000  # open at a time; a full ledger refuses new chains rather than forget old ones

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from wcp_attest.errors import ConfigError
 from wcp_attest.values import dataclass, field
 from wcp_route.canonical import sha256_of
-from wcp_route.values import GUARDED_ENVS
+from wcp_route.values import GUARDED_ENVS, MAX_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,8 +78,10 @@ class HallConfig:
         ask_policy_gate: ask the policy gate whatever the rule says.
         controls_present: controls that the platform or the Hall's surroundings provide, folded.
         control_scopes: who must provide a control, on top of `KNOWN_SCOPES`.
-        blast_thresholds: situational score (0 to 100) from which a human must say, by environment.
-        chain_thresholds: the most that the declared scores of a chain may add up to, by environment.
+        blast_thresholds: situational score (0 to 100) from which a human must say, by environment; prod and edge
+            need one.
+        chain_thresholds: the most that the declared scores of a chain may add up to, by environment; prod and edge
+            need one.
         ceilings: what envelopes may hold; the first that applies counts.
         attestation: how the package verifier is used.
         seal_directory: where sealed copies are kept, for `sealed`; only the Hall may write there.
@@ -135,6 +137,9 @@ def _problem(config: HallConfig) -> str | None:
         return f"a Hall for {config.env} attests its workers; take unsafe_dispatch_workers_without_attestation out"
     if guarded and config.attestation == "on-change":
         return f"attestation `on-change` is defeated by whoever sets the clock; use always or sealed in {config.env}"
+    problem = _threshold_problem(config) if guarded else None
+    if problem is not None:
+        return problem
     if config.attestation == "sealed" and not config.seal_directory:
         return "attestation `sealed` needs a seal_directory that only the Hall may write to"
     if config.require_signatory and not config.allowed_tenants:
@@ -143,6 +148,16 @@ def _problem(config: HallConfig) -> str | None:
         return f"callback_seconds must be more than 0 and at most {MAX_CALLBACK_SECONDS:g}"
     if not 0 < config.approval_seconds <= MAX_APPROVAL_SECONDS:
         return f"approval_seconds must be more than 0 and at most {MAX_APPROVAL_SECONDS}"
+    return None
+
+
+def _threshold_problem(config: HallConfig) -> str | None:
+    """A table that names other environments only would switch the gate off in this one, and nobody would see it."""
+    for name, table in (("blast_thresholds", config.blast_thresholds), ("chain_thresholds", config.chain_thresholds)):
+        if config.env not in table:
+            return f"{name} names no threshold for {config.env}, which needs one; add {config.env} to it"
+    if not 0 <= config.blast_thresholds[config.env] <= MAX_SCORE:
+        return f"the blast threshold for {config.env} must be 0 to {MAX_SCORE}; no score is higher"
     return None
 
 

@@ -31,6 +31,7 @@ DATA_LABELS: Final[tuple[DataLabel, ...]] = get_args(DataLabel)
 TENANT_RISKS: Final[tuple[TenantRisk, ...]] = get_args(TenantRisk)
 QOS_CLASSES: Final[tuple[QosClass, ...]] = get_args(QosClass)
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)  # in the order of escalation
+MAX_SCORE: Final = 100  # of a request, situational (`wcp_route.blast`)
 GUARDED_ENVS: Final[frozenset[Env]] = frozenset({"prod", "edge"})  # where nothing may be switched off
 
 

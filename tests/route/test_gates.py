@@ -19,6 +19,7 @@ from tests.route.worlds import (
     a_request,
     a_rule,
 )
+from wcp_attest import ConfigError
 from wcp_route.codes import Code
 from wcp_route.config import Ceiling, HallConfig
 from wcp_route.gates import GATES
@@ -329,6 +330,15 @@ def test_a_high_score_is_a_matter_for_a_human_in_prod(world: World) -> None:
     assert code(world.hall(demanding, env="prod", enforce_blast_scoring_in_prod=False), env="prod", blast_score=99) == (
         Code.REQUIRES_HUMAN
     )
+
+
+@pytest.mark.parametrize("env", ["prod", "edge"])
+def test_prod_and_edge_have_thresholds_that_a_score_can_reach(env: Any, world: World) -> None:
+    wrongs: list[dict[str, Any]] = [{"blast_thresholds": {"dev": 10}}, {"blast_thresholds": {env: 101}},
+                                    {"blast_thresholds": {env: -1}}, {"chain_thresholds": {}}]  # fmt: skip
+    for wrong in wrongs:
+        with pytest.raises(ConfigError, match="threshold"):
+            world.hall(env=env, **wrong)
 
 
 def test_the_declared_score_can_be_raised_by_dimension_and_never_lowered(world: World) -> None:

@@ -435,6 +435,9 @@ def test_settings_are_read_from_toml() -> None:
         'env = "dev"\ncallback_seconds = 0.0',
         'env = "dev"\napproval_seconds = 0',
         'env = "dev"\nblast_thresholds = {prod = 101}',
+        'env = "prod"\nblast_thresholds = {stage = 95}',  # which would switch the gate of prod off, unseen
+        'env = "edge"\nblast_thresholds = {prod = 85}',
+        'env = "prod"\nchain_thresholds = {}',
         'env = "dev"\n[[ceiling]]\nenvs = []\ndata_labels = ["PUBLIC"]',
         "env = ",
         "\x00",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 from wcp_attest import strictjson
-from wcp_route.values import BlastRadius, DataLabel, Env, QosClass, RouteInput, TenantRisk
+from wcp_route.values import MAX_SCORE, BlastRadius, DataLabel, Env, QosClass, RouteInput, TenantRisk
 from wcp_route.wire.model import MAX_TEXT, Model, WireError, catalogue_id, refused
 from wcp_route.wire.record import BlastRadiusModel
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from wcp_attest.strictjson import JsonObject, JsonValue
 
 MAX_REQUEST_BYTES: Final = 1 << 20  # a request is a job ticket; large data travels by reference
-MAX_SCORE: Final = 100
 
 WireId = Annotated[str, Field(max_length=256)]  # its form is checked per environment, blanks by their own gates
 _WORD_FORM: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"
