@@ -228,11 +228,14 @@ def test_a_higher_score_of_the_caller_lets_nothing_through(place: Any, scene: Sc
     scene=scenes(),
     unsigned=st.lists(st.sampled_from(WORKERS), unique=True, min_size=1).map(frozenset),
     falls=st.booleans(),
+    mode=st.sampled_from(("always", "sealed", "on-change")),
 )
 def test_no_input_lets_an_unattested_worker_through(
-    place: Any, scene: Scene, unsigned: frozenset[str], falls: bool
+    place: Any, scene: Scene, unsigned: frozenset[str], falls: bool, mode: str
 ) -> None:
-    lax = replace(scene, settings={**scene.settings, "fall_through_to_next_attested_worker": falls})
+    assume(mode != "on-change" or scene.request["env"] in ("dev", "stage"))
+    seals = {"attestation": mode, "seal_directory": os.path.join(place[0], "sealed")}
+    lax = replace(scene, settings={**scene.settings, **seals, "fall_through_to_next_attested_worker": falls})
     decision = decide(lax, place, unsigned=unsigned)
     if not decision.denied:
         assert decision.worker_attestation_checked is True
