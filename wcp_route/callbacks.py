@@ -7,6 +7,7 @@ one of a bounded number, so that calls which hang cannot pile up. Whoever waits 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -75,6 +76,10 @@ class Callbacks:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._idle: SimpleQueue[SimpleQueue[_Call[object]]] = SimpleQueue()
         self._lock = threading.Lock()
         self._hanging = 0
@@ -105,6 +110,8 @@ class Callbacks:
             self._hanging += call.abandoned
 
     def _hand_over(self, what: str, call: _Call[T]) -> None:
+        if os.getpid() != self._process:  # a fork takes no threads along
+            self._begin()
         with self._lock:
             if self._hanging >= MAX_HANGING:
                 raise CallbackFailed(f"the {what} was not asked: {self._hanging} calls hang already")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -210,6 +212,18 @@ def test_whatever_a_call_raises_is_an_answer_at_once_and_leaves_nothing_hanging(
         with pytest.raises(CallbackFailed, match="the gate failed"):
             callbacks.call("gate", fail)
     assert callbacks.call("gate", lambda: 7) == 7
+
+
+def test_a_fork_has_threads_of_its_own() -> None:
+    script = (
+        "import os; from wcp_route.callbacks import Callbacks; callbacks = Callbacks(5.0)\n"
+        "callbacks.call('gate', os.getpid)\n"
+        "child = os.fork()\n"
+        "assert callbacks.call('gate', os.getpid) == os.getpid()\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupt_of_the_caller_is_not_swallowed() -> None:
