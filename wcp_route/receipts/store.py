@@ -159,7 +159,7 @@ class SqliteReceipts:
         """
         self._writer.close()
 
-    def _commit(self, groups: Sequence[Group]) -> None:
+    def _commit(self, groups: Sequence[Group], prepared: Callable[[], None]) -> None:
         """Make the groups durable in one transaction, or say in each why not."""
         written: list[Group] = []
         try:
@@ -167,6 +167,7 @@ class SqliteReceipts:
                 with transaction(self._connection):
                     self._look_again(self._connection)
                     written, moved, tip = self._insert(self._connection, groups)
+                    prepared()
                 self._tip = tip
                 self._heads.update(moved)
                 if len(self._heads) > MAX_HEADS:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from wcp_route.receipts.body import Draft
 
+# Who brings so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only every
+# 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
+MANY: Final = 64
 APPEND_SECONDS: Final = 10.0  # twice the wait for another process; after that the disk or the writer is stuck
 CLOSE_SECONDS: Final = 15.0
 
@@ -79,17 +82,21 @@ class GroupWriter:
     """Runs `commit` in one thread of its own.
 
     Args:
-        commit: makes the groups durable in one transaction, sets each one's `problem`, and raises nothing.
+        commit: makes the groups durable in one transaction, sets each one's `problem`, and raises nothing; calls its
+            second argument when only the disk is left to wait for.
         finish: called in that thread at the end.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Group]], None], finish: Callable[[], None]) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[Group], Callable[[], None]], None], finish: Callable[[], None]
+    ) -> None:
         self._commit, self._finish = commit, finish
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._gathering = _Gathering()
         self._closed = False
+        self._preparing = False
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
         self._thread.start()
@@ -130,19 +137,28 @@ class GroupWriter:
         return gathering
 
     def _wait_for_room(self, count: int) -> None:
-        fits = self._room.wait_for(
-            lambda: self._closed or self._gathering.count + count <= MAX_BATCH, timeout=APPEND_SECONDS
-        )
+        fits = self._room.wait_for(lambda: self._closed or self._has_room(count), timeout=APPEND_SECONDS)
         if self._closed:
             raise ReceiptError("the receipt store is closed")
         if not fits:
-            raise ReceiptError(f"no room for more receipts within {APPEND_SECONDS:g} seconds; the disk cannot keep up")
+            raise ReceiptError(
+                f"no room for more receipts within {APPEND_SECONDS:g} seconds; the disk or a process is in the way"
+            )
+
+    def _has_room(self, count: int) -> bool:
+        return self._gathering.count + count <= MAX_BATCH and not (self._preparing and count >= MANY)
+
+    def _prepared(self) -> None:
+        with self._lock:
+            self._preparing = False
+            self._room.notify_all()
 
     def _run(self) -> None:
         taken: _Gathering | None = None
         try:
             while (taken := self._next()) is not None:
-                self._commit(taken.groups)
+                self._commit(taken.groups, self._prepared)
+                self._prepared()  # also when it failed
                 taken.done.set()
         finally:  # whatever ends this thread, nobody waits for it any more
             with self._lock:
@@ -161,5 +177,6 @@ class GroupWriter:
                     return None
                 self._work.wait()
             taken, self._gathering = self._gathering, _Gathering()
+            self._preparing = True
             self._room.notify_all()
         return taken
