@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from wcp_attest.digest import is_hex_digest
 from wcp_attest.errors import ManifestMalformed
-from wcp_attest.values import dataclass
+from wcp_attest.values import dataclass, from_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,40 +172,60 @@ def parse_line(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
     return path, entry
 
 
-def parse_plain_lines(lines: Sequence[bytes], algorithm: HashAlgorithm) -> dict[str, Entry] | None:
-    """Read many lines at once when all of them are the plainest kind, else return None and let `parse_line` decide.
+def parse_lines(body: bytes, algorithm: HashAlgorithm) -> tuple[list[str], list[Entry]]:
+    """Read the lines of many entries, as `parse_line` reads each.
 
-    Plain is a file of `algorithm` with a path in printable ASCII without `"`, `\\` and odd segments. What is accepted
-    here is accepted by `parse_line`, with the same result; a path given twice is in the result once.
+    Nearly all lines of a large tree are plain: a file of `algorithm`, its path in printable ASCII without `"` and `\\`.
+    They are taken apart all at once, column by column, and what stands between them goes to `parse_line`. So does
+    everything, to be refused by name, when the path of a plain line is not allowed.
 
     Args:
-        lines: without separators.
+        body: the lines, joined by `SEPARATOR`.
         algorithm: the algorithm that file digests must be of.
+
+    Returns:
+        The paths, and what is at each.
+
+    Raises:
+        ManifestMalformed: as `parse_line`.
     """
-    joined = b"\n".join(lines)
-    if not joined.isascii() or joined.count(b"\n") != len(lines) - 1:
-        return None
-    text = joined.decode()
-    start = f'": {{"{algorithm}":"'
-    if _plain_lines(start).fullmatch(text + "\n") is None:
-        return None
-    entries: dict[str, Entry] = {}
-    for line in text.split("\n"):
-        at = line.index(start) + len(start)
-        path, digest, size = line[1 : at - len(start)], line[at : at + 64], at + 64 + len('","size":')
-        if line.endswith("true}"):
-            entries[path] = File(digest, int(line[size : -len(',"executable":true}')]), executable=True)
-        else:
-            entries[path] = File(digest, int(line[size:-1]))
-    fenced = f"/{'/ /'.join(entries)}/"
-    if max(map(len, entries)) > MAX_NAME_BYTES or any(odd in fenced for odd in ("//", "/./", "/../")):
-        return None
-    return entries
+    parts = _plain_line(algorithm).split((body + SEPARATOR).decode("latin-1"))  # a character a byte, which any byte has
+    gaps, paths, digests, sizes, modes = (parts[column::5] for column in range(5))
+    odd = [place for place, gap in enumerate(gaps) if gap]
+    whole = all(gaps[place].endswith(",\n") for place in odd)  # else a newline inside a line was taken for its end
+    if not (whole and _all_allowed(paths) and _all_hex(digests)):
+        read = [parse_line(line, algorithm) for line in body.split(SEPARATOR)]
+        return [path for path, _ in read], [entry for _, entry in read]
+    files = from_columns(File, digests, map(int, sizes), map(bool, modes))
+    every: list[str] = []
+    entries: list[Entry] = []
+    done = 0
+    for place in odd:
+        every += paths[done:place]
+        entries += files[done:place]
+        for line in gaps[place].encode("latin-1").removesuffix(SEPARATOR).split(SEPARATOR):
+            path, entry = parse_line(line, algorithm)
+            every.append(path)
+            entries.append(entry)
+        done = place
+    return every + paths[done:], entries + files[done:]
 
 
-def _plain_lines(start: str) -> re.Pattern[str]:
-    size = r'","size":(?:0|[1-9][0-9]{0,14})(?:,"executable":true)?'
-    return re.compile(rf'(?:"[ !#-\[\]-~]++{re.escape(start)}[0-9a-f]{{64}}{size}\}}\n)++')
+def _plain_line(algorithm: HashAlgorithm) -> re.Pattern[str]:
+    """Return what matches a plain line and its separator, with path, digest, size and mode as groups."""
+    value = rf'{{"{algorithm}":"([^"]{{64}})","size":(0|[1-9][0-9]{{0,14}})(,"executable":true)?}}'
+    return re.compile(rf'^"([ !#-\[\]-~]++)": {value},\n', re.MULTILINE)
+
+
+def _all_allowed(paths: Sequence[str]) -> bool:
+    """Tell whether paths in printable ASCII can be taken without a look at each; none at all cannot."""
+    fenced = f"/{'/ /'.join(paths)}/"
+    return not any(odd in fenced for odd in ("//", "/./", "/../")) and max(map(len, paths)) <= MAX_NAME_BYTES
+
+
+def _all_hex(digests: Sequence[str]) -> bool:
+    """Tell whether texts consist of lower-case hex digits; at a third of the time that the pattern would take."""
+    return not "".join(digests).encode().translate(None, b"0123456789abcdef")
 
 
 def _file_problem(named: str, entry: File, algorithm: HashAlgorithm) -> str | None:

@@ -31,11 +31,11 @@ from __future__ import annotations
 
 from itertools import islice, pairwise
 from operator import ge
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from wcp_attest import strictjson
 from wcp_attest.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, package_hash
-from wcp_attest.entries import SEPARATOR, Entry, File, parse_line, parse_plain_lines
+from wcp_attest.entries import SEPARATOR, Entry, File, parse_lines
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.identity import id_problem, parse_utc, version_problem
 from wcp_attest.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
@@ -158,24 +158,21 @@ class Manifest:
             ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or nested in a file,
                 or the package hash is not that of the files listed.
         """
-        lines = self.lines
-        entries = parse_plain_lines(lines, self.hash_algorithm)
-        if entries is None:
-            entries = dict(parse_line(line, self.hash_algorithm) for line in lines)
-        _check_order(list(entries), lines)
+        paths, values = parse_lines(self.body, self.hash_algorithm)
+        _check_order(paths)
+        entries = dict(zip(paths, values, strict=True))
         _check_parents(entries)
         if self.package_hash != hash_of(entries, self.hash_algorithm):
             raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
         return entries
 
 
-def _check_order(paths: list[str], lines: tuple[bytes, ...]) -> None:
+def _check_order(paths: list[str]) -> None:
     """Refuse paths that are repeated or not in byte order, which is also that of code points."""
-    if len(paths) != len(lines):
-        raise ManifestMalformed("manifest.json: an entry is repeated")
     if any(map(ge, paths, islice(paths, 1, None))):
-        late = next(after for before, after in pairwise(paths) if before >= after)
-        raise ManifestMalformed(f"manifest.json: the entry {late!r} is out of order")
+        before, after = next(pair for pair in pairwise(paths) if pair[0] >= pair[1])
+        problem = "is repeated" if before == after else "is out of order"
+        raise ManifestMalformed(f"manifest.json: the entry {after!r} {problem}")
 
 
 def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
@@ -293,7 +290,7 @@ def _texts(value: JsonValue) -> tuple[str, ...]:
     raise ManifestMalformed("manifest.json: the field 'excludes' is not a list of texts")
 
 
-def _explain(data: bytes) -> None:
+def _explain(data: bytes) -> NoReturn:
     """Raise what is wrong with bytes that do not even have the outline of a manifest."""
     if len(data) > MAX_HEADER_BYTES:  # a reason is not worth the memory that parsing hostile input takes
         raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")

@@ -5,14 +5,19 @@
 0.4 ms; the thirty values between a command line and a verdict would be a quarter of the time that verifying a small
 package may take. This one compiles `__init__` and shares the rest. And the library's `__init__` sets each field by name
 through `object.__setattr__`; this one sets it through its slot, in half the time: a routing decision has forty fields.
+
+`from_columns` makes a hundred thousand of them in a third of the time that as many calls take.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
+from itertools import repeat, starmap
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from dataclasses import dataclass
 else:
     import dataclasses
@@ -120,4 +125,28 @@ else:
         "__setstate__": _restore,
     }
 
-__all__ = ["dataclass", "field", "replace"]
+Value = TypeVar("Value")
+
+
+def from_columns(cls: type[Value], first: Sequence[object], *others: Iterable[object]) -> list[Value]:
+    """Make many values whose fields are given column by column, as `map(cls, first, *others)` would.
+
+    Args:
+        cls: made by `dataclass`, without a `__post_init__`, which would not be called.
+        first: what the first field of each value is.
+        others: the same for every other field.
+
+    Raises:
+        TypeError: the class checks its values, or there are more or fewer columns than fields.
+        ValueError: a column is shorter or longer than the first.
+    """
+    names: tuple[str, ...] = vars(cls)["__slots__"]
+    if hasattr(cls, "__post_init__") or len(names) != 1 + len(others):
+        raise TypeError(f"{cls.__name__} cannot be made from {1 + len(others)} columns")
+    made = list(map(object.__new__, repeat(cls, len(first))))
+    for name, column in zip(names, (first, *others), strict=True):
+        deque(starmap(vars(cls)[name].__set__, zip(made, column, strict=True)), maxlen=0)
+    return made
+
+
+__all__ = ["dataclass", "field", "from_columns", "replace"]

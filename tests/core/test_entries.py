@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from tests.core.strategies import algorithms, digests, entries, paths, patient
 from wcp_attest.entries import (
+    SEPARATOR,
     EmptyDirectory,
     Entry,
     File,
     Symlink,
     parse_line,
+    parse_lines,
     path_problem,
     render_line,
     target_problem,
@@ -24,6 +26,8 @@ from wcp_attest.entries import (
 from wcp_attest.errors import ManifestMalformed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from wcp_attest.digest import HashAlgorithm
 
 DIGEST = "0123456789abcdef" * 4
@@ -61,6 +65,76 @@ def test_no_bytes_escape_the_error_tree(line: bytes) -> None:
     except ManifestMalformed:
         return
     assert render_line(path, entry, "sha256") == line
+
+
+_PLAIN = st.builds(
+    lambda path, digest, size, mode: b'"%s": {"sha256":"%s","size":%d%s}' % (path, digest.encode(), size, mode),
+    st.text("ab/. ~\\", max_size=6).map(str.encode) | st.integers(250, 260).map(lambda length: b"n" * length),
+    digests | digests.map(lambda digest: digest.replace("a", "A")),
+    st.integers(0, 2**53 - 1) | st.integers(0, 10**17),
+    st.sampled_from([b"", b',"executable":true']),
+)
+_RENDERED = st.builds(render_line, paths, entries, algorithms)
+_BREAKS = st.sampled_from([b"\n", SEPARATOR, b",", b"\r\n"])
+_CUT = st.builds(lambda line, at, put: line[:at] + put + line[at:], _PLAIN, st.integers(0, 300), _BREAKS)
+_ODD = st.binary(max_size=9) | _CUT | st.builds(lambda one, put, other: one + put + other, _PLAIN, _BREAKS, _PLAIN)
+
+
+@given(st.lists(_PLAIN | _RENDERED, max_size=5), st.lists(_ODD, max_size=1), st.integers(0, 5))
+@patient
+def test_many_lines_are_read_as_each_alone(lines: list[bytes], odd: list[bytes], place: int) -> None:
+    lines[place:place] = odd
+
+    def outcome(read: Callable[[], Iterable[tuple[str, Entry]]]) -> list[tuple[str, Entry]] | str:
+        try:
+            return list(read())
+        except ManifestMalformed as refusal:
+            return str(refusal)
+
+    body = SEPARATOR.join(lines)
+    each = outcome(lambda: (parse_line(line, "sha256") for line in body.split(SEPARATOR)))
+    assert outcome(lambda: zip(*parse_lines(body, "sha256"), strict=True)) == each
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        LINE.replace(b'"a"', b'"a/./b"'),
+        LINE.replace(b'"a"', b'"a/../b"'),
+        LINE.replace(b'"a"', b'"./b"'),
+        LINE.replace(b'"a"', b'".."'),
+        LINE.replace(b'"a"', b'"a//b"'),
+        LINE.replace(b'"a"', b'"a/"'),
+        LINE.replace(b"612", b"9007199254740992"),
+        LINE.replace(b"612", b"00"),
+        LINE.replace(b"0123", b"012A"),
+        LINE.replace(b"0123", b"012\xe9"),
+        b"x" + LINE,
+        LINE + b"x",
+        LINE + b"\n" + LINE,
+        LINE + b",",
+        b'"x\n' + LINE,
+        b"",
+    ],
+)
+def test_one_bad_line_among_plain_ones_is_refused_as_it_is_alone(bad: bytes) -> None:
+    with pytest.raises(ManifestMalformed) as alone:
+        parse_line(bad, "sha256")
+    with pytest.raises(ManifestMalformed) as among:
+        parse_lines(SEPARATOR.join([LINE, bad, LINE]), "sha256")
+    assert str(among.value) == str(alone.value)
+
+
+def test_odd_lines_among_plain_ones_keep_their_places() -> None:
+    listed: dict[str, Entry] = {
+        "a": File(DIGEST, 1),
+        "b": Symlink("a"),
+        "c": EmptyDirectory(),
+        "d": File(DIGEST, 2, executable=True),
+        "é": File(DIGEST, 3),
+    }
+    body = SEPARATOR.join(render_line(*item, "sha256") for item in listed.items())
+    assert parse_lines(body, "sha256") == (list(listed), list(listed.values()))
 
 
 def test_the_lines_of_each_kind() -> None:

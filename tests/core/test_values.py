@@ -103,6 +103,27 @@ def test_our_values_hash_by_what_is_compared_and_can_be_pickled() -> None:
     assert not hasattr(file, "__dict__")
 
 
+def test_values_made_from_columns_are_those_made_one_by_one() -> None:
+    from wcp_attest.entries import EmptyDirectory, File
+
+    digests, sizes, modes = ["0" * 64, "1" * 64], [3, 4], [True, False]
+    made = values.from_columns(File, digests, iter(sizes), modes)
+    assert made == list(map(File, digests, sizes, modes))
+    assert made[0] != made[1]
+    assert values.from_columns(File, [], [], []) == []
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made[0].size = 5  # type: ignore[misc]
+    for short in ([3], [3, 4, 5]):
+        with pytest.raises(ValueError, match="zip"):
+            values.from_columns(File, digests, short, modes)
+    with pytest.raises(TypeError, match="cannot be made from 2 columns"):
+        values.from_columns(File, digests, sizes)
+    with pytest.raises(TypeError, match="cannot be made from 1 columns"):
+        values.from_columns(EmptyDirectory, digests)
+    with pytest.raises(TypeError, match="cannot be made"):  # it checks what it is given
+        values.from_columns(OURS, [1], ["b"], [b"x"], [0], [[]])
+
+
 def test_only_the_one_form_is_made() -> None:
     with pytest.raises(TypeError):
         values.dataclass(frozen=False, slots=True)
