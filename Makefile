@@ -10,10 +10,10 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test lint actions types tests js wheel vectors bench lock clean
+.PHONY: help setup demo test lint actions types tests js wheel vectors bench bench-peers lock clean
 
 help:            ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup: $(STAMP)  ## create the virtual environment
 $(STAMP): requirements/dev.txt pyproject.toml
@@ -56,8 +56,11 @@ wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty envir
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate
 
-bench: $(STAMP)  ## measure, about ten minutes
+bench: $(STAMP)  ## measure the installed wheel, about ten minutes
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)  ## install model-signing below build/, for `make bench` to compare with
+	$(BIN)/python -m benchmarks --install-peers
 
 lock:            ## write the locked requirements again; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

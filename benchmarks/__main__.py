@@ -6,49 +6,91 @@ import argparse
 import json
 import os
 import platform
-import shlex
-import shutil
 import subprocess
-import sys
 import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
-from benchmarks import corpora
-from benchmarks.measure import Series, interleave
+from benchmarks import commands, corpora, installed
+from benchmarks.bars import BARS
+from benchmarks.measure import NOISY, Others, Series, interleave
 
-OURS = [sys.executable, "-m", "wcp_attest"]
-IDENTITY = ["--worker-id", "org.acme.bench", "--species-id", "wrk.doc.bench", "--worker-version", "1"]
-SECRET = {"WCP_ATTEST_HMAC_KEY": "a secret of the benchmark only"}
 BASELINE = {
     "five": "python -c pass",
     "small": "sha256sum -P2",
     "environment": "sha256sum -P2",
     "one": "openssl dgst",
     "eight": "openssl dgst",
+    "growth": "sign, 10,000 files",
+    "progress": "not shown",
+}
+CORPORA = (*corpora.CORPORA, "growth", "progress", "library")
+BUSY = 0.05  # of the machine; when others take more, figures are disturbed
+ENTRIES = 100_000  # of the manifest that is written and read
+VERSIONS = {
+    "sha256sum": ["sha256sum", "--version"],
+    "openssl": ["openssl", "version"],
+    "b3sum": ["b3sum", "--version"],
 }
 
 
+@dataclass
+class Session:
+    """One measuring: where it happens, and what came of it."""
+
+    base: str
+    rounds: int
+    million: bool
+    keep: bool
+    ours: commands.Ours
+    peer: str | None
+    figures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    record: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 def main() -> None:
-    """Build the corpora, run everything, print a table and write the figures."""
+    """Build the corpora, run everything, print tables and bars, and write every figure."""
+    options = arguments()
+    if options.install_peers:
+        installed.install_peers()
+        return
+    started = time.monotonic()
+    os.makedirs(options.base, exist_ok=True)
+    programs = installed.install()
+    ours = commands.Ours.prepare(os.path.join(programs, "wcp-attest"), options.base)
+    session = Session(options.base, options.rounds, options.million, options.keep, ours, installed.model_signing())
+    session.record = {"machine": machine(), "peers": versions(session), "load before": os.getloadavg()}
+    for name in options.corpus or CORPORA:
+        others = Others()
+        measure(name, session, os.path.join(programs, "python"))
+        share = others.share()
+        session.record[f"{name}, taken by others"] = share
+        if share > BUSY:
+            session.notes.append(f"{name}: others took {share:.0%} of the machine meanwhile")
+    session.record["load after"] = os.getloadavg()
+    conclude(session)
+    with open(options.json, "w", encoding="utf-8") as file:
+        json.dump(session.record, file, indent=1)
+    print(f"figures are in {options.json}; {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--base", default=os.path.join(tempfile.gettempdir(), "wcp-attest-bench"), help="where the trees are"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--corpus", action="append", choices=corpora.CORPORA, help="only these; may be repeated")
+    parser.add_argument("--corpus", action="append", choices=CORPORA, help="only these; may be repeated")
+    parser.add_argument(
+        "--no-million", dest="million", action="store_false", help="let trees grow to 100,000 files only"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the tree of a million files, 4 GB of disk")
+    parser.add_argument("--install-peers", action="store_true", help="install model-signing below build/, and end")
     parser.add_argument("--json", default="benchmarks.json", help="where the figures go")
-    options = parser.parse_args()
-    os.makedirs(options.base, exist_ok=True)
-    figures: dict[str, object] = {"machine": machine()}
-    for name in options.corpus or corpora.CORPORA:
-        tree = corpora.build(name, options.base)
-        series = [*peers(name, tree), *ours(name, tree, options.base)]
-        interleave(series, options.rounds)
-        figures[name] = [one.summary() for one in series]
-        show(name, series)
-        remove_signature(tree)
-    with open(options.json, "w", encoding="utf-8") as file:
-        json.dump(figures, file, indent=1)
-    print(f"figures are in {options.json}")
+    return parser.parse_args()
 
 
 def machine() -> dict[str, str]:
@@ -65,89 +107,106 @@ def machine() -> dict[str, str]:
     }
 
 
-def peers(name: str, tree: str) -> list[Series]:
-    """Return the tools that are installed, doing the nearest thing they do."""
-    files = f"find {shlex.quote(tree)} -type f -print0 | xargs -0"
-    if name == "five":
-        found = [Series("python -c pass", [sys.executable, "-c", "pass"]), shell("sha256sum", f"{files} sha256sum")]
-    else:
-        found = [
-            shell("sha256sum -P2", f"{files} -P2 sha256sum"),
-            shell("openssl dgst", f"{files} openssl dgst -sha256"),
-        ]
-    if shutil.which("b3sum"):
-        found.append(shell("b3sum", f"{files} b3sum"))
-    peer = os.environ.get("MODEL_SIGNING")  # path of a model-signing program in an environment of its own
-    if peer and name != "eight":
-        found += model_signing(peer, tree)
+def versions(session: Session) -> dict[str, str]:
+    """Say what was compared; a peer that is absent has no version."""
+    found = {name: commands.version(command) for name, command in VERSIONS.items()}
+    if session.peer is None:
+        session.notes.append("model-signing is not installed: make bench-peers")
+        return found
+    five = corpora.build("five", session.base)
+    subprocess.run(commands.unsigned(five), check=True)
+    return found | {"model-signing": commands.prove_model_signing(session.peer, five)}
+
+
+def measure(name: str, session: Session, python: str) -> None:
+    """Measure on one corpus and leave it as it was built."""
+    with ExitStack() as after:
+        if name == "library":
+            tree = corpora.build("five", session.base)
+            after.callback(subprocess.run, commands.unsigned(tree), check=True)
+            library(python, tree, session)
+        elif name == "growth":
+            sizes = corpora.GROWTH if session.million else corpora.GROWTH[:-1]
+            trees = {files: corpora.build_growth(files, session.base) for files in sizes}
+            for files, tree in trees.items():
+                after.callback(subprocess.run, commands.unsigned(tree), check=True)
+                if files == max(corpora.GROWTH) and not session.keep:
+                    after.callback(corpora.remove, tree)
+            run(name, commands.growth(session.ours, trees), session)
+        else:
+            tree = corpora.build("small" if name == "progress" else name, session.base)
+            after.callback(subprocess.run, commands.unsigned(tree), check=True)
+            run(name, series_of(name, tree, session), session)
+
+
+def series_of(name: str, tree: str, session: Session) -> list[Series]:
+    """Return what is run on a tree."""
+    if name == "progress":
+        return commands.progress(session.ours, tree)
+    kinds = {"five": commands.five, "small": commands.many, "environment": commands.many}
+    found = kinds.get(name, commands.large)(session.ours, tree)
+    if session.peer is not None:
+        found[2:2] = commands.model_signing(session.peer, tree)
     return found
 
 
-def model_signing(program: str, tree: str) -> list[Series]:
-    """Return the nearest peer, signing and verifying with a key."""
-    key = f"{tree}.p256.pem"
-    subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key], check=True)
-    subprocess.run(["openssl", "ec", "-in", key, "-pubout", "-out", f"{key}.pub"], check=True, capture_output=True)
-    signature = ["--signature", f"{tree}.model.sig"]
-    return [
-        Series("model-signing sign", [program, "sign", "key", tree, *signature, "--private-key", key]),
-        Series("model-signing verify", [program, "verify", "key", tree, *signature, "--public-key", f"{key}.pub"]),
+def run(name: str, series: list[Series], session: Session) -> None:
+    """Measure, show and take down."""
+    rounds = {"five": 3 * session.rounds, "progress": max(session.rounds, commands.PROGRESS_ROUNDS)}
+    interleave(series, rounds.get(name, session.rounds))
+    measures = ("wall", "processor", "memory")
+    session.figures[name] = {one.name: {measure: one.figure(measure) for measure in measures} for one in series}
+    session.record[name] = [vars(one) for one in series]
+    session.notes += [
+        f"{name}: {one.name} took {one.spread:.1f} times as long in one round as in another"
+        for one in series
+        if one.spread > NOISY
     ]
+    show(name, series)
 
 
-def ours(name: str, tree: str, base: str) -> list[Series]:
-    """Return our own commands: sign with the build it takes, and verify."""
-    key = os.path.join(base, "bench.key")
-    if not os.path.exists(key):
-        subprocess.run([*OURS, "keygen", key, "--no-passphrase", "-q"], check=True)
-    verify = [*OURS, "verify", tree, "-q", "--no-progress", "--worker-id", "org.acme.bench"]
-    clean = ["rm", "-f", f"{tree}/manifest.json", f"{tree}/manifest.sig"]
-    sign = [*OURS, "sign", tree, "-q", "--no-progress", "--key", key, *IDENTITY]
-    found = [
-        Series("wcp-attest sign", sign, before=clean),
-        Series("wcp-attest verify", [*verify, "--public-key", public_key(key)]),
-    ]
-    if name == "five":
-        found.append(Series("wcp-attest sign --hmac", [*sign[:6], "--hmac", *IDENTITY], clean, SECRET))
-        found.append(Series("wcp-attest verify --hmac", [*verify, "--hmac"], None, SECRET))
-        found += [Series(f"wcp-attest {flag}", [*OURS, flag]) for flag in ("--help", "--version")]
-    else:
-        found.append(Series("wcp-attest hash", [*OURS, "hash", tree]))
-        found.append(Series("wcp-attest hash, one process", [*OURS, "hash", tree, "--jobs", "1"]))
-        found.append(Series("wcp-attest hash, BLAKE3", [*OURS, "hash", tree, "--algorithm", "blake3"]))
-    return found
-
-
-def public_key(key: str) -> str:
-    """Return where `keygen` put the public half."""
-    return next(path for path in (f"{key}.pub", f"{key.removesuffix('.key')}.pub") if os.path.exists(path))
-
-
-def remove_signature(tree: str) -> None:
-    """Leave the corpus as it was built."""
-    for name in ("manifest.json", "manifest.sig"):
-        if os.path.exists(os.path.join(tree, name)):
-            os.unlink(os.path.join(tree, name))
-
-
-def shell(name: str, command: str) -> Series:
-    """Return a series of a pipeline."""
-    return Series(name, ["sh", "-c", command])
+def library(python: str, tree: str, session: Session) -> None:
+    """Measure what a program sees, in the environment of the wheel."""
+    script = os.path.join(os.path.dirname(__file__), "library.py")
+    said = subprocess.run([python, "-I", script, tree, str(ENTRIES)], check=True, capture_output=True).stdout
+    samples: dict[str, dict[str, list[float]]] = json.loads(said)
+    series = [Series(name, [], wall=one["wall"], memory=one["memory"]) for name, one in samples.items()]
+    session.figures["library"] = {one.name: {"wall": one.figure("wall")} for one in series}
+    session.record["library"] = samples
+    print(f"\n{'library':32} {'ms':>9} {'least':>9}")
+    for one in series:
+        print(f"{one.name:32} {one.figure('wall') * 1e3:9.3f} {min(one.wall) * 1e3:9.3f}")
 
 
 def show(name: str, series: list[Series]) -> None:
     """Print one table."""
-    rows = [one.summary() for one in series]
-    base = next(row for row in rows if row["name"] == BASELINE[name])
-    print(f"\n{name:31} {'wall s':>8} {'ratio':>6} {'cpu s':>8} {'ratio':>6} {'MiB':>6}   ratios to {base['name']}")
-    for row in rows:
-        wall = float(row["wall"]) / float(base["wall"])
-        processor = float(row["processor_least"]) / max(float(base["processor_least"]), 1e-9)
+    base = next(one for one in series if one.name == BASELINE[name])
+    print(
+        f"\n{name:31} {'wall s':>8} {'ratio':>6} {'from':>7} {'to':>7} {'cpu s':>8} {'ratio':>6} {'MiB':>5} {'all':>5}"
+    )
+    for one in series:
+        wall, processor = one.figure("wall"), one.figure("processor")
         print(
-            f"{row['name']:31} {row['wall']:8.3f} {wall:6.2f} {row['processor_least']:8.3f} {processor:6.2f}"
-            f" {row['memory']:6.0f}",
+            f"{one.name:31} {wall:8.3f} {wall / base.figure('wall'):6.2f} {min(one.wall):7.3f} {max(one.wall):7.3f}"
+            f" {processor:8.3f} {processor / max(base.figure('processor'), 1e-9):6.2f}"
+            f" {one.figure('memory'):5.0f} {one.together:5.0f}"
+            + (f"  {wall / one.files * 1e6:.1f} µs a file" if one.files else ""),
             flush=True,
         )
+
+
+def conclude(session: Session) -> None:
+    """Print which bars are reached, and what makes the figures doubtful."""
+    values = [(bar, bar.value(session.figures)) for bar in BARS]
+    session.record["bars"] = [vars(bar) | {"value": value} for bar, value in values]
+    session.record["notes"] = session.notes
+    print()
+    for bar, value in values:
+        if bar.corpus in session.figures:
+            print(bar.describe(value))
+    print()
+    for note in session.notes:
+        print(f"note: {note}")
 
 
 if __name__ == "__main__":

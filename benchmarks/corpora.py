@@ -6,18 +6,38 @@ import math
 import os
 import random
 import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIB = 1 << 20
 CORPORA = ("five", "small", "environment", "one", "eight")
+GROWTH = (10_000, 100_000, 1_000_000)
 
 
 def build(name: str, base: str) -> str:
     """Build a corpus below `base` unless it stands already, and return the path of its tree."""
-    tree = os.path.join(base, name)
+    return _built(os.path.join(base, name), _BUILDERS[name])
+
+
+def build_growth(files: int, base: str) -> str:
+    """Build the tree of that many files unless it stands already, and return its path."""
+    return _built(os.path.join(base, f"growth-{files}"), lambda tree: growth(tree, files))
+
+
+def remove(tree: str) -> None:
+    """Take a tree away again."""
+    if os.path.exists(tree + ".done"):
+        os.unlink(tree + ".done")
+    shutil.rmtree(tree)
+
+
+def _built(tree: str, builder: Callable[[str], None]) -> str:
     if not os.path.exists(tree + ".done"):
         shutil.rmtree(tree, ignore_errors=True)
         os.makedirs(tree)
-        _BUILDERS[name](tree)
+        builder(tree)
         with open(tree + ".done", "w", encoding="utf-8"):
             pass
     return tree
@@ -34,6 +54,19 @@ def small(tree: str, files: int = 100_000, folders: int = 1000) -> None:
         if index < folders:
             os.makedirs(folder, exist_ok=True)
         size = min(int(rng.lognormvariate(math.log(median), sigma)), MIB // 2)
+        _write(os.path.join(folder, f"file{index:07}.txt"), _piece(rng, noise, size))
+
+
+def growth(tree: str, files: int) -> None:
+    """The same however many they are: log-normal sizes of 1 KiB on average, 100 files a folder, 25 folders a group."""
+    rng = random.Random(files)
+    median = 1024 / math.exp(0.5)
+    noise = rng.randbytes(MIB)
+    for index in range(files):
+        folder = os.path.join(tree, f"group{index // 2500:04}", f"folder{index // 100:05}")
+        if index % 100 == 0:
+            os.makedirs(folder)
+        size = min(int(rng.lognormvariate(math.log(median), 1.0)), MIB // 2)
         _write(os.path.join(folder, f"file{index:07}.txt"), _piece(rng, noise, size))
 
 

@@ -1,0 +1,65 @@
+"""What is measured is what users run: the wheel, in an environment of its own, with compiled bytecode.
+
+Peers that are Python programs get another one, when somebody asks for it: `make bench-peers`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import venv
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build", "bench")
+LOCK = os.path.join(ROOT, "requirements", "run.txt")
+PEERS = ("model-signing==1.1.1", "pyOpenSSL")  # the first imports the second without saying so
+
+
+def install() -> str:
+    """Build the wheel, install it with the locked requirements, and return the directory of its programs."""
+    programs = _environment("ours")
+    python = os.path.join(programs, "python")
+    stamp = os.path.join(BUILD, "ours", ".lock")
+    if not (os.path.exists(stamp) and _read(stamp) == _read(LOCK)):
+        _run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", LOCK])
+        shutil.copy(LOCK, stamp)
+    wheels = os.path.join(BUILD, "wheel")
+    shutil.rmtree(wheels, ignore_errors=True)
+    options = ["--quiet", "--no-deps", "--no-index"]
+    _run([sys.executable, "-m", "pip", "wheel", *options, "--no-build-isolation", "-w", wheels, ROOT])
+    (wheel,) = glob.glob(os.path.join(wheels, "*.whl"))
+    _run([python, "-m", "pip", "install", *options, "--force-reinstall", wheel])
+    return programs
+
+
+def install_peers() -> None:
+    """Install the peers that are Python programs."""
+    programs = _environment("peers")
+    _run([os.path.join(programs, "python"), "-m", "pip", "install", "--quiet", *PEERS])
+
+
+def model_signing() -> str | None:
+    """Return the program of that peer, when it is installed."""
+    program = os.path.join(BUILD, "peers", "bin", "model_signing")
+    return program if os.path.exists(program) else None
+
+
+def _environment(name: str) -> str:
+    path = os.path.join(BUILD, name)
+    programs = os.path.join(path, "bin")
+    if not os.path.exists(os.path.join(programs, "python")):
+        venv.create(path, with_pip=True, clear=True)
+    return programs
+
+
+def _run(command: list[str]) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run(command, check=True, cwd=ROOT, env=kept)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
