@@ -25,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -36,11 +36,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest, sign
 from wcp_attest.signing.key import generate
 from wcp_route import Hall, HallConfig, MemoryRegistry, Services, events, read_record, read_rules, to_wire
-from wcp_route.ids import new_id
 from wcp_route.receipts import KeyFileSigner, SqliteReceipts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from wcp_route import RouteDecision
 
@@ -198,6 +197,13 @@ def floors(bench: Bench) -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def fresh(bench: Bench) -> Iterator[str]:
+    """A database of one round, gone afterwards: what it still has to write back would be written in the next round."""
+    with tempfile.TemporaryDirectory(dir=bench.directory) as folder:
+        yield os.path.join(folder, "hall.db")
+
+
 def plain_rows(bench: Bench, batch: int) -> float:
     """Wall seconds of one row of a receipt's size in plain SQLite, durable (WAL, FULL), so many to a transaction.
 
@@ -207,7 +213,7 @@ def plain_rows(bench: Bench, batch: int) -> float:
     total = _decisions(bench, batch)
 
     def one() -> float:
-        with closing(sqlite3.connect(bench.directory / f"plain-{new_id()}.db", isolation_level=None)) as database:
+        with fresh(bench) as path, closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute("CREATE TABLE rows (position INTEGER PRIMARY KEY, body BLOB)")
@@ -246,8 +252,7 @@ def with_receipts(bench: Bench, batch: int, *, attested: bool = False) -> float:
     total, signer = _decisions(bench, batch), KeyFileSigner(Ed25519PrivateKey.generate())
 
     def one() -> float:
-        path = str(bench.directory / f"receipts-{new_id()}.db")
-        with SqliteReceipts(path, signer=signer) as receipts:
+        with fresh(bench) as path, SqliteReceipts(path, signer=signer) as receipts:
             hall = bench.hall(10, attested=attested, services=Services(receipts=receipts))
             started = time.perf_counter()
             for _ in range(total // batch):
@@ -265,15 +270,19 @@ class _Builds:
         events(decision)
 
 
+def of_rules(bench: Bench, rules: int) -> dict[str, float]:
+    """Decisions by so many rules, in a Hall that is gone afterwards: garbage is looked for among all that is alive."""
+    hall = bench.hall(rules, attested=False)
+    return {
+        "cpu": bench.seconds_each(lambda: hall.route(REQUEST), 8000),
+        "p99_wall": bench.p99(lambda: hall.route(REQUEST), 8000),
+    }
+
+
 def measure(bench: Bench) -> dict[str, Any]:
     """Everything, in seconds."""
     found: dict[str, Any] = {"floor": floors(bench)}
-    decide: dict[str, Any] = {}
-    for rules in (10, 100, 1000, 10_000):
-        hall = bench.hall(rules, attested=False)
-        run = lambda hall=hall: hall.route(REQUEST)  # noqa: E731
-        decide[str(rules)] = {"cpu": bench.seconds_each(run, 8000), "p99_wall": bench.p99(run, 8000)}
-    found["decide_without_attestation"] = decide
+    found["decide_without_attestation"] = {str(rules): of_rules(bench, rules) for rules in (10, 100, 1000, 10_000)}
     denied = bench.hall(1000, attested=False)
     other = {**REQUEST, "capability_id": "cap.nobody.names"}
     found["decide_denied_no_rule"] = bench.seconds_each(lambda: denied.route(other), 4000)
