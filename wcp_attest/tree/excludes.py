@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GIT_FOLDER = ".git/"  # understood without the pattern library, whose import a plain build need not pay for
 MAX_PATTERNS = 1000
+_MANY_STARS = re.compile(r"(^!?|/)\*{3,}(?=/|$)")  # a segment of its own; to git it is `**`, to pathspec it is `*`
 MAX_STARS = 4  # in one segment of a pattern; each multiplies the steps that a hostile name can cost
 
 
@@ -77,7 +78,7 @@ class Excludes:
 
 def _matches(regex: re.Pattern[str], path: str) -> bool:
     """Tell whether the pattern names this very entry, and not only a directory above it."""
-    found = regex.match(path)
+    found = regex.match(_bytewise(path))
     return found is not None and found.groupdict().get("ps_d") is None
 
 
@@ -90,6 +91,18 @@ def _rule(pattern: str) -> _Rule | None:
     return _compile(text)
 
 
+def _bytewise(text: str) -> str:
+    """Return the UTF-8 bytes of a text, a character a byte: git matches bytes, so a `?` takes one of them."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _as_git_reads(pattern: str) -> str:
+    """Return a pattern that means to pathspec what the given one means to git."""
+    text = _MANY_STARS.sub(r"\1**", _bytewise(pattern))
+    # The last byte of a letter may look like white space, which pathspec takes off the end.
+    return f"{text[:-1]}[{text[-1]}]" if text[-1:].isspace() and not text.isascii() else text
+
+
 def _compile(text: str) -> _Rule | None:
     from pathspec.patterns.gitignore.base import GitIgnorePatternError
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
@@ -97,7 +110,7 @@ def _compile(text: str) -> _Rule | None:
     bare = text if text.endswith("\\ ") else text.rstrip()
     folders_only = len(bare) > 1 and bare.endswith("/")
     try:
-        compiled = GitIgnoreSpecPattern(bare[:-1] if folders_only else bare)
+        compiled = GitIgnoreSpecPattern(_as_git_reads(bare[:-1] if folders_only else bare))
     except GitIgnorePatternError:
         raise ConfigError(f"the exclude pattern {text[:80]!r} is not a gitignore pattern") from None
     if compiled.regex is None or compiled.include is None:
