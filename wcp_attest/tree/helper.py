@@ -21,6 +21,7 @@ import marshal
 import os
 import select
 import sys
+from _thread import allocate_lock, start_new_thread  # `threading` takes a helper longer to import than it gains
 from time import monotonic
 
 from wcp_attest.tree import hashing
@@ -29,13 +30,14 @@ from wcp_attest.tree.descent import FileProblem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from mmap import mmap
     from typing import Any
 
 ROOT, STAGE = 3, 4  # descriptors that the parent leaves open
 MAX_MESSAGE = 1 << 28  # far above any job; a length beyond it is garbage
 LARGE = 8 * 1024 * 1024  # bytes from which nothing should have to wait behind a file
 WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory
-WIDE_WINDOW = 256 * 1024 * 1024  # where several threads share the work of one
+WIDE_WINDOW = 64 * 1024 * 1024  # where several threads share the work of one
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
 _CHUNK = 1 << 16
 _BATCH = 1 << 17  # bytes of answers that are held back at the most
@@ -168,6 +170,24 @@ class _Jobs:
         return bool(data)
 
 
+class _Unmapping:
+    """Gives windows back to the system one at a time, while the next is hashed: an eighth of the time of BLAKE3."""
+
+    def __init__(self) -> None:
+        self._idle = allocate_lock()
+
+    def begin(self, view: mmap) -> None:
+        """Unmap a window, once the one before is unmapped."""
+        self._idle.acquire()
+        start_new_thread(self._unmap, (view,))
+
+    def _unmap(self, view: mmap) -> None:
+        try:
+            view.close()
+        finally:
+            self._idle.release()
+
+
 class _Task(hashing.Task):
     """A task that tells the parent of large files and stops when the parent is gone."""
 
@@ -198,13 +218,14 @@ class _Task(hashing.Task):
 
         hasher = self.new() if self.algorithm == "sha256" else self.new(max_threads=_ALL_THREADS)
         window = WINDOW if self.algorithm == "sha256" else WIDE_WINDOW
+        unmapping = _Unmapping()
         for offset in range(0, size, window):
             try:
                 view = mmap(descriptor, min(window, size - offset), flags=MAP_SHARED, prot=PROT_READ, offset=offset)
             except (OSError, ValueError):
                 return None  # no mapping on this file system, or the file is shorter by now: reading will tell
-            with view:
-                hasher.update(view)
+            hasher.update(view)
+            unmapping.begin(view)
             self.between_blocks()
         digest: str = hasher.hexdigest()
         return digest if not os.pread(descriptor, 1, size) else None
