@@ -60,7 +60,8 @@ def main() -> None:
     os.makedirs(options.base, exist_ok=True)
     programs = installed.install()
     ours = commands.Ours.prepare(os.path.join(programs, "wcp-attest"), options.base)
-    session = Session(options.base, options.rounds, options.million, options.keep, ours, installed.model_signing())
+    peer = installed.model_signing() if options.slow else None
+    session = Session(options.base, options.rounds, options.million, options.keep, ours, peer)
     session.record = {"machine": machine(), "peers": versions(session), "load before": os.getloadavg()}
     for name in options.corpus or CORPORA:
         others = Others()
@@ -87,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-million", dest="million", action="store_false", help="let trees grow to 100,000 files only"
     )
+    parser.add_argument("--no-slow", dest="slow", action="store_false", help="leave model-signing out")
     parser.add_argument("--keep", action="store_true", help="keep the tree of a million files, 4 GB of disk")
     parser.add_argument("--install-peers", action="store_true", help="install model-signing below build/, and end")
     parser.add_argument("--json", default="benchmarks.json", help="where the figures go")
@@ -111,7 +113,7 @@ def versions(session: Session) -> dict[str, str]:
     """Say what was compared; a peer that is absent has no version."""
     found = {name: commands.version(command) for name, command in VERSIONS.items()}
     if session.peer is None:
-        session.notes.append("model-signing is not installed: make bench-peers")
+        session.notes.append("model-signing was not run; `make bench-peers` installs it")
         return found
     five = corpora.build("five", session.base)
     subprocess.run(commands.unsigned(five), check=True)
