@@ -91,7 +91,7 @@ def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:
     wanted = expected + 1
     left = limit + 1
     while left > 0:
-        part = os.read(descriptor, min(wanted, left, 1 << 24))
+        part = os.read(descriptor, min(wanted, left))  # mostly the whole file, which is then not copied again
         if not part:
             break
         parts.append(part)
