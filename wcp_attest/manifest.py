@@ -109,8 +109,8 @@ class Manifest:
 
     @property
     def count(self) -> int:
-        """How many entries there are."""
-        return self.body.count(SEPARATOR) + 1
+        """How many entries there are; newlines are counted three times as fast as separators, which hold one each."""
+        return self.body.count(b"\n") + 1
 
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest."""

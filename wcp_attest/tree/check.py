@@ -81,7 +81,8 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
-    with closing(hash_all(root, jobs, task, options, walk=walk, total=others.count)) as results:
+    total = None if options.progress is None else manifest.count - len(directories)
+    with closing(hash_all(root, jobs, task, options, walk=walk, total=total)) as results:
         for done in results:
             if not done.as_expected:
                 return False
@@ -109,35 +110,38 @@ def _in_place(manifest: Manifest, directories: list[bytes]) -> bool:
 def _parted(manifest: Manifest) -> tuple[list[bytes], _Cursor]:
     """Return the lines of empty directories, and the others."""
     if _DIRECTORY_END not in manifest.body:
-        return [], _Cursor(manifest.body, manifest.count)
+        return [], _Cursor(manifest.body)
     lines = manifest.lines
     directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
     others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
-    return directories, _Cursor(SEPARATOR.join(others), len(others))
+    return directories, _Cursor(SEPARATOR.join(others) if others else None)
 
 
 class _Cursor:
-    """Hands out manifest lines in order, empty ones when they have run out; they are not split, which takes longer."""
+    """Hands out joined lines in order, empty ones when they have run out; they are not split, which takes longer.
 
-    def __init__(self, body: bytes, count: int) -> None:
-        self.count = count
-        self._body = body
-        self._taken = 0
+    Args:
+        body: the lines, joined; None when there are none.
+    """
+
+    def __init__(self, body: bytes | None) -> None:
+        self._body = body or b""
         self._at = 0
+        self._end = -1 if body is None else len(body)
 
     @property
     def at_end(self) -> bool:
-        return self._taken == self.count
+        return self._at > self._end
 
     def take(self, step: Run | Link) -> bytes:
         """Return the joined lines that the next step should have."""
-        wanted = 1 if isinstance(step, Link) else len(step.names)
-        there = min(wanted, self.count - self._taken)
-        self._taken += there
-        find, body, start = self._body.find, self._body, self._at
-        at = start
-        for _ in range(there):
+        missing = 1 if isinstance(step, Link) else len(step.names)
+        find, start, at = self._body.find, self._at, self._at
+        while missing and at <= self._end:
             end = find(SEPARATOR, at)
-            at = (end if end >= 0 else len(body)) + len(SEPARATOR)
+            at = (end if end >= 0 else self._end) + len(SEPARATOR)
+            missing -= 1
         self._at = at
-        return body[start : max(start, at - len(SEPARATOR))] + (wanted - max(there, 1)) * SEPARATOR
+        if at == start:
+            return (missing - 1) * SEPARATOR
+        return self._body[start : at - len(SEPARATOR)] + missing * SEPARATOR
