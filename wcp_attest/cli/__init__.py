@@ -23,12 +23,51 @@ if TYPE_CHECKING:
 GARBAGE_THRESHOLD = 100_000
 
 
+class _Ended(BaseException):
+    """Somebody ended the process by a signal; raised so that what is half done is removed on the way out."""
+
+
 def program() -> NoReturn:
     """Run as a process of its own: `main`, and then out, without taking a hundred modules to pieces first."""
     import gc
 
     gc.set_threshold(GARBAGE_THRESHOLD)
-    _leave(main())
+    try:
+        _clean_up_when_ended()
+        status = main()
+    except _Ended as ended:
+        _die_of(ended.args[0])
+    _leave(status)
+
+
+def _clean_up_when_ended() -> None:
+    """Let the signals of a supervisor or a closed terminal end the program as Ctrl-C does, where they are not ignored.
+
+    A copy that is being staged may be large, and nobody would look for it beside the place that it never got to.
+    """
+    import signal
+
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    import signal
+
+    del frame
+    signal.signal(number, signal.SIG_DFL)  # who says it twice does not want to wait
+    raise _Ended(number)
+
+
+def _die_of(number: int) -> NoReturn:
+    """Die of the signal after all, so that whoever sent it sees that it worked."""
+    import os
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # not reached, except where the signal is blocked
 
 
 def _leave(status: int) -> NoReturn:

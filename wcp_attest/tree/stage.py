@@ -53,9 +53,11 @@ class Stage:
             os.mkdir(self._temporary, 0o700)
             self.descriptor = os.open(self._temporary, FOLDER_FLAGS)
             self._descent = Descent(self.descriptor)
-        except OSError as problem:
+        except BaseException as problem:
             self._discard()
-            raise self._failed(problem) from None
+            if isinstance(problem, OSError):
+                raise self._failed(problem) from None
+            raise
         return self
 
     def __exit__(
