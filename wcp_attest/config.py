@@ -17,6 +17,7 @@ file is looked for in a folder and those above it, up to the top of the reposito
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from wcp_attest.digest import ALGORITHMS
@@ -161,11 +162,13 @@ def _toml(data: bytes, name: str) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise ConfigError(f"{name} is not valid UTF-8") from None
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"{name} is not TOML: {problem}") from None
+    except ValueError:
+        raise ConfigError(f"{name} holds a number of too many digits") from None
     except RecursionError:
         raise ConfigError(f"{name} is nested too deeply") from None
 

@@ -48,6 +48,7 @@ def test_only_its_own_table_of_a_pyproject_counts() -> None:
     [
         (b"", "expected one or more"),
         (b"package = []", "found 0"),
+        (b"package = " + b"1" * 5000, "too many digits"),
         (b"package = 1", "expected one or more"),
         (b"package = [1]", "not a table"),
         (b'other = 1\n[[package]]\npath = "a"', "nothing else"),

@@ -16,6 +16,7 @@ from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore, github_clai
 from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, Run, build_package, quickly, wcp_attest, write_package
 from wcp_attest.envelope import BUNDLE_TYPE, parse_lines
 from wcp_attest.errors import ConfigError
+from wcp_attest.signing.key import generate
 from wcp_attest.signing.sigstore_signer import SigstoreSigner
 
 if TYPE_CHECKING:
@@ -337,6 +338,25 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_done(
     failed = quickly("sign", package, *BUILD, *arguments, stdin="")
     assert (failed.status, failed.out) == (2, "")
     assert not (package / "manifest.json").exists()
+
+
+def test_a_token_from_a_closed_standard_input_is_an_empty_one(package: Path) -> None:
+    line = '"$0" -m wcp_attest sign "$1" --sigstore --identity-token - <&-'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, package], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the identity token is empty")
+
+
+def test_a_key_given_as_trust_config_is_not_printed(package: Path) -> None:
+    secret = generate().to_pem(None).decode()
+    (package.parent / "acme.key").write_text(secret)
+    failed = quickly("sign", package, *BUILD, "--sigstore", "--trust-config", package.parent / "acme.key")
+    assert failed.status == 2
+    assert "Invalid JSON" in failed.err
+    body = secret.splitlines()[1]
+    assert not any(body[at : at + 6] in failed.err for at in range(len(body) - 6))
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"{" * 100_000, b" " * (4 * 1024 * 1024 + 1)])

@@ -195,7 +195,7 @@ def _token(source: str) -> bytes:
             raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set, where --identity-token looks")
         return os.fsencode(text)
     if source == "-":
-        return sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
+        return b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
     from wcp_attest.tree.files import read_bounded
 
     return read_bounded(source, limit=MAX_TOKEN_BYTES, what="the identity token", follow=True)

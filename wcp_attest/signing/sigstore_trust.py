@@ -184,7 +184,16 @@ def _name(member: TransparencyLogInstance | CertificateAuthority) -> str:
 
 
 def in_words(problem: BaseException) -> str:
-    """Return what an exception of a library says, on one line, without its longer explanations."""
+    """Return what an exception of a library says, on one line, without its longer explanations.
+
+    What the library was given is left out: who names the wrong file may have named a secret.
+    """
+    from pydantic import ValidationError
+
+    if isinstance(problem, ValidationError):
+        first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return shortened(f"{where}: {first['msg']}" if where else first["msg"])
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return shortened(" ".join(lines[:3])) if lines else type(problem).__name__
 
