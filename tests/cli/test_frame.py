@@ -248,6 +248,38 @@ def test_output_to_a_file_is_whole_or_not_at_all(wcp: Command, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json"]
 
 
+def test_output_to_a_file_is_what_would_have_been_shown(wcp: Command, package: Path) -> None:
+    (package / "code" / "__pycache__").mkdir()
+    for name in ("a.pyc", "b.pyc", "c\nremoved everything.pyc"):
+        (package / "code" / "__pycache__" / name).write_bytes(b"x")
+    shown = wcp.ok("clean", "-n", package).out
+    assert len(shown.splitlines()) == 4
+    wcp.ok("clean", "-n", package, "-o", "cleaned")
+    assert (wcp.folder / "cleaned").read_text() == shown
+    wcp.ok("keygen", "new.key", "--no-passphrase", "-o", "made")
+    assert [line.split("  ")[0] for line in (wcp.folder / "made").read_text().splitlines()] == [
+        "private key",
+        "public key",
+        "key id",
+    ]
+
+
+def test_a_result_never_changes_the_package_it_is_about(wcp: Command, signed: Path, key: Path) -> None:
+    before = sorted(signed.rglob("*"))
+    trust = ("--public-key", "acme.key.pub", *WORKER)
+    link = wcp.folder / "link"
+    link.symlink_to(signed / "code")
+    for command in (("verify", signed, *trust), ("sign", signed, "--key", key), ("build", signed), ("diff", signed)):
+        for place in (signed / "result.json", signed / "manifest.json", link / "result.json"):
+            run = wcp(*command, "--format", "json", "-o", place)
+            assert (run.status, run.json["error"]) == (2, "config")
+    for command in (("hash", signed), ("show", signed), ("clean", signed)):
+        assert wcp(*command, "-o", signed / "result").status == 2
+    assert sorted(signed.rglob("*")) == before
+    wcp.ok("verify", signed, *trust)
+    assert wcp("hash", ".", "-o", "-", cwd=signed).out.startswith("sha256:")
+
+
 def test_what_a_name_holds_cannot_act_on_the_terminal(wcp: Command, signed: Path) -> None:
     (signed / "evil\u202e\x1b[2Jname").write_text("x")
     run = wcp("verify", signed, "--public-key", "acme.key.pub", *WORKER)
@@ -333,3 +365,26 @@ def test_completion_completes(wcp: Command) -> None:
     assert wcp(env=env).out.splitlines() == ["plain,verify"]
     env = {"_WCP_ATTEST_COMPLETE": "bash_complete", "COMP_WORDS": "wcp-attest verify --pol", "COMP_CWORD": "2"}
     assert wcp(env=env).out.splitlines() == ["plain,--policy"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_talk_that_cannot_be_written_changes_no_status(wcp: Command, signed: Path) -> None:
+    for command in (f"diff {signed}", f"verify {signed} --stage copy --public-key acme.key.pub {' '.join(WORKER)}"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" {command} 2>/dev/full', str(SCRIPT)], cwd=wcp.folder, check=False, env=wcp.environment()
+        )
+        assert done.returncode == 0, command
+
+
+def test_a_directory_that_is_gone_is_said_to_be(wcp: Command, signed: Path) -> None:
+    verify = f'"$0" verify ../{signed.name} --public-key ../acme.key.pub {" ".join(WORKER)}'
+    done = subprocess.run(
+        ["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {verify}", str(SCRIPT)],
+        cwd=wcp.folder,
+        env=wcp.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "the current directory is not there any more" in done.stderr

@@ -73,6 +73,7 @@ def _die_of(number: int) -> NoReturn:
 def _leave(status: int) -> NoReturn:
     """End the process as `sys.exit` does, callbacks and flushes included, but leave its memory to the system."""
     import atexit
+    import contextlib
     import os
 
     threading = sys.modules.get("threading")
@@ -80,11 +81,13 @@ def _leave(status: int) -> NoReturn:
         sys.exit(status)
     try:
         atexit._run_exitfuncs()  # noqa: SLF001  # what the interpreter itself calls at its end
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):  # nobody is left to read it; `main` has said what had to be said
         status = status or 2
+    with contextlib.suppress(OSError, ValueError):  # talk that nobody hears changes nothing
+        if sys.stderr is not None:
+            sys.stderr.flush()
     os._exit(status)
 
 

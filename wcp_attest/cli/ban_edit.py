@@ -151,8 +151,8 @@ def _report_signed(out: Output, file: str, listed: BanList, made_by: Sequence[Si
         value["signatures"] = signatures.count(b"\n")
         out.deliver_json("ban-sign", value)
         return
-    out.decide(f"{out.paint('good', 'SIGNED')}  {file}  {ban_lists.headline(listed)}\n")
-    out.decide("".join(f"  signed by  {signer}\n" for signer in made_by))
+    signers = "".join(f"  signed by  {signer}\n" for signer in made_by)
+    out.decide(f"{out.paint('good', 'SIGNED')}  {file}  {ban_lists.headline(listed)}\n{signers}")
     out.note(f"publish {file} and {file}.sig together")
 
 
@@ -168,6 +168,7 @@ def _report(out: Output, file: str, listed: BanList, *, added: Sequence[Ban], re
         value["removed"] = [ban.to_json() for ban in removed]
         out.deliver_json("ban-edit", value)
         return
-    out.decide(f"wrote {file}: {ban_lists.headline(listed)}, {count(len(listed.bans), 'ban')}\n")
-    out.decide("".join(f"  banned  {ban}\n" for ban in added) + "".join(f"  lifted  {ban}\n" for ban in removed))
+    changes = [f"  banned  {ban}\n" for ban in added] + [f"  lifted  {ban}\n" for ban in removed]
+    headline = f"wrote {file}: {ban_lists.headline(listed)}, {count(len(listed.bans), 'ban')}\n"
+    out.decide("".join([headline, *changes]))
     out.note(f"not signed yet: {shlex.join(['wcp-attest', 'ban', 'sign', file, '--key', 'KEY'])}")

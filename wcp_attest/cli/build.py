@@ -9,7 +9,7 @@ import click
 
 from wcp_attest.cli import building, secrets
 from wcp_attest.cli import progress as counting
-from wcp_attest.cli.options import jobs_option, require_directory, require_outside, root_argument
+from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 
@@ -66,7 +66,7 @@ def build(
         raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")
     if schema == "awp.v1" and hmac == (hmac_file is not None):
         raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
-    require_directory(package)
+    require_package(package, out)
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = building.existing_manifest(package)
     plan = building.plan_of(flags, package, existing, out)

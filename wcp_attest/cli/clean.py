@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from wcp_attest.cli.options import require_directory, root_argument
+from wcp_attest.cli.options import require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.text import count
+from wcp_attest.cli.text import count, one_line
 from wcp_attest.errors import ConfigError, ManifestMalformed
 from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.names import is_bytecode
@@ -38,7 +38,7 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
     Bytecode runs instead of its source and may differ from it, so a package that holds any that is not listed in its
     manifest is refused. What the manifest lists is kept. No link is followed.
     """
-    require_directory(package)
+    require_package(package, out)
     sweep = Sweep(kept=_listed(package), dry_run=dry_run)
     try:
         root = os.open(package, _DIRECTORY)
@@ -52,8 +52,8 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
         removed: list[JsonValue] = [*sorted(sweep.removed)]
         out.deliver_json("clean", {"root": package, "dry_run": dry_run, "removed": removed})
         return
-    for path in sorted(sweep.removed):
-        out.decide(f"{'would remove' if dry_run else 'removed'} {path}\n")
+    done = "would remove" if dry_run else "removed"
+    out.decide("".join(f"{done} {one_line(path)}\n" for path in sorted(sweep.removed)))
     out.note(f"{count(len(sweep.removed), 'entry')} {'to remove' if dry_run else 'removed'}")
 
 

@@ -11,7 +11,7 @@ from wcp_attest.cli import caching, differences
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.failures import REFUSED
-from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.options import jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 from wcp_attest.errors import TreeMismatch
@@ -41,7 +41,7 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
     from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.tree.files import read_bounded
 
-    require_directory(package)
+    require_package(package, out)
     refuse_awp1(package)
     remembered = caching.cache_of(cache, out, [package])
     path = os.path.join(package, MANIFEST_NAME)

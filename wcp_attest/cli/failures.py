@@ -111,6 +111,8 @@ def _classify_foreign(error: BaseException) -> Failure:
 
 
 def _os_message(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the current directory is not there any more; change to one that is"
     what = error.strerror or type(error).__name__
     return f"{what}: {os.fsdecode(error.filename)!r}" if isinstance(error.filename, str | bytes) else what
 

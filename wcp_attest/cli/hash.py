@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from wcp_attest.cli import progress as counting
-from wcp_attest.cli.options import jobs_option, require_directory, root_argument
+from wcp_attest.cli.options import jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 
 
@@ -37,7 +37,7 @@ def hash_(
     from wcp_attest.build import exclude_patterns
     from wcp_attest.tree import ReadOptions, read_tree
 
-    require_directory(package)
+    require_package(package, out)
     with counting.Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         patterns = exclude_patterns(package, exclude)

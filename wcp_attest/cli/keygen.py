@@ -62,9 +62,11 @@ def keygen(
             },
         )
         return
-    out.decide(f"private key  {out_path}  ({'encrypted' if passphrase else 'not encrypted'}; keep it secret)\n")
-    out.decide(f"public key   {public_path}  (give it to whoever verifies)\n")
-    out.decide(f"key id       sha256:{key_id}\n")
+    out.decide(
+        f"private key  {out_path}  ({'encrypted' if passphrase else 'not encrypted'}; keep it secret)\n"
+        f"public key   {public_path}  (give it to whoever verifies)\n"
+        f"key id       sha256:{key_id}\n"
+    )
 
 
 def _passphrase(path: str | None, none: bool) -> bytes | None:
@@ -100,7 +102,7 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise ConfigError(f"cannot create {path!r}: {error.strerror}") from None
+        raise ConfigError(f"cannot create {path!r}: {(error.strerror or str(error)).lower()}") from None
     made.append(path)
     try:
         with open(descriptor, "wb") as file:
@@ -108,4 +110,4 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
-        raise ConfigError(f"cannot write {path!r}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path!r}: {(error.strerror or str(error)).lower()}") from None

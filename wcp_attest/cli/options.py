@@ -13,6 +13,8 @@ from wcp_attest.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from wcp_attest.cli.output import Output
+
 root_argument = click.argument("package", metavar="ROOT", type=click.Path())
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="How many processes hash at once; by default as many as help."
@@ -52,12 +54,29 @@ def require_outside(package: str, paths: Iterable[str | None], why: str) -> None
             raise ConfigError(f"{path!r} lies inside the package, {why}")
 
 
-def require_directory(path: str) -> str:
-    """Return `path` if it is a directory and not a link to one, so that everybody looks at the same tree.
+def require_package(path: str, out: Output) -> None:
+    """Check that a package is a directory and not a link to one, and that the result is not written into it.
+
+    Everybody is to look at the same tree, and one that was just signed or verified must not be changed by saying so.
 
     Raises:
-        ConfigError: it is something else, or is not there.
+        ConfigError: it is something else, or is not there, or the result would change it.
     """
+    _require_directory(path)
+    require_result_outside(path, out)
+
+
+def require_result_outside(package: str, out: Output) -> None:
+    """Refuse to write the result into the package, which that would change.
+
+    Raises:
+        ConfigError: it would be written there.
+    """
+    if out.path != "-":
+        require_outside(package, [out.path], "which writing the result there would change; name another place")
+
+
+def _require_directory(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError) as error:
@@ -67,4 +86,3 @@ def require_directory(path: str) -> str:
         raise ConfigError(f"{path!r} is a symbolic link; give the package directory itself")
     if not stat.S_ISDIR(mode):
         raise ConfigError(f"{path!r} is not a directory; give the directory that holds the package")
-    return path

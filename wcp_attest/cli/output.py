@@ -6,6 +6,7 @@ it an `Output`. What is written is safe to show: control characters are spelled 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -73,11 +74,13 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         self._write(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **value}, indent=2) + "\n")
 
     def note(self, text: str) -> None:
-        """Say something on standard error, unless quiet."""
+        """Say something on standard error, unless quiet. That nobody hears it changes nothing."""
         if not self.quiet and sys.stderr is not None:
             if sys.stdout is not None:  # both may go to one place, and the data came first
                 sys.stdout.flush()
-            sys.stderr.write(printable(text) + "\n")
+            with contextlib.suppress(OSError):
+                sys.stderr.write(printable(text) + "\n")
+                sys.stderr.flush()
 
     def _write(self, text: str) -> None:
         if self.path is None or self.path == "-":

@@ -11,6 +11,7 @@ import click
 from wcp_attest.cli import keyless_show
 from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
 from wcp_attest.cli.building import manifest_json
+from wcp_attest.cli.options import require_result_outside
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
 from wcp_attest.errors import ConfigError, VerificationError
@@ -58,6 +59,8 @@ def show(out: Output, /, target: str, entries: bool) -> None:
     """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
     claims = _read(target)
     root = target if os.path.isdir(target) else os.path.dirname(target) or "."
+    if root == target:
+        require_result_outside(root, out)
     if out.format == "json":
         out.deliver_json("show", _as_json(claims, target, root, entries=entries))
     else:
@@ -72,7 +75,8 @@ def _read(target: str) -> Claims:
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot open {target!r}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot open {target!r}: {reason.lower()}") from None
     if not directory:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
         is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)
@@ -135,7 +139,7 @@ def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str
         if summary is not None:
             worker_id = None if statement is None else statement.worker_id
             lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, root, number, worker_id))
-    if claims.manifest is not None and not claims.signatures:
+    if claims.manifest is not None and not claims.signatures and not claims.problems:
         lines.append("  no signature")
     return "".join(f"{line}\n" for line in lines)
 

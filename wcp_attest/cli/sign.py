@@ -12,7 +12,7 @@ from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
-from wcp_attest.cli.options import as_argument, jobs_option, require_directory, require_outside, root_argument
+from wcp_attest.cli.options import as_argument, jobs_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
@@ -54,7 +54,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
-    require_directory(package)
+    require_package(package, out)
     check_bundle_path(signing.bundle_out, package)
     secret_files = (*signing.key, *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")

@@ -8,7 +8,7 @@ import click
 
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.options import jobs_option, require_directory, require_outside, root_argument
+from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 from wcp_attest.errors import ConfigError
@@ -44,7 +44,7 @@ def verify(out: Output, package: str, stage: str | None, jobs: int | None, progr
 
     flags = TrustFlags(**trust)
     policy = policy_of(flags)
-    require_directory(package)
+    require_package(package, out)
     trusted_files = (flags.policy, *flags.public_key, *flags.hmac_file, flags.trusted_root)
     require_outside(package, trusted_files, "which may not say itself whom to trust; take it from elsewhere")
     with counting.Counter(progress, quiet=out.quiet) as counter:
