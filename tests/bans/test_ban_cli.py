@@ -218,6 +218,14 @@ UNUSABLE: dict[str, Callable[[Path], object]] = {
 }
 
 
+def mounted(folder: Path, *names: str) -> None:
+    """Put links where files were, as an orchestrator mounts configuration."""
+    (folder / "..data").mkdir()
+    for name in names:
+        (folder / name).rename(folder / "..data" / name)
+        (folder / name).symlink_to(f"..data/{name}")
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -231,6 +239,41 @@ def test_whatever_is_wrong_with_the_list_denies(fleet: Fleet, name: str) -> None
     run = fleet.wcp("ban", "check", "--policy", "policy.toml", "--format", "json")
     assert run.status == 1
     assert run.json["ok"] is False
+
+
+def test_a_signed_list_may_be_mounted_through_links(fleet: Fleet) -> None:
+    fleet.put_list()
+    mounted(fleet.folder, "bans.json", "bans.json.sig")
+    assert fleet.code() is None
+    truncate(fleet.folder / "..data" / "bans.json")
+    assert fleet.code() == "ATTEST_BANS_UNUSABLE"
+
+
+def test_an_unsigned_list_may_not_since_whoever_can_change_the_link_chooses_it(fleet: Fleet) -> None:
+    fleet.put_list()
+    own = ("verify", "worker", "--public-key", "acme.key.pub", "--namespace", "org.acme", "--bans", "bans.json")
+    fleet.wcp.ok(*own)
+    mounted(fleet.folder, "bans.json")
+    run = fleet.wcp(*own, "--format", "json")
+    assert run.json["code"] == "ATTEST_BANS_UNUSABLE"
+    assert "a symbolic link; name the file itself" in run.json["message"]
+
+
+def test_what_goes_to_a_file_is_what_would_have_been_shown(fleet: Fleet) -> None:
+    fleet.put_list()
+    fleet.wcp.ok("ban", "add", "bans.json", "--worker", "org.acme.x", "--worker", "org.acme.y", *REASON, "-o", "added")
+    assert [line.split()[0] for line in Path(fleet.folder, "added").read_text().splitlines()] == [
+        "wrote",
+        "banned",
+        "banned",
+    ]
+    fleet.wcp.ok("ban", "sign", "bans.json", "--key", "soc.key", "-o", "signed")
+    assert [line.split()[0] for line in Path(fleet.folder, "signed").read_text().splitlines()] == ["SIGNED", "signed"]
+
+
+def test_a_list_that_cannot_be_read_is_not_called_refused(fleet: Fleet) -> None:
+    for command in (("compile", "absent", "x.idx"), ("compile", "absent", "x.idx", "--check"), ("show", "absent")):
+        assert fleet.wcp("ban", *command).status == 2
 
 
 def test_a_list_that_has_expired_denies_and_is_renewed(fleet: Fleet) -> None:

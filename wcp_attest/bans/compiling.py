@@ -115,10 +115,17 @@ def compile_list(source: str, target: str) -> Header:
         ConfigError: a file cannot be read or written.
     """
     try:
-        with open(open_regular(source, f"ban list `{source}`"), "rb") as stream:
+        with open(_opened(source), "rb") as stream:
             return _compile(stream, source, target)
     except OSError as problem:
         raise ConfigError(f"cannot compile `{source}` to `{target}`: {problem.strerror or problem}") from None
+
+
+def _opened(source: str) -> int:
+    try:
+        return open_regular(source, f"the ban list `{source}`", follow=True)
+    except BansUnusable as problem:  # of the caller's own file nothing was found out yet
+        raise ConfigError(str(problem)) from None
 
 
 def check_compiled(source: str, target: str) -> None:
@@ -134,7 +141,7 @@ def check_compiled(source: str, target: str) -> None:
     """
     hasher = sha256()
     try:
-        with open(open_regular(source, f"ban list `{source}`"), "rb") as stream:
+        with open(_opened(source), "rb") as stream:
             while block := stream.read(1 << 20):
                 hasher.update(block)
     except OSError as problem:

@@ -1,23 +1,25 @@
-"""The operator's files: read without following links or waiting, replaced as a whole, kept from other users."""
+"""The operator's files: read without waiting or following links, replaced as a whole, kept from other users."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from wcp_attest.errors import BansUnusable, ConfigError
 from wcp_attest.tree.files import write_atomic
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def open_regular(path: str, what: str, *, private: bool = False) -> int:
+def open_regular(path: str, what: str, *, private: bool = False, follow: bool = False) -> int:
     """Open a file for reading.
 
     Args:
         path: of the file.
         what: the file in words, for messages.
         private: whether it is refused when another user could have written it.
+        follow: whether it may be a symbolic link, as mounted configuration is; only where its signature is what counts.
 
     Returns:
         The descriptor; the caller closes it.
@@ -26,7 +28,7 @@ def open_regular(path: str, what: str, *, private: bool = False) -> int:
         BansUnusable: it is missing, unreadable, not a regular file or not private.
     """
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except (OSError, ValueError) as problem:
         raise BansUnusable(f"{what} cannot be opened: {_why(problem)}") from None
     try:
@@ -54,13 +56,13 @@ def read_all(descriptor: int, limit: int, what: str) -> bytes:
     except OSError as problem:
         raise BansUnusable(f"{what} cannot be read: {_why(problem)}") from None
     if len(data) > limit:
-        raise BansUnusable(f"{what} is larger than {limit} bytes")
+        raise BansUnusable(f"{what} is larger than {limit} bytes; compile larger lists")
     return data
 
 
-def read_file(path: str, limit: int, what: str, *, private: bool = False) -> bytes:
+def read_file(path: str, limit: int, what: str, *, private: bool = False, follow: bool = False) -> bytes:
     """Read a whole file; `open_regular` and `read_all` in one."""
-    return read_all(open_regular(path, what, private=private), limit, what)
+    return read_all(open_regular(path, what, private=private, follow=follow), limit, what)
 
 
 def replace(path: str, data: bytes) -> None:
@@ -114,4 +116,6 @@ def _check_private(status: os.stat_result, what: str) -> None:
 
 
 def _why(problem: OSError | ValueError) -> str:
-    return getattr(problem, "strerror", None) or str(problem)
+    if getattr(problem, "errno", None) == errno.ELOOP:  # what O_NOFOLLOW makes of a link
+        return "a symbolic link; name the file itself"
+    return (getattr(problem, "strerror", None) or str(problem)).lower()

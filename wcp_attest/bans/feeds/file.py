@@ -50,7 +50,7 @@ class FileFeed:
         """
         if self.compiled is not None:
             return self._open_compiled(self.compiled, admission)
-        document = read_file(self.path, MAX_LIST_BYTES, f"{self.name} (compile larger lists)", private=not self.signed)
+        document = read_file(self.path, MAX_LIST_BYTES, self.name, private=not self.signed, follow=self.signed)
         copy = Copy(document, self._signatures() if self.signed else None)
         return Opened(self.name, admission.admit(self.name, copy))
 
@@ -69,7 +69,7 @@ class FileFeed:
 
     def _signatures(self) -> bytes:
         path = self.path + SIGNATURE_SUFFIX
-        return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,")
+        return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,", follow=True)
 
     def _own(self, index: Index) -> Seen:
         """Return the head with the digest that the operator's own list has now."""
