@@ -59,7 +59,10 @@ def attest_awp1(
         VerificationError: the package is refused, a leaf for each reason.
     """
     if "awp.v1" not in policy.accept.schemas:
-        raise SignatureMissing("manifest.sig is missing; sign the package with `wcp-attest sign`")
+        why = "sign the package with `wcp-attest sign`"
+        if b'"awp.v1"' in data[: awp1.MAX_BYTES]:
+            why = "manifest.json says that it is of schema awp.v1, which must be accepted by name"
+        raise SignatureMissing(f"manifest.sig is missing; {why}")
     manifest = awp1.parse(data)
     expect.check(manifest.worker_id, manifest.worker_species_id)
     namespace = policy.namespace(namespace_of(manifest.worker_id))

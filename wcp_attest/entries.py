@@ -109,13 +109,13 @@ def target_problem(path: str, target: str) -> str | None:
     if not target or _TRICK.search(target) or len(target.encode()) > MAX_TARGET_BYTES:
         return "has an empty, overlong or unprintable target"
     if target.startswith("/"):
-        return "has an absolute target"
+        return "has an absolute target; make it relative, or leave it out"
     segments = target.removesuffix("/").split("/")
     up = 0
     while up < len(segments) and segments[up] == "..":
         up += 1
     if up > path.count("/"):
-        return "has a target outside the package"
+        return "has a target outside the package; put a copy in its place, or leave it out"
     if any(segment in {"", ".."} for segment in segments[up:]):
         return "has a target with an empty segment or with `..` behind a name"
     return None

@@ -67,11 +67,13 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
             "A file was changed after signing; this is what an attack looks like, too.",
             "A checkout converted line endings, or an archive or copy lost the executable bit or the links.",
             "A build, an editor or the worker itself wrote files into the package directory.",
+            "There is unlisted bytecode (`__pycache__/`, `*.pyc`): it runs instead of its source, and may differ.",
             "A download was cut short.",
         ),
         (
             "Read the list of differences: each one names the entry and, where it can be told, the likely cause.",
             "Unpack or check out the package again; in git, set `* -text` for packages.",
+            "For bytecode: `wcp-attest clean ROOT`, and run workers with `PYTHONDONTWRITEBYTECODE=1`.",
             "If the change is meant, whoever releases the package builds and signs it again.",
             "Never sign a tree again only to make a denial go away.",
         ),
@@ -137,15 +139,13 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
     DenyCode.TREE_UNSAFE: Explanation(
         "The tree holds something that must not be in a package, or could not be read safely.",
         (
-            "There is unlisted bytecode (`__pycache__/`, `*.pyc`): it runs instead of its source, and may differ.",
             "There is a socket, pipe, device or set-id file, a name that is not UTF-8, or a link out of the package.",
             "A file or directory is unreadable, or changed while it was read.",
             'With `permissions = "strict"`: an entry is writable by others, foreign, or has further hard links.',
         ),
         (
-            "For bytecode: `wcp-attest clean ROOT`, and run workers with `PYTHONDONTWRITEBYTECODE=1`.",
-            "Stop whatever writes to the tree, or verify a copy: `wcp-attest verify ROOT --stage DIR …`.",
-            "Remove or rename what the message names; correct its permissions.",
+            "Remove or rename what the message names, or correct its permissions; signers may `--exclude` it.",
+            "If it changed while it was read, stop whatever writes to the tree, or verify a copy of it.",
         ),
     ),
     DenyCode.BANNED: Explanation(

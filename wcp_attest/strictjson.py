@@ -58,7 +58,9 @@ def loads(
     except UnicodeDecodeError:
         raise error(f"{what} is not valid UTF-8") from None
     except json.JSONDecodeError as problem:
-        raise error(f"{what} is not JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}") from None
+        raise error(
+            f"{what} is not JSON: {problem.msg.removesuffix(' at')} at line {problem.lineno}, column {problem.colno}"
+        ) from None
     except RecursionError:
         raise error(f"{what} is nested too deeply") from None
     return cast("JsonValue", value)

@@ -121,6 +121,7 @@ def test_awp1_is_written_for_earlier_verifiers_and_must_be_allowed_by_name(wcp: 
     wcp.ok("verify", signed, "--hmac", "--accept-schema", "awp.v1", *WORKER, env=HMAC_ENV)
     denied = wcp("verify", signed, "--hmac", *WORKER, "--format", "json", env=HMAC_ENV)
     assert (denied.status, denied.json["code"]) == (1, "ATTEST_SIGNATURE_MISSING")
+    assert "awp.v1, which must be accepted by name" in denied.json["message"]
 
 
 @pytest.mark.parametrize(
@@ -518,6 +519,33 @@ def test_a_path_that_looks_like_an_option_stays_a_path(wcp: Command, package: Pa
 
 
 # what a user must be told
+
+
+def test_twins_that_look_the_same_are_spelt_out(wcp: Command, package: Path, key: Path) -> None:
+    for name in ("\u00e9", "e\u0301"):
+        (package / name).write_text("x")
+    run = wcp("sign", package, "--key", key, *IDENTITY)
+    assert run.status == 1
+    assert r"'e\u0301' and '\xe9'" in run.err
+    assert "--allow-twins" in run.err
+
+
+def test_a_denial_says_what_to_do_about_bytecode(wcp: Command, signed: Path) -> None:
+    (signed / "code" / "__pycache__").mkdir()
+    (signed / "code" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
+    run = wcp("verify", signed, *TRUST)
+    assert run.status == 1
+    code = run.out.split()[2]
+    assert "wcp-attest clean" in wcp.ok("explain", code).out
+
+
+def test_a_policy_is_shown_in_the_units_it_is_written_in(wcp: Command, key: Path) -> None:
+    wcp.ok("policy", "init", "policy.toml", "--namespace", "org.acme", "--public-key", "acme.key.pub")
+    path = wcp.folder / "policy.toml"
+    text = path.read_text()
+    for span, shown in (("400d", "400d"), ("36h", "36h"), ("48h", "2d"), ("90s", "90s"), ("8w", "56d"), ("90m", "90m")):
+        path.write_text(text.replace('# max_age = "400d"', f'max_age = "{span}"'))
+        assert f"age at most {shown};" in wcp.ok("policy", "show", path).out
 
 
 @pytest.mark.parametrize("command", ["sign", "build"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,7 +67,7 @@ ENVIRON = {"ACME_SECRET": SECRET}
 
 def read(name: str, limit: int, what: str) -> bytes:
     if name not in FILES:
-        raise ConfigError(f"cannot read {what}")
+        raise ConfigError(f"cannot read {what} {name!r}")
     assert len(FILES[name]) <= limit
     return FILES[name]
 
@@ -172,11 +173,17 @@ def replaced(old: str, new: str) -> str:
         (GOOD + "\n[accept]\n", "TOML"),
         ("a = " + "[" * 5000, "TOML|deeply"),
         ("[[[", "TOML"),
+        (replaced("version = 1", "version = " + "1" * 5000), "too many digits"),
+        (replaced("version = 1", ""), "write `version = 1`"),
     ],
 )
 def test_everything_else_is_an_error_that_names_the_place(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(text)
+
+
+def test_a_byte_order_mark_is_no_part_of_it() -> None:
+    assert parse("\ufeff" + GOOD).namespaces == parse(GOOD).namespaces
 
 
 def test_an_empty_or_weak_secret_is_an_error() -> None:
@@ -224,6 +231,12 @@ def test_files_are_taken_from_beside_the_policy(tmp_path: Path, monkeypatch: pyt
     assert load_policy(str(tmp_path / "mounted" / "policy.toml"), ENVIRON) == parse(GOOD)
     monkeypatch.chdir(tmp_path / "etc")
     assert load_policy("policy.toml", ENVIRON) == parse(GOOD)
+
+
+def test_what_is_wrong_with_a_file_names_the_file(tmp_path: Path) -> None:
+    path = write_policy(tmp_path, GOOD.replace("version = 1", ""))
+    with pytest.raises(ConfigError, match="^" + re.escape(f"{path}: ")):
+        load_policy(str(path), ENVIRON)
 
 
 def test_a_policy_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

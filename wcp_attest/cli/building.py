@@ -212,7 +212,9 @@ class _Taken:
         value: str | None = getattr(self.configured, configured_name, None)
         value = value or getattr(self.earlier or self.awp1, manifest_name, None)
         if value is None:
-            raise ConfigError(f"{option} is needed: there is no manifest.json to take it from")
+            raise ConfigError(
+                f"{option} is needed: there is no manifest.json to take it from, or none that can be read"
+            )
         self.said.append(f"{manifest_name} {value}")
         return value
 

@@ -200,7 +200,7 @@ def _as_text(found: Policy) -> str:
         lines += [f"    {_key_words(key.key_id)}" for key in namespace.keys]
         lines += [f"    keyless {identity.label}" for identity in namespace.identities]
     accept = found.accept
-    age = "no limit" if accept.max_age is None else f"{accept.max_age} s"
+    age = "no limit" if accept.max_age is None else f"at most {_span(accept.max_age)}"
     excludes = "allowed" if accept.excludes else "refused"
     lines += [
         f"  accepts: {', '.join(accept.schemas)}; excludes {excludes}; age {age}; permissions {accept.permissions}",
@@ -208,6 +208,12 @@ def _as_text(found: Policy) -> str:
         f"  further conditions (bans, registry): {len(found.conditions) or 'none'}",
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _span(seconds: int) -> str:
+    """Return a span of time as a policy writes it, in the largest unit that leaves no rest."""
+    units = (("d", 86_400), ("h", 3600), ("m", 60))
+    return next((f"{seconds // length}{unit}" for unit, length in units if seconds % length == 0), f"{seconds}s")
 
 
 def _key_words(key_id: str) -> str:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from wcp_attest.digest import sha256_hex
@@ -72,7 +73,10 @@ def load_policy(path: str, environ: Mapping[str, str] | None = None) -> Policy:
         return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
 
     data = read_bounded(path, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
-    return parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
+    try:
+        return parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
 
 
 def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
@@ -88,6 +92,8 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder:
         ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
     """
     top = Table(_toml(data), "")
+    if "version" not in top:
+        raise ConfigError("the policy does not say its `version`; write `version = 1` as its first line")
     if top.integer("version") != 1:
         raise ConfigError("the policy's `version` is not 1, the only one there is")
     sigstore = _sigstore(top.table("sigstore"), read)
@@ -214,11 +220,13 @@ def _toml(data: bytes) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise ConfigError("the policy is not valid UTF-8") from None
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"the policy is not TOML: {problem}") from None
+    except ValueError:
+        raise ConfigError("the policy holds a number of too many digits") from None
     except RecursionError:
         raise ConfigError("the policy is nested too deeply") from None
 
@@ -245,7 +253,7 @@ def _signer(table: Table, read: Read, environ: Mapping[str, str]) -> TrustedSign
     match methods[0]:
         case "key":
             name = table.text("key")
-            trusted = TrustedKey.from_file_bytes(read(name, MAX_KEY_FILE_BYTES, f"the key {name}"), what=name)
+            trusted = TrustedKey.from_file_bytes(read(name, MAX_KEY_FILE_BYTES, "the key"), what=name)
         case "hmac":
             trusted = _secret(table.table("hmac"), read, environ)
         case _:
@@ -259,7 +267,7 @@ def _secret(table: Table, read: Read, environ: Mapping[str, str]) -> HmacSecret:
         raise table.wrong("env", "given alone: an hmac signer is exactly one of `env` and `file`")
     if "file" in table:
         name = table.text("file")
-        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_BYTES, f"the secret {name}"))
+        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_BYTES, "the secret"))
     else:
         variable = table.text("env")
         if variable not in environ:

@@ -45,7 +45,7 @@ def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algori
         return "the file is empty: a copy or download was interrupted"
     cause = "" if content is None else _cause_of_content(content, expected, algorithm)
     if not cause and found.size < expected.size:
-        return f"shorter than signed by {expected.size - found.size} bytes: cut off, or another version"
+        return f"shorter than signed by {_bytes(expected.size - found.size)}: cut off, or another version"
     return cause
 
 
@@ -95,6 +95,10 @@ def cause_of_presence(path: str, digest: str, old_paths: Mapping[str, str]) -> s
 
 def _spelling(one: str, other: str) -> str:
     return "spelt in other case" if one.lower() == other.lower() else "spelt in another Unicode form or case"
+
+
+def _bytes(number: int) -> str:
+    return f"{number} byte" if number == 1 else f"{number} bytes"
 
 
 def _cause_of_mode(expected: File) -> str:

@@ -69,9 +69,10 @@ def refuse_twins(prefix: str, names: Sequence[str]) -> None:
     for name in sorted(names):
         other = first.setdefault(folded(name), name)
         if other is not name:
+            show = repr if other.lower() == name.lower() else ascii  # those that look the same are spelt out
             raise TreeUnsafe(
-                f"{prefix + other!r} and {prefix + name!r} differ only by case or Unicode form; rename one of them, "
-                "or allow twins"
+                f"{show(prefix + other)} and {show(prefix + name)} differ only by case or Unicode form; rename one of "
+                "them, or allow twins (`--allow-twins`)"
             )
 
 
