@@ -144,6 +144,18 @@ def test_a_private_key_in_place_of_a_public_one_is_named() -> None:
         TrustedKey.from_file_bytes(generate().to_pem(None))
 
 
+def test_what_is_given_in_place_of_a_private_key_is_named() -> None:
+    key = raw("ed25519").public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for public in (pem, key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)):
+        with pytest.raises(ConfigError, match="is a public key"):
+            KeySigner.from_file_bytes(public)
+    for word in (b"SIGSTORE", b"COSIGN"):
+        pem = b"-----BEGIN ENCRYPTED %b PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED %b PRIVATE KEY-----\n" % (word, word)
+        with pytest.raises(ConfigError, match="cosign's own format; make a key with `wcp-attest keygen`"):
+            KeySigner.from_file_bytes(pem, b"passphrase")
+
+
 @pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed: OpenSSH's own keys NOT tried"
 )

@@ -238,6 +238,10 @@ def _load_private(data: bytes, passphrase: bytes | None, what: str) -> object:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
+    if b"ENCRYPTED SIGSTORE PRIVATE KEY" in data or b"ENCRYPTED COSIGN PRIVATE KEY" in data:
+        raise ConfigError(f"{what} is in cosign's own format; make a key with `wcp-attest keygen`")
+    if b"-----BEGIN PUBLIC KEY" in data or data.startswith((b"ssh-", b"ecdsa-")):
+        raise ConfigError(f"{what} is a public key; signing needs the private one")
     load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in data else load_pem_private_key
     try:
         return load(data, passphrase or None)
