@@ -2,6 +2,10 @@
 # Finds a Python that is new enough and lets it make the virtual environment; nothing else is done in shell.
 set -euo pipefail
 
+if [ "${RUNNER_OS:-}" = Windows ]; then
+  echo "::error title=wcp-attest::this action runs on Linux and macOS only; sign and verify in a job on one of them"
+  exit 2
+fi
 for candidate in python3 python; do
   if "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
     exec "$candidate" -I "$GITHUB_ACTION_PATH/install.py"

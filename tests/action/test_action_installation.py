@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -97,3 +98,18 @@ def test_without_a_python_that_is_new_enough_it_says_so(tmp_path: Path, monkeypa
     result = make_job(tmp_path, action).run(mode="sign", path="pkg")
     assert not result.ok
     assert "Python 3.11 or newer is needed" in result.annotations[0].data
+
+
+def test_on_a_runner_that_it_cannot_work_on_it_says_so(tmp_path: Path) -> None:
+    action = copy_checkout(tmp_path / "checkout")  # a job cannot say what it runs on, so the executor is left out
+    environment = {"PATH": os.environ["PATH"], "GITHUB_ACTION_PATH": str(action), "RUNNER_TEMP": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", action / "install.sh"],
+        env={**environment, "RUNNER_OS": "Windows"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error title=wcp-attest::this action runs on Linux and macOS only")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkout"]

@@ -388,3 +388,9 @@ def test_a_directory_that_is_gone_is_said_to_be(wcp: Command, signed: Path) -> N
     )
     assert done.returncode == 2
     assert "the current directory is not there any more" in done.stderr
+
+
+def test_a_system_without_directory_descriptors_is_told_so(signed: Path) -> None:
+    code = "import os, sys; os.supports_dir_fd.discard(os.open); from wcp_attest.cli import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, "diff", signed], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("error: packages are read on Linux and macOS only")

@@ -55,13 +55,15 @@ def require_outside(package: str, paths: Iterable[str | None], why: str) -> None
 
 
 def require_package(path: str, out: Output) -> None:
-    """Check that a package is a directory and not a link to one, and that the result is not written into it.
+    """Check that a package can be read here, is a directory and not a link to one, and that no result goes into it.
 
     Everybody is to look at the same tree, and one that was just signed or verified must not be changed by saying so.
 
     Raises:
         ConfigError: it is something else, or is not there, or the result would change it.
     """
+    if os.open not in os.supports_dir_fd:
+        raise ConfigError("packages are read on Linux and macOS only: this system has no directory descriptors")
     _require_directory(path)
     require_result_outside(path, out)
 
