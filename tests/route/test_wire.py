@@ -441,6 +441,7 @@ def test_settings_are_read_from_toml() -> None:
         'env = "dev"\n[[ceiling]]\nenvs = []\ndata_labels = ["PUBLIC"]',
         "env = ",
         "\x00",
+        'env = "dev"\napproval_seconds = ' + "1" * 5000,  # more digits than Python turns into a number
     ],
 )
 def test_settings_that_mean_nothing_or_are_refused_are_an_error(text: str) -> None:

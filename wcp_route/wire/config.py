@@ -102,7 +102,7 @@ def read_config(data: bytes) -> HallConfig:
         raise WireError(f"{_WHAT} is larger than {MAX_CONFIG_BYTES} bytes")
     try:
         document = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # not UTF-8, not TOML, or a number of too many digits
         raise WireError(f"{_WHAT} is not TOML: {str(problem)[:200]}") from None
     try:
         return read(HallConfigModel, document, what=_WHAT, max_bytes=MAX_CONFIG_BYTES).to_value()
