@@ -34,8 +34,9 @@ MIB = 1 << 20
 def children_of(process: int) -> list[int]:
     found = []
     for task in os.listdir(f"/proc/{process}/task"):
-        with open(f"/proc/{process}/task/{task}/children", encoding="ascii") as file:
-            found += [int(word) for word in file.read().split()]
+        path = f"/proc/{process}/task/{task}/children"
+        with suppress(FileNotFoundError, ProcessLookupError), open(path, encoding="ascii") as file:
+            found += [int(word) for word in file.read().split()]  # but for a thread that has just ended
     return found
 
 
