@@ -45,13 +45,13 @@ class Ours:
     ) -> Series:
         """Build the manifest of a tree without one, sign it, and check what was written."""
         signer = ["--hmac"] if hmac else ["--key", self.key]
-        command = [self.program, "sign", tree, "-q", "--no-progress", *signer, *IDENTITY, *options]
+        command = [self.program, "sign", tree, "--quiet", "--no-progress", *signer, *IDENTITY, *options]
         return Series(name, command, before=unsigned(tree), environment=SECRET if hmac else {})
 
     def verify(self, tree: str, name: str = "wcp-attest verify", *, hmac: bool = False) -> Series:
         """Verify what the series before has signed."""
         signer = ["--hmac"] if hmac else ["--public-key", f"{self.key}.pub"]
-        command = [self.program, "verify", tree, "-q", "--no-progress", "--worker-id", IDENTITY[1], *signer]
+        command = [self.program, "verify", tree, "--quiet", "--no-progress", "--worker-id", IDENTITY[1], *signer]
         return Series(name, command, environment=SECRET if hmac else {})
 
     def hash(self, tree: str, name: str = "wcp-attest hash", *options: str) -> Series:
