@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wcp_route")
 
-CHUNK = 512  # decisions whose receipts `route_many` hands over together: half of what one transaction takes
+CHUNK = 128  # decisions whose receipts `route_many` hands over together
 MAX_MESSAGE = 1024  # characters of what is wrong with an input that are repeated
 _FAILED = DenyReason(Code.INTERNAL_ERROR, "the Hall failed; its log says why")
 

@@ -39,17 +39,16 @@ def evidence_of(case: Case, decision: RouteDecision) -> Evidence:
     """
     attested = case.attested
     proof = None if attested is None else attested.verified
+    bans = "" if attested is None else attested.bans
     return Evidence(
-        stream=_stream(decision),
-        decision=decision,
-        checks=tuple(case.checks),
-        versions=versions(
-            case.world, case.snapshot.version, decision.policy_version, "" if attested is None else attested.bans
-        ),
-        package_hash="" if proof is None else proof.package_hash,
-        signers=() if proof is None else tuple(str(signer) for signer in proof.signers),
-        controls_verified=case.controls_verified,
-        grant_id=case.grant_used,
+        _stream(decision),
+        decision,
+        tuple(case.checks),
+        versions(case.world, case.snapshot.version, decision.policy_version, bans),
+        "" if proof is None else proof.package_hash,
+        () if proof is None else tuple([str(signer) for signer in proof.signers]),
+        case.controls_verified,
+        case.grant_used,
     )
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from importlib import resources
 from typing import TYPE_CHECKING, get_args
+from uuid import UUID
 
 import jsonschema
 import pytest
@@ -19,7 +20,7 @@ from wcp_route.clock import LATEST_MS, format_ms
 from wcp_route.codes import Code
 from wcp_route.decision import Candidate, Check, CheckOutcome, DenyReason, Evidence, Outcome, RouteDecision, Versions
 from wcp_route.receipts import MemoryReceipts, ReceiptError
-from wcp_route.receipts.body import NOT_EVALUATED, drafts
+from wcp_route.receipts.body import MAX_CHECKS, NOT_EVALUATED, drafts
 from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt
 from wcp_route.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
 
@@ -194,6 +195,15 @@ def test_a_grant_is_stored_as_its_hash_only() -> None:
     assert b'"grant_hash":"sha256:' in body
 
 
+def test_a_check_is_never_taken_for_an_earlier_one() -> None:
+    """Texts of checks are kept by identity, and the identity of what is gone is given to something new."""
+    one = some_evidence()
+    for number in range(2 * MAX_CHECKS + 10):
+        fresh = (*one.checks, Check("rule", "pass", f"rule-{number}"))
+        (draft,) = drafts([Evidence(one.stream, one.decision, fresh, one.versions)])
+        assert f'{{"detail":"rule-{number}","name":"rule","outcome":"pass"}}],' in draft.before
+
+
 def spoilt(**changes: object) -> Evidence:
     one = some_evidence()
     return replace(one, decision=replace(one.decision, **changes))  # type: ignore[arg-type]
@@ -227,4 +237,5 @@ def test_receipt_ids_are_unique_and_in_time_order() -> None:
         for row in memory.rows
     ]
     assert len(set(ids)) == 500
+    assert {UUID(one).version for one in ids} == {7}
     assert [one[:13] for one in ids] == sorted(one[:13] for one in ids)

@@ -6,22 +6,23 @@ the result with the RFC 8785 library's for evidence of every kind; that is why n
 
 from __future__ import annotations
 
-import os
 import re
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring as text  # exactly the escapes of RFC 8785 section 3.2.2.2
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.errors import ConfigError
 from wcp_route.canonical import canonical_json
 from wcp_route.clock import format_ms
+from wcp_route.ids import new_id_at
 from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, SCHEMA, SPEC_VERSION, Head, ReceiptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from wcp_route.decision import Candidate, Check, Evidence, RouteDecision, Versions
+    from wcp_route.decision import Candidate, Check, Evidence, RouteDecision
 
 NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
 
@@ -67,24 +68,20 @@ def drafts(evidence: Sequence[Evidence]) -> list[Draft]:
     Raises:
         ReceiptError: a stream's name cannot be one, or a decision holds what JSON cannot carry.
     """
-    noise = os.urandom(10 * len(evidence))
     try:
-        return [_draft(one, noise[10 * index : 10 * index + 10]) for index, one in enumerate(evidence)]
+        return [_draft(one) for one in evidence]
     except ReceiptError:
         raise
     except ConfigError as problem:
         raise ReceiptError(f"the receipt cannot be written: {problem}") from None
 
 
-def _draft(evidence: Evidence, noise: bytes) -> Draft:
+def _draft(evidence: Evidence) -> Draft:
     decision = evidence.decision
-    if _STREAM.match(evidence.stream) is None:
-        raise ReceiptError(f"{evidence.stream[:140]!r} cannot name a stream; use 1 to 128 printable characters")
-    receipt_id = _uuid7(decision.decided_at_ms, noise)
     return Draft(
         evidence.stream,
         f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
-        f',{_person(decision)},"receipt_id":"{receipt_id}","schema":"{SCHEMA}","seq":',
+        f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
         f",{_source(evidence, decision)},{_worker(decision)}}}",
     )
 
@@ -99,7 +96,7 @@ def _request(evidence: Evidence, decision: RouteDecision) -> str:
         f',"blast_score":{_number(decision.blast_score)}'
         f',"candidates":{_candidates(decision.candidates)}'
         f',"capability_id":{text(decision.capability_id)}'
-        f',"checks":{_checks(evidence.checks)}'
+        f',"checks":[{_written.of(evidence.checks)}]'
         f',"controls_required":{_texts(decision.required_controls)}'
         f',"controls_verified":{_texts(evidence.controls_verified)}'
         f',"correlation_id":{text(decision.correlation_id)}'
@@ -145,12 +142,12 @@ def _source(evidence: Evidence, decision: RouteDecision) -> str:
     return (
         f'"signers":{_texts(evidence.signers)}'
         f',"spec_version":"{SPEC_VERSION}"'
-        f',"stream":{text(evidence.stream)}'
+        f',"stream":{_stream(evidence.stream)}'
         f',"supervisor_level":{_maybe(decision.supervisor_level)}'
         f',"task_id":{text(decision.task_id)}'
         f',"tenant_id":{text(decision.tenant_id)}'
         f',"tenant_risk":{_maybe(decision.tenant_risk)}'
-        f',"versions":{_versions(evidence.versions)}'
+        f',"versions":{_versions(_parts(evidence.versions))}'
     )
 
 
@@ -164,15 +161,25 @@ def _worker(decision: RouteDecision) -> str:
 
 
 class _Written:
-    """The texts of checks, each written once: most gates say the same thing, as the same value, time after time."""
+    """The texts of checks, each written once: most gates say the same thing, as the same value, time after time.
+
+    Checks are known by their identity, which nothing else can have while they are kept beside their text.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Check, str]] = {}
 
-    def of(self, check: Check) -> str:
-        """Return the text of a check."""
+    def of(self, checks: Sequence[Check]) -> str:
+        """Return the texts of checks, with commas between them."""
+        known = self._known
+        try:
+            return ",".join([known[id(check)][1] for check in checks])
+        except KeyError:
+            return ",".join([self._of(check) for check in checks])
+
+    def _of(self, check: Check) -> str:
         known = self._known.get(id(check))
-        if known is not None and known[0] is check:  # which is kept, so that nothing else can have its identity
+        if known is not None:
             return known[1]
         written = _check(check)
         if not check.digests:  # those differ from worker to worker
@@ -183,10 +190,6 @@ class _Written:
 
 
 _written = _Written()
-
-
-def _checks(checks: Iterable[Check]) -> str:
-    return "[" + ",".join([_written.of(check) for check in checks]) + "]"
 
 
 def _check(check: Check) -> str:
@@ -209,22 +212,35 @@ def _candidates(candidates: Iterable[Candidate]) -> str:
     return f"[{','.join(written)}]"
 
 
+_parts = attrgetter("bans", "config", "policy", "registry", "rules", "trust_policy")
+
+
 @lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
-def _versions(versions: Versions) -> str:
+def _versions(parts: tuple[str, str, str, int, str, str]) -> str:
+    bans, config, policy, registry, rules, trust_policy = parts
     return (
-        f'{{"bans":{text(versions.bans)}'
-        f',"config":{text(versions.config)}'
-        f',"policy":{text(versions.policy)}'
-        f',"registry":{versions.registry}'
-        f',"rules":{text(versions.rules)}'
-        f',"trust_policy":{text(versions.trust_policy)}}}'
+        f'{{"bans":{text(bans)}'
+        f',"config":{text(config)}'
+        f',"policy":{text(policy)}'
+        f',"registry":{registry}'
+        f',"rules":{text(rules)}'
+        f',"trust_policy":{text(trust_policy)}}}'
     )
 
 
-def _texts(items: Iterable[str]) -> str:
+@lru_cache(maxsize=4096)
+def _stream(name: str) -> str:
+    if _STREAM.match(name) is None:
+        raise ReceiptError(f"{name[:140]!r} cannot name a stream; use 1 to 128 printable characters")
+    return text(name)
+
+
+@lru_cache(maxsize=4096)  # lists of controls, and of signers
+def _texts(items: tuple[str, ...]) -> str:
     return f"[{','.join([text(item) for item in items])}]"
 
 
+@lru_cache(maxsize=64)  # decisions come many to a millisecond
 def _time(milliseconds: int) -> str:
     return f'"{format_ms(milliseconds)}"'
 
@@ -240,9 +256,3 @@ def _number(item: int | None) -> str:
 def _digest_of(secret: str) -> str:
     """A grant is a bearer token: the receipt proves which one was used without being one."""
     return f'"sha256:{sha256(secret.encode()).hexdigest()}"' if secret else '""'
-
-
-def _uuid7(at_ms: int, noise: bytes) -> str:
-    """Return a UUID version 7 (RFC 9562): 48 bits of time, 74 of noise."""
-    time, rest = f"{at_ms:012x}", noise.hex()
-    return f"{time[:8]}-{time[8:]}-7{rest[:3]}-{'89ab'[noise[9] & 3]}{rest[3:6]}-{rest[6:18]}"
