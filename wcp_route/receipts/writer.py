@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 MANY: Final = 64
 APPEND_SECONDS: Final = 10.0  # twice the wait for another process; after that the disk or the writer is stuck
 CLOSE_SECONDS: Final = 15.0
-# Whoever was told that a receipt is durable decides the next request, which takes a tenth of this. Without the wait two
-# crowds take turns, each with half of the callers in a transaction of its own, and every caller waits for both.
+# Whoever was told that a receipt is durable brings the next within a fifth of this, with attestation within half of it.
+# Without the wait two crowds take turns, each with half of the callers in a transaction of its own, and every caller
+# waits for both.
 COMPANY_SECONDS: Final = 0.0005
 
 
