@@ -38,7 +38,7 @@ LAYERS = (
     ("tree",),
     ("manifest",),
     ("entries", "provenance"),
-    ("digest", "strictjson", "identity", "differences", "origin"),
+    ("digest", "strictjson", "stricttoml", "identity", "differences", "origin"),
     ("errors", "values"),
 )
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.

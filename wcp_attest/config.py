@@ -17,9 +17,9 @@ file is looked for in a folder and those above it, up to the top of the reposito
 from __future__ import annotations
 
 import os
-from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from wcp_attest import stricttoml
 from wcp_attest.digest import ALGORITHMS
 from wcp_attest.entries import path_problem
 from wcp_attest.errors import ConfigError
@@ -140,7 +140,7 @@ def parse_config(data: bytes, *, name: str) -> tuple[PackageConfig, ...] | None:
     Raises:
         ConfigError: it is malformed or configures no package.
     """
-    top: object = _toml(data, name)
+    top: object = stricttoml.loads(data, name)
     if name == "pyproject.toml":
         tools = cast("dict[str, object]", top).get("tool")
         top = tools.get("wcp-attest") if isinstance(tools, dict) else None
@@ -156,21 +156,6 @@ def parse_config(data: bytes, *, name: str) -> tuple[PackageConfig, ...] | None:
     if len(set(paths)) != len(paths):
         raise ConfigError(f"{name}: a path is configured twice")
     return packages
-
-
-def _toml(data: bytes, name: str) -> dict[str, object]:
-    import tomllib
-
-    try:
-        return tomllib.loads(data.removeprefix(BOM_UTF8).decode())
-    except UnicodeDecodeError:
-        raise ConfigError(f"{name} is not valid UTF-8") from None
-    except tomllib.TOMLDecodeError as problem:
-        raise ConfigError(f"{name} is not TOML: {problem}") from None
-    except ValueError:
-        raise ConfigError(f"{name} holds a number of too many digits") from None
-    except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply") from None
 
 
 def _package(table: object, where: str) -> PackageConfig:

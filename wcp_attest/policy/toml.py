@@ -32,9 +32,9 @@ from __future__ import annotations
 
 import os
 import re
-from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
+from wcp_attest import stricttoml
 from wcp_attest.digest import sha256_hex
 from wcp_attest.errors import ConfigError
 from wcp_attest.policy.model import Accept, Condition, Namespace, Policy, Schema
@@ -91,7 +91,7 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder:
     Raises:
         ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
     """
-    top = Table(_toml(data), "")
+    top = Table(stricttoml.loads(data, "the policy"), "")
     if "version" not in top:
         raise ConfigError("the policy does not say its `version`; write `version = 1` as its first line")
     if top.integer("version") != 1:
@@ -214,21 +214,6 @@ class Table:
 
     def _path(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key
-
-
-def _toml(data: bytes) -> dict[str, object]:
-    import tomllib
-
-    try:
-        return tomllib.loads(data.removeprefix(BOM_UTF8).decode())
-    except UnicodeDecodeError:
-        raise ConfigError("the policy is not valid UTF-8") from None
-    except tomllib.TOMLDecodeError as problem:
-        raise ConfigError(f"the policy is not TOML: {problem}") from None
-    except ValueError:
-        raise ConfigError("the policy holds a number of too many digits") from None
-    except RecursionError:
-        raise ConfigError("the policy is nested too deeply") from None
 
 
 def _namespace(table: Table, read: Read, environ: Mapping[str, str]) -> Namespace:
