@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -58,14 +59,13 @@ def main() -> None:
         return
     started = time.monotonic()
     os.makedirs(options.base, exist_ok=True)
-    programs = installed.install()
-    ours = commands.Ours.prepare(os.path.join(programs, "wcp-attest"), options.base)
+    ours = commands.Ours.prepare(installed.install(options.python), options.base)
     peer = installed.model_signing() if options.slow else None
     session = Session(options.base, options.rounds, options.million, options.keep, ours, peer)
-    session.record = {"machine": machine(), "peers": versions(session), "load before": os.getloadavg()}
+    session.record = {"machine": machine(ours.python), "peers": versions(session), "load before": os.getloadavg()}
     for name in options.corpus or CORPORA:
         others = Others()
-        measure(name, session, os.path.join(programs, "python"))
+        measure(name, session)
         share = others.share()
         session.record[f"{name}, taken by others"] = share
         if share > BUSY:
@@ -83,6 +83,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--base", default=os.path.join(tempfile.gettempdir(), "wcp-attest-bench"), help="where the trees are"
     )
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter to measure with; those of distributions are optimised"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--corpus", action="append", choices=CORPORA, help="only these; may be repeated")
     parser.add_argument(
@@ -95,7 +98,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def machine() -> dict[str, str]:
+def machine(python: str) -> dict[str, str]:
     """Say what this was measured on."""
     model = ""
     if os.path.exists("/proc/cpuinfo"):
@@ -104,7 +107,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": model,
         "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
+        "python": f"{commands.version([python, '--version'])} ({os.path.realpath(python)})",
         "system": platform.platform(),
     }
 
@@ -120,13 +123,13 @@ def versions(session: Session) -> dict[str, str]:
     return found | {"model-signing": commands.prove_model_signing(session.peer, five)}
 
 
-def measure(name: str, session: Session, python: str) -> None:
+def measure(name: str, session: Session) -> None:
     """Measure on one corpus and leave it as it was built."""
     with ExitStack() as after:
         if name == "library":
             tree = corpora.build("five", session.base)
             after.callback(subprocess.run, commands.unsigned(tree), check=True)
-            library(python, tree, session)
+            library(tree, session)
         elif name == "growth":
             sizes = corpora.GROWTH if session.million else corpora.GROWTH[:-1]
             trees = {files: corpora.build_growth(files, session.base) for files in sizes}
@@ -167,10 +170,12 @@ def run(name: str, series: list[Series], session: Session) -> None:
     show(name, series)
 
 
-def library(python: str, tree: str, session: Session) -> None:
+def library(tree: str, session: Session) -> None:
     """Measure what a program sees, in the environment of the wheel."""
     script = os.path.join(os.path.dirname(__file__), "library.py")
-    said = subprocess.run([python, "-I", script, tree, str(ENTRIES)], check=True, capture_output=True).stdout
+    said = subprocess.run(
+        [session.ours.python, "-I", script, tree, str(ENTRIES)], check=True, capture_output=True
+    ).stdout
     samples: dict[str, dict[str, list[float]]] = json.loads(said)
     series = [Series(name, [], wall=one["wall"], memory=one["memory"]) for name, one in samples.items()]
     session.figures["library"] = {one.name: {"wall": one.figure("wall")} for one in series}

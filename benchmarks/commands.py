@@ -8,13 +8,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from benchmarks.measure import Series
 
 IDENTITY = ["--worker-id", "org.acme.bench", "--species-id", "wrk.doc.bench", "--worker-version", "1"]
 SECRET = {"WCP_ATTEST_HMAC_KEY": "a secret of the benchmark only"}
+FLOOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floor.py")
 WRITTEN = ("manifest.json", "manifest.sig")
 SLOW_ROUNDS = 2  # of a peer that takes half a minute
 PROGRESS_ROUNDS = 25  # a hundredth is to be seen
@@ -25,20 +25,30 @@ class Ours:
     """The installed program, and the key it signs with.
 
     Attributes:
-        program: path of `wcp-attest`.
+        programs: the directory of `wcp-attest` and the `python` that runs it.
         key: path of a private key without passphrase; the public one stands beside it.
     """
 
-    program: str
+    programs: str
     key: str
 
     @classmethod
-    def prepare(cls, program: str, base: str) -> Ours:
+    def prepare(cls, programs: str, base: str) -> Ours:
         """Make a key below `base` unless there is one."""
-        key = os.path.join(base, "bench.key")
-        if not os.path.exists(key):
-            subprocess.run([program, "keygen", key, "--no-passphrase", "-q"], check=True)
-        return cls(program, key)
+        ours = cls(programs, os.path.join(base, "bench.key"))
+        if not os.path.exists(ours.key):
+            subprocess.run([ours.program, "keygen", ours.key, "--no-passphrase", "-q"], check=True)
+        return ours
+
+    @property
+    def program(self) -> str:
+        """The path of `wcp-attest`."""
+        return os.path.join(self.programs, "wcp-attest")
+
+    @property
+    def python(self) -> str:
+        """The path of the interpreter that runs it."""
+        return os.path.join(self.programs, "python")
 
     def sign(
         self, tree: str, name: str = "wcp-attest sign", *, hmac: bool = False, options: tuple[str, ...] = ()
@@ -67,7 +77,7 @@ def unsigned(tree: str) -> list[str]:
 def five(ours: Ours, tree: str) -> list[Series]:
     """A package so small that starting is everything."""
     found = [
-        Series("python -c pass", [sys.executable, "-c", "pass"]),
+        Series("python -c pass", [ours.python, "-c", "pass"]),
         _files("sha256sum", tree, "", "sha256sum"),
         ours.sign(tree),
         ours.verify(tree),
@@ -84,6 +94,7 @@ def many(ours: Ours, tree: str) -> list[Series]:
         _files("openssl dgst", tree, "", "openssl dgst -sha256"),
         _files("openssl dgst -P2", tree, "-P2", "openssl dgst -sha256"),
         *_b3sum(tree),
+        Series("floor", [ours.python, "-I", "-S", FLOOR, tree], before=unsigned(tree)),
         ours.sign(tree),
         ours.verify(tree),
         ours.hash(tree),

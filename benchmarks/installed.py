@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build", "bench")
@@ -18,27 +17,30 @@ LOCK = os.path.join(ROOT, "requirements", "run.txt")
 PEERS = ("model-signing==1.1.1", "pyOpenSSL")  # the first imports the second without saying so
 
 
-def install() -> str:
-    """Build the wheel, install it with the locked requirements, and return the directory of its programs."""
-    programs = _environment("ours")
-    python = os.path.join(programs, "python")
-    stamp = os.path.join(BUILD, "ours", ".lock")
+def install(interpreter: str) -> str:
+    """Build the wheel, install it with the locked requirements, and return the directory of its programs.
+
+    Args:
+        interpreter: path of the Python that is to run it.
+    """
+    name = os.path.realpath(interpreter).strip("/").replace("/", "-")
+    programs = _environment(name, interpreter)
+    stamp = os.path.join(BUILD, name, ".lock")
     if not (os.path.exists(stamp) and _read(stamp) == _read(LOCK)):
-        _run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", LOCK])
+        _pip(programs, "install", "--quiet", "--no-deps", "--require-hashes", "-r", LOCK)
         shutil.copy(LOCK, stamp)
     wheels = os.path.join(BUILD, "wheel")
     shutil.rmtree(wheels, ignore_errors=True)
     options = ["--quiet", "--no-deps", "--no-index"]
     _run([sys.executable, "-m", "pip", "wheel", *options, "--no-build-isolation", "-w", wheels, ROOT])
     (wheel,) = glob.glob(os.path.join(wheels, "*.whl"))
-    _run([python, "-m", "pip", "install", *options, "--force-reinstall", wheel])
+    _pip(programs, "install", *options, "--force-reinstall", wheel)
     return programs
 
 
 def install_peers() -> None:
     """Install the peers that are Python programs."""
-    programs = _environment("peers")
-    _run([os.path.join(programs, "python"), "-m", "pip", "install", "--quiet", *PEERS])
+    _pip(_environment("peers", sys.executable), "install", "--quiet", *PEERS)
 
 
 def model_signing() -> str | None:
@@ -47,12 +49,17 @@ def model_signing() -> str | None:
     return program if os.path.exists(program) else None
 
 
-def _environment(name: str) -> str:
+def _environment(name: str, interpreter: str) -> str:
     path = os.path.join(BUILD, name)
     programs = os.path.join(path, "bin")
     if not os.path.exists(os.path.join(programs, "python")):
-        venv.create(path, with_pip=True, clear=True)
+        _run([interpreter, "-m", "venv", "--without-pip", "--clear", path])  # Debian's brings no pip for it
     return programs
+
+
+def _pip(programs: str, *arguments: str) -> None:
+    """Run this environment's pip on another."""
+    _run([sys.executable, "-m", "pip", "--python", os.path.join(programs, "python"), *arguments])
 
 
 def _run(command: list[str]) -> None:
