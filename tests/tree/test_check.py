@@ -242,6 +242,18 @@ def test_the_line_of_an_empty_directory_stands_in_its_place(tmp_path: Path, at: 
         check_tree(root, dataclasses.replace(good, body=b",\n".join(moved)))
 
 
+@pytest.mark.parametrize("options", [ONE, TWO])
+@pytest.mark.parametrize("stray", [b"\n", b",\n", b",\n,\n", b" ,\n", b",\r\n", b",", b""])
+def test_lines_that_are_parted_otherwise_are_refused(tmp_path: Path, stray: bytes, options: ReadOptions) -> None:
+    root, good = package(tmp_path)
+    places = [at for at in range(len(good.body)) if good.body.startswith(b",\n", at)]
+    bodies = [good.body[:at] + stray + good.body[at + 2 :] for at in places if stray != b",\n"]
+    bodies += [stray + good.body, good.body + stray] if stray else []
+    for body in bodies:
+        with pytest.raises((TreeMismatch, ManifestMalformed)):
+            check_tree(root, dataclasses.replace(good, body=body), options=options)
+
+
 def test_the_package_hash_must_be_that_of_the_files(tmp_path: Path) -> None:
     root, good = package(tmp_path)
     with pytest.raises(ManifestMalformed, match="package_hash"):

@@ -46,6 +46,11 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         """Colours data."""
         return Painter(on=self.path is None and use_color(self.color, sys.stdout))
 
+    @property
+    def mute(self) -> bool:
+        """Whether nobody will see the text of a decision."""
+        return self.quiet and self.path is None
+
     def deliver(self, text: str) -> None:
         """Write data, complete with its last line break.
 
@@ -60,7 +65,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         Raises:
             ConfigError: the file cannot be written.
         """
-        if not self.quiet or self.path is not None:
+        if not self.mute:
             self.deliver(text)
 
     def deliver_json(self, kind: str, value: JsonObject) -> None:

@@ -17,7 +17,7 @@ from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAM
 from wcp_attest.signing.lines import make_lines
 from wcp_attest.statement import Statement
 from wcp_attest.tree import ReadOptions, check_tree
-from wcp_attest.tree.files import read_bounded, write_atomic
+from wcp_attest.tree.files import holds, read_bounded, write_atomic
 from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
@@ -125,9 +125,8 @@ def _covers(line: Line, manifest_sha256: str) -> bool:
 def _write(package: str, manifest: bytes, signatures: bytes) -> None:
     """Write both files and read them back."""
     manifest_path, signature_path = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
-    if not os.path.lexists(manifest_path) or _read_manifest(package) != manifest:
+    if not holds(manifest_path, manifest):
         write_atomic(manifest_path, manifest)
     write_atomic(signature_path, signatures)
-    stored = read_bounded(signature_path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
-    if _read_manifest(package) != manifest or stored != signatures:
+    if not (holds(manifest_path, manifest) and holds(signature_path, signatures)):
         raise SigningError("what was written does not read back the same; somebody else is writing to the package")

@@ -14,6 +14,7 @@ import stat
 from wcp_attest.errors import ConfigError, Error
 
 MAX_NAME = 255  # bytes; what file systems take
+_BLOCK = 1 << 16  # bytes compared at once
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -80,9 +81,31 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
         raise ConfigError(f"cannot write {path!r}: {_reason(problem)}; nothing was changed") from None
 
 
+def holds(path: str, data: bytes) -> bool:
+    """Tell whether a path is a regular file, not a link, with exactly this content."""
+    try:
+        descriptor = os.open(path, _READ | _NOFOLLOW)
+        try:
+            return stat.S_ISREG(os.fstat(descriptor).st_mode) and _reads(descriptor, data)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return False
+
+
 def is_leftover(name: str) -> bool:
     """Tell whether a file name is that of a half-written file left behind by a killed `write_atomic`."""
     return _LEFTOVER.match(name) is not None
+
+
+def _reads(descriptor: int, data: bytes) -> bool:
+    """Compare block by block, in memory that is warm by the second; a second copy of the whole takes far longer."""
+    at = 0
+    while block := os.read(descriptor, _BLOCK):
+        if not data.startswith(block, at):
+            return False
+        at += len(block)
+    return at == len(data)
 
 
 def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:

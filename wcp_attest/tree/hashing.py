@@ -150,7 +150,7 @@ class Worker:
         copies = None if self._copy is None else self._copy.open(path, None)
         reader = _Reader(self._tree.open(path, identity), path, self._task, copies)
         try:
-            reader.read(names, None if expected is None else expected.decode(errors="replace").split(SEPARATOR))
+            reader.read(names, None if expected is None else _lines_for(names, expected))
         except OSError as problem:
             raise FileProblem(path + names[len(reader.lines)], f"cannot be read: {words(problem)}") from None
         return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
@@ -316,6 +316,12 @@ class _Reader:
                 view = view[os.write(descriptor, view) :]
         except OSError as problem:
             raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
+
+
+def _lines_for(names: Sequence[str], expected: bytes) -> list[str]:
+    """Return a line for each name; lines that nothing fits when a stray newline makes it unclear whose is whose."""
+    lines = expected.decode(errors="replace").split(SEPARATOR)
+    return lines if len(lines) == len(names) else [""] * len(names)
 
 
 def _blake3() -> Callable[..., Any]:

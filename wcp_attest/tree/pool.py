@@ -30,7 +30,14 @@ _PROGRESS_SECONDS = 0.05
 
 
 def hash_all(
-    root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, *, walk: Walk, total: int | None = None
+    root: Root,
+    jobs: Iterator[Job],
+    task: Task,
+    options: ReadOptions,
+    *,
+    walk: Walk,
+    many: bool = False,
+    total: int | None = None,
 ) -> Generator[Done, None, None]:
     """Do jobs, yield what came of them in their order, and at the end look at every directory again.
 
@@ -40,13 +47,14 @@ def hash_all(
         task: what is asked of every file.
         options: how to read.
         walk: weighs the files until it is clear whether helpers are worth starting.
+        many: whether that is clear beforehand: at least `WORTH_FILES` are expected.
         total: how many files there will be, where that is known.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
         ConfigError: the staged copy cannot be written, or `jobs` is out of range.
     """
-    results = _results(root, jobs, task, options, walk)
+    results = _results(root, jobs, task, options, walk, many=many)
     report = options.progress
     if report is None:
         yield from results
@@ -64,7 +72,7 @@ def hash_all(
 
 
 def _results(
-    root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk
+    root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     processes = _processes(options.jobs)
     if options.executor is not None:
@@ -74,22 +82,34 @@ def _results(
         yield from hash_with_executor(root, jobs, task, options.executor)
         jobs = iter(())
     elif processes > 1 and _can_start_helpers():
-        walk.weigh = True
-        begun: list[Job] = []
-        for job in jobs:
-            begun.append(job)
-            if walk.files >= WORTH_FILES or walk.weight >= WORTH_BYTES:
-                from wcp_attest.tree.crew import hash_with_helpers
+        begun = [] if many else _until_worth(jobs, walk)
+        jobs = chain(begun, jobs)
+        if many or _is_worth(walk):
+            from wcp_attest.tree.crew import hash_with_helpers
 
-                walk.weigh = False
-                yield from hash_with_helpers(root.descriptor, (chain(begun, jobs), walk.folders), task, processes)
-                return
-        jobs = iter(begun)
+            yield from hash_with_helpers(root.descriptor, (jobs, walk.folders), task, processes)
+            return
     with closing(Worker(root.descriptor, task)) as worker:
         for job in jobs:
             yield do(worker, job)
         for job in second_looks(walk.folders):
             do(worker, job)
+
+
+def _until_worth(jobs: Iterator[Job], walk: Walk) -> list[Job]:
+    """Draw jobs until it is clear that helpers are worth starting, or there are no more."""
+    walk.weigh = True
+    begun: list[Job] = []
+    for job in jobs:
+        begun.append(job)
+        if _is_worth(walk):
+            break
+    walk.weigh = False
+    return begun
+
+
+def _is_worth(walk: Walk) -> bool:
+    return walk.files >= WORTH_FILES or walk.weight >= WORTH_BYTES
 
 
 def _processes(wanted: int | None) -> int:
