@@ -497,6 +497,24 @@ def test_a_result_of_another_shape_is_an_error(tmp_path: Path, spoil: Callable[[
         read_tree(root, options=ReadOptions(executor=Odd(spoil)))
 
 
+@pytest.mark.parametrize("size", [100 << 10, 10])
+def test_jobs_weigh_about_the_same_also_behind_the_first(tmp_path: Path, size: int) -> None:
+    root = plant(tmp_path, {f"d{n // 40:02}/f{n:04}": b"" for n in range(WORTH_FILES + 500)})
+    for folder, _, names in os.walk(root):
+        for name in names:
+            os.truncate(os.path.join(folder, name), size)
+    weights: list[int] = []
+
+    def weigh(reply: Any) -> Any:
+        weights.append(sum(read for _, _, read in reply[0]))
+        return reply
+
+    read_tree(root, options=ReadOptions(executor=Odd(weigh)))
+    assert sum(weights) == size * (WORTH_FILES + 500)
+    assert max(weights) <= 16 * MIB
+    assert len(weights) <= max(sum(weights) // (4 * MIB), 20)
+
+
 def test_a_failing_executor_is_an_error(tmp_path: Path) -> None:
     root = plant(tmp_path, {"a": b"1"})
     with pytest.raises(ConfigError, match="the executor failed: RuntimeError: out of memory"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
 JOB_FOLDERS = 64  # likewise, of directories to be looked at again
 JOB_NAMES = 64 * 1024  # and of characters in their names
-JOB_BYTES = 16 * 1024 * 1024  # likewise, where sizes are known
+JOB_BYTES = 8 * 1024 * 1024  # likewise, where sizes are known
 
 
 class Part(NamedTuple):

@@ -46,8 +46,8 @@ def hash_all(
         jobs: cut from `walk`.
         task: what is asked of every file.
         options: how to read.
-        walk: weighs the files until it is clear whether helpers are worth starting.
-        many: whether that is clear beforehand: at least `WORTH_FILES` are expected.
+        walk: what the jobs are cut from.
+        many: whether at least `WORTH_FILES` are expected, so that it is clear beforehand that helpers are worth it.
         total: how many files there will be, where that is known.
 
     Raises:
@@ -75,10 +75,10 @@ def _results(
     root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     processes = _processes(options.jobs)
+    walk.weigh = processes > 1 or options.executor is not None
     if options.executor is not None:
         from wcp_attest.tree.remote import hash_with_executor
 
-        walk.weigh = True
         yield from hash_with_executor(root, jobs, task, options.executor)
         jobs = iter(())
     elif processes > 1 and _can_start_helpers():
@@ -98,13 +98,11 @@ def _results(
 
 def _until_worth(jobs: Iterator[Job], walk: Walk) -> list[Job]:
     """Draw jobs until it is clear that helpers are worth starting, or there are no more."""
-    walk.weigh = True
     begun: list[Job] = []
     for job in jobs:
         begun.append(job)
         if _is_worth(walk):
             break
-    walk.weigh = False
     return begun
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wcp_attest.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.descent import FOLDER_FLAGS, native
-from wcp_attest.tree.hashing import permission_problem
+from wcp_attest.tree.hashing import SMALL, permission_problem
 from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, without_reserved
 from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
 from wcp_attest.values import dataclass
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wcp_attest.tree.options import ReadOptions
 
 MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
+WEIGHED = 1500  # files after which it is clear whether the files of a tree are small
 MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
 
 
@@ -138,7 +139,8 @@ class Walk:
         empty: paths of directories that hold nothing that counts.
         bytecode: paths of bytecode that was left out, capped.
         files: how many regular files were met.
-        weigh: whether to look up the sizes of the files that are met.
+        weigh: whether to look up the sizes of the files that are met; ends when they prove to be small, for then it
+            takes longer than it is worth.
         weight: the sum of those sizes.
     """
 
@@ -163,9 +165,7 @@ class Walk:
                     os.close(stack.pop().descriptor)
                 elif isinstance(step, list):
                     self.files += len(step)
-                    sizes = _sizes(frame.descriptor, step) if self.weigh else None
-                    self.weight += sum(sizes or ())
-                    yield Run(frame.folder, step, sizes)
+                    yield Run(frame.folder, step, self._weigh(frame.descriptor, step) if self.weigh else None)
                 elif step in frame.links:
                     yield self._link(frame, step)
                 else:
@@ -173,6 +173,12 @@ class Walk:
         finally:
             for frame in stack:
                 os.close(frame.descriptor)
+
+    def _weigh(self, folder: int, names: list[str]) -> list[int]:
+        sizes = _sizes(folder, names)
+        self.weight += sum(sizes)
+        self.weigh = self.files < WEIGHED or self.weight > self.files * SMALL
+        return sizes
 
     def _descend(self, above: _Frame, step: str) -> _Frame:
         path = above.folder.path + step
