@@ -55,12 +55,12 @@ def main() -> None:
     """Build the corpora, run everything, print tables and bars, and write every figure."""
     options = arguments()
     if options.install_peers:
-        installed.install_peers()
+        installed.install_peers(options.python)
         return
     started = time.monotonic()
     os.makedirs(options.base, exist_ok=True)
     ours = commands.Ours.prepare(installed.install(options.python), options.base)
-    peer = installed.model_signing() if options.slow else None
+    peer = installed.model_signing(options.python) if options.slow else None
     session = Session(options.base, options.rounds, options.million, options.keep, ours, peer)
     session.record = {"machine": machine(ours.python), "peers": versions(session), "load before": os.getloadavg()}
     for name in options.corpus or CORPORA:

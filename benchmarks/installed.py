@@ -23,9 +23,8 @@ def install(interpreter: str) -> str:
     Args:
         interpreter: path of the Python that is to run it.
     """
-    name = os.path.realpath(interpreter).strip("/").replace("/", "-")
-    programs = _environment(name, interpreter)
-    stamp = os.path.join(BUILD, name, ".lock")
+    programs = _environment("ours", interpreter)
+    stamp = os.path.join(programs, ".lock")
     if not (os.path.exists(stamp) and _read(stamp) == _read(LOCK)):
         _pip(programs, "install", "--quiet", "--no-deps", "--require-hashes", "-r", LOCK)
         shutil.copy(LOCK, stamp)
@@ -38,23 +37,27 @@ def install(interpreter: str) -> str:
     return programs
 
 
-def install_peers() -> None:
-    """Install the peers that are Python programs."""
-    _pip(_environment("peers", sys.executable), "install", "--quiet", *PEERS)
+def install_peers(interpreter: str) -> None:
+    """Install the peers that are Python programs, to be run by the same interpreter."""
+    _pip(_environment("peers", interpreter), "install", "--quiet", *PEERS)
 
 
-def model_signing() -> str | None:
-    """Return the program of that peer, when it is installed."""
-    program = os.path.join(BUILD, "peers", "bin", "model_signing")
+def model_signing(interpreter: str) -> str | None:
+    """Return the program of that peer, when it is installed for this interpreter."""
+    program = os.path.join(_programs("peers", interpreter), "model_signing")
     return program if os.path.exists(program) else None
 
 
 def _environment(name: str, interpreter: str) -> str:
-    path = os.path.join(BUILD, name)
-    programs = os.path.join(path, "bin")
+    programs = _programs(name, interpreter)
     if not os.path.exists(os.path.join(programs, "python")):
-        _run([interpreter, "-m", "venv", "--without-pip", "--clear", path])  # Debian's brings no pip for it
+        # Debian's brings no pip for it
+        _run([interpreter, "-m", "venv", "--without-pip", "--clear", os.path.dirname(programs)])
     return programs
+
+
+def _programs(name: str, interpreter: str) -> str:
+    return os.path.join(BUILD, name, os.path.realpath(interpreter).strip("/").replace("/", "-"), "bin")
 
 
 def _pip(programs: str, *arguments: str) -> None:
