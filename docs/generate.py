@@ -46,8 +46,9 @@ CLI_HEAD = """# Command line
 | 130 | interrupted |
 
 Data goes to standard output, talk to standard error. With `--format json` there is always exactly one JSON object on
-standard output, on denial, usage error and crash too; its `kind` names its schema in [schemas/](schemas/). An error is
-one line on standard error that starts with `error: `.
+standard output, on denial, usage error and crash too; its `kind` names its schema in [schemas/](schemas/). With
+`-o FILE` it is in the file, whose old content never outlives a failure; only usage errors stay on standard output. An
+error is one line on standard error that starts with `error: `.
 
 | variable | |
 | --- | --- |

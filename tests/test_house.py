@@ -42,7 +42,7 @@ LAYERS = (
     ("errors", "values"),
 )
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.
-PUBLIC_MODULES = ("errors", "identity", "strictjson", "values", "bans", "policy", "registry")
+PUBLIC_MODULES = ("errors", "identity", "strictjson", "stricttoml", "values", "bans", "policy", "registry")
 # A broad except hides bugs everywhere but where a decision or an exit status must come of whatever happens.
 BROAD_EXCEPTS = {"wcp_attest/verdict.py": 1, "wcp_attest/cli/__init__.py": 1, "wcp_route/cli/__init__.py": 1}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from typing import Any
 
 from wcp_attest.errors import ConfigError
 
 
-def loads(data: bytes, what: str) -> dict[str, object]:
+def loads(data: bytes, what: str) -> dict[str, Any]:
     """Read a document.
 
     Args:

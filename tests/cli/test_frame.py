@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -278,6 +279,50 @@ def test_a_result_never_changes_the_package_it_is_about(wcp: Command, signed: Pa
     assert sorted(signed.rglob("*")) == before
     wcp.ok("verify", signed, *trust)
     assert wcp("hash", ".", "-o", "-", cwd=signed).out.startswith("sha256:")
+
+
+def test_an_old_result_does_not_outlive_a_failure(wcp: Command, signed: Path) -> None:
+    target = wcp.folder / "result.json"
+    trust = ("--public-key", "acme.key.pub", *WORKER)
+    command = ("verify", signed, *trust, "--format", "json", "-o", target)
+    wcp.ok(*command)
+    assert json.loads(target.read_text())["ok"] is True
+    (signed / "manifest.sig").rename(wcp.folder / "kept")
+    denied = wcp(*command)
+    assert (denied.status, denied.out, json.loads(target.read_text())["ok"]) == (1, "", False)
+    (wcp.folder / "kept").rename(signed / "manifest.sig")
+    wcp.ok(*command)
+    failed = wcp("verify", wcp.folder / "absent", *trust, "--format", "json", "-o", target)
+    said = json.loads(target.read_text())
+    assert (failed.status, failed.out, said["kind"], said["exit_status"]) == (2, "", "error", 2)
+    assert said["message"] in failed.err
+
+
+def test_a_failure_that_cannot_go_to_its_file_goes_to_standard_output(wcp: Command, signed: Path) -> None:
+    for place in (wcp.folder, wcp.folder / "absent" / "result.json"):
+        run = wcp("verify", signed, "--policy", "absent.toml", "--format", "json", "-o", place)
+        assert (run.status, run.json["kind"], run.json["error"]) == (2, "error", "config")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "PACKAGE", "--policy", "absent.toml"),
+        ("verify", "PACKAGE"),
+        ("sign", "PACKAGE", "--key", "absent.key"),
+        ("build", "PACKAGE", "--schema", "awp.v1", "--hmac-file", "absent"),
+        ("show", "PACKAGE"),
+        ("diff", "PACKAGE"),
+        ("hash", "PACKAGE"),
+    ],
+)
+def test_not_even_a_failure_goes_into_the_package(wcp: Command, package: Path, command: tuple[str, ...]) -> None:
+    (package / "manifest.json").mkdir()
+    before = sorted(package.rglob("*"))
+    words = [str(package) if word == "PACKAGE" else word for word in command]
+    run = wcp(*words, "--format", "json", "-o", package / "result.json")
+    assert (run.status, run.json["kind"]) == (2, "error")
+    assert sorted(package.rglob("*")) == before
 
 
 def test_what_a_name_holds_cannot_act_on_the_terminal(wcp: Command, signed: Path) -> None:

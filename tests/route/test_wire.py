@@ -418,6 +418,10 @@ def test_settings_are_read_from_toml() -> None:
     assert config.attestation == "always"
 
 
+def test_settings_may_have_been_written_on_windows() -> None:
+    assert read_config(b'\xef\xbb\xbfenv = "dev"\r\n') == read_config(b'env = "dev"')
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -441,6 +445,7 @@ def test_settings_are_read_from_toml() -> None:
         'env = "dev"\n[[ceiling]]\nenvs = []\ndata_labels = ["PUBLIC"]',
         "env = ",
         "\x00",
+        "x = " + "[" * 5000,
         'env = "dev"\napproval_seconds = ' + "1" * 5000,  # more digits than Python turns into a number
     ],
 )

@@ -61,12 +61,12 @@ def build(
     """
     from wcp_attest.tree import ReadOptions
 
+    require_package(package, out)
     flags = building.BuildFlags(**identity)
     if schema == "awp.v2" and (hmac or hmac_file or order):
         raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")
     if schema == "awp.v1" and hmac == (hmac_file is not None):
         raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
-    require_package(package, out)
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = building.existing_manifest(package)
     plan = building.plan_of(flags, package, existing, out)

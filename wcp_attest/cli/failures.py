@@ -1,8 +1,8 @@
 """What a failed command says, and its exit status. The one place that maps exceptions to either.
 
-One line on standard error, whatever happened; with `--format json` also an object on standard output, so that a
-program never has to parse prose (its schema is `wcp_attest/schemas/error.json`). A traceback is printed only when
-`WCP_ATTEST_DEBUG=1`.
+One line on standard error, whatever happened; with `--format json` also an object where the result would have gone, so
+that a program never has to parse prose (its schema is `wcp_attest/schemas/error.json`); a usage error always on
+standard output. A traceback is printed only when `WCP_ATTEST_DEBUG=1`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from wcp_attest.cli import differences
+from wcp_attest.cli.output import Output, Undelivered
 from wcp_attest.cli.text import Painter, printable, render
 from wcp_attest.errors import Error, SigningError, TreeMismatch, VerificationError
 
@@ -60,11 +61,14 @@ def report(error: Exception, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
+    output = None
+    if isinstance(error, Undelivered):
+        output, error = error.output, error.failure
     failure = classify(error)
     if failure is None:
         _discard_output()
         return UNDECIDED
-    return _tell(failure, arguments)
+    return _tell(failure, arguments, output)
 
 
 def interrupted(arguments: list[str]) -> int:
@@ -127,7 +131,7 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _tell(failure: Failure, arguments: list[str]) -> int:
+def _tell(failure: Failure, arguments: list[str], output: Output | None = None) -> int:
     message = printable(" ".join(failure.message.split()))[:MAX_MESSAGE]
     with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
         code = f" [{failure.code}]" if failure.code else ""
@@ -140,18 +144,14 @@ def _tell(failure: Failure, arguments: list[str]) -> int:
         sys.stderr.flush()
     if wants_json(arguments):
         try:
-            _print_json(failure, message)
+            _write_json(failure, message, output)
         except (OSError, ValueError, AttributeError):
             _discard_output()
     return failure.status
 
 
-def _print_json(failure: Failure, message: str) -> None:
-    import json
-
+def _write_json(failure: Failure, message: str, output: Output | None) -> None:
     value: JsonObject = {
-        "schema_version": 1,
-        "kind": "error",
         "ok": False,
         "exit_status": failure.status,
         "error": failure.kind,
@@ -160,7 +160,11 @@ def _print_json(failure: Failure, message: str) -> None:
         "differences": differences.as_json(failure.differences),
         "differences_total": failure.total,
     }
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    if output is not None:
+        with contextlib.suppress(Error):  # the file cannot be written, which may be what failed
+            output.deliver_json("error", value)
+            return
+    Output("json").deliver_json("error", value)
     sys.stdout.flush()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.cli.output import Misplaced
 from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def require_result_outside(package: str, out: Output) -> None:
     Raises:
         ConfigError: it would be written there.
     """
-    if out.path != "-":
-        require_outside(package, [out.path], "which writing the result there would change; name another place")
+    if out.path not in {None, "-"}:
+        try:
+            require_outside(package, [out.path], "which writing the result there would change; name another place")
+        except ConfigError as problem:
+            raise Misplaced(str(problem)) from None
 
 
 def _require_directory(path: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from wcp_attest.cli.text import ColorChoice, Painter, printable, render, use_color
+from wcp_attest.errors import ConfigError, Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,6 +98,24 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         write_atomic(os.path.abspath(self.path), text.encode("utf-8", "backslashreplace"))
 
 
+class Misplaced(ConfigError):
+    """The result would be written where nothing may be written."""
+
+
+class Undelivered(Exception):
+    """A command failed whose JSON was to go to a file: whoever looks there is to find this failure, not an old result.
+
+    Attributes:
+        output: where it was to go.
+        failure: what the command raised.
+    """
+
+    def __init__(self, output: Output, failure: Exception) -> None:
+        super().__init__(output, failure)
+        self.output = output
+        self.failure = failure
+
+
 def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command `--format`, `--output`, `--quiet` and `--color`, and an `Output` as first argument.
 
@@ -110,7 +129,14 @@ def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
             output = Output(
                 options.pop("format", formats[0]), options.pop("output"), options.pop("quiet"), options.pop("color")
             )
-            return command(output, *args, **options)
+            if output.format != "json" or output.path is None:
+                return command(output, *args, **options)
+            try:
+                return command(output, *args, **options)
+            except Misplaced:
+                raise
+            except (Error, OSError, MemoryError) as failure:
+                raise Undelivered(output, failure) from failure
 
         called: Callable[..., R] = call
         for option in reversed(_options(formats)):

@@ -57,10 +57,10 @@ class Claims:
 @reporting("text", "json")
 def show(out: Output, /, target: str, entries: bool) -> None:
     """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
-    claims = _read(target)
     root = target if os.path.isdir(target) else os.path.dirname(target) or "."
     if root == target:
         require_result_outside(root, out)
+    claims = _read(target)
     if out.format == "json":
         out.deliver_json("show", _as_json(claims, target, root, entries=entries))
     else:

@@ -16,7 +16,6 @@ from wcp_attest.cli.options import as_argument, jobs_option, require_outside, re
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.cli.verdicts import signer_json
 from wcp_attest.errors import TreeMismatch
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
     if result.dropped:
         out.note(f"dropped {count(result.dropped, 'signature')} that did not cover this manifest")
     if out.format == "json":
+        from wcp_attest.cli.verdicts import signer_json
+
         out.deliver_json(
             "sign-result",
             {

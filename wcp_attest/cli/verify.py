@@ -43,8 +43,8 @@ def verify(out: Output, package: str, stage: str | None, jobs: int | None, progr
     from wcp_attest.verification import attest
 
     flags = TrustFlags(**trust)
-    policy = policy_of(flags)
     require_package(package, out)
+    policy = policy_of(flags)
     trusted_files = (flags.policy, *flags.public_key, *flags.hmac_file, flags.trusted_root)
     require_outside(package, trusted_files, "which may not say itself whom to trust; take it from elsewhere")
     with counting.Counter(progress, quiet=out.quiet) as counter:

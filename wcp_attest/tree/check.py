@@ -11,7 +11,6 @@ from wcp_attest.digest import new_hasher
 from wcp_attest.entries import SEPARATOR, EmptyDirectory, render_line
 from wcp_attest.errors import ManifestMalformed
 from wcp_attest.tree.excludes import Excludes
-from wcp_attest.tree.explain import raise_differences
 from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import cut
 from wcp_attest.tree.options import ReadOptions
@@ -67,6 +66,8 @@ def check_tree(
 
 def _check(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
     if not _agrees(root, manifest, options, copy):
+        from wcp_attest.tree.explain import raise_differences  # most trees agree, and then nobody pays for it
+
         raise_differences(root, manifest, options)
 
 

@@ -14,11 +14,11 @@ egress_allowlist = ["api.acme.example"]
 
 from __future__ import annotations
 
-import tomllib
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
+from wcp_attest import stricttoml
 from wcp_attest.errors import ConfigError
 from wcp_route.config import MAX_APPROVAL_SECONDS, MAX_CALLBACK_SECONDS, Ceiling, HallConfig, Mode, Scope
 from wcp_route.values import DataLabel, Egress, Env, Level
@@ -101,9 +101,9 @@ def read_config(data: bytes) -> HallConfig:
     if len(data) > MAX_CONFIG_BYTES:
         raise WireError(f"{_WHAT} is larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        document = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:  # not UTF-8, not TOML, or a number of too many digits
-        raise WireError(f"{_WHAT} is not TOML: {str(problem)[:200]}") from None
+        document = stricttoml.loads(data, _WHAT)
+    except ConfigError as problem:
+        raise WireError(str(problem)) from None
     try:
         return read(HallConfigModel, document, what=_WHAT, max_bytes=MAX_CONFIG_BYTES).to_value()
     except WireError:
