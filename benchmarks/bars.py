@@ -64,6 +64,7 @@ BARS: Final = (
     *(Bar("small", f"wcp-attest {name}", 1 / 30, f"model-signing {name}") for name in ("sign", "verify")),
     *_memory("small", 150),
     *_both("environment", 0.45, "sha256sum -P2"),
+    *(bar for corpus in ("small", "environment") for bar in _both(corpus, 1.5, "floor")),
     *_both("one", 1.05, "openssl dgst"),
     *_memory("one", 80),
     *_both("one", 1.15, "b3sum", what=", BLAKE3"),
