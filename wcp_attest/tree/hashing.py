@@ -187,7 +187,8 @@ def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
         FileProblem: it is a special file, has a set-id bit, or breaks the strict rules of permission.
     """
     if status.st_mode & _KIND_AND_SET_ID != _REGULAR:
-        raise FileProblem(path, "has a set-id bit" if status.st_mode & _SET_ID else "is not a regular file")
+        set_id = "has a set-id bit; take it away with `chmod ug-s`"
+        raise FileProblem(path, set_id if status.st_mode & _SET_ID else "is not a regular file")
     if owner is not None:
         problem = "has further hard links" if status.st_nlink != 1 else permission_problem(status, owner)
         if problem is not None:
@@ -197,7 +198,7 @@ def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
 def permission_problem(status: os.stat_result, owner: int) -> str | None:
     """Say what strict permissions deny about a file or directory, or return None."""
     if status.st_mode & _OTHERS_WRITE:
-        return "is writable by its group or by everyone"
+        return "is writable by its group or by everyone; take that away with `chmod go-w`"
     if status.st_uid not in {0, owner}:
         return f"belongs to the user {status.st_uid}"
     return None

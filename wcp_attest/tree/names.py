@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wcp_attest.entries import MAX_NAME_BYTES, path_problem
-from wcp_attest.errors import TreeUnsafe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 BYTECODE_FOLDER = "__pycache__"
 _BYTECODE_SUFFIX = ".pyc"
@@ -32,15 +31,14 @@ def bytecode_among(names: Sequence[str]) -> set[str]:
     return {name for name in names if is_bytecode(name)}
 
 
-def refuse_names(prefix: str, names: Sequence[str]) -> None:
-    """Refuse names of one directory that could not be written into a manifest.
+def name_problems(prefix: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with names of one directory that could not be written into a manifest.
+
+    A name is undecodable, or holds control or text-reordering characters, or a backslash, or is too long.
 
     Args:
         prefix: path of the directory, empty or ending in `/`.
         names: what it holds.
-
-    Raises:
-        TreeUnsafe: a name is undecodable, or holds control or text-reordering characters, or a backslash.
     """
     text = "".join(names)
     if text.isascii() and text.isprintable() and "\\" not in text and (len(text) < _SHORT or _all_short(names)):
@@ -48,18 +46,17 @@ def refuse_names(prefix: str, names: Sequence[str]) -> None:
     for name in sorted(names):
         problem = path_problem(prefix + name)
         if problem is not None:
-            raise TreeUnsafe(f"the entry {(prefix + name)[:160]!r} {problem}; rename it")
+            yield f"the entry {(prefix + name)[:160]!r} {problem}; rename it"
 
 
-def refuse_twins(prefix: str, names: Sequence[str]) -> None:
-    """Refuse names of one directory that some file systems cannot tell apart.
+def twins(prefix: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with names of one directory that some file systems cannot tell apart.
+
+    They differ only by case or by Unicode normal form.
 
     Args:
         prefix: path of the directory, empty or ending in `/`.
         names: what it holds.
-
-    Raises:
-        TreeUnsafe: two names differ only by case or by Unicode normal form.
     """
     text = "/".join(names)
     lower = text.lower()
@@ -70,7 +67,7 @@ def refuse_twins(prefix: str, names: Sequence[str]) -> None:
         other = first.setdefault(folded(name), name)
         if other is not name:
             show = repr if other.lower() == name.lower() else ascii  # those that look the same are spelt out
-            raise TreeUnsafe(
+            yield (
                 f"{show(prefix + other)} and {show(prefix + name)} differ only by case or Unicode form; rename one of "
                 "them, or allow twins (`--allow-twins`)"
             )

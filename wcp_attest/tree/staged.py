@@ -17,7 +17,7 @@ from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.files import is_leftover
 from wcp_attest.tree.gitindex import SUBMODULE
-from wcp_attest.tree.names import bytecode_among, refuse_twins
+from wcp_attest.tree.names import bytecode_among, twins
 from wcp_attest.tree.options import Reading
 from wcp_attest.values import dataclass
 
@@ -162,7 +162,4 @@ def _twins(paths: Sequence[str]) -> Iterator[str]:
             names.setdefault(prefix, {})[segment] = None
             prefix += f"{segment}/"
     for prefix, siblings in names.items():
-        try:
-            refuse_twins(prefix, list(siblings))
-        except TreeUnsafe as problem:
-            yield str(problem)
+        yield from twins(prefix, list(siblings))

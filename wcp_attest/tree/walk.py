@@ -20,7 +20,7 @@ from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.descent import FOLDER_FLAGS, native
 from wcp_attest.tree.hashing import SMALL, permission_problem
 from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, without_reserved
-from wcp_attest.tree.names import bytecode_among, is_bytecode, refuse_names, refuse_twins
+from wcp_attest.tree.names import bytecode_among, is_bytecode, name_problems, twins
 from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
@@ -180,6 +180,14 @@ class Walk:
         self.weigh = self.files < WEIGHED or self.weight > self.files * SMALL
         return sizes
 
+    def refuse(self, problem: str) -> None:
+        """Say that an entry cannot be part of a package.
+
+        Raises:
+            TreeUnsafe: always, here.
+        """
+        raise TreeUnsafe(problem)
+
     def _descend(self, above: _Frame, step: str) -> _Frame:
         path = above.folder.path + step
         name = step[:-1]
@@ -211,13 +219,14 @@ class Walk:
     def _settle(self, descriptor: int, folder: Folder, listing: Listing, state: _State) -> _Frame:
         path = folder.path
         listing, below = self._leave_out(path, listing, state)
-        if listing.others:
-            name = min(listing.others)
-            raise TreeUnsafe(f"{path + name!r} is not a file, directory or symbolic link; remove it")
+        for name in sorted(listing.others):
+            self.refuse(f"{path + name!r} is not a file, directory or symbolic link; remove it")
         names = listing.names()
-        refuse_names(path, names)
+        for problem in name_problems(path, names):
+            self.refuse(problem)
         if self._rules.refuse_twins:
-            refuse_twins(path, names)
+            for problem in twins(path, names):
+                self.refuse(problem)
         self._entries += len(names)
         if self._entries > MAX_ENTRIES:
             raise TreeUnsafe(f"the tree holds more than {MAX_ENTRIES} entries")
@@ -243,7 +252,7 @@ class Walk:
         owner = self._rules.owner
         problem = None if owner is None else permission_problem(status, owner)
         if problem is not None:
-            raise TreeUnsafe(f"the directory {folder.path or '.'!r} {problem}")
+            self.refuse(f"the directory {folder.path or '.'!r} {problem}")
 
     def _link(self, frame: _Frame, name: str) -> Link:
         path = frame.folder.path + name
@@ -256,7 +265,8 @@ class Walk:
         if problem is None and self._rules.owner is not None and status.st_uid not in {0, self._rules.owner}:
             problem = f"belongs to the user {status.st_uid}"
         if problem is not None:
-            raise TreeUnsafe(f"the link {path!r} {problem}")
+            self.refuse(f"the link {path!r} {problem}")
+            return Link(path, target, b"")
         return Link(path, target, render_line(path, Symlink(target), self._rules.algorithm))
 
 
