@@ -83,8 +83,7 @@ def test_values_of_one_field_and_of_none_compare_as_the_others_do(dataclass: Any
     class Nothing:
         pass
 
-    unequal = float("nan")  # to itself, but not within a tuple
-    assert One(unequal) == One(unequal)
+    assert One(1.0) == One(1)  # of what is not equal to itself, Python 3.13 thinks otherwise than those before
     assert One(1.0) != Other(1.0)  # type: ignore[comparison-overlap]
     assert {One(1.0), One(1.0), One(2.0)} == {One(1.0), One(2.0)}
     assert Nothing() == Nothing()
