@@ -325,6 +325,36 @@ def test_not_even_a_failure_goes_into_the_package(wcp: Command, package: Path, c
     assert sorted(package.rglob("*")) == before
 
 
+def test_a_result_overwrites_nothing_that_the_command_names(wcp: Command, signed: Path, key: Path) -> None:
+    policy = wcp.folder / "policy.toml"
+    wcp.ok("policy", "init", policy, "--public-key", "acme.key.pub", "--namespace", "org.acme")
+    link = wcp.folder / "link"
+    link.symlink_to(key)
+    before = {path: path.read_bytes() for path in (key, policy)}
+    for command, place, name in (
+        (("sign", signed, "--key", key), key, "--key"),
+        (("sign", signed, "--key", key), link, "--key"),
+        (("verify", signed, "--policy", policy), policy, "--policy"),
+        (("verify", signed, "--public-key", key, *WORKER), key, "--public-key"),
+        (("policy", "show", policy), policy, "FILE"),
+        (("keygen", "new.key", "--no-passphrase"), wcp.folder / "new.key", "OUT"),
+        (("keygen", "new.key", "--no-passphrase"), wcp.folder / "new.key.pub", "public key"),
+    ):
+        run = wcp(*command, "-o", place)
+        assert run.status == 2, command
+        assert name in run.err
+        assert "another place" in run.err
+    assert {path: path.read_bytes() for path in (key, policy)} == before
+    assert not (wcp.folder / "new.key").exists()
+    wcp.ok("verify", signed, "--policy", policy, "-o", wcp.folder / "result")
+
+
+def test_keys_that_nobody_hears_of_are_not_left_behind(wcp: Command) -> None:
+    assert wcp("keygen", "new.key", "--no-passphrase", "-o", wcp.folder / "absent" / "made").status == 2
+    assert not list(wcp.folder.glob("new.key*"))
+    wcp.ok("keygen", "new.key", "--no-passphrase")
+
+
 def test_what_a_name_holds_cannot_act_on_the_terminal(wcp: Command, signed: Path) -> None:
     (signed / "evil\u202e\x1b[2Jname").write_text("x")
     run = wcp("verify", signed, "--public-key", "acme.key.pub", *WORKER)

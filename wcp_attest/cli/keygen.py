@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from wcp_attest.cli import secrets
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Misplaced, Output, reporting
 from wcp_attest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @click.command()
@@ -41,6 +44,8 @@ def keygen(
     --no-passphrase is given. Existing files are never overwritten.
     """
     public_path = out_path + ".pub"
+    if out.path is not None and os.path.realpath(out.path) == os.path.realpath(public_path):
+        raise Misplaced(f"{out.path!r} is where the public key goes; name another place for the result")
     for path in (out_path, public_path):
         if os.path.lexists(path):
             raise ConfigError(f"{path!r} exists; a key is never overwritten, choose another name")
@@ -48,23 +53,28 @@ def keygen(
     from wcp_attest.signing.key import generate
 
     signer = generate(key_type)
-    _write_pair(out_path, signer.to_pem(passphrase), public_path, signer.public_pem())
-    key_id = signer.trusted.key_id
+    with _whole_or_not_at_all() as made:
+        _create(out_path, signer.to_pem(passphrase), 0o600, made)
+        _create(public_path, signer.public_pem(), 0o644, made)
+        _tell(out, key_type, out_path, signer.trusted.key_id, encrypted=passphrase is not None)
+
+
+def _tell(out: Output, key_type: str, path: str, key_id: str, *, encrypted: bool) -> None:
     if out.format == "json":
         out.deliver_json(
             "keygen",
             {
                 "type": key_type,
-                "private_key": out_path,
-                "public_key": public_path,
+                "private_key": path,
+                "public_key": path + ".pub",
                 "key_id": key_id,
-                "encrypted": passphrase is not None,
+                "encrypted": encrypted,
             },
         )
         return
     out.decide(
-        f"private key  {out_path}  ({'encrypted' if passphrase else 'not encrypted'}; keep it secret)\n"
-        f"public key   {public_path}  (give it to whoever verifies)\n"
+        f"private key  {path}  ({'encrypted' if encrypted else 'not encrypted'}; keep it secret)\n"
+        f"public key   {path}.pub  (give it to whoever verifies)\n"
         f"key id       sha256:{key_id}\n"
     )
 
@@ -85,12 +95,12 @@ def _passphrase(path: str | None, none: bool) -> bytes | None:
     return passphrase
 
 
-def _write_pair(private_path: str, private: bytes, public_path: str, public: bytes) -> None:
-    """Create both files or neither."""
+@contextlib.contextmanager
+def _whole_or_not_at_all() -> Iterator[list[str]]:
+    """Take down what is made, and remove it when the rest cannot be."""
     made: list[str] = []
     try:
-        for path, data, mode in ((private_path, private, 0o600), (public_path, public, 0o644)):
-            _create(path, data, mode, made)
+        yield made
     except BaseException:
         for path in made:
             with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from wcp_attest.cli.text import ColorChoice, Painter, printable, render, use_col
 from wcp_attest.errors import ConfigError, Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wcp_attest.strictjson import JsonObject
 
@@ -129,6 +129,7 @@ def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
             output = Output(
                 options.pop("format", formats[0]), options.pop("output"), options.pop("quiet"), options.pop("color")
             )
+            _refuse_overwriting(output, options)
             if output.format != "json" or output.path is None:
                 return command(output, *args, **options)
             try:
@@ -144,6 +145,31 @@ def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
         return called
 
     return decorate
+
+
+def _refuse_overwriting(output: Output, options: dict[str, Any]) -> None:
+    """Refuse to write the result over a file that the command line names as well: a key, a policy, a list.
+
+    Raises:
+        Misplaced: it would be written there.
+    """
+    if output.path is None or output.path == "-":
+        return
+    place = os.path.realpath(output.path)
+    for name, path in _files_named(options):
+        if os.path.realpath(path) == place:
+            raise Misplaced(f"{path!r} is also {name}, and the result would overwrite it; name another place")
+
+
+def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the files that the options of a command name, each behind the name of its option or argument."""
+    for parameter in click.get_current_context().command.params:
+        value = options.get(parameter.name or "")
+        if not isinstance(parameter.type, click.Path) or not value:
+            continue
+        name = parameter.opts[-1] if isinstance(parameter, click.Option) else str(parameter.metavar)
+        for path in (value,) if isinstance(value, str) else value:
+            yield name, path
 
 
 def _options(formats: tuple[str, ...]) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
