@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -84,7 +83,9 @@ def arguments() -> argparse.Namespace:
         "--base", default=os.path.join(tempfile.gettempdir(), "wcp-attest-bench"), help="where the trees are"
     )
     parser.add_argument(
-        "--python", default=sys.executable, help="the interpreter to measure with; those of distributions are optimised"
+        "--python",
+        default=installed.default_interpreter(),
+        help="the interpreter to measure with; %(default)s by default",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--corpus", action="append", choices=CORPORA, help="only these; may be repeated")
