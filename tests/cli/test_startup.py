@@ -78,6 +78,14 @@ def test_verify_with_a_key_imports_little(wcp: Command, signed: Path) -> None:
     assert modules & (HEAVY | {"tomllib", "pathspec", "wcp_attest.signing.hmac"}) == set()
 
 
+def test_sign_with_a_plain_key_imports_no_other_key_format(wcp: Command, package: Path, key: Path) -> None:
+    identity = (*WORKER, "--species-id", "wrk.a", "--worker-version", "1")
+    modules = imported(wcp, "sign", package, "--key", key, *identity, "-q")
+    assert (
+        modules & (HEAVY | {"tomllib", "pathspec", "bcrypt", "cryptography.hazmat.primitives.serialization"}) == set()
+    )
+
+
 def test_importing_the_library_needs_no_click() -> None:
     names = "[getattr(wcp_attest, name) for name in wcp_attest.__all__]"
     code = f"import sys, wcp_attest; {names}; print('click' in sys.modules)"

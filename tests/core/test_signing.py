@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wcp_attest import ConfigError, HmacSecret, KeySigner, TrustedKey
 from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, pae, parse_line, render_hmac, render_key
@@ -95,12 +98,50 @@ def test_private_keys_are_read_from_pem_and_openssh(
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     data = private.private_bytes(Encoding.PEM, form, protection)
     signer = KeySigner.from_file_bytes(data, passphrase)
-    assert signer.trusted == KeySigner(private).trusted
+    assert signer.trusted.spki == private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if passphrase:
         with pytest.raises(ConfigError, match="--passphrase-file"):
             KeySigner.from_file_bytes(data)
         with pytest.raises(ConfigError, match="passphrase is wrong"):
             KeySigner.from_file_bytes(data, b"wrong")
+
+
+def as_the_library_reads(data: bytes) -> bytes | None:
+    try:
+        key = serialization.load_pem_private_key(data, None)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        return None
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def as_we_read(data: bytes) -> bytes | None:
+    try:
+        return KeySigner.from_file_bytes(data).trusted.spki
+    except ConfigError:
+        return None
+
+
+@given(
+    st.binary(min_size=32, max_size=32), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", " ", "\n\n", "\nmore"])
+)
+def test_plain_ed25519_keys_are_what_the_library_reads(seed: bytes, line_break: str, end: str) -> None:
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    data = (pem.replace("\n", line_break) + end).encode()
+    assert as_we_read(data) == as_the_library_reads(data)
+    assert as_we_read(pem.encode()) is not None
+
+
+def test_a_plain_ed25519_key_with_any_other_byte_is_what_the_library_reads() -> None:
+    data = generate().to_pem(None)
+    for at in range(len(data)):
+        for byte in b"\0\n -=+/0AIQMaz\xff":
+            changed = data[:at] + bytes([byte]) + data[at + 1 :]
+            assert as_we_read(changed) == as_the_library_reads(changed), changed
+        shorter = data[:at] + data[at + 1 :]
+        assert as_we_read(shorter) == as_the_library_reads(shorter), shorter
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
