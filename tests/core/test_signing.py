@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tree.support import run_python
 from wcp_attest import ConfigError, HmacSecret, KeySigner, TrustedKey
 from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, pae, parse_line, render_hmac, render_key
 from wcp_attest.errors import SignatureInvalid
@@ -242,3 +243,39 @@ def test_the_newline_of_a_secret_file_is_not_part_of_it() -> None:
 def test_no_secret_is_ever_printed() -> None:
     assert "0123456789abcdef" not in repr(SECRET)
     assert "PrivateKey" not in repr(generate())
+
+
+def test_nobody_signs_for_a_package_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "code.py").write_text("print(1)")
+    code = """
+        import os, resource, sys
+        from wcp_attest import ConfigError, build_manifest, sign
+        from wcp_attest.signing.key import generate
+
+        class Noisy:
+            key = generate()
+
+            def sign(self, payload):
+                print("signed")
+                return self.key.sign(payload)
+
+            def check(self, line):
+                return self.key.check(line)
+
+            def made(self, line):
+                return self.key.made(line)
+
+        identity = {"worker_id": "org.acme.a", "worker_species_id": "wrk.a", "worker_version": "1"}
+        for limit in (100, resource.RLIM_INFINITY):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            try:
+                sign(sys.argv[1], [Noisy()], manifest=build_manifest(sys.argv[1], **identity))
+            except ConfigError as problem:
+                print(problem, sorted(os.listdir(sys.argv[1])))
+    """
+    done = run_python(code, str(tmp_path / "pkg"))
+    refused, signed = done.stdout.splitlines()
+    assert refused.endswith("file too large; nothing was changed ['code.py']"), done
+    assert signed == "signed"
+    assert sorted(path.name for path in (tmp_path / "pkg").iterdir()) == ["code.py", "manifest.json", "manifest.sig"]

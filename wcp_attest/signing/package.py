@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from wcp_attest.envelope import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
@@ -17,11 +18,12 @@ from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAM
 from wcp_attest.signing.lines import make_lines
 from wcp_attest.statement import Statement
 from wcp_attest.tree import ReadOptions, check_tree
-from wcp_attest.tree.files import holds, read_bounded, write_atomic
+from wcp_attest.tree.files import draft, holds, read_bounded, write_atomic
 from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from wcp_attest.signing import SignedBy, Signer
 
@@ -84,14 +86,26 @@ def sign(
         check_tree(package, manifest, options=options or ReadOptions())
     else:
         data = manifest.to_bytes()
-    statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
-    lines, made_by = make_lines(signers, statement.to_bytes())
-    kept, dropped = _earlier_lines(package, signers, statement.manifest_sha256)
-    signatures = b"".join(line + b"\n" for line in (*kept, *lines))
-    if len(kept) + len(lines) > MAX_LINES or len(signatures) > MAX_SIGNATURE_FILE_BYTES:
-        raise ConfigError(f"{SIGNATURE_NAME} would hold more than {MAX_LINES} signatures")
-    _write(package, data, signatures)
+    with _on_its_way(package, data) as put_manifest:
+        statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
+        lines, made_by = make_lines(signers, statement.to_bytes())
+        kept, dropped = _earlier_lines(package, signers, statement.manifest_sha256)
+        signatures = b"".join(line + b"\n" for line in (*kept, *lines))
+        if len(kept) + len(lines) > MAX_LINES or len(signatures) > MAX_SIGNATURE_FILE_BYTES:
+            raise ConfigError(f"{SIGNATURE_NAME} would hold more than {MAX_LINES} signatures")
+        put_manifest()
+        write_atomic(os.path.join(package, SIGNATURE_NAME), signatures)
+    _read_back(package, data, signatures)
     return SignResult(manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped)
+
+
+def _on_its_way(package: str, manifest: bytes) -> AbstractContextManager[Callable[[], None]]:
+    """Send the manifest on its way to the disk, unless it stands there; it is hashed and signed meanwhile.
+
+    A package that cannot be written to is found out by this before a signature is made, which a log may keep for ever.
+    """
+    path = os.path.join(package, MANIFEST_NAME)
+    return nullcontext(lambda: None) if holds(path, manifest) else draft(path, manifest)
 
 
 def _read_manifest(package: str) -> bytes:
@@ -122,11 +136,12 @@ def _covers(line: Line, manifest_sha256: str) -> bool:
         return False
 
 
-def _write(package: str, manifest: bytes, signatures: bytes) -> None:
-    """Write both files and read them back."""
-    manifest_path, signature_path = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
-    if not holds(manifest_path, manifest):
-        write_atomic(manifest_path, manifest)
-    write_atomic(signature_path, signatures)
-    if not (holds(manifest_path, manifest) and holds(signature_path, signatures)):
+def _read_back(package: str, manifest: bytes, signatures: bytes) -> None:
+    """See that what was written stands there.
+
+    Raises:
+        SigningError: it does not.
+    """
+    files = ((MANIFEST_NAME, manifest), (SIGNATURE_NAME, signatures))
+    if not all(holds(os.path.join(package, name), data) for name, data in files):
         raise SigningError("what was written does not read back the same; somebody else is writing to the package")

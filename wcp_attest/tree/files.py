@@ -10,8 +10,12 @@ import contextlib
 import os
 import re
 import stat
+from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError, Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 MAX_NAME = 255  # bytes; what file systems take
 _BLOCK = 1 << 16  # bytes compared at once
@@ -65,18 +69,53 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         ConfigError: it cannot be written; what was there before still is.
     """
+    with draft(path, data, mode=mode) as put:
+        put()
+
+
+@contextlib.contextmanager
+def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Callable[[], None]]:
+    """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
+
+    Args:
+        path: where it goes; an existing link, directory or special file is not replaced.
+        data: its whole content.
+        mode: permission bits of the file, lessened by the umask.
+
+    Yields:
+        A function that puts it; what was not put is removed at the end.
+
+    Raises:
+        ConfigError: it cannot be written, now or when it is put; what was there before still is.
+    """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
-    try:
-        _refuse_odd_target(path)
-        try:
-            _write_new(temporary, data, mode)
+    descriptor = -1
+
+    def put() -> None:
+        with _in_words(path):
+            os.fsync(descriptor)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
         _sync_folder(folder or os.curdir)
+
+    try:
+        with _in_words(path):
+            _refuse_odd_target(path)
+            descriptor = os.open(temporary, _CREATE, mode)
+            write_all(descriptor, data)
+            _begin_sync(descriptor)
+        yield put
+    finally:
+        with contextlib.suppress(OSError):  # not there any more, once it was put; an interrupt may come before we know
+            os.unlink(temporary)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _in_words(path: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as problem:
         raise ConfigError(f"cannot write {path!r}: {_reason(problem)}; nothing was changed") from None
 
@@ -138,15 +177,6 @@ def _refuse_odd_target(path: str) -> None:
         raise ConfigError(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
 
 
-def _write_new(path: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, _CREATE, mode)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write everything, however many calls it takes.
 
@@ -156,6 +186,14 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _begin_sync(descriptor: int) -> None:
+    """Have the system begin to bring a file to disk, where it can be asked to: `fsync` has less to wait for then."""
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is not None:
+        with contextlib.suppress(OSError):
+            advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # on Linux this writes back what is not written yet
 
 
 def _sync_folder(folder: str) -> None:
