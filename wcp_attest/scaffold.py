@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.build import check_metadata
 from wcp_attest.errors import ConfigError
+from wcp_attest.tree.descent import words
 from wcp_attest.tree.files import write_atomic
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def scaffold_package(
     try:
         os.makedirs(os.path.join(package, "code"), exist_ok=True)
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot create {package!r}: {_reason(problem)}") from None
+        raise ConfigError(f"cannot create {package!r}: {words(problem)}") from None
     return tuple(_write(package, contents))
 
 
@@ -120,8 +121,3 @@ def _write(package: str, contents: Mapping[str, bytes]) -> list[str]:
         write_atomic(path, data, mode=0o755 if name == BOOTSTRAP else 0o644)
         paths.append(path)
     return paths
-
-
-def _reason(problem: OSError | ValueError) -> str:
-    text = problem.strerror if isinstance(problem, OSError) else None
-    return (text or str(problem)).lower()

@@ -10,6 +10,7 @@ import pytest
 from tests.tree.support import ONE, TWO, manifest_of, plant
 from wcp_attest.errors import TreeUnsafe
 from wcp_attest.tree import ReadOptions, check_tree, read_tree
+from wcp_attest.tree.compare import compare_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,15 @@ def test_every_entry_that_cannot_be_verified_is_named(tmp_path: Path) -> None:
     good: Manifest = manifest_of(root)
     spoil(root)
     said = refusal(lambda: check_tree(root, good, options=ONE))
+    for problem in WRONG:
+        assert said.count(problem) == 1, problem
+
+
+def test_whoever_looks_with_a_cache_hears_of_all_too(tmp_path: Path) -> None:
+    root = plant(tmp_path / "pkg", {"code/main.py": b"1"})
+    good: Manifest = manifest_of(root)
+    spoil(root)
+    said = refusal(lambda: compare_tree(root, good, cache=str(tmp_path / "cache"), report=pytest.fail))
     for problem in WRONG:
         assert said.count(problem) == 1, problem
 

@@ -7,6 +7,7 @@ import os
 import stat
 
 from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.tree.descent import words
 from wcp_attest.tree.files import write_atomic
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -118,4 +119,4 @@ def _check_private(status: os.stat_result, what: str) -> None:
 def _why(problem: OSError | ValueError) -> str:
     if getattr(problem, "errno", None) == errno.ELOOP:  # what O_NOFOLLOW makes of a link
         return "a symbolic link; name the file itself"
-    return (getattr(problem, "strerror", None) or str(problem)).lower()
+    return words(problem)

@@ -44,8 +44,8 @@ def keygen(
     --no-passphrase is given. Existing files are never overwritten.
     """
     public_path = out_path + ".pub"
-    if out.path is not None and os.path.realpath(out.path) == os.path.realpath(public_path):
-        raise Misplaced(f"{out.path!r} is where the public key goes; name another place for the result")
+    if out.file is not None and os.path.realpath(out.file) == os.path.realpath(public_path):
+        raise Misplaced(f"{out.file!r} is where the public key goes; name another place for the result")
     for path in (out_path, public_path):
         if os.path.lexists(path):
             raise ConfigError(f"{path!r} exists; a key is never overwritten, choose another name")
@@ -112,7 +112,7 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise ConfigError(f"cannot create {path!r}: {(error.strerror or str(error)).lower()}") from None
+        raise _failed("create", path, error) from None
     made.append(path)
     try:
         with open(descriptor, "wb") as file:
@@ -120,4 +120,10 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
-        raise ConfigError(f"cannot write {path!r}: {(error.strerror or str(error)).lower()}") from None
+        raise _failed("write", path, error) from None
+
+
+def _failed(step: str, path: str, error: OSError) -> ConfigError:
+    from wcp_attest.tree.descent import words
+
+    return ConfigError(f"cannot {step} {path!r}: {words(error)}")

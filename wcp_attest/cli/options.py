@@ -38,21 +38,24 @@ def as_argument(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def require_outside(package: str, paths: Iterable[str | None], why: str) -> None:
+def require_outside(
+    package: str, paths: Iterable[str | None], why: str, *, error: type[ConfigError] = ConfigError
+) -> None:
     """Refuse files inside the package that do not belong there.
 
     Args:
         package: the package directory.
         paths: files that the command line names; None is none.
         why: what would come of it, for the message.
+        error: what to raise.
 
     Raises:
-        ConfigError: one of them lies inside the package.
+        ConfigError: `error`, when one of them lies inside the package.
     """
     root = os.path.realpath(package)
     for path in paths:
         if path is not None and os.path.commonpath([root, os.path.realpath(path)]) == root:
-            raise ConfigError(f"{path!r} lies inside the package, {why}")
+            raise error(f"{path!r} lies inside the package, {why}")
 
 
 def require_package(path: str, out: Output) -> None:
@@ -75,19 +78,17 @@ def require_result_outside(package: str, out: Output) -> None:
     Raises:
         ConfigError: it would be written there.
     """
-    if out.path not in {None, "-"}:
-        try:
-            require_outside(package, [out.path], "which writing the result there would change; name another place")
-        except ConfigError as problem:
-            raise Misplaced(str(problem)) from None
+    why = "which writing the result there would change; name another place"
+    require_outside(package, [out.file], why, error=Misplaced)
 
 
 def _require_directory(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot open the package directory {path!r}: {reason.lower()}") from None
+        from wcp_attest.tree.descent import words
+
+        raise ConfigError(f"cannot open the package directory {path!r}: {words(error)}") from None
     if stat.S_ISLNK(mode):
         raise ConfigError(f"{path!r} is a symbolic link; give the package directory itself")
     if not stat.S_ISDIR(mode):

@@ -48,6 +48,11 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         return Painter(on=self.path is None and use_color(self.color, sys.stdout))
 
     @property
+    def file(self) -> str | None:
+        """The path of the file that takes the data, if one does."""
+        return None if self.path == "-" else self.path
+
+    @property
     def mute(self) -> bool:
         """Whether nobody will see the text of a decision."""
         return self.quiet and self.path is None
@@ -89,13 +94,13 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
                 sys.stderr.flush()
 
     def _write(self, text: str) -> None:
-        if self.path is None or self.path == "-":
+        if self.file is None:
             if sys.stdout is not None:
                 sys.stdout.write(text)
             return
         from wcp_attest.tree.files import write_atomic
 
-        write_atomic(os.path.abspath(self.path), text.encode("utf-8", "backslashreplace"))
+        write_atomic(os.path.abspath(self.file), text.encode("utf-8", "backslashreplace"))
 
 
 class Misplaced(ConfigError):
@@ -130,7 +135,7 @@ def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
                 options.pop("format", formats[0]), options.pop("output"), options.pop("quiet"), options.pop("color")
             )
             _refuse_overwriting(output, options)
-            if output.format != "json" or output.path is None:
+            if output.format != "json" or output.file is None:
                 return command(output, *args, **options)
             try:
                 return command(output, *args, **options)
@@ -153,9 +158,9 @@ def _refuse_overwriting(output: Output, options: dict[str, Any]) -> None:
     Raises:
         Misplaced: it would be written there.
     """
-    if output.path is None or output.path == "-":
+    if output.file is None:
         return
-    place = os.path.realpath(output.path)
+    place = os.path.realpath(output.file)
     for name, path in _files_named(options):
         if os.path.realpath(path) == place:
             raise Misplaced(f"{path!r} is also {name}, and the result would overwrite it; name another place")

@@ -70,13 +70,13 @@ def show(out: Output, /, target: str, entries: bool) -> None:
 
 def _read(target: str) -> Claims:
     from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.tree.descent import words
     from wcp_attest.tree.files import read_bounded
 
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot open {target!r}: {reason.lower()}") from None
+        raise ConfigError(f"cannot open {target!r}: {words(error)}") from None
     if not directory:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
         is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)

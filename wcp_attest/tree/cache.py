@@ -28,7 +28,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.tree.descent import FOLDER_FLAGS
+from wcp_attest.tree.descent import FOLDER_FLAGS, words
 from wcp_attest.tree.files import is_leftover, temporary_name, write_all
 from wcp_attest.tree.hashing import FILE_FLAGS
 
@@ -250,4 +250,4 @@ def _newest_first(folder: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _words(problem: OSError | _Untrusted) -> str:
-    return (problem.strerror or str(problem)).lower() if isinstance(problem, OSError) else str(problem)
+    return words(problem) if isinstance(problem, OSError) else str(problem)

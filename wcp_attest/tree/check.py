@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.digest import new_hasher
 from wcp_attest.entries import SEPARATOR, EmptyDirectory, render_line
-from wcp_attest.errors import ManifestMalformed, TreeUnsafe
+from wcp_attest.errors import ManifestMalformed
 from wcp_attest.tree.excludes import Excludes
 from wcp_attest.tree.hashing import Task
 from wcp_attest.tree.jobs import cut
@@ -65,26 +65,20 @@ def check_tree(
 
 
 def _check(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
+    if not _agrees(root, manifest, options, copy):
+        from wcp_attest.tree.explain import raise_differences  # most trees agree, and then nobody pays for it
+
+        raise_differences(root, manifest, options)
+
+
+def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
+    """Tell whether tree and manifest are the same; raise when the tree is unsafe."""
     rules = Rules(
         algorithm=manifest.hash_algorithm,
         excludes=Excludes(manifest.excludes),
         keep_bytecode=True,
         owner=strict_owner(options),
     )
-    try:
-        agrees = _agrees(root, manifest, rules, options, copy)
-    except TreeUnsafe as refusal:
-        from wcp_attest.tree.unsafe import with_others
-
-        raise with_others(refusal, root, rules) from None
-    if not agrees:
-        from wcp_attest.tree.explain import raise_differences  # most trees agree, and then nobody pays for it
-
-        raise_differences(root, manifest, options)
-
-
-def _agrees(root: Root, manifest: Manifest, rules: Rules, options: ReadOptions, copy: Stage | None) -> bool:
-    """Tell whether tree and manifest are the same; raise when the tree is unsafe."""
     walk = Walk(root, rules)
     directories, others = _parted(manifest)
     hasher = new_hasher(manifest.hash_algorithm)

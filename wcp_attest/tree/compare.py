@@ -129,7 +129,7 @@ class _Sieve:
         Raises:
             TreeUnsafe: a directory changed meanwhile.
         """
-        walk.weigh = False
+        walk.weigh = 0
         for step in walk:
             if isinstance(step, Link):
                 self._passed.append(None)

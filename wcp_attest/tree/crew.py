@@ -270,8 +270,10 @@ class _Crew:
 
     def _do_one(self, board: Board) -> bool:
         """Do a piece of work here; return whether there was one to do."""
-        piece = None if self._own is None else board.take(light=True)
-        if self._own is None or piece is None:
+        if self._own is None:
+            return False
+        piece = board.take(light=True)
+        if piece is None:
             return False
         try:
             piece.result = do(self._own, piece.job)

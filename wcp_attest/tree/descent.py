@@ -97,6 +97,6 @@ def unchanged(names: list[str], before: str) -> bool:
     return fingerprint(names) == before or sorted(names) == sorted(before.split("/") if before else [])
 
 
-def words(problem: OSError) -> str:
+def words(problem: OSError | ValueError) -> str:
     """Return what the system says is wrong, for the end of a message."""
-    return (problem.strerror or str(problem)).lower()
+    return (getattr(problem, "strerror", None) or str(problem)).lower()

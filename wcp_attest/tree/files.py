@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from wcp_attest.errors import ConfigError, Error
+from wcp_attest.tree.descent import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def read_bounded(
             raise missing(f"cannot read {what} {path!r}: not a regular file")
         data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
     except OSError as problem:
-        raise missing(f"cannot read {what} {path!r}: {_reason(problem)}") from None
+        raise missing(f"cannot read {what} {path!r}: {words(problem)}") from None
     finally:
         os.close(descriptor)
     if data is None or len(data) > limit:
@@ -117,7 +118,7 @@ def _in_words(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot write {path!r}: {_reason(problem)}; nothing was changed") from None
+        raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
 
 
 def holds(path: str, data: bytes) -> bool:
@@ -214,9 +215,4 @@ def _open_reason(path: str, problem: OSError | ValueError) -> str:
         with contextlib.suppress(OSError, ValueError):
             if stat.S_ISLNK(os.lstat(path).st_mode):
                 return "a symbolic link; give the file itself"
-    return _reason(problem)
-
-
-def _reason(problem: OSError | ValueError) -> str:
-    text = problem.strerror if isinstance(problem, OSError) else None
-    return (text or str(problem)).lower()
+    return words(problem)

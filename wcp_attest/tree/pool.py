@@ -9,13 +9,13 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.errors import ConfigError, TreeUnsafe
 from wcp_attest.tree.hashing import Worker
 from wcp_attest.tree.jobs import do, second_looks
 from wcp_attest.tree.options import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from wcp_attest.tree.hashing import Task
     from wcp_attest.tree.jobs import Done, Job
@@ -55,10 +55,18 @@ def hash_all(
         ConfigError: the staged copy cannot be written, or `jobs` is out of range.
     """
     results = _results(root, jobs, task, options, walk, many=many)
-    report = options.progress
-    if report is None:
-        yield from results
-        return
+    try:
+        yield from results if options.progress is None else _reported(results, options.progress, total)
+    except TreeUnsafe as refusal:
+        from wcp_attest.tree.unsafe import with_others
+
+        raise with_others(refusal, root, walk.rules) from None
+
+
+def _reported(
+    results: Generator[Done, None, None], report: Callable[[Progress], None], total: int | None
+) -> Generator[Done, None, None]:
+    """Pass results on, and report from time to time and at the end."""
     files = size = 0
     next_time = 0.0
     for result in results:
@@ -75,7 +83,7 @@ def _results(
     root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     processes = _processes(options.jobs)
-    walk.weigh = processes > 1 or options.executor is not None
+    walk.weigh = WORTH_FILES if processes > 1 or options.executor is not None else 0
     if options.executor is not None:
         from wcp_attest.tree.remote import hash_with_executor
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wcp_attest.digest import HashAlgorithm
-    from wcp_attest.tree.walk import Root
 
 _DEFAULT = ReadOptions()
 
@@ -52,30 +51,21 @@ def read_tree(
         owner=strict_owner(options),
     )
     with closing(open_root(root)) as opened:
-        try:
-            return _read(root, opened, rules, options)
-        except TreeUnsafe as refusal:
-            from wcp_attest.tree.unsafe import with_others
-
-            raise with_others(refusal, opened, rules) from None
-
-
-def _read(name: str, root: Root, rules: Rules, options: ReadOptions) -> Reading:
-    walk = Walk(root, rules)
-    task = Task(rules.algorithm, owner=rules.owner)
-    jobs = cut(walk, lambda _: None)
-    hasher = new_hasher(rules.algorithm)
-    blocks: list[bytes] = []
-    size = 0
-    with closing(hash_all(root, jobs, task, options, walk=walk)) as results:
-        for done in results:
-            blocks += done.blocks
-            hasher.update(done.records)
-            size += done.size
-    _refuse_odd(name, walk)
+        walk = Walk(opened, rules)
+        task = Task(algorithm, owner=rules.owner)
+        jobs = cut(walk, lambda _: None)
+        hasher = new_hasher(algorithm)
+        blocks: list[bytes] = []
+        size = 0
+        with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
+            for done in results:
+                blocks += done.blocks
+                hasher.update(done.records)
+                size += done.size
+    _refuse_odd(root, walk)
     body = SEPARATOR.join(blocks)
     if walk.empty:
-        body = _with_empty(body, walk.empty, rules.algorithm)
+        body = _with_empty(body, walk.empty, algorithm)
     return Reading(body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
 
 

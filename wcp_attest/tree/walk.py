@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.tree.descent import FOLDER_FLAGS, native
+from wcp_attest.tree.descent import FOLDER_FLAGS, native, words
 from wcp_attest.tree.hashing import SMALL, permission_problem
 from wcp_attest.tree.listing import Listing, decoded, left_out, scan, steps, without_reserved
 from wcp_attest.tree.names import bytecode_among, is_bytecode, name_problems, twins
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from wcp_attest.tree.options import ReadOptions
 
 MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
-WEIGHED = 1500  # files after which it is clear whether the files of a tree are small
 MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
 
 
@@ -127,7 +126,7 @@ def open_root(root: str) -> Root:
     try:
         return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
     except (OSError, ValueError) as problem:
-        reason = "is a symbolic link; give the directory itself" if os.path.islink(plain) else _words(problem)
+        reason = "is a symbolic link; give the directory itself" if os.path.islink(plain) else words(problem)
         raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
 
 
@@ -135,12 +134,13 @@ class Walk:
     """One walk of a tree, and what it saw.
 
     Attributes:
+        rules: what is let be, left out and refused.
         folders: every directory that was listed, except those left out.
         empty: paths of directories that hold nothing that counts.
         bytecode: paths of bytecode that was left out, capped.
         files: how many regular files were met.
-        weigh: whether to look up the sizes of the files that are met; ends when they prove to be small, for then it
-            takes longer than it is worth.
+        weigh: of how many files to look up the sizes, and of the others, too, unless they prove to be small, for then
+            it takes longer than it is worth.
         weight: the sum of those sizes.
     """
 
@@ -149,11 +149,11 @@ class Walk:
         self.empty: list[str] = []
         self.bytecode: list[str] = []
         self.files = 0
-        self.weigh = False
+        self.weigh = 0
         self.weight = 0
         self._entries = 0
         self._root = root.descriptor
-        self._rules = rules
+        self.rules = rules
 
     def __iter__(self) -> Iterator[Run | Link]:
         stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", _State.COUNTED)]
@@ -177,7 +177,8 @@ class Walk:
     def _weigh(self, folder: int, names: list[str]) -> list[int]:
         sizes = _sizes(folder, names)
         self.weight += sum(sizes)
-        self.weigh = self.files < WEIGHED or self.weight > self.files * SMALL
+        if self.files >= self.weigh and self.weight <= self.files * SMALL:
+            self.weigh = 0
         return sizes
 
     def refuse(self, problem: str) -> None:
@@ -196,7 +197,7 @@ class Walk:
         try:
             descriptor = os.open(native(name), FOLDER_FLAGS, dir_fd=above.descriptor)
         except OSError as problem:
-            raise TreeUnsafe(f"the directory {path!r} cannot be read: {_words(problem)}") from None
+            raise TreeUnsafe(f"the directory {path!r} cannot be read: {words(problem)}") from None
         return self._enter(descriptor, path, _state_below(above, name))
 
     def _enter(self, descriptor: int, path: str, state: _State) -> _Frame:
@@ -211,7 +212,7 @@ class Walk:
             return self._settle(descriptor, folder, listing if path else without_reserved(listing), state)
         except OSError as problem:
             os.close(descriptor)
-            raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {_words(problem)}") from None
+            raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {words(problem)}") from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -224,7 +225,7 @@ class Walk:
         names = listing.names()
         for problem in name_problems(path, names):
             self.refuse(problem)
-        if self._rules.refuse_twins:
+        if self.rules.refuse_twins:
             for problem in twins(path, names):
                 self.refuse(problem)
         self._entries += len(names)
@@ -240,16 +241,16 @@ class Walk:
             return listing, []
         bytecode = bytecode_among(listing.names())
         source = listing.without(bytecode)
-        gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self._rules.excludes)
+        gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self.rules.excludes)
         below = [name for name in source.folders if name in gone]
-        if bytecode and not self._rules.keep_bytecode:
+        if bytecode and not self.rules.keep_bytecode:
             room = MAX_LEFT_LISTED - len(self.bytecode)
             self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
             return source.without(gone), below
         return listing.without(gone), below
 
     def _refuse_permissions(self, folder: Folder, status: os.stat_result) -> None:
-        owner = self._rules.owner
+        owner = self.rules.owner
         problem = None if owner is None else permission_problem(status, owner)
         if problem is not None:
             self.refuse(f"the directory {folder.path or '.'!r} {problem}")
@@ -260,14 +261,14 @@ class Walk:
             target = decoded(_read_link(frame.descriptor, name))
             status = os.stat(native(name), dir_fd=frame.descriptor, follow_symlinks=False)
         except OSError as failure:
-            raise TreeUnsafe(f"the link {path!r} cannot be read: {_words(failure)}") from None
+            raise TreeUnsafe(f"the link {path!r} cannot be read: {words(failure)}") from None
         problem = target_problem(path, target)
-        if problem is None and self._rules.owner is not None and status.st_uid not in {0, self._rules.owner}:
+        if problem is None and self.rules.owner is not None and status.st_uid not in {0, self.rules.owner}:
             problem = f"belongs to the user {status.st_uid}"
         if problem is not None:
             self.refuse(f"the link {path!r} {problem}")
             return Link(path, target, b"")
-        return Link(path, target, render_line(path, Symlink(target), self._rules.algorithm))
+        return Link(path, target, render_line(path, Symlink(target), self.rules.algorithm))
 
 
 def _read_link(folder: int, name: str) -> str:
@@ -287,11 +288,6 @@ def _state_below(above: _Frame, name: str) -> _State:
     if above.state is _State.BYTECODE or is_bytecode(name):
         return _State.BYTECODE
     return _State.SEARCHED if above.state is _State.SEARCHED or name in above.below else _State.COUNTED
-
-
-def _words(problem: OSError | ValueError) -> str:
-    text = problem.strerror if isinstance(problem, OSError) else None
-    return (text or str(problem)).lower()
 
 
 __all__ = ["Folder", "Link", "Rules", "Run", "Walk", "open_root"]
