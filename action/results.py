@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base.differences import Change, Difference
+from wcp_attest.base.errors import DenyCode
 from wcp_attest.cli.formats import render_report
 from wcp_attest.cli.formats.report import Report, describe, from_verdict
 from wcp_attest.cli.text import printable
-from wcp_attest.differences import Change, Difference
-from wcp_attest.errors import DenyCode
 from wcp_attest.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -23,15 +23,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wcp_attest.bans.compiled import CompiledBans
-from wcp_attest.bans.document import Head, layout
-from wcp_attest.bans.model import Kind, make_ban
 from wcp_attest.build import build_manifest, write_manifest
+from wcp_attest.trust.bans.ban import Kind, make_ban
+from wcp_attest.trust.bans.compiled import CompiledBans
+from wcp_attest.trust.bans.document import Head, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.bans.model import Ban
+    from wcp_attest.trust.bans.ban import Ban
 
 WCP = str(Path(sys.executable).with_name("wcp-attest"))
 HEAD = Head("benchmark", 1, 1_772_366_400, 4_000_000_000)

@@ -15,14 +15,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from wcp_attest import KeySigner, Manifest, Namespace, Policy, build_manifest, sign, verify
-from wcp_attest.entries import SEPARATOR, File, render_line
-from wcp_attest.manifest import hash_of
+from wcp_attest.package.entries import SEPARATOR, File, render_line
+from wcp_attest.package.manifest import hash_of
 from wcp_attest.signing.key import generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.entries import Entry
+    from wcp_attest.package.entries import Entry
 
 CALLS = 400
 ROUNDS = 7

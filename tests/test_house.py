@@ -12,37 +12,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-MAX_MODULE_LINES = 350
-MAX_FUNCTION_LINES = 40  # of code, without docstring, comments and blank lines
+MAX_MODULE_LINES = 500
+MAX_FUNCTION_LINES = 60  # of code, without docstring, comments and blank lines
 MAX_NESTING = 3
 
-# Imports run one way, down this list. A module belongs to the longest name that fits.
+# Rooms by trust: a room imports only from those below it in this list. A module belongs to the longest name that fits.
 LAYERS = (
     ("cli",),
-    ("recheck",),
+    ("advice",),
+    ("recheck", "compat"),
     (
-        "verification",
-        "awp1_verify",
-        "predecessor",
-        "signing.package",
         "build",
         "scaffold",
-        "explain",
-        "config",
-        "awp1",
-        "bans.impact",
+        "sign_package",
+        "verification",
+        "legacy_verification",
+        "deny_code_help",
+        "package.legacy_manifest",
     ),
     ("acceptance", "signatures", "verdict"),
-    ("policy", "bans", "registry", "signing"),
-    ("envelope", "statement"),
-    ("tree",),
-    ("manifest",),
-    ("entries", "provenance"),
-    ("digest", "strictjson", "stricttoml", "identity", "differences", "origin"),
-    ("errors", "values"),
+    ("trust",),
+    ("signing",),
+    ("net",),
+    ("disk",),
+    ("package",),
+    ("base",),
 )
+FACES = {"errors", "policy", "bans", "registry"}  # public names for other programs; no module of ours imports them
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.
-PUBLIC_MODULES = ("errors", "identity", "strictjson", "stricttoml", "values", "bans", "policy", "registry")
+PUBLIC_MODULES = (
+    "base",
+    "base.errors",
+    "base.identity",
+    "base.strictjson",
+    "base.toml_table",
+    "errors",
+    "bans",
+    "policy",
+    "registry",
+)
 # A broad except hides bugs everywhere but where a decision or an exit status must come of whatever happens.
 BROAD_EXCEPTS = {"wcp_attest/verdict.py": 1, "wcp_attest/cli/__init__.py": 1, "wcp_route/cli/__init__.py": 1}
 
@@ -82,13 +90,14 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize(("name", "path"), list(modules("wcp_attest")))
 def test_imports_run_one_way(name: str, path: Path) -> None:
-    if name in {"__init__", "__main__"}:
+    if name in {"__init__", "__main__"} | FACES:
         return
     own = layer(name)
     assert own is not None, f"{name} stands on no layer; add it to LAYERS"
     for target in imported(ast.parse(path.read_text())):
         assert not target.startswith("wcp_route"), f"{name} imports {target}"
         inner = target.removeprefix("wcp_attest.")
+        assert inner.split(".")[0] not in FACES or inner == target, f"{name} imports the public face {target}"
         if inner != target and (other := layer(inner)) is not None:
             assert other >= own, f"{name} imports {target}, which stands above it"
 

@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wcp_attest.acceptance import Expectation as Expectation
+    from wcp_attest.base.differences import Change as Change
+    from wcp_attest.base.differences import Difference as Difference
+    from wcp_attest.base.errors import ConfigError as ConfigError
+    from wcp_attest.base.errors import DenyCode as DenyCode
+    from wcp_attest.base.errors import Error as Error
+    from wcp_attest.base.errors import SigningError as SigningError
+    from wcp_attest.base.errors import VerificationError as VerificationError
     from wcp_attest.build import build_manifest as build_manifest
     from wcp_attest.build import write_manifest as write_manifest
-    from wcp_attest.differences import Change as Change
-    from wcp_attest.differences import Difference as Difference
-    from wcp_attest.errors import ConfigError as ConfigError
-    from wcp_attest.errors import DenyCode as DenyCode
-    from wcp_attest.errors import Error as Error
-    from wcp_attest.errors import SigningError as SigningError
-    from wcp_attest.errors import VerificationError as VerificationError
-    from wcp_attest.manifest import Manifest as Manifest
-    from wcp_attest.policy import Accept as Accept
-    from wcp_attest.policy import Namespace as Namespace
-    from wcp_attest.policy import Policy as Policy
-    from wcp_attest.policy import load_policy as load_policy
-    from wcp_attest.policy import parse_policy as parse_policy
-    from wcp_attest.predecessor import PackageAttestationVerifier as PackageAttestationVerifier
-    from wcp_attest.predecessor import canonical_package_hash as canonical_package_hash
+    from wcp_attest.compat import PackageAttestationVerifier as PackageAttestationVerifier
+    from wcp_attest.compat import canonical_package_hash as canonical_package_hash
+    from wcp_attest.disk.options import Progress as Progress
+    from wcp_attest.disk.options import ReadOptions as ReadOptions
+    from wcp_attest.package.manifest import Manifest as Manifest
     from wcp_attest.recheck import Recheck as Recheck
     from wcp_attest.scaffold import scaffold_package as scaffold_package
+    from wcp_attest.sign_package import SignResult as SignResult
+    from wcp_attest.sign_package import sign as sign
     from wcp_attest.signing import SignedBy as SignedBy
     from wcp_attest.signing import Signer as Signer
     from wcp_attest.signing import SigstoreTrust as SigstoreTrust
@@ -40,11 +39,12 @@ if TYPE_CHECKING:
     from wcp_attest.signing.hmac import HmacSecret as HmacSecret
     from wcp_attest.signing.key import KeySigner as KeySigner
     from wcp_attest.signing.key import TrustedKey as TrustedKey
-    from wcp_attest.signing.package import SignResult as SignResult
-    from wcp_attest.signing.package import sign as sign
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity as SigstoreIdentity
-    from wcp_attest.tree import Progress as Progress
-    from wcp_attest.tree import ReadOptions as ReadOptions
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity as SigstoreIdentity
+    from wcp_attest.trust.policy import Accept as Accept
+    from wcp_attest.trust.policy import Namespace as Namespace
+    from wcp_attest.trust.policy import Policy as Policy
+    from wcp_attest.trust.policy_file import load_policy as load_policy
+    from wcp_attest.trust.policy_file import parse_policy as parse_policy
     from wcp_attest.verdict import Verdict as Verdict
     from wcp_attest.verdict import Verified as Verified
     from wcp_attest.verification import attest as attest
@@ -54,20 +54,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "acceptance": ("Expectation",),
+    "base.differences": ("Change", "Difference"),
+    "base.errors": ("ConfigError", "DenyCode", "Error", "SigningError", "VerificationError"),
     "build": ("build_manifest", "write_manifest"),
-    "differences": ("Change", "Difference"),
-    "errors": ("ConfigError", "DenyCode", "Error", "SigningError", "VerificationError"),
-    "manifest": ("Manifest",),
-    "policy": ("Accept", "Namespace", "Policy", "load_policy", "parse_policy"),
-    "predecessor": ("PackageAttestationVerifier", "canonical_package_hash"),
+    "compat": ("PackageAttestationVerifier", "canonical_package_hash"),
+    "disk.options": ("Progress", "ReadOptions"),
+    "package.manifest": ("Manifest",),
     "recheck": ("Recheck",),
     "scaffold": ("scaffold_package",),
-    "signing.package": ("SignResult", "sign"),
+    "sign_package": ("SignResult", "sign"),
     "signing": ("SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"),
     "signing.hmac": ("HmacSecret",),
     "signing.key": ("KeySigner", "TrustedKey"),
-    "signing.sigstore_identity": ("SigstoreIdentity",),
-    "tree": ("Progress", "ReadOptions"),
+    "signing.sigstore.signer_identity": ("SigstoreIdentity",),
+    "trust.policy": ("Accept", "Namespace", "Policy"),
+    "trust.policy_file": ("load_policy", "parse_policy"),
     "verdict": ("Verdict", "Verified"),
     "verification": ("attest", "verify"),
 }

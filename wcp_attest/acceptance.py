@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wcp_attest.entries import File
-from wcp_attest.errors import Expired, IdentityMismatch, NotAcceptable
-from wcp_attest.identity import format_utc
-from wcp_attest.manifest import SCHEMA
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import Expired, IdentityMismatch, NotAcceptable
+from wcp_attest.base.identity import format_utc
+from wcp_attest.package.entries import File
+from wcp_attest.package.manifest import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wcp_attest.bans import BanCheck
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.policy import Accept, Policy
-    from wcp_attest.statement import Statement
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.statement import Statement
+    from wcp_attest.trust.conditions import BanCheck
+    from wcp_attest.trust.policy import Accept, Policy
     from wcp_attest.verdict import Verified
 
 MAX_CLOCK_SKEW = 300  # seconds a signer's clock may be ahead of ours
@@ -120,7 +120,7 @@ def check_bans(
     """
     if not bans and not policy.conditions:
         return
-    from wcp_attest.bans import PackageFacts
+    from wcp_attest.trust.conditions import PackageFacts
 
     facts = PackageFacts(
         manifest_sha256=verified.manifest_sha256,

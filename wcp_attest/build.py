@@ -15,18 +15,19 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.identity import AUTHORITIES, format_utc, id_problem, version_problem
-from wcp_attest.manifest import MANIFEST_NAME, MAX_EXCLUDES, Manifest
-from wcp_attest.provenance import BUILD_SOURCES, exclude_problem
-from wcp_attest.tree import ReadOptions, read_tree
-from wcp_attest.tree.files import read_bounded, write_atomic
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.identity import AUTHORITIES, format_utc, id_problem, version_problem
+from wcp_attest.disk.files import read_bounded, write_atomic
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.read import read_tree
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_EXCLUDES, Manifest
+from wcp_attest.package.provenance import BUILD_SOURCES, exclude_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from wcp_attest.digest import HashAlgorithm
-    from wcp_attest.provenance import AiOrigin, BuildSource, SourceOrigin
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 DEFAULT_EXCLUDES: Final = (".git/",)
 IGNORE_NAME: Final = ".wcpignore"
@@ -67,7 +68,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
 
     Raises:
         ConfigError: an argument or `.wcpignore` cannot be used, or the tree is empty or not there.
-        TreeUnsafe: the tree holds what cannot be signed (`wcp_attest.tree.read_tree`).
+        TreeUnsafe: the tree holds what cannot be signed (`wcp_attest.disk.read.read_tree`).
     """
     check_metadata(worker_id, worker_species_id, worker_version, build_source)
     built_at_utc = format_utc(time.time() if built_at is None else built_at)

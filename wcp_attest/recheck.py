@@ -14,23 +14,24 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation
-from wcp_attest.errors import NotAcceptable
+from wcp_attest.base.errors import NotAcceptable
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.quick_check import is_same, shape_of
 from wcp_attest.signatures import PackageFiles
-from wcp_attest.tree import ReadOptions, check_tree
-from wcp_attest.tree.same import is_same, shape_of
-from wcp_attest.values import dataclass, replace
 from wcp_attest.verdict import Verdict, Verified, judge
 from wcp_attest.verification import SignedPackage, attest, check_standing, signed_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.bans import BanCheck
-    from wcp_attest.policy import Policy
-    from wcp_attest.tree.same import Folder
+    from wcp_attest.disk.quick_check import Folder
+    from wcp_attest.trust.conditions import BanCheck
+    from wcp_attest.trust.policy import Policy
 
 MAX_SECONDS = 300.0  # how long signatures are remembered: a Sigstore root that changes on disk is seen by then
 

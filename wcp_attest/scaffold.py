@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import check_metadata
-from wcp_attest.errors import ConfigError
-from wcp_attest.tree.descent import words
-from wcp_attest.tree.files import write_atomic
+from wcp_attest.disk.directory import words
+from wcp_attest.disk.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,11 +8,11 @@ only where it is missed: which Sigstore instance it belongs to is not known befo
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.digest import sha256_hex
-from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
-from wcp_attest.errors import (
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import (
     ManifestMissing,
     SignatureInvalid,
     SignatureMissing,
@@ -21,19 +21,19 @@ from wcp_attest.errors import (
     TrustUnusable,
     VerificationError,
 )
-from wcp_attest.identity import parse_utc
-from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
-from wcp_attest.signing.lines import distinct, verify_line
-from wcp_attest.statement import Statement
-from wcp_attest.tree.files import read_bounded
-from wcp_attest.values import dataclass
+from wcp_attest.base.identity import parse_utc
+from wcp_attest.disk.files import read_bounded
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
+from wcp_attest.package.statement import Statement
+from wcp_attest.signing.signature_lines import distinct, verify_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.policy import Namespace, Policy
     from wcp_attest.signing import SignedBy, TrustedSigner
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
+    from wcp_attest.trust.policy import Namespace, Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ Inside, a failure is raised; here it becomes a `Verdict`, once. A pass can only 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError, DenyCode, TreeMismatch, VerificationError
-from wcp_attest.values import dataclass, field
+from wcp_attest.base.errors import ConfigError, DenyCode, TreeMismatch, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.differences import Difference
-    from wcp_attest.digest import HashAlgorithm
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.signing import SignedBy
 
 # Nothing was found out about the package under these codes: a piece that the decision needs is missing or broken.

@@ -5,30 +5,31 @@
     3 the signature over the DSSE encoding          7 the tree against the manifest, entry by entry
     4 statement: types, one subject, its digest     8 `verdict.judge` makes a code of whatever was raised
 
-Steps 1 to 4 are `wcp_attest.signatures`, 5 is `wcp_attest.acceptance`, 6 is asked of `wcp_attest.bans`, and 7 is
-`wcp_attest.tree`.
+Steps 1 to 4 are `wcp_attest.signatures`, 5 is `wcp_attest.acceptance`, 6 is asked of `wcp_attest.trust.bans`, and 7 is
+`wcp_attest.disk`.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.acceptance import Expectation, check_acceptable, check_age, check_bans, check_identity, digests_of
-from wcp_attest.identity import format_utc, namespace_of, parse_utc
-from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from wcp_attest.base.identity import format_utc, namespace_of, parse_utc
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from wcp_attest.signatures import PackageFiles, count_signers, verified_signatures
-from wcp_attest.tree import ReadOptions, check_tree
-from wcp_attest.values import dataclass, replace
 from wcp_attest.verdict import SEAL, Verdict, Verified, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.bans import BanCheck
-    from wcp_attest.policy import Policy
     from wcp_attest.signatures import Signed
+    from wcp_attest.trust.conditions import BanCheck
+    from wcp_attest.trust.policy import Policy
 
 __all__ = ["Expectation", "attest", "verify"]
 
@@ -86,7 +87,7 @@ def attest(
         reading = replace(reading, strict_permissions=True)
     files = PackageFiles.read(package)
     if files.signatures is None:
-        from wcp_attest.awp1_verify import attest_awp1, refuse_stage
+        from wcp_attest.legacy_verification import attest_awp1, refuse_stage
 
         if stage is not None:
             refuse_stage()

@@ -16,11 +16,11 @@ import os
 import secrets
 import shutil
 import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest import Expectation, Recheck, verify
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass, field, replace
+from wcp_attest.base.errors import ConfigError
 from wcp_route.codes import FROM_ATTEST, Code
 from wcp_route.refusal import Refusal
 from wcp_route.values import GUARDED_ENVS

@@ -12,7 +12,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from wcp_attest.errors import Error
+from wcp_attest.base.errors import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

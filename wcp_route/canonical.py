@@ -14,12 +14,12 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 MAX_DEPTH = 64  # twice what any wire format here admits; far below the interpreter's recursion limit
 MAX_INTEGER = 2**53 - 1  # what a JSON number carries exactly everywhere (RFC 8785 section 3.2.2.3)

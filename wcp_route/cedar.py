@@ -20,14 +20,14 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.identity import namespace_of
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.identity import namespace_of
 from wcp_route.policy_gate import PolicyAnswer
 
 if TYPE_CHECKING:
     from cedarpy import AuthzResult
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.policy_gate import PolicyContext
 
 MAX_POLICY_CHARACTERS = 1 << 20

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 LATEST_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.errors import DenyCode as AttestCode
+from wcp_attest.base.errors import DenyCode as AttestCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

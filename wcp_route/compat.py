@@ -12,9 +12,9 @@ fields, misspelt match keys and unattested workers are refused here.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wcp_attest.values import dataclass, field
 from wcp_route.hall import Hall, Services
 from wcp_route.policy_gate import PolicyAnswer
 from wcp_route.wire.decision import RouteDecisionModel, to_wire
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wcp_attest import Policy
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.config import HallConfig
     from wcp_route.policy_gate import PolicyContext
     from wcp_route.registry import Registry

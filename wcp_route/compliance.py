@@ -9,13 +9,13 @@ It reads any record, strict or not, because the point is to say what is missing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from wcp_attest.values import dataclass
 from wcp_route.wire.record import BlastRadiusModel
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 ComplianceLevel: TypeAlias = Literal["none", "basic", "standard", "full"]
 LEVELS: Final[tuple[ComplianceLevel, ...]] = ("none", "basic", "standard", "full")

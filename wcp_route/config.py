@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass, field
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import sha256_of
 from wcp_route.values import GUARDED_ENVS, MAX_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.values import DataLabel, Egress, Env, Level
 
 Scope: TypeAlias = Literal["platform", "hall", "worker"]

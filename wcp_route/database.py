@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,14 +6,13 @@ check with what it said, and the digests, which never go into a reply (conforman
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.codes import Code
     from wcp_route.values import DataLabel, Env, Level, QosClass, TenantRisk
 

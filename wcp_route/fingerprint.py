@@ -11,11 +11,11 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import canonical_json
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.values import RouteInput
 
 MAX_PAYLOAD_BYTES: Final = 1 << 20  # canonical; large data travels by reference

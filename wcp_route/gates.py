@@ -11,11 +11,11 @@ that was wrong and not only the first thing.
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from wcp_attest.values import dataclass
 from wcp_route import blast as scoring
 from wcp_route.cells import cell_of
 from wcp_route.codes import Code
@@ -31,7 +31,7 @@ from wcp_route.values import GUARDED_ENVS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.case import Case
 
 Needs: TypeAlias = Literal["request", "rule", "worker"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.decision import NO_MATCH
 from wcp_route.wire.model import Model, Token, WireError, read
 from wcp_route.wire.request import parse_request

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from wcp_attest.errors import Error
+from wcp_attest.base.errors import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.decision import RouteDecision
     from wcp_route.hall import Hall
     from wcp_route.values import RouteInput

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.attestation import Attestor, check_seal_directory
 from wcp_route.blast import Chains
 from wcp_route.callbacks import Callbacks, Caught
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_attest.bans import BanCheck
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.approvals import ApprovalStore
     from wcp_route.case import Availability
     from wcp_route.config import HallConfig

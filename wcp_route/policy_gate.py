@@ -13,9 +13,9 @@ or answer nonsense: each of them denies. There is no gate that allows everything
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast, get_args
 
-from wcp_attest.values import dataclass, replace
 from wcp_route.callbacks import CallbackFailed
 from wcp_route.codes import Code
 from wcp_route.refusal import Refusal

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import Error
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import Error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.codes import Code
     from wcp_route.values import Level
 

@@ -9,16 +9,16 @@ A rule that takes none is dead, whether one earlier rule covers it or several do
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import ConfigError
 from wcp_route.cells import CELLS, EVERYWHERE, cell_of, cells_in, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.decision import Candidate, Escalation, Preconditions
     from wcp_route.values import RouteInput
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.errors import Error
+from wcp_attest.base.errors import Error
 from wcp_route.callbacks import CallbackFailed
 from wcp_route.clock import format_ms
 from wcp_route.codes import QUARANTINING, Code

@@ -7,9 +7,9 @@ with open_state("hall.db", signer=signer) as state:
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from wcp_attest.values import dataclass, field
 from wcp_route.approvals import SqliteApprovals
 from wcp_route.database import StateError
 from wcp_route.receipts.store import SqliteReceipts

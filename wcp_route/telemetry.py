@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from wcp_route.clock import format_ms
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.decision import RouteDecision
 
 MAX_TEXT: Final = 512  # characters; ids are at most 128, messages at most as long as this

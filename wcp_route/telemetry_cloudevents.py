@@ -21,7 +21,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.callbacks import Caught
 from wcp_route.canonical import canonical_json
 from wcp_route.telemetry import events
@@ -29,7 +29,7 @@ from wcp_route.telemetry import events
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.decision import RouteDecision
     from wcp_route.telemetry import Event
 

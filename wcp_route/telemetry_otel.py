@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.callbacks import Caught
 from wcp_route.telemetry import clean
 

@@ -6,14 +6,13 @@ stays text (`"prod"`, `"RESTRICTED"`) as on the wire, typed by `Literal`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
-
-from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 Env: TypeAlias = Literal["dev", "stage", "prod", "edge"]
 DataLabel: TypeAlias = Literal["PUBLIC", "INTERNAL", "RESTRICTED"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from wcp_attest.bans import PackageFacts
-from wcp_attest.bans.admission import Admission
-from wcp_attest.bans.document import BanList, Head
-from wcp_attest.bans.model import Ban, Kind, make_ban
-from wcp_attest.bans.signed import ListSigners, sign_list
-from wcp_attest.bans.state import Seen, SeenLists
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.hmac import HmacSecret
+from wcp_attest.trust.bans.ban import Ban, Kind, make_ban
+from wcp_attest.trust.bans.document import BanList, Head
+from wcp_attest.trust.bans.list_verifier import Admission
+from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
+from wcp_attest.trust.bans.state import Seen, SeenLists
+from wcp_attest.trust.conditions import PackageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

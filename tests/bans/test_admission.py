@@ -24,19 +24,19 @@ from tests.bans.helpers import (
     list_bytes,
     signed,
 )
-from wcp_attest import statement
-from wcp_attest.bans.admission import MAX_CLOCK_SKEW
-from wcp_attest.bans.check import Bans
-from wcp_attest.bans.compiling import compile_list
-from wcp_attest.bans.feeds.file import FileFeed
-from wcp_attest.bans.signed import PREDICATE, SUBJECT, ListSigners, sign_list, statement_of
-from wcp_attest.bans.state import Seen
-from wcp_attest.errors import BansUnusable, ConfigError, SignatureInvalid
+from wcp_attest.base.errors import BansUnusable, ConfigError, SignatureInvalid
+from wcp_attest.package import statement
+from wcp_attest.package.statement import Statement
 from wcp_attest.signing.key import generate
-from wcp_attest.statement import Statement
+from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.feeds.file_feed import FileFeed
+from wcp_attest.trust.bans.list_compiler import compile_list
+from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW
+from wcp_attest.trust.bans.signed_list import PREDICATE, SUBJECT, ListSigners, sign_list, statement_of
+from wcp_attest.trust.bans.state import Seen
 
 if TYPE_CHECKING:
-    from wcp_attest.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import Index
 
 BANS = (ban("package", HEX),)
 

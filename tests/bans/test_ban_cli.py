@@ -17,12 +17,12 @@ from tests.bad_http import BadServer, Certificates, reply
 from tests.bans.helpers import EVERY_KIND, HEAD, HEX, WHY, head, list_bytes, signed
 from tests.bans.tuf_repository import TufRepository
 from tests.cli.command import FILES, SCHEMAS, Command, write_files
-from wcp_attest.bans.document import BanList
+from wcp_attest.base.errors import BansUnusable
 from wcp_attest.build import build_manifest
-from wcp_attest.errors import BansUnusable
-from wcp_attest.manifest import Manifest
+from wcp_attest.package.manifest import Manifest
+from wcp_attest.sign_package import sign
 from wcp_attest.signing.key import generate
-from wcp_attest.signing.package import sign
+from wcp_attest.trust.bans.document import BanList
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, list_bytes
-from wcp_attest.bans import compiled as compiled_module
-from wcp_attest.bans import compiling
-from wcp_attest.bans.compiled import HEADER_BYTES, RECORD, CompiledBans
-from wcp_attest.bans.compiling import check_compiled, compile_list
-from wcp_attest.bans.document import MAX_LIST_BYTES, BanList
-from wcp_attest.bans.lookup import index_list
-from wcp_attest.bans.model import Ban, Kind
-from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.trust.bans import compiled as compiled_module
+from wcp_attest.trust.bans import list_compiler as compiling
+from wcp_attest.trust.bans.ban import Ban, Kind
+from wcp_attest.trust.bans.compiled import HEADER_BYTES, RECORD, CompiledBans
+from wcp_attest.trust.bans.document import MAX_LIST_BYTES, BanList
+from wcp_attest.trust.bans.list_compiler import check_compiled, compile_list
+from wcp_attest.trust.bans.lookup import index_list
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wcp_attest.bans.document import BanList, Head
-from wcp_attest.bans.model import Ban, Kind, make_ban, normal_digest
-from wcp_attest.errors import BansUnusable, ConfigError
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.trust.bans.ban import Ban, Kind, make_ban, normal_digest
+from wcp_attest.trust.bans.document import BanList, Head
 
 HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 HEAD = Head("acme-soc", 7, 1_772_366_400, 1_772_971_200)

@@ -34,15 +34,14 @@ from tests.bans.helpers import (
     list_bytes,
     signed,
 )
-from wcp_attest.bans.check import Bans
-from wcp_attest.bans.feeds import Opened, cache
-from wcp_attest.bans.feeds import registry as registry_feed
-from wcp_attest.bans.feeds import url as url_feed
-from wcp_attest.bans.feeds.cache import PAUSE_WHEN_DOWN
-from wcp_attest.bans.feeds.registry import RegistryFeed
-from wcp_attest.bans.feeds.url import UrlFeed
-from wcp_attest.errors import BansUnusable
-from wcp_attest.registry import transport
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.net import https as transport
+from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.feeds import Opened, registry_feed, url_feed
+from wcp_attest.trust.bans.feeds import list_cache as cache
+from wcp_attest.trust.bans.feeds.list_cache import PAUSE_WHEN_DOWN
+from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
+from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
 
 if TYPE_CHECKING:
     from pathlib import Path

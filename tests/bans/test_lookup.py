@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.bans.helpers import HEAD, ban, digest, facts, list_bytes
-from wcp_attest.bans.check import Bans
-from wcp_attest.bans.compiled import CompiledBans
-from wcp_attest.bans.compiling import compile_list
-from wcp_attest.bans.document import BanList
-from wcp_attest.bans.feeds import Opened
-from wcp_attest.bans.lookup import index_list
-from wcp_attest.errors import Banned, BansUnusable
+from wcp_attest.base.errors import Banned, BansUnusable
 from wcp_attest.signing import SignedBy
+from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.compiled import CompiledBans
+from wcp_attest.trust.bans.document import BanList
+from wcp_attest.trust.bans.feeds import Opened
+from wcp_attest.trust.bans.list_compiler import compile_list
+from wcp_attest.trust.bans.lookup import index_list
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wcp_attest.bans.model import Ban
+    from wcp_attest.trust.bans.ban import Ban
 
 WORKFLOW = "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags/v1"
 GITHUB = "https://token.actions.githubusercontent.com"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bans.helpers import HEAD, HEX, NOW, digest
-from wcp_attest.bans import state
-from wcp_attest.bans.state import Seen, SeenLists
-from wcp_attest.errors import BansUnusable
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.trust.bans import state
+from wcp_attest.trust.bans.state import Seen, SeenLists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +135,7 @@ WRITER = """
 import sys
 from dataclasses import replace
 from tests.bans.helpers import HEAD, HEX
-from wcp_attest.bans.state import Seen, SeenLists
+from wcp_attest.trust.bans.state import Seen, SeenLists
 seen = SeenLists(sys.argv[1])
 for version in range(8, 28):
     seen.accept("source-" + sys.argv[2], Seen(replace(HEAD, version=version), HEX))

@@ -16,15 +16,14 @@ from tuf.api import metadata as tuf
 from tests.bad_http import BadServer, cut, endless, hang, redirect, reply, reset
 from tests.bans.helpers import HEX, OTHER, Place, ban, facts, head, list_bytes, signed
 from tests.bans.tuf_repository import LONG, TufRepository, _at
-from wcp_attest.bans.check import Bans
-from wcp_attest.bans.feeds import Opened
-from wcp_attest.bans.feeds import tuf as tuf_feed
-from wcp_attest.bans.feeds.tuf import TufFeed
-from wcp_attest.errors import BansUnusable
-from wcp_attest.registry import transport
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.net import https as transport
+from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.feeds import Opened, tuf_feed
+from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
 if TYPE_CHECKING:
-    from wcp_attest.bans.document import Head
+    from wcp_attest.trust.bans.document import Head
 
 HOUR = dt.timedelta(hours=1)
 PAST = -dt.timedelta(minutes=5)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wcp_attest.bans.versions import MAX_COMPARISONS, Specifier
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.trust.bans.versions import MAX_COMPARISONS, Specifier
 
 # Semantic Versioning 2.0.0, section 11: the examples of the text, lowest first.
 ASCENDING = [

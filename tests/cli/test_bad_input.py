@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.command import IDENTITY, SCRIPT, TIMEOUT, WORKER, Command
-from wcp_attest.digest import sha256_hex
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.package.statement import Statement
 from wcp_attest.signing.key import KeySigner
-from wcp_attest.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

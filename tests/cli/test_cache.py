@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.command import IDENTITY, TIMEOUT, WORKER, Command, write_files
-from wcp_attest.manifest import Manifest
-from wcp_attest.tree.cache import DigestCache
-from wcp_attest.tree.compare import identity_of
+from wcp_attest.advice.cached_diff import identity_of
+from wcp_attest.advice.digest_cache import DigestCache
+from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ import pytest
 
 from tests.cli.command import IDENTITY, SCRIPT, WORKER, Command
 from wcp_attest import __version__
+from wcp_attest.base.errors import ConfigError, Error, SigningError, VerificationError
 from wcp_attest.cli.failures import classify, wants_json
 from wcp_attest.cli.root import COMMANDS
-from wcp_attest.errors import ConfigError, Error, SigningError, VerificationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,9 +148,9 @@ def test_a_traceback_is_shown_only_when_asked_for() -> None:
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("raise EOFError", 2, "error: the input ended"),
         ("click.echo('x', file=1)", 2, "error: internal error"),
-        ("from wcp_attest.errors import Banned; raise Banned('by me')", 1, "error: by me [ATTEST_BANNED]"),
-        ("from wcp_attest.errors import SigningError; raise SigningError('no')", 2, "error: no"),
-        ("from wcp_attest.errors import ConfigError; raise ConfigError('a\\nb\\x1b[2J')", 2, r"error: a b\x1b[2J"),
+        ("from wcp_attest.base.errors import Banned; raise Banned('by me')", 1, "error: by me [ATTEST_BANNED]"),
+        ("from wcp_attest.base.errors import SigningError; raise SigningError('no')", 2, "error: no"),
+        ("from wcp_attest.base.errors import ConfigError; raise ConfigError('a\\nb\\x1b[2J')", 2, r"error: a b\x1b[2J"),
     ],
 )
 def test_each_kind_of_failure_has_its_status(body: str, status: int, start: str) -> None:

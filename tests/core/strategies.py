@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from wcp_attest.digest import ALGORITHMS, HashAlgorithm
-from wcp_attest.entries import EmptyDirectory, Entry, File, Symlink, path_problem, render_line, target_problem
-from wcp_attest.identity import format_utc
-from wcp_attest.manifest import Manifest, hash_of
-from wcp_attest.provenance import AiOrigin, SourceOrigin
+from wcp_attest.base.digest import ALGORITHMS, HashAlgorithm
+from wcp_attest.base.identity import format_utc
+from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, path_problem, render_line, target_problem
+from wcp_attest.package.manifest import Manifest, hash_of
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 patient = settings(deadline=None)
 

@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 
 from tests.core.strategies import digests, patient, species_ids, times, versions, worker_ids
 from tests.core.trees import SIMPLE, described_hash, write_tree
-from wcp_attest import awp1
-from wcp_attest.awp1 import Awp1Manifest
-from wcp_attest.build import build_manifest
-from wcp_attest.differences import Change
-from wcp_attest.errors import (
+from wcp_attest.base.differences import Change
+from wcp_attest.base.errors import (
     ConfigError,
     DenyCode,
     ManifestMalformed,
@@ -27,11 +24,14 @@ from wcp_attest.errors import (
     TreeMismatch,
     TreeUnsafe,
 )
-from wcp_attest.identity import format_utc
-from wcp_attest.policy import Accept, Namespace, Policy
+from wcp_attest.base.identity import format_utc
+from wcp_attest.build import build_manifest
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package import legacy_manifest as awp1
+from wcp_attest.package.legacy_manifest import Awp1Manifest
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import KeySigner
-from wcp_attest.tree import ReadOptions
+from wcp_attest.trust.policy import Accept, Namespace, Policy
 from wcp_attest.verification import verify
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.trees import SIMPLE, described_hash, write_tree
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.build import MAX_IGNORE_BYTES, build_manifest, exclude_patterns, write_manifest
-from wcp_attest.entries import EmptyDirectory, File, Symlink
-from wcp_attest.errors import ConfigError, TreeUnsafe
-from wcp_attest.manifest import Manifest
-from wcp_attest.predecessor import canonical_package_hash
-from wcp_attest.provenance import AiOrigin, SourceOrigin
-from wcp_attest.tree import Progress, ReadOptions
+from wcp_attest.compat import canonical_package_hash
+from wcp_attest.disk.options import Progress, ReadOptions
+from wcp_attest.package.entries import EmptyDirectory, File, Symlink
+from wcp_attest.package.manifest import Manifest
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from wcp_attest.digest import is_hex_digest, new_hasher, package_hash, sha256_hex
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.digest import is_hex_digest, new_hasher, package_hash, sha256_hex
+from wcp_attest.base.errors import ConfigError
 
 
 def test_sha256_of_the_standard() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import algorithms, digests, entries, paths, patient
-from wcp_attest.entries import (
+from wcp_attest.base.errors import ManifestMalformed
+from wcp_attest.package.entries import (
     SEPARATOR,
     EmptyDirectory,
     Entry,
@@ -23,12 +24,11 @@ from wcp_attest.entries import (
     render_line,
     target_problem,
 )
-from wcp_attest.errors import ManifestMalformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from wcp_attest.digest import HashAlgorithm
+    from wcp_attest.base.digest import HashAlgorithm
 
 DIGEST = "0123456789abcdef" * 4
 LINE = b'"a": {"sha256":"' + DIGEST.encode() + b'","size":612,"executable":true}'

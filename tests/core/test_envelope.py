@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wcp_attest.envelope import (
+from wcp_attest.base.errors import SignatureInvalid, SignatureMissing
+from wcp_attest.package.signature_file import (
     MAX_LINE_BYTES,
     MAX_LINES,
     MAX_SIGNATURE_FILE_BYTES,
@@ -20,7 +21,6 @@ from wcp_attest.envelope import (
     render_hmac,
     render_key,
 )
-from wcp_attest.errors import SignatureInvalid, SignatureMissing
 
 HINT = "ab" * 32
 TAG = "hmac-sha256:0123456789abcdef"

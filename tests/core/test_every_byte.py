@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from tests.core.trees import write_tree
+from wcp_attest.base.errors import DenyCode
 from wcp_attest.build import build_manifest
-from wcp_attest.errors import DenyCode
-from wcp_attest.policy import Accept, Namespace, Policy
+from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import KeySigner, generate
-from wcp_attest.signing.package import sign
+from wcp_attest.trust.policy import Accept, Namespace, Policy
 from wcp_attest.verification import verify
 
 if TYPE_CHECKING:

@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import patient, times, worker_ids
-from wcp_attest.errors import ConfigError, DenyCode, NamespaceInvalid
-from wcp_attest.identity import (
-    check_namespace,
-    format_utc,
-    id_problem,
-    namespace_of,
-    parse_utc,
-    version_problem,
-)
+from wcp_attest.base.errors import ConfigError, DenyCode, NamespaceInvalid
+from wcp_attest.base.identity import check_namespace, format_utc, id_problem, namespace_of, parse_utc, version_problem
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import entry_maps, manifests, patient
-from wcp_attest.digest import sha256_hex
-from wcp_attest.entries import EmptyDirectory, Entry, File, Symlink, render_line
-from wcp_attest.errors import ConfigError, DenyCode, ManifestMalformed
-from wcp_attest.manifest import MAX_EXCLUDES, MAX_MANIFEST_BYTES, Manifest, hash_of
-from wcp_attest.provenance import AiOrigin, SourceOrigin
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import ConfigError, DenyCode, ManifestMalformed
+from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, render_line
+from wcp_attest.package.manifest import MAX_EXCLUDES, MAX_MANIFEST_BYTES, Manifest, hash_of
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 DIGEST = sha256_hex(b"x")
 

@@ -20,9 +20,9 @@ from wcp_attest import (
     load_policy,
     parse_policy,
 )
-from wcp_attest.errors import NamespaceInvalid
-from wcp_attest.policy.toml import MAX_POLICY_BYTES
+from wcp_attest.base.errors import NamespaceInvalid
 from wcp_attest.signing.key import generate
+from wcp_attest.trust.policy_file import MAX_POLICY_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ import pytest
 
 import wcp_attest
 from tests.core.trees import SIMPLE, described_hash, write_tree
-from wcp_attest import awp1
+from wcp_attest.base.errors import ConfigError, DenyCode, TreeUnsafe
 from wcp_attest.build import build_manifest
-from wcp_attest.errors import ConfigError, DenyCode, TreeUnsafe
-from wcp_attest.predecessor import Attestation, PackageAttestationVerifier, canonical_package_hash
+from wcp_attest.compat import Attestation, PackageAttestationVerifier, canonical_package_hash
+from wcp_attest.package import legacy_manifest as awp1
+from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
-from wcp_attest.signing.package import sign
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tests.vectors.packages import SECRET, materialise
 from wcp_attest.build import build_manifest
-from wcp_attest.entries import path_problem, target_problem
-from wcp_attest.policy import Namespace, Policy
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package.entries import path_problem, target_problem
+from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
-from wcp_attest.signing.package import sign
-from wcp_attest.tree import ReadOptions
+from wcp_attest.trust.policy import Namespace, Policy
 from wcp_attest.verification import verify
 
 WHO: dict[str, Any] = {

@@ -21,10 +21,10 @@ from wcp_attest import (
     sign,
     verify,
 )
-from wcp_attest.errors import Banned
-from wcp_attest.manifest import Manifest
+from wcp_attest.base.errors import Banned
+from wcp_attest.disk.quick_check import is_same, shape_of
+from wcp_attest.package.manifest import Manifest
 from wcp_attest.signing.key import generate
-from wcp_attest.tree.same import is_same, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

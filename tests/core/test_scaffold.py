@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import build_manifest
-from wcp_attest.errors import ConfigError
 from wcp_attest.scaffold import FILES, MAX_LOGIC_BYTES, scaffold_package
 
 WHO: dict[str, Any] = {"worker_id": "org.acme.summarizer", "species_id": "wrk.doc.summarizer", "version": "1.4.0"}

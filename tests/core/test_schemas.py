@@ -16,19 +16,19 @@ from jsonschema import Draft202012Validator
 
 from tests.core.strategies import manifests, patient
 from tests.core.trees import SIMPLE, write_tree
-from wcp_attest import awp1
+from wcp_attest.base.errors import VerificationError
 from wcp_attest.build import build_manifest
-from wcp_attest.entries import HIDDEN
-from wcp_attest.errors import VerificationError
-from wcp_attest.provenance import AiOrigin, SourceOrigin
+from wcp_attest.package import legacy_manifest as awp1
+from wcp_attest.package.entries import HIDDEN
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
+from wcp_attest.package.statement import Statement
+from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
-from wcp_attest.signing.package import sign
-from wcp_attest.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.package.manifest import Manifest
 
 HERE = Path(__file__).parents[2]
 PACKAGED, PUBLISHED = HERE / "wcp_attest" / "schemas", HERE / "docs" / "schemas"

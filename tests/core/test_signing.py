@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from tests.tree.support import run_python
 from wcp_attest import ConfigError, HmacSecret, KeySigner, TrustedKey
-from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, pae, parse_line, render_hmac, render_key
-from wcp_attest.errors import SignatureInvalid
+from wcp_attest.base.errors import SignatureInvalid
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, parse_line, render_hmac, render_key
 from wcp_attest.signing.key import KEY_TYPES, generate
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from wcp_attest.digest import sha256_hex
-from wcp_attest.errors import SignatureInvalid
-from wcp_attest.statement import MAX_STATEMENT_BYTES, Statement
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import SignatureInvalid
+from wcp_attest.package.statement import MAX_STATEMENT_BYTES, Statement
 
 STATEMENT = Statement(
     manifest_sha256="0a" * 32,

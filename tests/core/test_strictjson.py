@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import patient
-from wcp_attest import strictjson
-from wcp_attest.errors import ConfigError, ManifestMalformed
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError, ManifestMalformed
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 LIMIT = 1_000_000
 
@@ -145,7 +145,7 @@ def test_long_hostile_strings_take_no_memory_beyond_a_few_copies() -> None:
     """A reader that remembers every step of a string takes over 100 bytes a character: 6 GB for this one."""
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
-        "from wcp_attest import strictjson;"
+        "from wcp_attest.base import strictjson;"
         "data = b'\"' + b'a' * (24 << 20) + b'\\\\n' * (12 << 20) + b'\"';"
         "assert len(strictjson.loads(data, what='input', max_bytes=1 << 28)) == 36 << 20"
     )

@@ -13,12 +13,12 @@ import pytest
 from tests.vectors.generate import documents
 from tests.vectors.packages import materialise
 from wcp_attest.acceptance import Expectation
-from wcp_attest.errors import DenyCode
-from wcp_attest.policy import parse_policy
+from wcp_attest.base.errors import DenyCode
+from wcp_attest.trust.policy_file import parse_policy
 from wcp_attest.verification import verify
 
 if TYPE_CHECKING:
-    from wcp_attest.policy import Policy
+    from wcp_attest.trust.policy import Policy
     from wcp_attest.verdict import Verdict
 
 VECTORS = Path(__file__).parents[1] / "vectors"

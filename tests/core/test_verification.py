@@ -26,7 +26,7 @@ from wcp_attest import (
     verify,
     write_manifest,
 )
-from wcp_attest.errors import Banned, BansUnusable, ThresholdNotMet, TreeMismatch
+from wcp_attest.base.errors import Banned, BansUnusable, ThresholdNotMet, TreeMismatch
 from wcp_attest.signing.key import generate
 from wcp_attest.verdict import judge
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from wcp_attest.bans import PackageFacts
+    from wcp_attest.trust.conditions import PackageFacts
 
 NOW = 1_800_000_000.0
 KEY, SECOND, STRANGER = generate(), generate("p256"), generate("p384")
@@ -329,8 +329,8 @@ def test_strict_permissions_are_asked_of_the_policy(signed: Path) -> None:
 @pytest.mark.parametrize("field", ["worker_id", "worker_version", "package_hash"])
 def test_manifest_and_statement_must_agree(package: Path, field: str) -> None:
     """A signer that lies in its predicate: the bytes are signed, and still the two differ."""
-    from wcp_attest.digest import sha256_hex
-    from wcp_attest.statement import Statement
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.package.statement import Statement
 
     manifest = built(package)
     write_manifest(package, manifest)
@@ -429,8 +429,8 @@ def test_signing_leaves_everything_as_it_was_when_the_directory_is_gone_or_close
 def test_overlapping_entries_count_as_many_signers_as_they_can() -> None:
     """Two keyless signers, of whom the first also fits the only entry of the second."""
     from wcp_attest import SignedBy, SigstoreIdentity
+    from wcp_attest.package.statement import Statement
     from wcp_attest.signatures import Signed, count_signers
-    from wcp_attest.statement import Statement
 
     issuer = "https://issuer.example"
     broad = SigstoreIdentity(issuer, repository="acme/worker")

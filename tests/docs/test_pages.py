@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.runner import Page, commands_of, matches
-from wcp_attest.errors import DenyCode
-from wcp_attest.explain import EXPLANATIONS
+from wcp_attest.base.errors import DenyCode
+from wcp_attest.deny_code_help import EXPLANATIONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -94,7 +94,10 @@ def test_every_deny_code_has_its_page_and_no_page_is_left_over() -> None:
 
 
 def test_every_key_of_a_policy_is_documented() -> None:
-    readers = [ROOT / "wcp_attest" / name for name in ("policy/toml.py", "bans/policy.py", "registry/condition.py")]
+    readers = [
+        ROOT / "wcp_attest" / name
+        for name in ("trust/policy_file.py", "trust/bans/bans_table.py", "trust/registry/registry_table.py")
+    ]
     reading = re.compile(r'(?:text|integer|flag|texts|age|table|tables)\("([a-z_]+)"')
     keys = {key for path in readers for key in reading.findall(path.read_text())}
     assert {"version", "namespace", "threshold", "max_age", "trusted_root"} <= keys

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.composite_action.commands import parse
+from wcp_attest.base.differences import Change, Difference
+from wcp_attest.base.errors import DenyCode
 from wcp_attest.cli.formats import render_report
 from wcp_attest.cli.formats.report import MAX_FINDINGS, Report, from_verdict, place
-from wcp_attest.differences import Change, Difference
-from wcp_attest.errors import DenyCode
 from wcp_attest.verdict import SEAL, Verdict, Verified
 
 SUBSET = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())

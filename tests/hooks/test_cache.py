@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.hooks.test_check_and_fix import CONFIG, Project
-from wcp_attest.entries import File
-from wcp_attest.tree.cache import DigestCache
+from wcp_attest.advice.digest_cache import DigestCache
+from wcp_attest.package.entries import File
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 
 from tests.hooks.repository import Repository
-from wcp_attest.entries import File, Symlink
-from wcp_attest.manifest import Manifest
+from wcp_attest.package.entries import File, Symlink
+from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

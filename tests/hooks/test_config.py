@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wcp_attest.config import PackageConfig, find_config, load_config, parse_config
-from wcp_attest.errors import ConfigError
+from wcp_attest.advice.project_config import PackageConfig, find_config, load_config, parse_config
+from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path

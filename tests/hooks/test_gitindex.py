@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.hooks.repository import Repository
-from wcp_attest.entries import File, Symlink
-from wcp_attest.errors import ConfigError
-from wcp_attest.tree.gitcommand import environment
-from wcp_attest.tree.gitindex import GitIndex
+from wcp_attest.advice.git_command import environment
+from wcp_attest.advice.git_index import GitIndex
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.package.entries import File, Symlink
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,22 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bad_http import BadServer, Certificates, endless, redirect, reply
-from wcp_attest.errors import ConfigError
-from wcp_attest.registry import (
-    DEFAULT_URL,
-    AttestationResponse,
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.net.https_errors import (
     RegistryAnswerError,
-    RegistryClient,
     RegistryError,
     RegistryIncompleteError,
     RegistryRateLimitError,
     RegistryUnreachable,
-    Submission,
-    VerifyResponse,
 )
-from wcp_attest.registry import client as client_module
-from wcp_attest.registry.client import PAGE, Credentials
-from wcp_attest.registry.wire import Page, parse_object
+from wcp_attest.trust.registry import client as client_module
+from wcp_attest.trust.registry.answers import AttestationResponse, Page, Submission, VerifyResponse, parse_object
+from wcp_attest.trust.registry.client import DEFAULT_URL, PAGE, Credentials, RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 from tests.bad_http import BadServer, Certificates, cut, endless, redirect, reply
 from tests.cli.command import Command, write_files
 from wcp_attest.build import build_manifest, write_manifest
-from wcp_attest.provenance import AiOrigin
+from wcp_attest.package.provenance import AiOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,16 +26,11 @@ from tests.bad_http import (
     reset,
     silent_close,
 )
-from wcp_attest.errors import ConfigError
-from wcp_attest.origin import Origin, same_origin
-from wcp_attest.registry import transport as transport_module
-from wcp_attest.registry.errors import (
-    RegistryAnswerError,
-    RegistryError,
-    RegistryRateLimitError,
-    RegistryUnreachable,
-)
-from wcp_attest.registry.transport import MAX_ATTEMPTS, Reply, Request, Transport
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.url_origin import Origin, same_origin
+from wcp_attest.net import https as transport_module
+from wcp_attest.net.https import MAX_ATTEMPTS, Reply, Request, Transport
+from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

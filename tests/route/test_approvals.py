@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.route.state_worlds import SHA, START_MS, a_hold
-from wcp_attest.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route import database
 from wcp_route.approvals import ApprovalError, ApprovalExpired, MemoryApprovals, Resolution, SqliteApprovals
 from wcp_route.database import StateError

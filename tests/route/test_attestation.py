@@ -25,7 +25,7 @@ from tests.route.worlds import (
     trust,
 )
 from wcp_attest import ConfigError, Policy, build_manifest, sign
-from wcp_attest.errors import Banned, BansUnusable
+from wcp_attest.base.errors import Banned, BansUnusable
 from wcp_attest.signing.key import generate
 from wcp_route.approvals import MemoryApprovals
 from wcp_route.codes import FROM_ATTEST, Code

@@ -28,7 +28,7 @@ from wcp_route.hall import Services
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.hall import Hall
     from wcp_route.values import WorkerRecord
 

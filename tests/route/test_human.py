@@ -15,7 +15,7 @@ from wcp_route.policy_gate import PolicyAnswer
 from wcp_route.wire.decision import to_wire
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.hall import Hall
     from wcp_route.policy_gate import PolicyContext
 

@@ -28,7 +28,7 @@ from wcp_route.codes import Code
 from wcp_route.registry import MemoryRegistry
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 
 def test_every_public_name_is_there_and_costs_nothing_until_used() -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.route.worlds import GENEROUS, SPECIES, Counting, Ticking, a_record, a_request, a_rule, make_package, trust
-from wcp_attest.errors import Banned
+from wcp_attest.base.errors import Banned
 from wcp_attest.signing.key import generate
 from wcp_route.config import HallConfig
 from wcp_route.hall import Hall, Services
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import KeySigner
     from wcp_attest.bans import PackageFacts
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 WORKERS = ("org.acme.a", "org.acme.b", "org.acme.c")
 OTHER_SPECIES = "wrk.other.kind"

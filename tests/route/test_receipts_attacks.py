@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.route.state_worlds import START_MS, some_evidence
 from tests.route.test_receipts_chain import KEYS, OTHER, SIGNER, STREAMS, attack, broken, fill
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import canonical_json, parse_canonical
 from wcp_route.receipts import (
     KeyFileSigner,
@@ -38,7 +38,7 @@ from wcp_route.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 
 @pytest.fixture

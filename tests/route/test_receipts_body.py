@@ -25,7 +25,7 @@ from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt
 from wcp_route.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 SCHEMA = json.loads(resources.files("wcp_route").joinpath("schemas", "receipt.json").read_bytes())
 

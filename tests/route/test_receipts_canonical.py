@@ -9,11 +9,11 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_canonical, sha256_of
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.one_of(

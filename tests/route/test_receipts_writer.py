@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
-from wcp_attest.errors import SigningError
+from wcp_attest.base.errors import SigningError
 from wcp_route import database
 from wcp_route.database import StateError, connect, connect_to_read
 from wcp_route.receipts import KeyFileSigner, MemoryReceipts, ReceiptError, SqliteReceipts, verify

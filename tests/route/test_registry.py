@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.route.state_worlds import START_MS, a_record, some_evidence
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route import database
 from wcp_route.database import StateError
 from wcp_route.registry import MemoryRegistry, RegistryError, SqliteRegistry

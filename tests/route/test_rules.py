@@ -18,7 +18,7 @@ from wcp_route.wire.request import parse_request
 from wcp_route.wire.rules import read_rules
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 AXES = {"env": ENVS, "data_label": DATA_LABELS, "tenant_risk": TENANT_RISKS, "qos_class": QOS_CLASSES}
 CELLS = [dict(zip(AXES, cell, strict=True)) for cell in itertools.product(*AXES.values())]

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 
 from tests.route.state_worlds import SHA, START_MS, a_decision
 from tests.route.test_receipts_body import decisions
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.codes import Code
 from wcp_route.telemetry import MAX_TEXT, EventSinks, clean, events
 from wcp_route.telemetry_cloudevents import Telemetry, to_callable, to_file, to_stdout
@@ -27,7 +27,7 @@ from wcp_route.telemetry_cloudevents import Telemetry, to_callable, to_file, to_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.decision import RouteDecision
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.route.worlds import GENEROUS, World, a_record, a_request, a_rule
-from wcp_attest import strictjson
+from wcp_attest.base import strictjson
 from wcp_route.canonical import sha256_of
 from wcp_route.codes import Code
 from wcp_route.fingerprint import envelope, fingerprints
@@ -26,7 +26,7 @@ from wcp_route.wire.request import parse_request
 from wcp_route.wire.schemas import MODELS, schema_of
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 SCHEMAS = Path(__file__).parents[2] / "wcp_route" / "schemas"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest, sign
-from wcp_attest.identity import namespace_of
+from wcp_attest.base.identity import namespace_of
 from wcp_attest.signing.key import generate
 from wcp_route.config import Ceiling, HallConfig
 from wcp_route.hall import Hall, Services
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.registry import Registry
     from wcp_route.values import WorkerRecord
 

@@ -17,10 +17,10 @@ from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 
+from wcp_attest.base.identity import format_utc
 from wcp_attest.cli import main
-from wcp_attest.identity import format_utc
-from wcp_attest.manifest import Manifest
-from wcp_attest.statement import Statement
+from wcp_attest.package.manifest import Manifest
+from wcp_attest.package.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

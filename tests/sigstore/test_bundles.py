@@ -16,11 +16,11 @@ from sigstore.sign import SigningContext
 
 from tests.loopback_sigstore import Fault, LoopbackSigstore, Pinned, Window, github_claims
 from tests.sigstore.packages import WORKFLOW, keyless_line
-from wcp_attest.envelope import parse_line
-from wcp_attest.errors import SignatureInvalid, TrustUnusable, VerificationError
+from wcp_attest.base.errors import SignatureInvalid, TrustUnusable, VerificationError
+from wcp_attest.package.signature_file import parse_line
+from wcp_attest.package.statement import PACKAGE_PREDICATE, Statement, render
 from wcp_attest.signing import SignedBy, SigstoreTrust
-from wcp_attest.signing.sigstore import VerifiedBundle, verify_bundle
-from wcp_attest.statement import PACKAGE_PREDICATE, Statement, render
+from wcp_attest.signing.sigstore.bundle import VerifiedBundle, verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

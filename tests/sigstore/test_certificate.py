@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.loopback_sigstore import der
-from wcp_attest.errors import SignatureInvalid
-from wcp_attest.signing.sigstore_certificate import claims_of
-from wcp_attest.signing.sigstore_identity import MAX_FIELD
+from wcp_attest.base.errors import SignatureInvalid
+from wcp_attest.signing.sigstore.certificate import claims_of
+from wcp_attest.signing.sigstore.signer_identity import MAX_FIELD
 
 ARC = "1.3.6.1.4.1.57264.1"
 ISSUER = "https://issuer.test"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wcp_attest.errors import ConfigError, SignerUntrusted
-from wcp_attest.signing.sigstore_identity import MAX_FIELD, CertificateClaims, SigstoreIdentity
+from wcp_attest.base.errors import ConfigError, SignerUntrusted
+from wcp_attest.signing.sigstore.signer_identity import MAX_FIELD, CertificateClaims, SigstoreIdentity
 
 ISSUER = "https://token.actions.githubusercontent.com"
 RELEASE = "https://github.com/acme/worker/.github/workflows/release.yml"

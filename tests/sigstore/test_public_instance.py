@@ -14,11 +14,12 @@ from sigstore.models import ClientTrustConfig
 
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore
 from tests.sigstore.packages import BUILD, keyless_line, wcp_attest, write_package
+from wcp_attest.base.errors import TrustUnusable
 from wcp_attest.cli import main
-from wcp_attest.envelope import Line, parse_line
-from wcp_attest.errors import TrustUnusable
-from wcp_attest.signing import SigstoreTrust, sigstore_trust
-from wcp_attest.signing.sigstore import verify_bundle
+from wcp_attest.package.signature_file import Line, parse_line
+from wcp_attest.signing import SigstoreTrust
+from wcp_attest.signing.sigstore import trusted_root as sigstore_trust
+from wcp_attest.signing.sigstore.bundle import verify_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

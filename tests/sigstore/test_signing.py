@@ -14,10 +14,10 @@ import pytest
 
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore, github_claims
 from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, Run, build_package, quickly, wcp_attest, write_package
-from wcp_attest.envelope import BUNDLE_TYPE, parse_lines
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.package.signature_file import BUNDLE_TYPE, parse_lines
 from wcp_attest.signing.key import generate
-from wcp_attest.signing.sigstore_signer import SigstoreSigner
+from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

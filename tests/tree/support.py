@@ -8,8 +8,9 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from wcp_attest.manifest import Manifest
-from wcp_attest.tree import ReadOptions, read_tree
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.read import read_tree
+from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +75,7 @@ def run_python(
 
 _GIVE_UP_ROOT = """
 import os, contextlib, traceback
-import wcp_attest.tree, wcp_attest.tree.cache, wcp_attest.tree.files, wcp_attest.manifest, wcp_attest.tree.stage, shutil
+import shutil, wcp_attest.advice.digest_cache, wcp_attest.disk.files
+import wcp_attest.package.manifest, wcp_attest.disk.verified_copy
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 """

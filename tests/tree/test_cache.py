@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.test_house import ROOT, imported, modules
 from tests.tree.support import run_python
-from wcp_attest.tree import cache as rules
-from wcp_attest.tree.cache import DigestCache, Known
+from wcp_attest.advice import digest_cache as rules
+from wcp_attest.advice.digest_cache import DigestCache, Known
 
 if TYPE_CHECKING:
     import subprocess
@@ -207,7 +207,7 @@ def test_a_directory_that_cannot_be_written_is_said_and_no_failure(tmp_path: Pat
     tmp_path.chmod(0o755)
     code = """
         import sys
-        from wcp_attest.tree.cache import DigestCache
+        from wcp_attest.advice.digest_cache import DigestCache
         said = []
         cache = DigestCache(sys.argv[1] + "/cache", ("tree", "sha256", "/x"), report=said.append, now=1.0)
         cache.put(b"a", "00" * 32, 1)
@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(place: Place) 
     place.keep("a")
     code = """
         import resource, signal, sys
-        from wcp_attest.tree.cache import DigestCache
+        from wcp_attest.advice.digest_cache import DigestCache
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
         said = []
@@ -251,7 +251,7 @@ def test_two_runs_at_once_leave_a_whole_file_and_the_later_keeps_what_the_earlie
 def test_many_runs_at_once_never_leave_a_broken_file(place: Place) -> None:
     code = """
         import sys
-        from wcp_attest.tree.cache import DigestCache
+        from wcp_attest.advice.digest_cache import DigestCache
         for turn in range(30):
             cache = DigestCache(sys.argv[1], ("tree", "sha256", "/src/worker"), report=sys.exit, now=float(sys.argv[3]))
             assert turn == 0 or cache.get(b"always") is not None, "a broken file was taken for an empty one"
@@ -332,11 +332,11 @@ def test_old_and_surplus_caches_go_and_nothing_else_does(place: Place) -> None:
 
 # Who can reach the cache. Imports within functions count; those for type checkers do not run.
 
-CACHE = {"tree.cache", "tree.compare", "tree.blobs", "cli.caching"}
+CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.caching"}
 LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.staging"}
-DECIDERS = {"verification", "recheck", "verdict", "build", "signing.package", "predecessor", "awp1_verify", "awp1",
-            "cli.verify", "cli.sign", "cli.build", "cli.hash", "tree", "tree.check", "tree.read", "tree.stage",
-            "tree.explain", "tree.hashing", "tree.helper"}  # fmt: skip
+DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat", "legacy_verification",
+            "package.legacy_manifest", "cli.verify", "cli.sign", "cli.build", "cli.hash", "disk", "disk.check_tree",
+            "disk.read", "disk.verified_copy", "disk.explain_differences", "disk.hashing", "disk.helper"}  # fmt: skip
 
 
 def graph() -> dict[str, set[str]]:
@@ -363,19 +363,19 @@ def test_nothing_that_decides_can_reach_the_cache() -> None:
 
 
 def test_nothing_names_the_cache_in_a_text_to_be_imported() -> None:
-    words = ("tree.cache", "tree.compare", "tree.blobs", "cli.caching", "DigestCache", "WCP_ATTEST_CACHE")
+    words = ("digest_cache", "cached_diff", "git_blobs", "cli.caching", "DigestCache", "WCP_ATTEST_CACHE")
     for package in ("wcp_attest", "wcp_route", "action"):
         for name, path in modules(package):
-            known = package == "wcp_attest" and name in CACHE | LOOKERS | {"tree.explain"}
+            known = package == "wcp_attest" and name in CACHE | LOOKERS | {"disk.explain_differences"}
             assert known or not [word for word in words if word in path.read_text()], path
-    text = (ROOT / "wcp_attest/tree/explain.py").read_text()
-    assert "wcp_attest.tree.compare" not in set(imported(ast.parse(text)))
+    text = (ROOT / "wcp_attest/disk/explain_differences.py").read_text()
+    assert "wcp_attest.advice.cached_diff" not in set(imported(ast.parse(text)))
 
 
 def test_the_library_does_not_load_it() -> None:
     code = """
         import sys, wcp_attest
         [getattr(wcp_attest, name) for name in wcp_attest.__all__]
-        print([name for name in sys.modules if name.endswith(("tree.cache", "tree.compare", "tree.blobs"))])
+        print([name for name in sys.modules if name.endswith(("digest_cache", "cached_diff", "git_blobs"))])
     """
     assert run_python(code).stdout == "[]\n"

@@ -12,16 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tree.support import ONE, TWO, manifest_of, plant
-from wcp_attest.differences import Change
-from wcp_attest.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
-from wcp_attest.manifest import Manifest
-from wcp_attest.tree import ReadOptions, check_tree
+from wcp_attest.base.differences import Change
+from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from wcp_attest.differences import Difference
+    from wcp_attest.base.differences import Difference
 
 MAIN, MODEL = "code/main.py", "data/model.bin"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tree.support import manifest_of, plant
-from wcp_attest.errors import TreeMismatch, TreeUnsafe
-from wcp_attest.tree import Progress, check_tree
-from wcp_attest.tree.cache import DigestCache
-from wcp_attest.tree.compare import compare_tree, identity_of
+from wcp_attest.advice.cached_diff import compare_tree, identity_of
+from wcp_attest.advice.digest_cache import DigestCache
+from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
+from wcp_attest.disk.check_tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from wcp_attest.differences import Difference
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.disk.options import Progress
+    from wcp_attest.package.manifest import Manifest
 
 FILES: dict[str, bytes | str | None] = {
     "x:run": b"#!/bin/sh\n",

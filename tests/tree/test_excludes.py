@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from tests.tree.support import manifest_of, plant
-from wcp_attest.errors import ConfigError
-from wcp_attest.tree import check_tree, read_tree
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.read import read_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,7 +202,7 @@ def test_the_default_needs_no_pattern_library(tmp_path: Path) -> None:
     root = plant(tmp_path, {"f": b"", ".git/x": b"", "sub/.git/y": b""})
     code = """
         import sys
-        from wcp_attest.tree import read_tree
+        from wcp_attest.disk.read import read_tree
         print(read_tree(sys.argv[1]).excluded, "pathspec" in sys.modules)
     """
     assert run_python(code, root).stdout == "('.git/',) False\n"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tree.support import run_python
-from wcp_attest.errors import ConfigError, ManifestMissing
-from wcp_attest.tree.files import is_leftover, read_bounded, write_atomic
+from wcp_attest.base.errors import ConfigError, ManifestMissing
+from wcp_attest.disk.files import is_leftover, read_bounded, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     code = """
         import resource, signal, sys
         from wcp_attest.errors import ConfigError
-        from wcp_attest.tree.files import write_atomic
+        from wcp_attest.disk.files import write_atomic
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
@@ -153,7 +153,7 @@ def test_a_read_only_directory_loses_nothing(tmp_path: Path) -> None:
         os.chdir(sys.argv[1])
         os.mkdir("d"); open("d/f", "w").write("before"); os.chmod("d", 0o555)
         from wcp_attest.errors import ConfigError
-        from wcp_attest.tree.files import write_atomic
+        from wcp_attest.disk.files import write_atomic
         try:
             write_atomic("d/f", b"after")
         except ConfigError as error:
@@ -172,7 +172,7 @@ def test_an_interrupt_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path:
     path.write_bytes(b"a" * 3_000_000)
     code = """
         import sys
-        from wcp_attest.tree.files import write_atomic
+        from wcp_attest.disk.files import write_atomic
         print("ready", flush=True)
         while True:
             for letter in b"ab":
@@ -201,7 +201,7 @@ def test_an_interrupt_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path:
 def test_a_killed_writer_leaves_a_recognisable_name(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
-        import wcp_attest.tree.files as files
+        import wcp_attest.disk.files as files
         real = os.fsync
         os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
         files.write_atomic(sys.argv[1], b"1")

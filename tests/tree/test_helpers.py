@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tree.support import ONE, TWO, manifest_of, plant, run_python
-from wcp_attest.differences import Change
-from wcp_attest.errors import ConfigError, Error, TreeMismatch, TreeUnsafe
-from wcp_attest.tree import Progress, ReadOptions, check_tree, read_tree
-from wcp_attest.tree.pool import WORTH_FILES
+from wcp_attest.base.differences import Change
+from wcp_attest.base.errors import ConfigError, Error, TreeMismatch, TreeUnsafe
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import Progress, ReadOptions
+from wcp_attest.disk.pool import WORTH_FILES
+from wcp_attest.disk.read import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.package.manifest import Manifest
 
 MIB = 1 << 20
 
@@ -101,9 +103,10 @@ def test_no_helper_is_started_for_a_small_tree(tmp_path: Path) -> None:
     code = """
         import os, sys, threading
         os.posix_spawn = None
-        from wcp_attest.tree import ReadOptions, read_tree
+        from wcp_attest.disk.options import ReadOptions
+        from wcp_attest.disk.read import read_tree
         read_tree(sys.argv[1], options=ReadOptions(jobs=8))
-        print(threading.active_count(), "subprocess" in sys.modules, "wcp_attest.tree.crew" in sys.modules)
+        print(threading.active_count(), "subprocess" in sys.modules, "wcp_attest.disk.crew" in sys.modules)
     """
     done = run_python(code, plant(tmp_path, {f"f{n}": b"" for n in range(500)}))
     assert done.stdout.split() == ["1", "False", "False"], done.stderr
@@ -223,7 +226,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(sparse: str, options: R
 
 START = """
     import sys
-    from wcp_attest.tree import ReadOptions, read_tree
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.read import read_tree
     print("ready", flush=True)
     try:
         read_tree(sys.argv[1], options=ReadOptions(jobs=2))
@@ -267,7 +271,8 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     os.truncate(f"{root}/model.bin", 20 << 30 if os.environ.get("WCP_ATTEST_LONG_TESTS") else 1 << 30)
     code = """
         import resource, sys
-        from wcp_attest.tree import ReadOptions, read_tree
+        from wcp_attest.disk.options import ReadOptions
+        from wcp_attest.disk.read import read_tree
         read_tree(sys.argv[1], options=ReadOptions(jobs=int(sys.argv[2])))
         with open("/proc/self/status") as status:  # the usage of a process counts what it was before `exec`
             own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
@@ -300,7 +305,8 @@ def test_a_program_that_ignores_its_children_can_read(many: str) -> None:
 def test_closed_standard_streams_do_no_harm(many: str, tmp_path: Path) -> None:
     code = """
         import os, sys
-        from wcp_attest.tree import ReadOptions, read_tree
+        from wcp_attest.disk.options import ReadOptions
+        from wcp_attest.disk.read import read_tree
         for descriptor in (0, 1, 2): os.close(descriptor)
         reading = read_tree(sys.argv[1], options=ReadOptions(jobs=2))
         open(sys.argv[2], "w").write(reading.package_hash)
@@ -345,7 +351,8 @@ def test_modules_in_the_way_are_not_imported_by_a_helper(many: str, tmp_path: Pa
     code = """
         import sys
         sys.path = [entry for entry in sys.path if entry]
-        from wcp_attest.tree import ReadOptions, read_tree
+        from wcp_attest.disk.options import ReadOptions
+        from wcp_attest.disk.read import read_tree
         import os
         os.chdir(sys.argv[2]); os.environ["PYTHONPATH"] = sys.argv[2]
         print(read_tree(sys.argv[1], options=ReadOptions(jobs=2)).files)

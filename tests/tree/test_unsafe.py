@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tree.support import ONE, TWO, manifest_of, plant
-from wcp_attest.errors import TreeUnsafe
-from wcp_attest.tree import ReadOptions, check_tree, read_tree
-from wcp_attest.tree.compare import compare_tree
+from wcp_attest.advice.cached_diff import compare_tree
+from wcp_attest.base.errors import TreeUnsafe
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.read import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.package.manifest import Manifest
 
 STRICT = ReadOptions(jobs=1, strict_permissions=True)
 

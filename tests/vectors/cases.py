@@ -18,9 +18,9 @@ from tests.vectors.packages import (
     key_line,
     reenveloped,
 )
-from wcp_attest.awp1 import Awp1Manifest
-from wcp_attest.digest import sha256_hex
-from wcp_attest.provenance import AiOrigin, SourceOrigin
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.package.legacy_manifest import Awp1Manifest
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,19 +18,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from wcp_attest.base.identity import format_utc
 from wcp_attest.build import build_manifest
-from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, pae, render_hmac, render_key
-from wcp_attest.identity import format_utc
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_hmac, render_key
+from wcp_attest.package.statement import Statement
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import TrustedKey
-from wcp_attest.statement import Statement
-from wcp_attest.tree import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.package.manifest import Manifest
 
 Tree: TypeAlias = "dict[str, dict[str, Any]]"
 
@@ -142,7 +142,7 @@ def key_line(name: str, payload: bytes, *, payload_type: str = PAYLOAD_TYPE, hin
 
 def reenveloped(line: bytes, **changes: Any) -> bytes:
     """Return an HMAC line with other parts in its envelope."""
-    from wcp_attest.envelope import parse_line
+    from wcp_attest.package.signature_file import parse_line
 
     envelope = parse_line(line.rstrip(b"\n")).envelope
     parts = {name: getattr(envelope, name) for name in Envelope.__slots__}

@@ -6,19 +6,21 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final, Literal
 
-from wcp_attest.errors import ConfigError, Error, SigningError
+from wcp_attest.base.errors import ConfigError, Error, SigningError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wcp_attest.awp1 import Awp1Manifest
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.building import Plan
     from wcp_attest.cli.output import Output
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.legacy_manifest import Awp1Manifest
     from wcp_attest.signing.hmac import HmacSecret
-    from wcp_attest.strictjson import JsonObject
-    from wcp_attest.tree import ReadOptions
 
-MAX_BYTES: Final = 64 * 1024  # `wcp_attest.awp1.MAX_BYTES`, not imported for whoever has no such manifest
+MAX_BYTES: Final = (
+    64 * 1024
+)  # `wcp_attest.package.legacy_manifest.MAX_BYTES`, not imported for whoever has no such manifest
 
 
 def is_awp1(manifest: bytes) -> bool:
@@ -28,9 +30,9 @@ def is_awp1(manifest: bytes) -> bool:
 
 def found_awp1(package: str) -> Awp1Manifest | None:
     """Return the manifest of this schema that stands in a package, None when there is none that can be read."""
-    from wcp_attest.awp1 import parse
-    from wcp_attest.manifest import MANIFEST_NAME
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.legacy_manifest import parse
+    from wcp_attest.package.manifest import MANIFEST_NAME
 
     try:
         return parse(read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_BYTES, what=MANIFEST_NAME))
@@ -92,10 +94,11 @@ def build_awp1(
         ConfigError: the plan asks for what the schema cannot say, or the file cannot be written.
         SigningError: what was written does not verify.
     """
-    from wcp_attest import Accept, Namespace, Policy, awp1, verify
-    from wcp_attest.identity import namespace_of
-    from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
-    from wcp_attest.tree.files import write_atomic
+    from wcp_attest import Accept, Namespace, Policy, verify
+    from wcp_attest.base.identity import namespace_of
+    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.package import legacy_manifest as awp1
+    from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
     _refuse_unsayable(plan)
     data = awp1.build(

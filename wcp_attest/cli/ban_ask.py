@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.cli import ban_lists
 from wcp_attest.cli.ban_lists import list_argument
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
@@ -14,17 +15,16 @@ from wcp_attest.cli.keyless import trusting_options
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 from wcp_attest.cli.trust import POLICY_VARIABLE, TrustFlags
-from wcp_attest.errors import BansUnusable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from wcp_attest.bans.check import Bans
-    from wcp_attest.bans.feeds import Opened
-    from wcp_attest.bans.impact import Impact
-    from wcp_attest.bans.policy import BansCondition
-    from wcp_attest.bans.signed import ListSigners
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.advice.ban_impact import Impact
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.trust.bans.ban_check import Bans
+    from wcp_attest.trust.bans.bans_table import BansCondition
+    from wcp_attest.trust.bans.feeds import Opened
+    from wcp_attest.trust.bans.signed_list import ListSigners
 
 
 @click.command()
@@ -68,9 +68,9 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
 
 
 def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
-    from wcp_attest.bans.admission import Admission
-    from wcp_attest.bans.feeds.file import FileFeed
-    from wcp_attest.bans.state import ForgetfulLists
+    from wcp_attest.trust.bans.feeds.file_feed import FileFeed
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.state import ForgetfulLists
 
     signers = _signers(policy, trust)
     feed = FileFeed(os.path.abspath(file))
@@ -82,9 +82,9 @@ def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterato
 
 
 def _signers(policy: str | None, trust: dict[str, Any]) -> ListSigners:
-    from wcp_attest.bans.signed import ListSigners
     from wcp_attest.cli.keyless import identities_of, sigstore_trust_of
     from wcp_attest.cli.trust import keys_of
+    from wcp_attest.trust.bans.signed_list import ListSigners
 
     flags = _flags(trust)
     if flags.given:
@@ -104,8 +104,8 @@ def _flags(trust: dict[str, Any]) -> TrustFlags:
 
 
 def _condition(policy: str) -> BansCondition:
-    from wcp_attest.bans.policy import BansCondition
-    from wcp_attest.policy import load_policy
+    from wcp_attest.trust.bans.bans_table import BansCondition
+    from wcp_attest.trust.policy_file import load_policy
 
     for condition in load_policy(policy).conditions:
         if isinstance(condition, BansCondition):
@@ -139,7 +139,7 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
 
     Exit status 0: none. Exit status 1: some. Exit status 2: some could not be judged.
     """
-    from wcp_attest.bans.impact import find_manifests, impact_on
+    from wcp_attest.advice.ban_impact import find_manifests, impact_on
 
     bans = _bans(file, compiled=compiled)
     judged = 0
@@ -158,15 +158,15 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
 
 
 def _bans(file: str, *, compiled: bool) -> Bans:
-    from wcp_attest.bans.check import Bans
-    from wcp_attest.bans.feeds import Opened
+    from wcp_attest.trust.bans.ban_check import Bans
+    from wcp_attest.trust.bans.feeds import Opened
 
     if compiled:
-        from wcp_attest.bans.compiled import CompiledBans
+        from wcp_attest.trust.bans.compiled import CompiledBans
 
         return Bans([Opened(file, CompiledBans.open(file))])
-    from wcp_attest.bans.lookup import index_list
-    from wcp_attest.digest import sha256_hex
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.trust.bans.lookup import index_list
 
     data, listed = ban_lists.read_list(file)
     return Bans([Opened(file, index_list(listed, sha256_hex(data)))])

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import ban_lists
 from wcp_attest.cli.ban_lists import SubjectFlags, expires_option, list_argument, subject_options
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
 from wcp_attest.cli.text import count
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.bans.document import BanList
-    from wcp_attest.bans.model import Ban
     from wcp_attest.signing import SignedBy
+    from wcp_attest.trust.bans.ban import Ban
+    from wcp_attest.trust.bans.document import BanList
 
 _SIGNER_NAMES = SignerFlags._fields
 
@@ -32,7 +32,7 @@ _SIGNER_NAMES = SignerFlags._fields
 @reporting("text", "json")
 def new(out: Output, /, file: str, name: str, expires: str) -> None:
     """Start an empty list in LIST, version 1. It is of no use before it is signed."""
-    from wcp_attest.bans.document import BanList, Head
+    from wcp_attest.trust.bans.document import BanList, Head
 
     if os.path.lexists(file):
         raise ConfigError(f"{file!r} exists; a list is never overwritten, or its version would go back")
@@ -65,7 +65,7 @@ def add(
 
     A ban of the same subject is replaced. The signatures no longer fit then: sign again.
     """
-    from wcp_attest.identity import format_utc
+    from wcp_attest.base.identity import format_utc
 
     before, listed = ban_lists.read_list(file)
     bans = ban_lists.bans_of(
@@ -90,7 +90,7 @@ def remove(out: Output, /, file: str, expires: str | None, **subjects: Any) -> N
 
     A subject must be given as it was banned, with the same --versions or --issuer.
     """
-    from wcp_attest.identity import format_utc
+    from wcp_attest.base.identity import format_utc
 
     before, listed = ban_lists.read_list(file)
     wanted = ban_lists.bans_of(SubjectFlags(**subjects), reason="lifted", banned_at=format_utc(0), source="-")
@@ -117,11 +117,11 @@ def sign(out: Output, /, file: str, renew: bool, expires: str | None, **signing:
     Signatures of others over this very version stay, so that several can sign one list; those over another version are
     dropped.
     """
-    from wcp_attest.bans.signed import SIGNATURE_SUFFIX, sign_list
-    from wcp_attest.bans.state import Seen
-    from wcp_attest.digest import sha256_hex
-    from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES
-    from wcp_attest.tree.files import read_bounded, write_atomic
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.disk.files import read_bounded, write_atomic
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+    from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, sign_list
+    from wcp_attest.trust.bans.state import Seen
 
     if expires is not None and not renew:
         raise click.UsageError("--expires belongs to --renew: what is signed cannot change")

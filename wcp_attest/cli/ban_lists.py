@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import BansUnusable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wcp_attest.bans.document import BanList
-    from wcp_attest.bans.model import Ban, Kind
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.trust.bans.ban import Ban, Kind
+    from wcp_attest.trust.bans.document import BanList
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -77,7 +77,7 @@ def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
         ConfigError: a file cannot be read or is not what it should be.
         UsageError: nobody is named.
     """
-    from wcp_attest.bans.model import Kind
+    from wcp_attest.trust.bans.ban import Kind
 
     found = [(Kind.MANIFEST, text) for text in flags.manifest]
     found += [(Kind.PACKAGE, text) for text in flags.package]
@@ -112,7 +112,7 @@ def bans_of(flags: SubjectFlags, *, reason: str, banned_at: str, source: str, re
         ConfigError: a part is malformed.
         UsageError: nobody is named.
     """
-    from wcp_attest.bans.model import Kind, make_ban
+    from wcp_attest.trust.bans.ban import Kind, make_ban
 
     return [
         make_ban(
@@ -153,8 +153,8 @@ def read_list(path: str) -> tuple[bytes, BanList]:
     Raises:
         ConfigError: it cannot be read, or is malformed.
     """
-    from wcp_attest.bans.document import MAX_LIST_BYTES, BanList
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.trust.bans.document import MAX_LIST_BYTES, BanList
 
     data = read_bounded(path, limit=MAX_LIST_BYTES, what="the ban list", follow=True)
     try:
@@ -174,8 +174,8 @@ def write_list(path: str, before: bytes | None, listed: BanList) -> None:
     Raises:
         ConfigError: it cannot be written, or somebody else changed it in between.
     """
-    from wcp_attest.bans.document import MAX_LIST_BYTES
-    from wcp_attest.tree.files import read_bounded, write_atomic
+    from wcp_attest.disk.files import read_bounded, write_atomic
+    from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 
     real = os.path.realpath(path)
     if before is not None and read_bounded(real, limit=MAX_LIST_BYTES, what="the ban list") != before:
@@ -198,9 +198,9 @@ def headline(listed: BanList) -> str:
 
 
 def _package_hash(root: str) -> str:
-    from wcp_attest.errors import VerificationError
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.base.errors import VerificationError
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     path = os.path.join(root, MANIFEST_NAME)
     try:
@@ -213,7 +213,7 @@ def _package_hash(root: str) -> str:
 def _file_digest(path: str) -> str:
     from hashlib import sha256
 
-    from wcp_attest.bans.files import open_regular
+    from wcp_attest.disk.private_files import open_regular
 
     try:
         descriptor = open_regular(path, f"the file {path!r}")
@@ -239,8 +239,8 @@ def _blocks(read: Callable[[int], bytes], path: str) -> Iterator[bytes]:
 
 
 def _key_id(path: str) -> str:
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
-    from wcp_attest.tree.files import read_bounded
 
     data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True)
     return TrustedKey.from_file_bytes(data, what=path).key_id

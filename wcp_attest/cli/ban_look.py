@@ -13,7 +13,7 @@ from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
-    from wcp_attest.bans.model import Ban
+    from wcp_attest.trust.bans.ban import Ban
 
 WARNING = "this verifies nothing; use `wcp-attest ban check`"
 
@@ -74,8 +74,8 @@ def compile_(out: Output, /, file: str, target: str, check: bool) -> None:
     The policy names both: `file = "LIST"`, `compiled = "COMPILED"`. Compile again whenever LIST changes; until then the
     compiled form is refused.
     """
-    from wcp_attest.bans.compiled import CompiledBans
-    from wcp_attest.bans.compiling import check_compiled, compile_list
+    from wcp_attest.trust.bans.compiled import CompiledBans
+    from wcp_attest.trust.bans.list_compiler import check_compiled, compile_list
 
     if check:
         check_compiled(file, target)

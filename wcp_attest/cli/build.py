@@ -14,8 +14,8 @@ from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.tree import ReadOptions
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.manifest import Manifest
 
 
 @click.command()
@@ -59,7 +59,7 @@ def build(
       wcp-attest build my-worker --worker-id org.acme.summarizer \\
         --species-id wrk.doc.summarizer --worker-version 1.4.0
     """
-    from wcp_attest.tree import ReadOptions
+    from wcp_attest.disk.options import ReadOptions
 
     require_package(package, out)
     flags = building.BuildFlags(**identity)
@@ -82,9 +82,9 @@ def build(
 
 
 def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | None, options: ReadOptions) -> None:
+    from wcp_attest.base.digest import sha256_hex
     from wcp_attest.build import write_manifest
-    from wcp_attest.digest import sha256_hex
-    from wcp_attest.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
+    from wcp_attest.package.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
 
     manifest = building.build(package, plan, existing, options, out)
     changed = manifest is not existing

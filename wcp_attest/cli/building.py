@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli.awp1 import found_awp1
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import ConfigError, VerificationError
-from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wcp_attest.awp1 import Awp1Manifest
+    from wcp_attest.advice.project_config import PackageConfig
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.output import Output
-    from wcp_attest.config import PackageConfig
-    from wcp_attest.digest import HashAlgorithm
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.provenance import AiOrigin, BuildSource, SourceOrigin
-    from wcp_attest.strictjson import JsonObject
-    from wcp_attest.tree import ReadOptions
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.legacy_manifest import Awp1Manifest
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
 
@@ -108,8 +108,8 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def existing_manifest(package: str) -> Manifest | None:
     """Return the manifest that stands in a package, or None when there is none that can be read."""
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     path = os.path.join(package, MANIFEST_NAME)
     if not os.path.lexists(path):
@@ -132,7 +132,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     Raises:
         ConfigError: something needed is said nowhere, or malformed.
     """
-    from wcp_attest.config import find_config
+    from wcp_attest.advice.project_config import find_config
 
     configuration = find_config(package)
     configured = configuration.package(package) if configuration else None
@@ -238,7 +238,7 @@ class _Taken:
     def bytecode(self) -> Literal["leave", "include"]:
         if self.configured is not None and self.configured.bytecode is not None:
             return self.configured.bytecode
-        from wcp_attest.tree import is_bytecode
+        from wcp_attest.package.names import is_bytecode
 
         names = (line.partition(b'":')[0].decode().split("/") for line in (self.earlier.lines if self.earlier else ()))
         if not any(is_bytecode(name) for path in names for name in path):
@@ -248,7 +248,7 @@ class _Taken:
 
 
 def _built_at(text: str | None) -> int | None:
-    from wcp_attest.identity import parse_utc
+    from wcp_attest.base.identity import parse_utc
 
     if text is not None:
         seconds = parse_utc(text)
@@ -264,7 +264,7 @@ def _built_at(text: str | None) -> int | None:
 
 
 def _ai(flags: BuildFlags, earlier: Manifest | None) -> AiOrigin | None:
-    from wcp_attest.provenance import AiOrigin
+    from wcp_attest.package.provenance import AiOrigin
 
     before = earlier.ai if earlier else None
     texts = (flags.ai_service, flags.ai_model, flags.ai_session_fingerprint)
@@ -279,7 +279,7 @@ def _ai(flags: BuildFlags, earlier: Manifest | None) -> AiOrigin | None:
 
 def _source(flags: BuildFlags, earlier: Manifest | None) -> tuple[SourceOrigin | None, bool]:
     """Return where the code comes from, and whether its commit is an earlier one."""
-    from wcp_attest.provenance import SourceOrigin
+    from wcp_attest.package.provenance import SourceOrigin
 
     before = earlier.source if earlier else None
     repository = flags.source_repository or (before.repository if before else None)

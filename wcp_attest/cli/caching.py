@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.options import require_outside
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from wcp_attest.advice.git_index import GitIndex
+    from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.cli.output import Output
-    from wcp_attest.digest import HashAlgorithm
-    from wcp_attest.tree.gitindex import GitIndex
 
 VARIABLE = "WCP_ATTEST_CACHE"
 
@@ -76,7 +76,7 @@ def remembered_blobs(
     """
     if cache is None:
         return nullcontext()
-    from wcp_attest.tree.blobs import remembered
+    from wcp_attest.advice.git_blobs import remembered
 
     return remembered(index, package, algorithm, cache=cache.directory, report=cache.report, now=time.time())
 

@@ -14,9 +14,9 @@ from wcp_attest.cli.staging import Examination, examine_all, repair, staging_arg
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.formats.report import Report
     from wcp_attest.cli.text import Painter
-    from wcp_attest.strictjson import JsonObject
 
 RULE_ID = "WCP_STALE_MANIFEST"
 

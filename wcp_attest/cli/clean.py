@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from wcp_attest.base.errors import ConfigError, ManifestMalformed
 from wcp_attest.cli.options import require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.errors import ConfigError, ManifestMalformed
-from wcp_attest.tree.files import is_leftover
-from wcp_attest.tree.names import is_bytecode
+from wcp_attest.disk.files import is_leftover
+from wcp_attest.package.names import is_bytecode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 MAX_DEPTH = 200  # one descriptor a level
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,8 +59,8 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
 
 def _listed(package: str) -> frozenset[str]:
     """Return the paths that the manifest lists; none when there is no manifest that can be read."""
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     path = os.path.join(package, MANIFEST_NAME)
     if not os.path.lexists(path):

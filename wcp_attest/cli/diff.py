@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.base.errors import TreeMismatch
 from wcp_attest.cli import caching, differences
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
@@ -14,14 +15,13 @@ from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
-from wcp_attest.errors import TreeMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.differences import Difference
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.tree import Progress
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.disk.options import Progress
+    from wcp_attest.package.manifest import Manifest
 
 WARNING = "this verifies nothing: whoever changed the tree could change manifest.json, too; use `wcp-attest verify`"
 
@@ -37,9 +37,9 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
 
     Exit status 0: they agree. Exit status 1: they differ.
     """
-    from wcp_attest.errors import ManifestMissing
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.base.errors import ManifestMissing
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     require_package(package, out)
     refuse_awp1(package)
@@ -83,10 +83,11 @@ def _compare(
 ) -> None:
     """Raise `TreeMismatch` when the tree differs."""
     if cache is None:
-        from wcp_attest.tree import ReadOptions, check_tree
+        from wcp_attest.disk.check_tree import check_tree
+        from wcp_attest.disk.options import ReadOptions
 
         check_tree(package, manifest, options=ReadOptions(jobs=jobs, progress=progress))
         return
-    from wcp_attest.tree.compare import compare_tree
+    from wcp_attest.advice.cached_diff import compare_tree
 
     compare_tree(package, manifest, cache=cache.directory, report=cache.report, jobs=jobs, progress=progress)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_attest.cli.text import Painter
-    from wcp_attest.differences import Difference
-    from wcp_attest.strictjson import JsonValue
 
 _SIGNS = {"added": "+", "missing": "-"}
 MAX_SHOWN = 50  # differences in text; JSON has all that were listed

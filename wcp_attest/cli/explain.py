@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.base.errors import ConfigError, DenyCode
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.errors import ConfigError, DenyCode
 
 if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
-    from wcp_attest.explain import Explanation
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.deny_code_help import Explanation
 
 
 @click.command()
@@ -24,7 +24,7 @@ def explain(out: Output, /, code: str | None, everything: bool) -> None:
 
     CODE is taken in any case and with or without `ATTEST_`.
     """
-    from wcp_attest.explain import EXPLANATIONS
+    from wcp_attest.deny_code_help import EXPLANATIONS
 
     if everything == (code is not None):
         raise click.UsageError("give one code, or --all")

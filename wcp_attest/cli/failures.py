@@ -12,14 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from wcp_attest.base.errors import Error, SigningError, TreeMismatch, VerificationError
 from wcp_attest.cli import differences
 from wcp_attest.cli.output import Output, Undelivered
 from wcp_attest.cli.text import Painter, printable, render
-from wcp_attest.errors import Error, SigningError, TreeMismatch, VerificationError
 
 if TYPE_CHECKING:
-    from wcp_attest.differences import Difference
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.base.strictjson import JsonObject
 
 REFUSED: Final = 1
 UNDECIDED: Final = 2

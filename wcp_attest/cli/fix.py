@@ -7,10 +7,10 @@ import time
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.staging import Examination, examine_all, renewed, staging_arguments, targets
-from wcp_attest.errors import ConfigError
 
 
 @click.command()

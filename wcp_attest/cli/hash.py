@@ -35,7 +35,8 @@ def hash_(
     `wcp-attest build` would write.
     """
     from wcp_attest.build import exclude_patterns
-    from wcp_attest.tree import ReadOptions, read_tree
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.read import read_tree
 
     require_package(package, out)
     with counting.Counter(progress, quiet=out.quiet) as counter:

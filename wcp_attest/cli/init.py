@@ -28,8 +28,8 @@ def init(
     force: bool,
 ) -> None:
     """Lay out a worker package in DIR that runs: bootstrap, logic, lock file and configuration schema."""
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.scaffold import MAX_LOGIC_BYTES, scaffold_package
-    from wcp_attest.tree.files import read_bounded
 
     code = None if logic is None else read_bounded(logic, limit=MAX_LOGIC_BYTES, what="the logic", follow=True)
     paths = scaffold_package(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import secrets
 from wcp_attest.cli.output import Misplaced, Output, reporting
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +124,6 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
 
 
 def _failed(step: str, path: str, error: OSError) -> ConfigError:
-    from wcp_attest.tree.descent import words
+    from wcp_attest.disk.directory import words
 
     return ConfigError(f"cannot {step} {path!r}: {words(error)}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from wcp_attest.cli.signers import SignerFlags
     from wcp_attest.cli.trust import TrustFlags
     from wcp_attest.signing import SigstoreTrust
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
-    from wcp_attest.signing.sigstore_signer import SigstoreSigner
+    from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 TOKEN_VARIABLE = "SIGSTORE_ID_TOKEN"  # as GitLab CI and cosign call it  # noqa: S105
-DEFAULT_TIMEOUT = 60  # seconds; wcp_attest.signing.sigstore_signer.DEADLINE, which is slow to import
+DEFAULT_TIMEOUT = 60  # seconds; wcp_attest.signing.sigstore.keyless_signer.DEADLINE, which is slow to import
 
 _ONLY_KEYLESS = ("identity_token", "browser", "trust_config", "staging", "timeout", "bundle_out")
 
@@ -103,8 +103,8 @@ def keyless_signer(flags: SignerFlags) -> SigstoreSigner | None:
         raise click.UsageError("--trust-config and --staging name two different instances")
     if flags.identity_token is not None and flags.browser:
         raise click.UsageError("--identity-token and --browser name two different identities")
-    from wcp_attest.signing.sigstore_signer import MAX_CONFIG_BYTES, SigstoreSigner
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.signing.sigstore.keyless_signer import MAX_CONFIG_BYTES, SigstoreSigner
 
     config = None
     if flags.trust_config is not None:
@@ -133,7 +133,7 @@ def identities_of(flags: TrustFlags) -> tuple[SigstoreIdentity, ...]:
         return ()
     if flags.identity is not None and flags.issuer is None:
         raise click.UsageError("--identity needs --issuer: the same name from another issuer is somebody else")
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
     issuer = GITHUB_ISSUER if flags.issuer is None else flags.issuer
     return (SigstoreIdentity(issuer, flags.identity, flags.github_repository, flags.workflow, flags.ref),)
@@ -152,8 +152,8 @@ def sigstore_trust_of(flags: TrustFlags) -> SigstoreTrust:
         raise click.UsageError("--trusted-root and --staging name two different instances")
     root = None
     if flags.trusted_root is not None:
-        from wcp_attest.signing.sigstore_trust import MAX_TRUSTED_ROOT_BYTES
-        from wcp_attest.tree.files import read_bounded
+        from wcp_attest.disk.files import read_bounded
+        from wcp_attest.signing.sigstore.trusted_root import MAX_TRUSTED_ROOT_BYTES
 
         root = read_bounded(flags.trusted_root, limit=MAX_TRUSTED_ROOT_BYTES, what="the trusted root", follow=True)
     return SigstoreTrust(root, flags.require_timestamp, "staging" if flags.staging else "production")
@@ -178,8 +178,8 @@ def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    from wcp_attest.envelope import parse_line
-    from wcp_attest.tree.files import write_atomic
+    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.package.signature_file import parse_line
 
     keyless = next(line for line in lines if parse_line(line).kind == "sigstore")
     write_atomic(os.path.abspath(path), keyless + b"\n")
@@ -187,7 +187,7 @@ def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:
 
 def _token(source: str) -> bytes:
     """Return the identity token; it is a secret, so it never stands on the command line itself."""
-    from wcp_attest.signing.sigstore_signer import MAX_TOKEN_BYTES
+    from wcp_attest.signing.sigstore.keyless_signer import MAX_TOKEN_BYTES
 
     if source == "env":
         text = os.environ.get(TOKEN_VARIABLE)
@@ -196,7 +196,7 @@ def _token(source: str) -> bytes:
         return os.fsencode(text)
     if source == "-":
         return b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
 
     return read_bounded(source, limit=MAX_TOKEN_BYTES, what="the identity token", follow=True)
 

@@ -6,12 +6,12 @@ import os
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.errors import SignatureInvalid
+from wcp_attest.base.errors import SignatureInvalid
 
 if TYPE_CHECKING:
-    from wcp_attest.envelope import Line
-    from wcp_attest.signing.sigstore_show import KeylessSummary
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.package.signature_file import Line
+    from wcp_attest.signing.sigstore.bundle_summary import KeylessSummary
 
 PUBLIC_AUTHORITY = "O=sigstore.dev"  # how Fulcio's public instance names itself
 PUBLIC_STAGING = "O=sigstage.dev"
@@ -34,7 +34,7 @@ def summary_of(line: Line) -> KeylessSummary | None:
     """Return what a keyless line says of itself, None for other lines and malformed ones."""
     if line.kind != "sigstore":
         return None
-    from wcp_attest.signing import sigstore_show
+    from wcp_attest.signing.sigstore import bundle_summary as sigstore_show
 
     try:
         return sigstore_show.summary_of(line)
@@ -51,8 +51,8 @@ def commands_of(summary: KeylessSummary, root: str, number: int, worker_id: str 
         number: which line of `manifest.sig` it is, from 1.
         worker_id: whose package it says it is.
     """
-    from wcp_attest.manifest import MANIFEST_NAME, SIGNATURE_NAME
-    from wcp_attest.statement import PACKAGE_PREDICATE
+    from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+    from wcp_attest.package.statement import PACKAGE_PREDICATE
 
     san, issuer = summary.claims.san, summary.claims.issuer
     verify = ["wcp-attest", "verify", root, "--worker-id", worker_id or "ID", "--identity", san, "--issuer", issuer]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.output import Misplaced
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,7 +86,7 @@ def _require_directory(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError) as error:
-        from wcp_attest.tree.descent import words
+        from wcp_attest.disk.directory import words
 
         raise ConfigError(f"cannot open the package directory {path!r}: {words(error)}") from None
     if stat.S_ISLNK(mode):

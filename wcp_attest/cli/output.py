@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.cli.text import ColorChoice, Painter, printable, render, use_color
-from wcp_attest.errors import ConfigError, Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 R = TypeVar("R")
 
@@ -98,7 +98,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
             if sys.stdout is not None:
                 sys.stdout.write(text)
             return
-        from wcp_attest.tree.files import write_atomic
+        from wcp_attest.disk.files import write_atomic
 
         write_atomic(os.path.abspath(self.file), text.encode("utf-8", "backslashreplace"))
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import POLICY_VARIABLE
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.policy import Namespace, Policy
-    from wcp_attest.signing.sigstore_identity import SigstoreIdentity
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
+    from wcp_attest.trust.policy import Namespace, Policy
 
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 
@@ -59,7 +59,7 @@ def init(
       wcp-attest policy init policy.toml --namespace org.acme --repository acme/worker \\
         --workflow .github/workflows/release.yml --ref "refs/tags/*"
     """
-    from wcp_attest.tree.files import write_atomic
+    from wcp_attest.disk.files import write_atomic
 
     if os.path.lexists(file) and not force:
         raise ConfigError(f"{file!r} exists; choose another name or use --force")
@@ -113,9 +113,9 @@ def root(out: Output, /, file: str, staging: bool) -> None:
     Pin it with `trusted_root = "FILE"` in the policy's [sigstore] table; verification then needs no network. Fetch it
     again when Sigstore changes its keys: a signature made with newer ones is refused until then.
     """
-    from wcp_attest.errors import TrustUnusable
-    from wcp_attest.signing.sigstore_trust import public_root
-    from wcp_attest.tree.files import write_atomic
+    from wcp_attest.base.errors import TrustUnusable
+    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.signing.sigstore.trusted_root import public_root
 
     try:
         data = public_root("staging" if staging else "production")
@@ -126,7 +126,7 @@ def root(out: Output, /, file: str, staging: bool) -> None:
 
 
 def _load(file: str | None) -> Policy:
-    from wcp_attest.policy import load_policy
+    from wcp_attest.trust.policy_file import load_policy
 
     if file is None:
         raise click.UsageError(f"no policy: give its FILE or set {POLICY_VARIABLE}")
@@ -135,8 +135,8 @@ def _load(file: str | None) -> Policy:
 
 def _parse(text: str, file: str) -> None:
     """Check the text that is about to be written, with the files it names."""
-    from wcp_attest.policy import parse_policy
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.trust.policy_file import parse_policy
 
     folder = os.path.dirname(file)
 

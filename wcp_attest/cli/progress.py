@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from wcp_attest.tree.options import Progress
+    from wcp_attest.disk.options import Progress
 
 FIRST_AFTER = 1.0  # seconds; shorter work needs no counter
 ON_TERMINAL_EVERY = 0.1

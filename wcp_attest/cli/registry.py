@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import combine, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
-from wcp_attest.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.registry import RegistryClient
-    from wcp_attest.registry.client import Credentials
-    from wcp_attest.registry.wire import BanEntry
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.trust.registry.answers import BanEntry
+    from wcp_attest.trust.registry.client import Credentials, RegistryClient
 
 TOKEN_VARIABLE = "PYHALL_TOKEN"  # noqa: S105  # the name of a variable
 SESSION_VARIABLE = "PYHALL_SESSION_TOKEN"
@@ -98,7 +97,7 @@ def submit(out: Output, /, package: str, label: str | None, token_file: str | No
 
     The manifest is taken for what it says; verify the package before.
     """
-    from wcp_attest.registry import Submission
+    from wcp_attest.trust.registry.answers import Submission
 
     manifest = _manifest(package)
     if manifest.hash_algorithm != "sha256":
@@ -146,7 +145,7 @@ def check_hash(out: Output, /, digest: str, **where: Any) -> int:
 
     Exit status 0: it is not. Exit status 1: it is.
     """
-    from wcp_attest.registry.wire import check_digest
+    from wcp_attest.trust.registry.answers import check_digest
 
     wanted = check_digest(digest)
     banned = _client(where).is_hash_banned(wanted)
@@ -195,7 +194,7 @@ def health(out: Output, /, **where: Any) -> int:
 
 
 def _client(where: dict[str, Any], credentials: Credentials | None = None) -> RegistryClient:
-    from wcp_attest.registry import RegistryClient
+    from wcp_attest.trust.registry.client import RegistryClient
 
     return RegistryClient(
         where["registry_url"], credentials=credentials, timeout=where["timeout"], ca_file=where["ca_file"]
@@ -204,8 +203,8 @@ def _client(where: dict[str, Any], credentials: Credentials | None = None) -> Re
 
 def _credentials(token_file: str | None) -> Credentials:
     """Return the token of a file or the environment; none is no error here, the registry will say."""
-    from wcp_attest.registry.client import Credentials
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.trust.registry.client import Credentials
 
     if token_file is not None:
         data = read_bounded(token_file, limit=MAX_TOKEN_BYTES + 2, what="the token file", follow=True)
@@ -217,8 +216,8 @@ def _credentials(token_file: str | None) -> Credentials:
 
 
 def _manifest(package: str) -> Manifest:
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     data = read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what="the manifest")
     try:

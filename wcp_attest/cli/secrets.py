@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def passphrase_from_file(path: str) -> bytes:
     Raises:
         ConfigError: it cannot be read, or is empty.
     """
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.files import read_bounded
 
     data = read_bounded(path, limit=MAX_PASSPHRASE_BYTES + 2, what="the passphrase file", follow=True)
     return _checked(data.removesuffix(b"\n").removesuffix(b"\r"), f"the passphrase file {path!r}")
@@ -70,8 +70,8 @@ def hmac_secrets(from_environment: bool, paths: Sequence[str]) -> tuple[HmacSecr
     Raises:
         ConfigError: one cannot be had, or is too short or too long.
     """
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.signing.hmac import MAX_SECRET_BYTES, HmacSecret
-    from wcp_attest.tree.files import read_bounded
 
     secrets: list[HmacSecret] = []
     if from_environment:

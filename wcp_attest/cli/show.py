@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli import keyless_show
 from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
 from wcp_attest.cli.building import manifest_json
 from wcp_attest.cli.options import require_result_outside
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
-from wcp_attest.errors import ConfigError, VerificationError
-from wcp_attest.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wcp_attest.awp1 import Awp1Manifest
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
-    from wcp_attest.envelope import Line
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.statement import Statement
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.package.legacy_manifest import Awp1Manifest
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.signature_file import Line
+    from wcp_attest.package.statement import Statement
 
 WARNING = "this verifies nothing: it repeats what the files claim; use `wcp-attest verify`"
 _MANIFEST_START = b'{\n"schema_version"'
@@ -69,9 +69,9 @@ def show(out: Output, /, target: str, entries: bool) -> None:
 
 
 def _read(target: str) -> Claims:
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
-    from wcp_attest.tree.descent import words
-    from wcp_attest.tree.files import read_bounded
+    from wcp_attest.disk.directory import words
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
 
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)
@@ -90,10 +90,10 @@ def _read(target: str) -> Claims:
 
 
 def _claims(manifest_data: bytes | None, signature_data: bytes | None) -> Claims:
-    from wcp_attest.awp1 import parse as parse_awp1
-    from wcp_attest.digest import sha256_hex
-    from wcp_attest.envelope import parse_lines
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.package.legacy_manifest import parse as parse_awp1
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.signature_file import parse_lines
 
     problems: list[str] = []
     manifest: Manifest | None = None
@@ -117,7 +117,7 @@ def _claims(manifest_data: bytes | None, signature_data: bytes | None) -> Claims
 
 
 def _statement(line: Line) -> Statement | None:
-    from wcp_attest.statement import Statement
+    from wcp_attest.package.statement import Statement
 
     try:
         return Statement.from_bytes(line.envelope.payload)

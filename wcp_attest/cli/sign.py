@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import TreeMismatch
 from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
@@ -16,15 +17,14 @@ from wcp_attest.cli.options import as_argument, jobs_option, require_outside, re
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.errors import TreeMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.manifest import Manifest
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.manifest import Manifest
+    from wcp_attest.sign_package import SignResult
     from wcp_attest.signing import Signer
-    from wcp_attest.signing.package import SignResult
-    from wcp_attest.tree import ReadOptions
 
 _SIGNER_NAMES = SignerFlags._fields
 
@@ -49,7 +49,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
       wcp-attest sign my-worker --key second.key
       wcp-attest sign my-worker --sigstore --bundle-out my-worker.sigstore.json
     """
-    from wcp_attest.tree import ReadOptions
+    from wcp_attest.disk.options import ReadOptions
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
@@ -69,7 +69,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
 
 def _manifest(out: Output, package: str, flags: building.BuildFlags, options: ReadOptions) -> Manifest | None:
     """Return the manifest to write and sign, or None for the one that stands there."""
-    from wcp_attest.manifest import MANIFEST_NAME
+    from wcp_attest.package.manifest import MANIFEST_NAME
 
     if not flags.given and os.path.lexists(os.path.join(package, MANIFEST_NAME)):
         refuse_awp1(package)
@@ -79,7 +79,7 @@ def _manifest(out: Output, package: str, flags: building.BuildFlags, options: Re
 
 
 def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, options: ReadOptions) -> SignResult:
-    from wcp_attest.signing.package import sign as sign_package
+    from wcp_attest.sign_package import sign as sign_package
 
     try:
         return sign_package(package, signers, manifest=manifest, options=options)

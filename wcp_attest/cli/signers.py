@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import secrets
 from wcp_attest.cli.keyless import keyless_signer, signing_options
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,8 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
 
 
 def _key(path: str, passphrase_file: str | None) -> KeySigner:
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, KeySigner
-    from wcp_attest.tree.files import read_bounded
 
     data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the key", follow=True)
     if passphrase_file is not None:

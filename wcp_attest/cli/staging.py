@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wcp_attest.base.errors import ConfigError, ManifestMalformed, VerificationError
 from wcp_attest.cli import caching
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import ConfigError, ManifestMalformed, VerificationError
-from wcp_attest.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wcp_attest.advice.git_index import GitIndex
+    from wcp_attest.advice.project_config import PackageConfig
+    from wcp_attest.base.differences import Difference
     from wcp_attest.cli.output import Output
-    from wcp_attest.config import PackageConfig
-    from wcp_attest.differences import Difference
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.tree.gitindex import GitIndex
+    from wcp_attest.package.manifest import Manifest
 
 
 MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
@@ -82,7 +82,7 @@ def targets(packages: Sequence[str], file: str | None) -> list[Target]:
     Raises:
         ConfigError: nothing is named and nothing configured, or the configuration cannot be used.
     """
-    from wcp_attest.config import find_config, load_config
+    from wcp_attest.advice.project_config import find_config, load_config
 
     config = find_config(os.curdir) if file is None else load_config(file)
     if packages:
@@ -111,8 +111,8 @@ def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> l
 
 
 def _examine(target: Target, cache: caching.Cache | None) -> Examination:
-    from wcp_attest.tree.gitindex import GitIndex
-    from wcp_attest.tree.staged import Unsignable
+    from wcp_attest.advice.git_index import GitIndex
+    from wcp_attest.advice.git_index_manifest import Unsignable
 
     with GitIndex.open(target.directory) as index:
         current, problem = _staged_manifest(index)
@@ -138,8 +138,8 @@ def repair(examinations: Sequence[Examination]) -> str:
 
 
 def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.tree.gitindex import LINK
+    from wcp_attest.advice.git_index import LINK
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
     staged = index.files.get(MANIFEST_NAME)
     if staged is None:
@@ -156,10 +156,10 @@ def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
 def _expected(
     index: GitIndex, target: Target, current: Manifest | None, cache: caching.Cache | None
 ) -> tuple[Manifest, tuple[str, ...]]:
+    from wcp_attest.advice.git_index_manifest import read_staged
+    from wcp_attest.advice.project_config import PackageConfig
     from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
-    from wcp_attest.config import PackageConfig
-    from wcp_attest.manifest import Manifest
-    from wcp_attest.tree.staged import read_staged
+    from wcp_attest.package.manifest import Manifest
 
     ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
     config = target.configured or PackageConfig(os.curdir)
@@ -190,7 +190,7 @@ def _expected(
 
 
 def _lists_bytecode(manifest: Manifest) -> bool:
-    from wcp_attest.tree import is_bytecode
+    from wcp_attest.package.names import is_bytecode
 
     return any(is_bytecode(name) for path in manifest.entries() for name in path.split("/"))
 
@@ -213,7 +213,7 @@ def _header_problems(current: Manifest, expected: Manifest) -> tuple[str, ...]:
 
 
 def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...]:
-    from wcp_attest.tree.explain import difference_of
+    from wcp_attest.disk.explain_differences import difference_of
 
     if current.body == expected.body or current.hash_algorithm != expected.hash_algorithm:
         return ()
@@ -237,10 +237,10 @@ def _line_ending_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
 
 def _signature_notes(index: GitIndex) -> tuple[str, ...]:
     """Say so when a staged signature is over another manifest; who signs, and when, is not for a hook to decide."""
-    from wcp_attest.digest import sha256_hex
-    from wcp_attest.envelope import MAX_SIGNATURE_FILE_BYTES, parse_lines
-    from wcp_attest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
-    from wcp_attest.statement import Statement
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
+    from wcp_attest.package.statement import Statement
 
     if SIGNATURE_NAME not in index.files:
         return ()
@@ -265,7 +265,7 @@ def renewed(examination: Examination, now: float) -> Manifest:
     Raises:
         ConfigError: the package cannot be described.
     """
-    from wcp_attest.identity import format_utc
+    from wcp_attest.base.identity import format_utc
 
     expected = examination.expected
     if expected is None:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.cli.keyless import identities_of, sigstore_trust_of, trusting_options
 from wcp_attest.cli.options import combine
-from wcp_attest.errors import ConfigError, NamespaceInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.policy import Policy
     from wcp_attest.signing import TrustedSigner
+    from wcp_attest.trust.policy import Policy
 
 POLICY_VARIABLE = "WCP_ATTEST_POLICY"
 OWN_LIST_MAX_AGE = 10 * 365 * 86_400  # seconds; a list says itself when it expires, and that is believed of one's own
@@ -105,7 +105,7 @@ def policy_of(flags: TrustFlags) -> Policy:
 
 
 def _policy_of_file(file: str, namespace: str | None) -> Policy:
-    from wcp_attest.policy import load_policy
+    from wcp_attest.trust.policy_file import load_policy
 
     policy = load_policy(file)
     if namespace is None:
@@ -123,8 +123,8 @@ def _with_bans(policy: Policy, files: tuple[str, ...]) -> Policy:
     import os
     from dataclasses import replace
 
-    from wcp_attest.bans.feeds.file import FileFeed
-    from wcp_attest.bans.policy import BansCondition, state_directory
+    from wcp_attest.trust.bans.bans_table import BansCondition, state_directory
+    from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 
     feeds = tuple(FileFeed(os.path.abspath(file), signed=False) for file in files)
     own = BansCondition(feeds, None, OWN_LIST_MAX_AGE, os.path.abspath(state_directory(os.environ)))
@@ -137,7 +137,7 @@ def expected_namespace(flags: TrustFlags) -> str | None:
     Raises:
         ConfigError: one of them is malformed, or they contradict each other.
     """
-    from wcp_attest.identity import check_namespace, namespace_of
+    from wcp_attest.base.identity import check_namespace, namespace_of
 
     try:
         of_worker = None if flags.worker_id is None else namespace_of(flags.worker_id)
@@ -150,7 +150,7 @@ def expected_namespace(flags: TrustFlags) -> str | None:
 
 
 def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
-    from wcp_attest.policy import Accept, Namespace, Policy
+    from wcp_attest.trust.policy import Accept, Namespace, Policy
 
     keys, identities = keys_of(flags), identities_of(flags)
     if not keys and not identities:
@@ -174,8 +174,8 @@ def keys_of(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
     """
     keys: list[TrustedSigner] = []
     if flags.public_key:
+        from wcp_attest.disk.files import read_bounded
         from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
-        from wcp_attest.tree.files import read_bounded
 
         for path in flags.public_key:
             data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True)

@@ -9,10 +9,10 @@ from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
 
 if TYPE_CHECKING:
+    from wcp_attest.base.errors import DenyCode
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
-    from wcp_attest.errors import DenyCode
     from wcp_attest.signing import SignedBy
-    from wcp_attest.strictjson import JsonObject
     from wcp_attest.verdict import Verdict, Verified
 
 MAX_HINTS = 2  # the rest is a command away
@@ -105,6 +105,6 @@ def signer_json(signer: SignedBy) -> JsonObject:
 
 def hints(code: DenyCode) -> tuple[str, ...]:
     """Return what to do about a denial, most likely first."""
-    from wcp_attest.explain import explain
+    from wcp_attest.deny_code_help import explain
 
     return explain(code).fix

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
 from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
-from wcp_attest.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def verify(out: Output, package: str, stage: str | None, jobs: int | None, progr
       wcp-attest verify my-worker --public-key acme.pub --worker-id org.acme.summarizer
     """
     from wcp_attest.acceptance import Expectation
-    from wcp_attest.tree import ReadOptions
+    from wcp_attest.disk.options import ReadOptions
     from wcp_attest.verification import attest
 
     flags = TrustFlags(**trust)

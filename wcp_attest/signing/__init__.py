@@ -7,12 +7,11 @@ that name it and verifies them. Both say who they are by a `SignedBy`. The adapt
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from wcp_attest.values import dataclass, field
-
 if TYPE_CHECKING:
-    from wcp_attest.envelope import Kind, Line
+    from wcp_attest.package.signature_file import Kind, Line
 
 __all__ = ["SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"]
 

@@ -6,12 +6,12 @@ id is a tag that the key makes of a fixed text, so it tells two keys apart and g
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from hmac import compare_digest, digest
 
-from wcp_attest.envelope import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
-from wcp_attest.errors import ConfigError, SignatureInvalid
+from wcp_attest.base.errors import ConfigError, SignatureInvalid
+from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
 from wcp_attest.signing import SignedBy
-from wcp_attest.values import dataclass, field
 
 MIN_SECRET_BYTES = 16
 MAX_SECRET_BYTES = 4096

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from wcp_attest.digest import sha256_hex
-from wcp_attest.envelope import PAYLOAD_TYPE, Envelope, Line, pae, render_key
-from wcp_attest.errors import ConfigError, SignatureInvalid
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import ConfigError, SignatureInvalid
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_key
 from wcp_attest.signing import SignedBy
-from wcp_attest.values import dataclass, field
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
-from wcp_attest.errors import ConfigError, Error
-from wcp_attest.values import dataclass, replace
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.values import LEVELS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.approvals.shared import (
     MAX_PENDING,
     MAX_TEXT,
@@ -29,7 +29,7 @@ from wcp_route.values import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.approvals.shared import Action, Resolution, State
     from wcp_route.values import Level
 

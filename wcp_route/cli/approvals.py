@@ -13,7 +13,7 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 if TYPE_CHECKING:
     from typing import Literal
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.decision import Hold
 
 by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from wcp_attest import strictjson
+from wcp_attest.base import strictjson
 from wcp_route.cli.files import read_file
 from wcp_route.cli.say import format_option, say, say_json
 

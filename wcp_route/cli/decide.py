@@ -13,7 +13,7 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.decision import Evidence, RouteDecision
 
 _UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"})

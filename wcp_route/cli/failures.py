@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Final
 
-from wcp_attest.errors import Error
+from wcp_attest.base.errors import Error
 from wcp_route.cli.say import printable
 
 REFUSED: Final = 1

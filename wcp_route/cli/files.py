@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

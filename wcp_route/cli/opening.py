@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import create_file, read_file
 from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
 from wcp_route.cli.say import format_option, note, say, say_json

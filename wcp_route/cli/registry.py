@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
 from wcp_route.cli.opening import state_option, trust_option
 from wcp_route.cli.say import format_option, note, say, say_json, table

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, cast
 import click
 
 import wcp_attest
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 
 PROGRAM: Final = "wcp-route"
 

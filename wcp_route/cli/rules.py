@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
 from wcp_route.cli.opening import read_rules_file
 from wcp_route.cli.say import format_option, say, say_json
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 MAX_TESTS_BYTES = 16 << 20
 

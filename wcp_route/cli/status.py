@@ -10,7 +10,7 @@ from wcp_route.cli.opening import config_option, read_config_file, read_rules_fi
 from wcp_route.cli.say import format_option, say_json, table
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.config import HallConfig
     from wcp_route.rules import RuleSet
     from wcp_route.store import State

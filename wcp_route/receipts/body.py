@@ -13,7 +13,7 @@ from json.encoder import encode_basestring as text  # exactly the escapes of RFC
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import canonical_json
 from wcp_route.clock import format_ms
 from wcp_route.ids import new_id_at

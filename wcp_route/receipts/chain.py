@@ -9,11 +9,11 @@ statement before it, so one signature over it vouches for every receipt up to th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import canonical_json, parse_canonical
 from wcp_route.clock import format_ms
 from wcp_route.receipts.receipt import SPEC_VERSION, Head
@@ -21,7 +21,7 @@ from wcp_route.receipts.receipt import SPEC_VERSION, Head
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.receipts.body import Draft
     from wcp_route.receipts.sign import ReceiptSigner
 

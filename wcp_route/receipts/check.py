@@ -13,11 +13,11 @@ What is checked, and what each finds:
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import ConfigError
 from wcp_route.receipts.chain import Batch, Row, Statement, Tip
 from wcp_route.receipts.receipt import Head, ReceiptsBroken, parse_body
 from wcp_route.receipts.sign import SignedHead

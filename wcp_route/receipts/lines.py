@@ -12,7 +12,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import parse_canonical
 from wcp_route.receipts.chain import Batch, Row, Statement
 from wcp_route.receipts.receipt import ReceiptsBroken
@@ -21,7 +21,7 @@ from wcp_route.receipts.sign import MAX_HEAD_BYTES, SignedHead
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 MAX_LINE_BYTES: Final = MAX_HEAD_BYTES + 1024  # the longest is a signed batch; receipts are shorter
 

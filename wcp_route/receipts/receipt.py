@@ -13,15 +13,15 @@ The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.errors import ConfigError, Error
-from wcp_attest.values import dataclass
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.canonical import parse_canonical
 from wcp_route.database import StateError
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 SCHEMA: Final = "wcp.receipt.v1"
 SPEC_VERSION: Final = "0.2"  # of the protocol; pinned, because it is hashed along

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
 
-from wcp_attest.errors import ConfigError
-from wcp_attest.values import dataclass, field
+from wcp_attest.base.errors import ConfigError
 from wcp_route.canonical import canonical_json, parse_canonical
 from wcp_route.receipts.chain import MAX_STATEMENT_BYTES
 

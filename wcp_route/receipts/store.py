@@ -7,7 +7,7 @@ import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from wcp_attest.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.clock import now_ms
 from wcp_route.database import connect, failures, transaction
 from wcp_route.receipts.body import drafts

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wcp_attest.errors import ConfigError
+from wcp_attest.base.errors import ConfigError
 from wcp_route.clock import now_ms
 from wcp_route.database import StateError, connect, failures, transaction
 from wcp_route.registry.shared import MAX_REASON, Reading, check_place, check_room, freeze

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from wcp_attest import stricttoml
-from wcp_attest.errors import ConfigError
+from wcp_attest.base import toml_table as stricttoml
+from wcp_attest.base.errors import ConfigError
 from wcp_route.config import MAX_APPROVAL_SECONDS, MAX_CALLBACK_SECONDS, Ceiling, HallConfig, Mode, Scope
 from wcp_route.values import DataLabel, Egress, Env, Level
 from wcp_route.wire.model import ControlId, Model, Token, WireError, read, unique

@@ -17,7 +17,7 @@ from wcp_route.values import DataLabel, Env, Level, QosClass, TenantRisk
 from wcp_route.wire.model import Model
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.decision import Candidate, DenyReason, Escalation, RouteDecision
 
 _HASH = r"^sha256:[0-9a-f]{64}$"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from wcp_attest import strictjson
-from wcp_attest.errors import ConfigError
-from wcp_attest.identity import AUTHORITIES, MAX_ID_LENGTH, id_problem
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.identity import AUTHORITIES, MAX_ID_LENGTH, id_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 MAX_CATALOGUE_ID: Final = 64  # spec 3.2
 MAX_TEXT: Final = 4096  # free text for people: notes, reasons, owners

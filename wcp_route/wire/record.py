@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from wcp_attest import strictjson
+from wcp_attest.base import strictjson
 from wcp_route.values import (
     BlastRadius,
     DeclaredAttestation,
@@ -37,7 +37,7 @@ from wcp_route.wire.model import (
 )
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
 
 MAX_RECORD_BYTES: Final = 256 << 10  # the largest catalogue record is a few kB
 MAX_ITEMS: Final = 256

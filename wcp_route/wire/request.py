@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
-from wcp_attest import strictjson
+from wcp_attest.base import strictjson
 from wcp_route.values import MAX_SCORE, BlastRadius, DataLabel, Env, QosClass, RouteInput, TenantRisk
 from wcp_route.wire.model import MAX_TEXT, Model, WireError, catalogue_id, refused
 from wcp_route.wire.record import BlastRadiusModel
 
 if TYPE_CHECKING:
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 MAX_REQUEST_BYTES: Final = 1 << 20  # a request is a job ticket; large data travels by reference
 

@@ -41,7 +41,7 @@ from wcp_route.wire.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wcp_attest.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 MAX_RULES_BYTES: Final = 64 << 20
 MAX_CANDIDATES: Final = 64

@@ -14,7 +14,7 @@ from wcp_route.wire.rules import RulesModel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.wire.model import Model
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

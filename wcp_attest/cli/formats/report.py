@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.values import dataclass
-
 if TYPE_CHECKING:
-    from wcp_attest.differences import Difference
+    from wcp_attest.base.differences import Difference
     from wcp_attest.verdict import Verdict
 
 MAX_FINDINGS: Final = 5000  # code scanning shows no more results of one run; the rest is counted
@@ -115,7 +114,7 @@ def from_verdict(root: str, verdict: Verdict, exit_status: int) -> Report:
     """
     if verdict.code is None:
         return Report(root, (), verdict.message, decided=True, exit_status=exit_status)
-    from wcp_attest.explain import EXPLANATIONS
+    from wcp_attest.deny_code_help import EXPLANATIONS
 
     page = EXPLANATIONS[verdict.code]
     rule = Rule(verdict.code.value, page.what, page.fix)

@@ -12,8 +12,8 @@ from wcp_attest import __version__
 from wcp_attest.cli.text import printable
 
 if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_attest.cli.formats.report import Finding, Report, Rule
-    from wcp_attest.strictjson import JsonObject, JsonValue
 
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _FINGERPRINT: Final = "wcpAttest/v1"

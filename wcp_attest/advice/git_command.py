@@ -1,0 +1,172 @@
+"""Git as a child process: read only, without network, locks or helpers, with bounded output and time.
+
+The repository belongs to the caller but what lies in it may not: no file of it may choose a program to run here or
+send git over the network, so the settings that do are overridden. What a surrounding git hook puts into the
+environment to say which repository and which index are meant (`GIT_DIR`, `GIT_INDEX_FILE`, object directories) stays.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
+
+MAX_OUTPUT: Final = 256 * 1024 * 1024  # bytes of one listing: about two million paths
+DEADLINE: Final = 600.0  # seconds for one git process; a listing takes less than a second
+_CHUNK: Final = 1 << 20
+_MAX_PROBLEM: Final = 4096  # bytes of git's own words that are looked at
+
+_SETTINGS: Final = ("-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false", "-c", "core.hooksPath=/dev/null")
+_ADDED: Final = {
+    "GIT_NO_LAZY_FETCH": "1",  # a partial clone does not fetch what is missing; it is reported as missing
+    "GIT_NO_REPLACE_OBJECTS": "1",  # replacements stay on this machine; what is committed is what others get
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+_REMOVED: Final = frozenset(
+    f"GIT_{name}"
+    for name in ("ATTR_SOURCE", "GLOB_PATHSPECS", "ICASE_PATHSPECS", "LITERAL_PATHSPECS", "NOGLOB_PATHSPECS", "PREFIX")
+)
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for git: the caller's, without what changes the meaning of our arguments."""
+    kept = {name: value for name, value in base.items() if name not in _REMOVED and not name.startswith("GIT_TRACE")}
+    return {**kept, **_ADDED}
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Git in one repository.
+
+    Attributes:
+        directory: where git looks for the repository; None for the current directory, which counts when a hook has
+            set `GIT_DIR`, because git then takes the current directory for the top of the work tree.
+    """
+
+    directory: str | None
+
+    def start(self, *arguments: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        """Start git with pipes for standard input and output.
+
+        Args:
+            arguments: of the command line.
+            errors: where standard error goes; not a pipe, which git could fill while we read the other one.
+
+        Raises:
+            ConfigError: git is not installed.
+        """
+        try:
+            return subprocess.Popen(
+                ["git", *_SETTINGS, *arguments],
+                cwd=self.directory,
+                env=environment(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        except OSError as error:
+            raise ConfigError(f"git cannot be started ({error.strerror}); install it or put it on PATH") from error
+
+    def output(self, *arguments: str, given: bytes = b"") -> bytes:
+        """Run git to its end and return its standard output.
+
+        Args:
+            arguments: of the command line.
+            given: standard input.
+
+        Raises:
+            ConfigError: git is not installed, fails, or says more than `MAX_OUTPUT` bytes.
+        """
+        with tempfile.TemporaryFile() as errors:
+            process = self.start(*arguments, errors=errors)
+            with process, deadline(process), feeding(process, given):
+                data = _read_bounded(process)
+            status = process.wait()
+            errors.seek(0)
+            said = errors.read(_MAX_PROBLEM).decode("utf-8", "replace").splitlines()
+        if status:
+            raise ConfigError(f"`git {arguments[0]}` failed: {said[0] if said else f'status {status}'}")
+        return data
+
+
+class deadline:  # noqa: N801 (reads as a word in a `with` statement)
+    """Kill a process that has not ended in time, and make sure that it has ended afterwards."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._timer = threading.Timer(DEADLINE, process.kill)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._timer.cancel()
+        if kind is not None:
+            self._process.kill()
+
+
+@contextmanager
+def feeding(process: subprocess.Popen[bytes], given: bytes) -> Iterator[None]:
+    """Write git's standard input in a thread, and close it, while the block reads what git says."""
+
+    def feed() -> None:
+        with suppress(BrokenPipeError):  # git ended early; its exit status says why
+            assert process.stdin is not None  # noqa: S101 (started with a pipe, above)
+            with process.stdin:
+                process.stdin.write(given)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    try:
+        yield
+    except BaseException:
+        process.kill()  # or the feeder would wait for ever for somebody to read what git answers
+        raise
+    finally:
+        feeder.join()
+
+
+def _read_bounded(process: subprocess.Popen[bytes]) -> bytes:
+    parts, size = [], 0
+    for part in chunks(process, None):
+        size += len(part)
+        if size > MAX_OUTPUT:
+            raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def chunks(process: subprocess.Popen[bytes], size: int | None) -> Iterator[bytes]:
+    """Yield the next `size` bytes of git's standard output, or all that is left, in parts.
+
+    Raises:
+        ConfigError: it ends before `size` bytes.
+    """
+    assert process.stdout is not None  # noqa: S101 (started with a pipe, above)
+    left = size
+    while left is None or left > 0:
+        part = process.stdout.read(_CHUNK if left is None else min(left, _CHUNK))
+        if not part:
+            if left is None:
+                return
+            raise ConfigError("git ended before it had given the whole file")
+        left = None if left is None else left - len(part)
+        yield part
+
+
+def fields(data: bytes) -> Sequence[bytes]:
+    """Split NUL-terminated fields."""
+    return data.split(b"\0")[:-1]

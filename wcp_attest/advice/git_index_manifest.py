@@ -1,0 +1,165 @@
+"""Describe a package as the git index holds it, by the same rules as `read_tree` describes a directory.
+
+Three things differ, because a checkout of the index is what will be verified: there are no empty directories; a file
+that every checkout converts is refused, since its blob is not what will be there; and a package that is the whole
+repository leaves out `.git/`, which every checkout has.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.advice.git_index import SUBMODULE
+from wcp_attest.base.digest import package_hash
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.disk.excludes import Excludes
+from wcp_attest.disk.files import is_leftover
+from wcp_attest.disk.options import Reading
+from wcp_attest.package.entries import SEPARATOR, File, Symlink, path_problem, render_line, target_problem
+from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.package.names import bytecode_among, twins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from wcp_attest.advice.git_index import GitIndex
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.disk.options import Bytecode
+    from wcp_attest.package.entries import Entry
+
+MAX_PROBLEMS: Final = 1000  # that are named; the rest is not looked for
+_ELSEWHERE: Final = ("text", "text=auto")  # attributes that convert on some machines only
+
+
+class Unsignable(TreeUnsafe):
+    """The index holds what no manifest can describe.
+
+    Args:
+        problems: each with the path and what to do, sorted by path and capped.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        more = f", and {len(problems) - 1} further problems" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedReading:
+    """What an index holds of a package.
+
+    Attributes:
+        reading: as of a tree.
+        converted: how many files get other line endings on some machines, by their attributes.
+    """
+
+    reading: Reading
+    converted: int
+
+
+def read_staged(
+    index: GitIndex,
+    *,
+    algorithm: HashAlgorithm,
+    excludes: Sequence[str],
+    bytecode: Bytecode = "leave",
+    allow_twins: bool = False,
+) -> StagedReading:
+    """Describe every staged path of a package.
+
+    Args:
+        index: where they are staged.
+        algorithm: of the digests and of the package hash.
+        excludes: gitignore patterns of what is left out; bytecode never is by these.
+        bytecode: refuse bytecode that is staged, or include it as ordinary files.
+        allow_twins: allow names that differ only by case or Unicode normal form.
+
+    Raises:
+        Unsignable: something staged cannot be signed; the error names all of it.
+        ConfigError: nothing is left to describe, a pattern is malformed, or git fails.
+    """
+    rules = Excludes(excludes)
+    if not index.prefix:
+        rules.leave_out(".git", folder=True)  # every checkout has it
+    chosen = _chosen(index, rules)
+    if not chosen:
+        raise ConfigError(f"every file under {index.prefix or '.'!r} is excluded; nothing is left to sign")
+    conversions = index.conversions()
+    index.hash_all(chosen, algorithm)
+    entries: dict[str, Entry] = {}
+    problems = [] if allow_twins else list(_twins(chosen))
+    for path in chosen:
+        problem = _name_problem(index, path, conversions, bytecode)
+        if problem is None:
+            entries[path], problem = _entry(index, path, algorithm)
+        if problem is not None and len(problems) < MAX_PROBLEMS:
+            problems.append(f"{path!r} {problem}")
+    if problems:
+        raise Unsignable(sorted(problems))
+    files = [(path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)]
+    reading = Reading(
+        body=SEPARATOR.join(render_line(path, entry, algorithm) for path, entry in entries.items()),
+        package_hash=package_hash(files, algorithm),
+        files=len(files),
+        size=sum(size for _, size, _ in files),
+        excluded=rules.used,
+    )
+    return StagedReading(reading, sum(path in entries for path in conversions))
+
+
+def _chosen(index: GitIndex, rules: Excludes) -> list[str]:
+    """Return the paths that a manifest must account for, in byte order."""
+    folders: dict[str, bool] = {"": False}
+
+    def is_left_out(folder: str) -> bool:
+        if folder not in folders:
+            parent = folder.rpartition("/")[0]
+            folders[folder] = is_left_out(parent) or rules.leave_out(folder, folder=True)
+        return folders[folder]
+
+    chosen = []
+    for path, staged in index.files.items():
+        if path in (MANIFEST_NAME, SIGNATURE_NAME):
+            continue
+        left_out = is_left_out(path.rpartition("/")[0]) or rules.leave_out(path, folder=staged.mode == SUBMODULE)
+        if not left_out or bytecode_among(path.split("/")):
+            chosen.append(path)
+    return sorted(chosen, key=os.fsencode)
+
+
+def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], bytecode: Bytecode) -> str | None:
+    problem = path_problem(path)
+    if problem is not None:
+        return f"{problem}; rename it"
+    if index.files[path].mode == SUBMODULE:
+        return "is a submodule, whose files are not in this index; exclude it, or copy the files in"
+    if bytecode == "leave" and bytecode_among(path.split("/")):
+        return 'is bytecode; `git rm --cached` it and add it to .gitignore, or set `bytecode = "include"`'
+    if is_leftover(path):
+        return "was left behind by an interrupted write; remove it"
+    conversion = conversions.get(path)
+    if conversion is not None and conversion not in _ELSEWHERE:
+        name = "text" if conversion.startswith("eol") else conversion.partition("=")[0]
+        return f"is converted on every checkout by the attribute `{conversion}`; set `-{name}` for it in .gitattributes"
+    return None
+
+
+def _entry(index: GitIndex, path: str, algorithm: HashAlgorithm) -> tuple[Entry, str | None]:
+    try:
+        entry = index.entry(path, algorithm)
+    except ConfigError as problem:
+        return Symlink(""), f"cannot be described: {problem}"
+    return entry, target_problem(path, entry.target) if isinstance(entry, Symlink) else None
+
+
+def _twins(paths: Sequence[str]) -> Iterator[str]:
+    names: dict[str, dict[str, None]] = {}
+    for path in paths:
+        prefix = ""
+        for segment in path.split("/"):
+            names.setdefault(prefix, {})[segment] = None
+            prefix += f"{segment}/"
+    for prefix, siblings in names.items():
+        yield from twins(prefix, list(siblings))

@@ -1,0 +1,101 @@
+"""Who a worker says it is: ids, versions, times, and the namespace that trust hangs on.
+
+    org.acme.summarizer.prod-01      worker id: authority (two segments), name, optional instance
+    org.acme                         its namespace, the only part that confers authority
+    wrk.doc.summarizer               species: taxonomy, confers nothing
+
+Ids are ASCII: up to 6 segments of `[a-z0-9][a-z0-9-]*` joined by dots, 128 characters in all. The same grammar is
+applied when a package is signed and when it is verified, so no spelling is taken in one place and misread in another.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from wcp_attest.base.errors import ConfigError, NamespaceInvalid
+
+MAX_ID_LENGTH = 128
+MAX_SEGMENTS = 6
+AUTHORITIES = ("org", "x")
+_ID = re.compile(rf"[a-z0-9][a-z0-9-]*(?:\.[a-z0-9][a-z0-9-]*){{0,{MAX_SEGMENTS - 1}}}\Z")
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}\Z")
+_UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z\Z")  # never 24:00
+_UTC_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def id_problem(text: str, *, segments: int = 2) -> str | None:
+    """Say what is wrong with an id, or return None.
+
+    Args:
+        text: the id.
+        segments: how many segments it must have at least.
+    """
+    if len(text) > MAX_ID_LENGTH:
+        return f"is longer than {MAX_ID_LENGTH} characters"
+    if not _ID.match(text):
+        return f"is not up to {MAX_SEGMENTS} segments of a-z, 0-9 and `-` joined by dots"
+    if text.count(".") + 1 < segments:
+        return f"has fewer than {segments} segments"
+    return None
+
+
+def version_problem(text: str) -> str | None:
+    """Say what is wrong with a worker version (1 to 64 of `0-9A-Za-z.+_-`, starting with a letter or digit)."""
+    return None if _VERSION.match(text) else "is not 1 to 64 of 0-9 A-Z a-z . + _ - starting with a letter or digit"
+
+
+def namespace_of(worker_id: str) -> str:
+    """Return the namespace a worker id belongs to: its first two segments, `org.<name>` or `x.<name>`.
+
+    Args:
+        worker_id: at least three segments.
+
+    Raises:
+        NamespaceInvalid: the id is malformed or starts with no authority; there is no fallback.
+    """
+    problem = id_problem(worker_id, segments=3)
+    authority, _, rest = worker_id.partition(".")
+    if problem is None and authority not in AUTHORITIES:
+        problem = "does not start with `org.` or `x.`"
+    if problem is not None:
+        raise NamespaceInvalid(f"worker id {worker_id[:160]!r} {problem}; expected the form org.acme.summarizer")
+    return f"{authority}.{rest.partition('.')[0]}"
+
+
+def check_namespace(name: str) -> str:
+    """Return `name` if it is a namespace (`org.<name>` or `x.<name>`).
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if id_problem(name) or name.count(".") != 1 or name.partition(".")[0] not in AUTHORITIES:
+        raise ConfigError(f"{name[:160]!r} is not a namespace; expected org.<name> or x.<name>")
+    return name
+
+
+def format_utc(seconds: float) -> str:
+    """Return a time as `2026-11-22T14:00:00Z` (RFC 3339, UTC, whole seconds).
+
+    Args:
+        seconds: since the Unix epoch.
+
+    Raises:
+        ConfigError: the time is outside the years 1970 to 9999.
+    """
+    if not 0 <= seconds < 253_402_300_800:
+        raise ConfigError(f"time {seconds!r} is outside the years 1970 to 9999")
+    return time.strftime(_UTC_FORMAT, time.gmtime(seconds))
+
+
+def parse_utc(text: str) -> int | None:
+    """Return the seconds since the epoch of a time in the spelling of `format_utc`, or None when it is another one."""
+    if not _UTC.match(text):
+        return None
+    from datetime import datetime
+
+    try:
+        seconds = int(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 else None

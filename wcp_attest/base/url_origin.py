@@ -1,0 +1,79 @@
+"""Where requests may go: one scheme, host and port, and https except on loopback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urljoin, urlsplit
+
+from wcp_attest.base.errors import ConfigError
+
+MAX_URL = 2000  # characters
+_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A scheme, host and port (RFC 6454); requests and redirects never leave it.
+
+    Attributes:
+        scheme: `https`, or `http` on loopback.
+        host: lower case, IPv6 without brackets.
+        port: 1 to 65535.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """Return the origin of a URL.
+
+        Raises:
+            ConfigError: it is not an absolute http or https URL, carries a user, password or fragment, or is plain
+                http to another machine.
+        """
+        if not 0 < len(url) <= MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            raise ConfigError(f"{url[:80]!r} is not a URL of at most {MAX_URL} printable ASCII characters")
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").rstrip("."), parts.port
+        except ValueError:
+            raise ConfigError(f"{url[:80]!r} is not a URL") from None
+        if parts.scheme not in _PORTS or not host:
+            raise ConfigError(f"{url[:80]!r} is not an https URL")
+        if parts.username is not None or parts.password is not None or parts.fragment:
+            raise ConfigError("a URL must not carry a user, a password or a fragment")
+        if port == 0:
+            raise ConfigError(f"{url[:80]!r} has port 0")
+        if parts.scheme == "http" and not _is_loopback(host):
+            raise ConfigError(f"{url[:80]!r} is plain http, which anybody on the way can change; use https")
+        return cls(parts.scheme, host, port or _PORTS[parts.scheme])
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def same_origin(base: str, location: str) -> str | None:
+    """Return the absolute URL that `location` means at `base`, or None when it leads to another origin.
+
+    Args:
+        base: an absolute URL.
+        location: absolute or relative, as in a `Location` header.
+    """
+    try:
+        target = urljoin(base, location)
+        return target if Origin.of(target) == Origin.of(base) else None
+    except (ConfigError, ValueError):
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,139 @@
+"""The likely cause of a difference, where it can be told, with what to do about it.
+
+None of this decides anything: the package is denied already. Contents are looked at within bounds only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.digest import new_hasher
+from wcp_attest.disk.files import is_leftover
+from wcp_attest.package.entries import EmptyDirectory, File, Symlink
+from wcp_attest.package.names import folded, is_bytecode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.package.entries import Entry
+
+_BOM = b"\xef\xbb\xbf"
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_JUNK = {".DS_Store": "macOS", "Thumbs.db": "Windows", "desktop.ini": "Windows"}
+_EDITED = ("~", ".swp", ".swo", ".orig", ".rej", ".bak")
+
+
+def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algorithm: HashAlgorithm) -> str:
+    """Say why an entry may have changed, or return an empty text.
+
+    Args:
+        expected: what the manifest says.
+        found: what is there.
+        content: what the file holds, when it is one of reasonable size.
+        algorithm: of the manifest's digests.
+    """
+    if isinstance(expected, Symlink) and isinstance(found, File):
+        if content == expected.target.encode():
+            return "checked out without symbolic links: `git config core.symlinks true`, then check out again"
+        return "a copy stands where a symbolic link was: copy with links preserved"
+    if not isinstance(expected, File) or not isinstance(found, File):
+        return ""
+    if found.size == expected.size and found.digest in ("", expected.digest):
+        return _cause_of_mode(expected)
+    if not found.size:
+        return "the file is empty: a copy or download was interrupted"
+    cause = "" if content is None else _cause_of_content(content, expected, algorithm)
+    if not cause and found.size < expected.size:
+        return f"shorter than signed by {_bytes(expected.size - found.size)}: cut off, or another version"
+    return cause
+
+
+def cause_of_absence(path: str, expected: Entry, new_paths: Mapping[str, str]) -> str:
+    """Say why an entry may be missing, or return an empty text.
+
+    Args:
+        path: of the entry.
+        expected: what the manifest says.
+        new_paths: where something that looks the same was found, by the digest of a file or the folded path.
+    """
+    respelt = new_paths.get(folded(path))
+    if respelt is not None:
+        return f"{_spelling(path, respelt)} as {respelt!r}"
+    moved = new_paths.get(expected.digest) if isinstance(expected, File) else None
+    if moved is not None:
+        return f"moved or renamed to {moved!r}"
+    if isinstance(expected, EmptyDirectory):
+        return "git and many archivers do not keep empty directories: create it"
+    return ""
+
+
+def cause_of_presence(path: str, digest: str, old_paths: Mapping[str, str]) -> str:
+    """Say why an entry may have been added, or return an empty text.
+
+    Args:
+        path: of the entry.
+        digest: of the file, where it was read.
+        old_paths: what is missing, by the digest of a file or the folded path.
+    """
+    name = path.rpartition("/")[2]
+    if any(map(is_bytecode, path.split("/"))):
+        return "Python wrote it when the package was imported: remove it with `wcp-attest clean`"
+    respelt = old_paths.get(folded(path))
+    if respelt is not None:
+        return f"{_spelling(path, respelt)} from {respelt!r}"
+    if digest in old_paths:
+        return f"moved or renamed from {old_paths[digest]!r}"
+    if is_leftover(name):
+        return "left behind by an interrupted wcp-attest: delete it"
+    if ".git" in path.split("/"):
+        return "part of a git repository that was not there when the package was signed"
+    if name in _JUNK or name.startswith("._"):
+        return f"written by the file browser of {_JUNK.get(name, 'macOS')}: delete it"
+    return "left behind by an editor or a merge: delete it" if name.endswith(_EDITED) else ""
+
+
+def _spelling(one: str, other: str) -> str:
+    return "spelt in other case" if one.lower() == other.lower() else "spelt in another Unicode form or case"
+
+
+def _bytes(number: int) -> str:
+    return f"{number} byte" if number == 1 else f"{number} bytes"
+
+
+def _cause_of_mode(expected: File) -> str:
+    if expected.executable:
+        return "the execute bit was lost, as by an archive or file system that keeps no modes: `chmod +x` it"
+    return "an execute bit was set: `chmod -x` it"
+
+
+def _cause_of_content(content: bytes, expected: File, algorithm: HashAlgorithm) -> str:
+    if content.startswith(_POINTER):
+        return "a Git LFS pointer stands in place of the file: `git lfs pull`"
+    for cause, undo in _CONVERSIONS:
+        before = undo(content)
+        if before is not None and len(before) == expected.size:
+            hasher = new_hasher(algorithm)
+            hasher.update(before)
+            if hasher.hexdigest() == expected.digest:
+                return cause
+    return ""
+
+
+def _unix(content: bytes) -> bytes | None:
+    return content.replace(b"\r\n", b"\n") if b"\r\n" in content else None
+
+
+def _dos(content: bytes) -> bytes | None:
+    return content.replace(b"\n", b"\r\n") if b"\n" in content and b"\r\n" not in content else None
+
+
+_AUTOCRLF = "`git config core.autocrlf false`, then check out again"
+_CONVERSIONS: tuple[tuple[str, Callable[[bytes], bytes | None]], ...] = (
+    (f"line endings were converted to CRLF: {_AUTOCRLF}", _unix),
+    (f"line endings were converted to LF: {_AUTOCRLF}", _dos),
+    ("a byte order mark was added by an editor", lambda content: content.removeprefix(_BOM)),
+    ("a byte order mark was removed by an editor", lambda content: _BOM + content),
+    ("a newline was added at the end by an editor", lambda content: content.removesuffix(b"\n")),
+    ("the newline at the end was removed by an editor", lambda content: content + b"\n"),
+)

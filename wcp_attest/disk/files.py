@@ -1,0 +1,218 @@
+"""Read one file, or replace one, without surprises.
+
+Reading never follows the last link of a path unless told so, never waits on a FIFO or device, and never takes more
+than the caller allows. Writing leaves the old file or the whole new one, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.disk.directory import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAX_NAME = 255  # bytes; what file systems take
+_BLOCK = 1 << 16  # bytes compared at once
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
+
+
+def read_bounded(
+    path: str, *, limit: int, what: str, missing: type[Error] = ConfigError, follow: bool = False
+) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: where it is.
+        limit: the most bytes it may have.
+        what: what it is, for messages (`policy`, `manifest`).
+        missing: what to raise.
+        follow: whether the path may be a symbolic link, as operators' own configuration often is; never inside a tree.
+
+    Raises:
+        Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`.
+    """
+    try:
+        descriptor = os.open(path, _READ | (0 if follow else _NOFOLLOW))
+    except (OSError, ValueError) as problem:
+        raise missing(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise missing(f"cannot read {what} {path!r}: not a regular file")
+        data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
+    except OSError as problem:
+        raise missing(f"cannot read {what} {path!r}: {words(problem)}") from None
+    finally:
+        os.close(descriptor)
+    if data is None or len(data) > limit:
+        raise missing(f"{what} {path!r} is larger than {limit} bytes")
+    return data
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace or create a file: afterwards it is the old one or the whole new one, on disk.
+
+    Args:
+        path: where it goes; an existing link, directory or special file is not replaced.
+        data: its whole content.
+        mode: permission bits of the file, lessened by the umask.
+
+    Raises:
+        ConfigError: it cannot be written; what was there before still is.
+    """
+    with draft(path, data, mode=mode) as put:
+        put()
+
+
+@contextlib.contextmanager
+def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Callable[[], None]]:
+    """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
+
+    Args:
+        path: where it goes; an existing link, directory or special file is not replaced.
+        data: its whole content.
+        mode: permission bits of the file, lessened by the umask.
+
+    Yields:
+        A function that puts it; what was not put is removed at the end.
+
+    Raises:
+        ConfigError: it cannot be written, now or when it is put; what was there before still is.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, temporary_name(name))
+    descriptor = -1
+
+    def put() -> None:
+        with _in_words(path):
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+        _sync_folder(folder or os.curdir)
+
+    try:
+        with _in_words(path):
+            _refuse_odd_target(path)
+            descriptor = os.open(temporary, _CREATE, mode)
+            write_all(descriptor, data)
+            _begin_sync(descriptor)
+        yield put
+    finally:
+        with contextlib.suppress(OSError):  # not there any more, once it was put; an interrupt may come before we know
+            os.unlink(temporary)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _in_words(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
+
+
+def holds(path: str, data: bytes) -> bool:
+    """Tell whether a path is a regular file, not a link, with exactly this content."""
+    try:
+        descriptor = os.open(path, _READ | _NOFOLLOW)
+        try:
+            return stat.S_ISREG(os.fstat(descriptor).st_mode) and _reads(descriptor, data)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return False
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file name is that of a half-written file left behind by a killed `write_atomic`."""
+    return _LEFTOVER.match(name) is not None
+
+
+def _reads(descriptor: int, data: bytes) -> bool:
+    """Compare block by block, in memory that is warm by the second; a second copy of the whole takes far longer."""
+    at = 0
+    while block := os.read(descriptor, _BLOCK):
+        if not data.startswith(block, at):
+            return False
+        at += len(block)
+    return at == len(data)
+
+
+def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:
+    """Read to the end, or one byte past `limit`."""
+    parts: list[bytes] = []
+    wanted = expected + 1
+    left = limit + 1
+    while left > 0:
+        part = os.read(descriptor, min(wanted, left))  # mostly the whole file, which is then not copied again
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+        wanted = max(1 << 16, wanted - len(part))
+    return b"".join(parts)
+
+
+def temporary_name(name: str) -> str:
+    """Return a name, unlikely to be taken, for something that will be renamed to `name`; see `is_leftover`."""
+    room = MAX_NAME - len(os.fsencode(f"..{'0' * 16}.wcp-tmp"))
+    return f".{os.fsdecode(os.fsencode(name)[:room])}.{os.urandom(8).hex()}.wcp-tmp"
+
+
+def _refuse_odd_target(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write everything, however many calls it takes.
+
+    Raises:
+        OSError: not everything could be written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _begin_sync(descriptor: int) -> None:
+    """Have the system begin to bring a file to disk, where it can be asked to: `fsync` has less to wait for then."""
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is not None:
+        with contextlib.suppress(OSError):
+            advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # on Linux this writes back what is not written yet
+
+
+def _sync_folder(folder: str) -> None:
+    """Bring the new name to disk, where the system can; the file itself already stands."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # some network file systems refuse to sync a directory
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _open_reason(path: str, problem: OSError | ValueError) -> str:
+    """Name the link when that is what kept the file from being opened."""
+    if not isinstance(problem, FileNotFoundError):
+        with contextlib.suppress(OSError, ValueError):
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                return "a symbolic link; give the file itself"
+    return words(problem)

@@ -1,0 +1,335 @@
+"""Hash files of one directory, each opened once and read once.
+
+Everything is done relative to a directory descriptor, so no path is too long and no link is followed. A file is
+`fstat`ed before and after it is read and refused when it changed meanwhile. This module needs nothing but the standard
+library, so that helper processes start in a few milliseconds (`wcp_attest.disk.helper`).
+
+For every file one manifest line comes back (`wcp_attest.package.entries`) and one record of the package hash
+(`base.digest`). Where lines are expected, a file whose name, size or execute bit does not fit its line is not read at
+all: its line comes back with an empty digest, which fits nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import repeat
+from os import close, fstat, read
+from os import open as os_open
+
+try:
+    from _hashlib import openssl_sha256 as sha256  # what `hashlib.sha256` is; a helper starts 4 ms sooner without it
+except ImportError:
+    from hashlib import sha256
+
+from wcp_attest.disk.directory import UTF8, Descent, FileProblem, native, unchanged, words
+
+TYPE_CHECKING = False  # as in `typing`, whose import would cost a helper more than this whole module
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+SMALL = 64 * 1024  # bytes of the first read, which takes most files whole
+BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the processor's cache
+MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
+SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
+FILE_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_KIND_AND_SET_ID = 0o176000  # the file type and the set-user-id and set-group-id bits
+_REGULAR = 0o100000
+_SET_ID = 0o006000
+_EXECUTE = 0o111
+_OTHERS_WRITE = 0o022
+
+
+class Task:
+    """What is asked of every file.
+
+    Attributes:
+        algorithm: `sha256` or `blake3`.
+        owner: the user who may own files when permissions are strict, else None.
+        stage: descriptor of the directory that takes a copy of every file, or None.
+        new: starts a hash.
+        enough: whether to stop after the file at hand.
+    """
+
+    __slots__ = ("_buffer", "algorithm", "enough", "new", "owner", "stage")
+
+    def __init__(self, algorithm: str, *, owner: int | None = None, stage: int | None = None) -> None:
+        self.algorithm = algorithm
+        self.owner = owner
+        self.stage = stage
+        self.enough = False
+        self._buffer: memoryview | None = None
+        self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
+
+    def buffer(self) -> memoryview:
+        """Return room for a block, always the same."""
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(BLOCK))
+        return self._buffer
+
+    def notice(self, index: int, size: int) -> None:
+        """Called before a file of many blocks is read, with its place among the names and its size."""
+
+    def hash_mapped(self, descriptor: int, size: int) -> str | None:  # noqa: ARG002
+        """Return the digest of a file by mapping it, where that is safe and possible, else None."""
+        return None  # a mapped file that is truncated ends the process: not here
+
+    def between_blocks(self) -> None:
+        """Called from time to time while a file of many blocks is read."""
+
+
+class Hashed:
+    """What came of some files of one directory, in their order.
+
+    Attributes:
+        lines: the manifest lines as they are found, joined by `SEPARATOR`.
+        records: the records of the package hash, joined.
+        size: how many bytes were read.
+    """
+
+    __slots__ = ("lines", "records", "size")
+
+    def __init__(self, lines: bytes, records: bytes, size: int) -> None:
+        self.lines = lines
+        self.records = records
+        self.size = size
+
+    def result(self, expected: bytes | str | None) -> tuple[bytes | None, bytes, int]:
+        """Return all three for the way to another process, without the lines when they are as expected."""
+        return None if self.lines == expected else self.lines, self.records, self.size
+
+
+class Worker:
+    """Hashes regular files of a tree, one directory at a time.
+
+    Args:
+        root: descriptor of the root of the tree.
+        task: what is asked of every file.
+    """
+
+    def __init__(self, root: int, task: Task) -> None:
+        self._task = task
+        self._tree = Descent(root)
+        self._copy = None if task.stage is None else Descent(task.stage)
+
+    def answer(
+        self, path: str, identity: tuple[int, int] | None, names: Sequence[str], expected: bytes | str | None
+    ) -> Hashed | None:
+        """Do what a request asks (`wcp_attest.disk.batches.request`): hash files, or look at a directory again.
+
+        Returns:
+            What came of the files, None for a directory.
+
+        Raises:
+            FileProblem: as `hash` and `look_again`.
+        """
+        if isinstance(expected, str):
+            self.look_again(path, identity, expected)
+            return None
+        return self.hash(path, identity, names, expected)
+
+    def hash(self, path: str, identity: tuple[int, int] | None, names: Sequence[str], expected: bytes | None) -> Hashed:
+        """Hash the named files of one directory.
+
+        Args:
+            path: of the directory, empty or ending in `/`.
+            identity: the device and inode that it must have, if known.
+            names: of the files, in order.
+            expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
+
+        Raises:
+            FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or has changed.
+        """
+        copies = None if self._copy is None else self._copy.open(path, None)
+        reader = _Reader(self._tree.open(path, identity), path, self._task, copies)
+        try:
+            reader.read(names, None if expected is None else _lines_for(names, expected))
+        except OSError as problem:
+            raise FileProblem(path + names[len(reader.lines)], f"cannot be read: {words(problem)}") from None
+        return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
+
+    def look_again(self, path: str, identity: tuple[int, int] | None, listing: str) -> None:
+        """See that a directory is still the same one and holds the same names.
+
+        Args:
+            path: of the directory, empty or ending in `/`.
+            identity: the device and inode that it must have, if known.
+            listing: its names, as `fingerprint` gave them.
+
+        Raises:
+            FileProblem: it changed.
+        """
+        try:
+            same = unchanged(os.listdir(self._tree.open(path, identity)), listing)
+        except (FileProblem, OSError):
+            same = False
+        if not same:
+            raise FileProblem(path, "changed while it was read")
+
+    def close(self) -> None:
+        """Close the way to the last directory."""
+        self._tree.close()
+        if self._copy is not None:
+            self._copy.close()
+
+
+def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
+    """Refuse what is not a plain file.
+
+    Raises:
+        FileProblem: it is a special file, has a set-id bit, or breaks the strict rules of permission.
+    """
+    if status.st_mode & _KIND_AND_SET_ID != _REGULAR:
+        set_id = "has a set-id bit; take it away with `chmod ug-s`"
+        raise FileProblem(path, set_id if status.st_mode & _SET_ID else "is not a regular file")
+    if owner is not None:
+        problem = "has further hard links" if status.st_nlink != 1 else permission_problem(status, owner)
+        if problem is not None:
+            raise FileProblem(path, problem)
+
+
+def permission_problem(status: os.stat_result, owner: int) -> str | None:
+    """Say what strict permissions deny about a file or directory, or return None."""
+    if status.st_mode & _OTHERS_WRITE:
+        return "is writable by its group or by everyone; take that away with `chmod go-w`"
+    if status.st_uid not in {0, owner}:
+        return f"belongs to the user {status.st_uid}"
+    return None
+
+
+class _Reader:
+    """Reads files of one directory and gathers their lines and records."""
+
+    __slots__ = ("copies", "folder", "lines", "prefix", "records", "size", "task")
+
+    def __init__(self, folder: int, prefix: str, task: Task, copies: int | None) -> None:
+        self.folder = folder
+        self.prefix = prefix
+        self.task = task
+        self.copies = copies
+        self.lines: list[str] = []
+        self.records: list[str] = []
+        self.size = 0
+
+    def read(self, names: Sequence[str], expected: Sequence[str] | None) -> None:
+        """Read files, except those that are known not to be what is expected.
+
+        One loop without calls of our own: with a hundred thousand small files each call is a hundredth of the time.
+
+        Raises:
+            FileProblem: a file is not a regular one, or has changed.
+            OSError: the first file without a line cannot be read.
+        """
+        task, folder, prefix, new = self.task, self.folder, self.prefix, self.task.new
+        lines, records = self.lines, self.records
+        start, middle = '"' + _escaped(prefix), f'": {{"{task.algorithm}":"'
+        small = SMALL if self.copies is None else 0
+        for name, line in zip(names, repeat(None) if expected is None else expected, strict=False):
+            descriptor = os_open(name if UTF8 else native(name), FILE_FLAGS, dir_fd=folder)
+            try:
+                before = fstat(descriptor)
+                mode, size = before.st_mode, before.st_size
+                if mode & _KIND_AND_SET_ID != _REGULAR or task.owner is not None:
+                    check_file(prefix + name, before, task.owner)
+                head = start + (_escaped(name) if '"' in name else name) + middle
+                tail = f'","size":{size},"executable":true}}' if mode & _EXECUTE else f'","size":{size}}}'
+                if line is not None and not (line.startswith(head) and line.endswith(tail)):
+                    lines.append(head + tail)
+                    continue
+                block = read(descriptor, size + 1) if size < small else b""
+                plain = len(block) == size < small
+                digest = new(block).hexdigest() if plain else self._digest(descriptor, block, name, before)
+                after = fstat(descriptor)
+            finally:
+                close(descriptor)
+            if (
+                before[:7] != after[:7]  # mode, inode, device, links, owner, group, size
+                or before.st_mtime_ns != after.st_mtime_ns
+                or before.st_ctime_ns != after.st_ctime_ns
+            ):
+                raise FileProblem(prefix + name, "changed while it was read")
+            lines.append(f"{head}{digest}{tail}")
+            records.append(f"{prefix}{name}\n{size}\n{digest}\n")
+            self.size += size
+            if task.enough:
+                break
+
+    def _digest(self, descriptor: int, first: bytes, name: str, status: os.stat_result) -> str:
+        """Read exactly as many bytes as the file has, and one more to see that there are no more.
+
+        Args:
+            descriptor: of the file.
+            first: what was read of it already.
+            name: of the file.
+            status: of the file, before it was read.
+        """
+        size = status.st_size
+        if size >= MANY_BLOCKS:
+            self.task.notice(len(self.lines), size)
+            mapped = self.task.hash_mapped(descriptor, size) if self.copies is None else None
+            if mapped is not None:
+                return mapped
+        copy = None if self.copies is None else self._create(name, status.st_mode)
+        try:
+            return self._digest_on(descriptor, first or read(descriptor, min(size + 1, SMALL)), size, name, copy)
+        finally:
+            if copy is not None:
+                os.close(copy)
+
+    def _digest_on(self, descriptor: int, first: bytes, size: int, name: str, copy: int | None) -> str:
+        """Go on after the first block."""
+        hasher = self.task.new()
+        left = size + 1
+        buffer = self.task.buffer()
+        block: bytes | memoryview = first
+        while block:
+            left -= len(block)
+            hasher.update(block)
+            if copy is not None:
+                self._copy(copy, block, name)
+            self.task.between_blocks()
+            block = buffer[: os.readv(descriptor, [buffer[:left]])] if left else b""
+        if left != 1:
+            raise FileProblem(self.prefix + name, "changed while it was read")
+        digest: str = hasher.hexdigest()
+        return digest
+
+    def _create(self, name: str, mode: int) -> int:
+        permissions = 0o755 if mode & _EXECUTE else 0o644
+        try:
+            copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
+            os.fchmod(copy, permissions)
+        except OSError as problem:
+            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
+        return copy
+
+    def _copy(self, descriptor: int, block: bytes | memoryview, name: str) -> None:
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError as problem:
+            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
+
+
+def _lines_for(names: Sequence[str], expected: bytes) -> list[str]:
+    """Return a line for each name; lines that nothing fits when a stray newline makes it unclear whose is whose."""
+    lines = expected.decode(errors="replace").split(SEPARATOR)
+    return lines if len(lines) == len(names) else [""] * len(names)
+
+
+def _blake3() -> Callable[..., Any]:
+    from blake3 import blake3
+
+    return blake3
+
+
+def _escaped(text: str) -> str:
+    return text.replace('"', '\\"')

@@ -1,0 +1,76 @@
+"""How a tree is read, and what came of it, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from wcp_attest.package.entries import SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+Bytecode = Literal["leave", "include"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a read has come.
+
+    Attributes:
+        files_done: how many files were read.
+        bytes_done: how many bytes they have.
+        files_total: how many files there will be, where that is known.
+    """
+
+    files_done: int
+    bytes_done: int
+    files_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a tree is read. None of it changes what a good tree is, except to demand more of it.
+
+    Attributes:
+        jobs: how many processes hash at once; None leaves the choice to the reader, 1 starts none.
+        progress: called from time to time in the thread that reads.
+        executor: hashes the files instead of this machine's processes; it must see the tree under the same path.
+        strict_permissions: also deny group- or world-writable entries, foreign owners and files with further links.
+        bytecode: when building, leave bytecode out of the manifest or include it as ordinary files.
+        allow_twins: when building, allow names that differ only by case or Unicode normal form.
+    """
+
+    jobs: int | None = None
+    progress: Callable[[Progress], None] | None = None
+    executor: Executor | None = None
+    strict_permissions: bool = False
+    bytecode: Bytecode = "leave"
+    allow_twins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a tree holds.
+
+    Attributes:
+        body: one rendered line an entry, in order (`wcp_attest.package.entries`), joined as in a manifest.
+        package_hash: 64 lower-case hex digits (`wcp_attest.base.digest`).
+        files: how many regular files there are.
+        size: how many bytes they have together.
+        excluded: the exclude patterns that decided something, in their order.
+        bytecode_left: paths of bytecode that was left out, capped.
+    """
+
+    body: bytes = field(repr=False)
+    package_hash: str
+    files: int
+    size: int
+    excluded: tuple[str, ...] = ()
+    bytecode_left: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines, split anew each time."""
+        return tuple(self.body.split(SEPARATOR))

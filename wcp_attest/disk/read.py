@@ -1,0 +1,89 @@
+"""Read a tree to build a manifest of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.digest import new_hasher
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.disk.batches import cut
+from wcp_attest.disk.excludes import GIT_FOLDER, Excludes
+from wcp_attest.disk.files import is_leftover
+from wcp_attest.disk.hashing import Task
+from wcp_attest.disk.options import Reading, ReadOptions
+from wcp_attest.disk.pool import hash_all
+from wcp_attest.disk.walk import Rules, Walk, open_root, strict_owner
+from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wcp_attest.base.digest import HashAlgorithm
+
+_DEFAULT = ReadOptions()
+
+
+def read_tree(
+    root: str,
+    *,
+    algorithm: HashAlgorithm = "sha256",
+    excludes: Sequence[str] = (GIT_FOLDER,),
+    options: ReadOptions = _DEFAULT,
+) -> Reading:
+    """Read a whole tree, every file once, and describe each entry.
+
+    Args:
+        root: path of a directory; not a symbolic link.
+        algorithm: of the digests and of the package hash.
+        excludes: gitignore patterns of what is left out; bytecode never is by these.
+        options: how to read.
+
+    Raises:
+        TreeUnsafe: the tree holds what no manifest can describe, cannot be read, or changed meanwhile.
+        ConfigError: the root is absent, a link or no directory, the tree holds no file, or a pattern is malformed.
+    """
+    rules = Rules(
+        algorithm=algorithm,
+        excludes=Excludes(excludes),
+        keep_bytecode=options.bytecode == "include",
+        refuse_twins=not options.allow_twins,
+        owner=strict_owner(options),
+    )
+    with closing(open_root(root)) as opened:
+        walk = Walk(opened, rules)
+        task = Task(algorithm, owner=rules.owner)
+        jobs = cut(walk, lambda _: None)
+        hasher = new_hasher(algorithm)
+        blocks: list[bytes] = []
+        size = 0
+        with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
+            for done in results:
+                blocks += done.blocks
+                hasher.update(done.records)
+                size += done.size
+    _refuse_odd(root, walk)
+    body = SEPARATOR.join(blocks)
+    if walk.empty:
+        body = _with_empty(body, walk.empty, algorithm)
+    return Reading(body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
+
+
+def _refuse_odd(root: str, walk: Walk) -> None:
+    if not walk.files:
+        raise ConfigError(f"the package {root!r} holds no file")
+    leftover = next((name for name in walk.folders[0].names.split("/") if is_leftover(name)), None)
+    if leftover is not None:
+        raise TreeUnsafe(f"{leftover!r} was left behind by an interrupted write; remove it")
+
+
+def _with_empty(body: bytes, empty: list[str], algorithm: HashAlgorithm) -> bytes:
+    """Put the lines of empty directories in their places."""
+    lines = [*body.split(SEPARATOR), *(render_line(path, EmptyDirectory(), algorithm) for path in empty)]
+    lines.sort(key=lambda line: path_of(line, algorithm))
+    return SEPARATOR.join(lines)
+
+
+def path_of(line: bytes, algorithm: HashAlgorithm) -> str:
+    """Return the path of a manifest line."""
+    return parse_line(line, algorithm)[0]

@@ -1,0 +1,107 @@
+"""Hash files through an executor that the caller brings: a thread or process pool, or a cluster's (Dask, Ray, MPI).
+
+The walk, both looks at each directory, and every comparison stay here; only files are opened elsewhere, under the same
+path, which shared storage gives them. Device and inode numbers may differ from machine to machine, so directories are
+held to their names there, still reached without following a link. Whoever runs the executor is trusted with what the
+files hold.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import CancelledError
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.disk.batches import as_error, assemble, request
+from wcp_attest.disk.directory import FileProblem
+from wcp_attest.disk.hashing import Task, Worker
+from wcp_attest.disk.walk import open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from concurrent.futures import Executor, Future
+
+    from wcp_attest.disk.batches import Done, Job, Request, Result
+    from wcp_attest.disk.walk import Root
+
+    Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str]]
+
+AHEAD = 64  # jobs handed to an executor at once: enough for a cluster, few enough to stop soon
+
+
+def hash_there(path: str, requests: list[Request | None], algorithm: str, owner: int | None) -> Reply:
+    """Hash files where an executor runs this.
+
+    Args:
+        path: of the root, absolute.
+        requests: for each part the path of its directory, its identity, the names and the expected lines.
+        algorithm: `sha256` or `blake3`.
+        owner: the user who may own files when permissions are strict, else None.
+
+    Returns:
+        The results and None; or None and the path and problem of a file that cannot be read safely.
+
+    Raises:
+        ConfigError: there is no such root there, or it is a link or no directory.
+    """
+    results: list[Result | None] = []
+    with closing(open_root(path)) as root, closing(Worker(root.descriptor, Task(algorithm, owner=owner))) as worker:
+        for wanted in requests:
+            if wanted is None:
+                results.append(None)
+                continue
+            folder, _, names, expected = wanted
+            try:
+                hashed = worker.answer(folder, None, names, expected)
+            except FileProblem as problem:
+                return None, (problem.path, problem.reason)
+            results.append(None if hashed is None else hashed.result(expected))
+    return results, None
+
+
+def hash_with_executor(root: Root, jobs: Iterator[Job], task: Task, executor: Executor) -> Generator[Done, None, None]:
+    """Do jobs through an executor, and yield what came of them in their order.
+
+    Args:
+        root: of the tree.
+        jobs: in order; drawn from as earlier ones are done.
+        task: what is asked of every file.
+        executor: runs `hash_there`.
+
+    Raises:
+        TreeUnsafe: a file or directory cannot be read safely or changed meanwhile, or an answer makes no sense.
+        ConfigError: the executor failed, or a staged copy was asked for.
+    """
+    if task.stage is not None:
+        raise ConfigError("a staged copy cannot be written through an executor; leave one of them out")
+    pending: deque[tuple[Job, Future[Reply]]] = deque()
+    try:
+        for job in jobs:
+            parts = [request(part) for part in job.parts]
+            pending.append((job, executor.submit(hash_there, root.path, parts, task.algorithm, task.owner)))
+            if len(pending) >= AHEAD:
+                yield _result(*pending.popleft())
+        while pending:
+            yield _result(*pending.popleft())
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+def _result(job: Job, future: Future[Reply]) -> Done:
+    try:
+        problem = future.exception()
+    except CancelledError:
+        raise ConfigError("the executor cancelled a job; nothing was decided about the tree") from None
+    if problem is not None:
+        raise ConfigError(f"the executor failed: {type(problem).__name__}: {problem}") from problem
+    try:
+        results, refused = future.result()
+        if refused is None:
+            return assemble(job, results)
+        path, reason = refused
+    except (TypeError, ValueError) as nonsense:
+        raise TreeUnsafe(f"the executor gave an answer that makes no sense: {nonsense}") from None
+    raise as_error(FileProblem(str(path), str(reason)))

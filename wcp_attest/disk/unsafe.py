@@ -1,0 +1,84 @@
+"""Name the other entries that cannot be part of a package, once one was found.
+
+Reading stops at the first, and whoever mends that wants to hear of all, not of one after the other. So the tree is
+looked through again, without reading a file: names, kinds, link targets, set-id bits and, where asked for, permissions.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, suppress
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import TreeUnsafe
+from wcp_attest.disk.batches import as_error
+from wcp_attest.disk.directory import Descent, FileProblem, native
+from wcp_attest.disk.hashing import check_file
+from wcp_attest.disk.walk import Run, Walk
+
+if TYPE_CHECKING:
+    from wcp_attest.disk.walk import Root, Rules
+
+MAX_NAMED = 8  # further entries; a message is one line
+_SECONDS = 2.0  # after which those that were found are enough
+
+
+class _Enough(Exception):
+    """Enough was found, or it took long enough."""
+
+
+class _Survey(Walk):
+    """A walk that goes on behind what cannot be part of a package."""
+
+    def __init__(self, root: Root, rules: Rules, known: str) -> None:
+        super().__init__(root, rules)
+        self.found: list[str] = []
+        self._known = known
+        self._deadline = monotonic() + _SECONDS
+
+    def refuse(self, problem: str) -> None:
+        """Take down what is wrong with an entry.
+
+        Raises:
+            _Enough: nothing more needs to be found.
+        """
+        if problem != self._known:
+            self.found.append(problem)
+        if len(self.found) > MAX_NAMED:
+            raise _Enough
+
+    def look(self, folder: int, run: Run, owner: int | None) -> None:
+        """Look at files of one directory.
+
+        Raises:
+            _Enough: nothing more needs to be found.
+        """
+        if monotonic() > self._deadline:
+            raise _Enough
+        for name in run.names:
+            with suppress(OSError):  # gone, or not for us to see: no reason to change the message
+                status = os.stat(native(name), dir_fd=folder, follow_symlinks=False)
+                try:
+                    check_file(run.folder.path + name, status, owner)
+                except FileProblem as problem:
+                    self.refuse(str(as_error(problem)))
+
+
+def with_others(refusal: TreeUnsafe, root: Root, rules: Rules) -> TreeUnsafe:
+    """Return an error that names the other entries of the tree that cannot be part of a package, too.
+
+    Args:
+        refusal: what was found first.
+        root: of the tree.
+        rules: by which it was read.
+    """
+    survey = _Survey(root, rules, str(refusal))
+    with suppress(_Enough, TreeUnsafe, FileProblem, OSError), closing(Descent(root.descriptor)) as descent:
+        for step in survey:
+            if isinstance(step, Run):
+                survey.look(descent.open(step.folder.path, step.folder.identity), step, rules.owner)
+    if not survey.found:
+        return refusal
+    more = ["and more"] if len(survey.found) > MAX_NAMED else []
+    return TreeUnsafe("; ".join([str(refusal), *survey.found[:MAX_NAMED], *more]))

@@ -1,0 +1,293 @@
+"""Walk a tree by directory descriptors, in the final order of a manifest, following no link.
+
+A directory sorts as its name plus `/`, so entries come out in byte order of their paths and nothing is sorted or
+merged afterwards, except empty directories, whose lines sort without the `/`: they are gathered apart. Code points
+sort as their UTF-8 bytes do, so texts are compared.
+
+Other file systems mounted inside the tree are read like any directory: their content is hashed as everything else.
+Set-id bits matter on files; on a directory the set-group-id bit only hands down a group and is let be.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.disk.directory import FOLDER_FLAGS, native, words
+from wcp_attest.disk.hashing import SMALL, permission_problem
+from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_reserved
+from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
+from wcp_attest.package.names import bytecode_among, is_bytecode, name_problems, twins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.disk.excludes import Excludes
+    from wcp_attest.disk.options import ReadOptions
+
+MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
+MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
+
+
+class Root(NamedTuple):
+    """The root of a tree: where it is, and an open descriptor of it."""
+
+    path: str
+    descriptor: int
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
+class Folder(NamedTuple):
+    """A directory as it was first seen: its path (empty or ending in `/`), its identity and all its names."""
+
+    path: str
+    identity: tuple[int, int]
+    names: str
+
+
+class Run(NamedTuple):
+    """Regular files that follow one another in one directory, and their sizes in bytes when they were weighed."""
+
+    folder: Folder
+    names: list[str]
+    sizes: list[int] | None = None
+
+
+class Link(NamedTuple):
+    """A symbolic link, its target text and its manifest line."""
+
+    path: str
+    target: str
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is let be, left out and refused.
+
+    Attributes:
+        algorithm: of the manifest, for the lines of links.
+        excludes: what the signer left out.
+        keep_bytecode: whether bytecode counts as ordinary entries; else it is left out and named.
+        refuse_twins: whether names that differ only by case or Unicode form are refused.
+        owner: the user who may own entries when permissions are strict, else None.
+    """
+
+    algorithm: HashAlgorithm
+    excludes: Excludes
+    keep_bytecode: bool
+    refuse_twins: bool = False
+    owner: int | None = None
+
+
+class _State(Enum):
+    """What becomes of the entries of a directory."""
+
+    COUNTED = auto()  # unless an exclude leaves them out
+    SEARCHED = auto()  # left out, but for bytecode
+    BYTECODE = auto()  # counted, whatever the excludes say
+
+
+class _Frame(NamedTuple):
+    descriptor: int
+    folder: Folder
+    steps: Iterator[list[str] | str]
+    links: frozenset[str]
+    below: frozenset[str]  # directories in it that are left out and only searched for bytecode
+    state: _State
+
+
+def strict_owner(options: ReadOptions) -> int | None:
+    """Return the user who may own entries when permissions are strict, else None."""
+    return os.geteuid() if options.strict_permissions else None
+
+
+def open_root(root: str) -> Root:
+    """Open the root of a tree.
+
+    Args:
+        root: path of a directory; not a symbolic link.
+
+    Returns:
+        The root, to be closed by the caller.
+
+    Raises:
+        ConfigError: it is absent, a link, or not a directory.
+    """
+    plain = root.rstrip("/") or root
+    try:
+        return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
+    except (OSError, ValueError) as problem:
+        reason = "is a symbolic link; give the directory itself" if os.path.islink(plain) else words(problem)
+        raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
+
+
+class Walk:
+    """One walk of a tree, and what it saw.
+
+    Attributes:
+        rules: what is let be, left out and refused.
+        folders: every directory that was listed, except those left out.
+        empty: paths of directories that hold nothing that counts.
+        bytecode: paths of bytecode that was left out, capped.
+        files: how many regular files were met.
+        weigh: of how many files to look up the sizes, and of the others, too, unless they prove to be small, for then
+            it takes longer than it is worth.
+        weight: the sum of those sizes.
+    """
+
+    def __init__(self, root: Root, rules: Rules) -> None:
+        self.folders: list[Folder] = []
+        self.empty: list[str] = []
+        self.bytecode: list[str] = []
+        self.files = 0
+        self.weigh = 0
+        self.weight = 0
+        self._entries = 0
+        self._root = root.descriptor
+        self.rules = rules
+
+    def __iter__(self) -> Iterator[Run | Link]:
+        stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", _State.COUNTED)]
+        try:
+            while stack:
+                frame = stack[-1]
+                step = next(frame.steps, None)
+                if step is None:
+                    os.close(stack.pop().descriptor)
+                elif isinstance(step, list):
+                    self.files += len(step)
+                    yield Run(frame.folder, step, self._weigh(frame.descriptor, step) if self.weigh else None)
+                elif step in frame.links:
+                    yield self._link(frame, step)
+                else:
+                    stack.append(self._descend(frame, step))
+        finally:
+            for frame in stack:
+                os.close(frame.descriptor)
+
+    def _weigh(self, folder: int, names: list[str]) -> list[int]:
+        sizes = _sizes(folder, names)
+        self.weight += sum(sizes)
+        if self.files >= self.weigh and self.weight <= self.files * SMALL:
+            self.weigh = 0
+        return sizes
+
+    def refuse(self, problem: str) -> None:
+        """Say that an entry cannot be part of a package.
+
+        Raises:
+            TreeUnsafe: always, here.
+        """
+        raise TreeUnsafe(problem)
+
+    def _descend(self, above: _Frame, step: str) -> _Frame:
+        path = above.folder.path + step
+        name = step[:-1]
+        if path.count("/") >= MAX_DEPTH:
+            raise TreeUnsafe(f"the directory {path[:160]!r} is nested more than {MAX_DEPTH} levels deep")
+        try:
+            descriptor = os.open(native(name), FOLDER_FLAGS, dir_fd=above.descriptor)
+        except OSError as problem:
+            raise TreeUnsafe(f"the directory {path!r} cannot be read: {words(problem)}") from None
+        return self._enter(descriptor, path, _state_below(above, name))
+
+    def _enter(self, descriptor: int, path: str, state: _State) -> _Frame:
+        """List a directory and settle what of it counts; takes over the descriptor."""
+        try:
+            status = os.fstat(descriptor)
+            listing, names = scan(descriptor)
+            folder = Folder(path, (status.st_dev, status.st_ino), names)
+            if state is not _State.SEARCHED:
+                self.folders.append(folder)
+                self._refuse_permissions(folder, status)
+            return self._settle(descriptor, folder, listing if path else without_reserved(listing), state)
+        except OSError as problem:
+            os.close(descriptor)
+            raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {words(problem)}") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _settle(self, descriptor: int, folder: Folder, listing: Listing, state: _State) -> _Frame:
+        path = folder.path
+        listing, below = self._leave_out(path, listing, state)
+        for name in sorted(listing.others):
+            self.refuse(f"{path + name!r} is not a file, directory or symbolic link; remove it")
+        names = listing.names()
+        for problem in name_problems(path, names):
+            self.refuse(problem)
+        if self.rules.refuse_twins:
+            for problem in twins(path, names):
+                self.refuse(problem)
+        self._entries += len(names)
+        if self._entries > MAX_ENTRIES:
+            raise TreeUnsafe(f"the tree holds more than {MAX_ENTRIES} entries")
+        if not names and path and state is not _State.SEARCHED:
+            self.empty.append(path[:-1])
+        return _Frame(descriptor, folder, steps(listing, below), frozenset(listing.links), frozenset(below), state)
+
+    def _leave_out(self, path: str, listing: Listing, state: _State) -> tuple[Listing, list[str]]:
+        """Take bytecode and excludes out; also return the directories left out, which may hide bytecode."""
+        if state is _State.BYTECODE:
+            return listing, []
+        bytecode = bytecode_among(listing.names())
+        source = listing.without(bytecode)
+        gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self.rules.excludes)
+        below = [name for name in source.folders if name in gone]
+        if bytecode and not self.rules.keep_bytecode:
+            room = MAX_LEFT_LISTED - len(self.bytecode)
+            self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
+            return source.without(gone), below
+        return listing.without(gone), below
+
+    def _refuse_permissions(self, folder: Folder, status: os.stat_result) -> None:
+        owner = self.rules.owner
+        problem = None if owner is None else permission_problem(status, owner)
+        if problem is not None:
+            self.refuse(f"the directory {folder.path or '.'!r} {problem}")
+
+    def _link(self, frame: _Frame, name: str) -> Link:
+        path = frame.folder.path + name
+        try:
+            target = decoded(_read_link(frame.descriptor, name))
+            status = os.stat(native(name), dir_fd=frame.descriptor, follow_symlinks=False)
+        except OSError as failure:
+            raise TreeUnsafe(f"the link {path!r} cannot be read: {words(failure)}") from None
+        problem = target_problem(path, target)
+        if problem is None and self.rules.owner is not None and status.st_uid not in {0, self.rules.owner}:
+            problem = f"belongs to the user {status.st_uid}"
+        if problem is not None:
+            self.refuse(f"the link {path!r} {problem}")
+            return Link(path, target, b"")
+        return Link(path, target, render_line(path, Symlink(target), self.rules.algorithm))
+
+
+def _read_link(folder: int, name: str) -> str:
+    return os.fsdecode(os.readlink(os.fsencode(native(name)), dir_fd=folder))
+
+
+def _sizes(folder: int, names: list[str]) -> list[int]:
+    """Return the sizes of files; those that are gone will be missed when they are read."""
+    sizes = [0] * len(names)
+    for index, name in enumerate(names):
+        with suppress(OSError):
+            sizes[index] = os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
+    return sizes
+
+
+def _state_below(above: _Frame, name: str) -> _State:
+    if above.state is _State.BYTECODE or is_bytecode(name):
+        return _State.BYTECODE
+    return _State.SEARCHED if above.state is _State.SEARCHED or name in above.below else _State.COUNTED
+
+
+__all__ = ["Folder", "Link", "Rules", "Run", "Walk", "open_root"]

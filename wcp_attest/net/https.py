@@ -1,0 +1,326 @@
+"""HTTP that cannot hang, grow without bound, or be led elsewhere.
+
+One request has one deadline that covers name resolution, connection, TLS, headers, body and retries together: it runs
+in a thread of its own, and at the deadline its socket is shut down. Bodies are bounded, never decompressed, and
+redirects are followed only within the origin. Only what may help is tried again: connection failures and 5xx of
+requests that change nothing when repeated, and 429 after the time the server asks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from wcp_attest import __version__
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.url_origin import Origin, same_origin
+from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+DEFAULT_TIMEOUT: Final = 10.0  # seconds for one request with its retries and redirects
+CONNECT_TIMEOUT: Final = 5.0
+MAX_ATTEMPTS: Final = 3
+MAX_REDIRECTS: Final = 3
+FIRST_PAUSE: Final = 0.2  # seconds before the second attempt, doubled before the third
+_BLOCK: Final = 1 << 16
+_REPEATABLE: Final = frozenset({"GET", "PUT"})
+_NETWORK_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+_running = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    Attributes:
+        url: absolute, of the transport's origin.
+        method: `GET`, `PUT` or `POST`.
+        headers: further ones.
+        body: for `PUT` and `POST`.
+        max_bytes: the largest body of an answer.
+        types: media types that the answer may have; empty for any.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    max_bytes: int = 8 << 20
+    types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One complete answer: 2xx, 304 or 404.
+
+    Attributes:
+        status: HTTP status.
+        headers: with lower-case names; of repeated ones the values joined by `, `.
+        body: as received.
+        url: that answered, after redirects.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Transport:
+    """Requests to one origin. Safe to use from several threads; connections are kept and shared.
+
+    Args:
+        url: any URL of the origin.
+        timeout: seconds for one request with its retries and redirects.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    def __init__(self, url: str, *, timeout: float = DEFAULT_TIMEOUT, ca_file: str | None = None) -> None:
+        if not 0 < timeout <= 600:
+            raise ConfigError("the timeout must be more than 0 and at most 600 seconds")
+        self._origin, self._timeout = Origin.of(url), timeout
+        self._pool = _pool(self._origin, ca_file)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether requests travel by https."""
+        return self._origin.scheme == "https"
+
+    def request(self, request: Request) -> Reply:
+        """Send a request and return the complete answer.
+
+        Raises:
+            RegistryUnreachable: no complete answer came in time.
+            RegistryRateLimitError: the server is busy for longer than the deadline.
+            RegistryAnswerError: the answer cannot be used.
+        """
+        deadline = time.monotonic() + self._timeout
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return self._follow(request, deadline)
+            except RegistryUnreachable as problem:
+                pause = _pause(problem, request.method, attempt)
+                if pause is None or time.monotonic() + pause >= deadline:
+                    raise
+                time.sleep(pause)
+        raise RegistryUnreachable(f"{self._origin} gave no answer")
+
+    def close(self) -> None:
+        """Close the connections kept."""
+        self._pool.close()
+
+    def _follow(self, request: Request, deadline: float) -> Reply:
+        url = request.url
+        for _ in range(MAX_REDIRECTS + 1):
+            reply = self._send(request, url, deadline)
+            if reply.status not in {301, 302, 303, 307, 308}:
+                return _usable(reply, request)
+            location = reply.headers.get("location", "")
+            target = same_origin(url, location)
+            if target is None or request.method != "GET":
+                raise RegistryAnswerError(f"{self._origin} redirects to {location[:120]!r}, which is not followed")
+            url = target
+        raise RegistryAnswerError(f"{self._origin} redirects more than {MAX_REDIRECTS} times")
+
+    def _send(self, request: Request, url: str, deadline: float) -> Reply:
+        """Run one exchange in a thread, so that nothing it waits for outlives the deadline."""
+        call = _Call(self._pool, request, url, deadline)
+        call.start()
+        call.join(max(0.0, deadline - time.monotonic()))
+        if call.is_alive():
+            call.abort()
+            raise RegistryUnreachable(f"{self._origin} gave no complete answer within {self._timeout:g} s")
+        if isinstance(call.problem, _NETWORK_ERRORS):
+            raise RegistryUnreachable(f"{self._origin} cannot be reached: {_reason(call.problem)}")
+        if call.problem is not None:
+            raise call.problem
+        if call.reply is None:
+            raise RegistryUnreachable(f"{self._origin} gave no answer")
+        return call.reply
+
+
+class _Call(threading.Thread):
+    """One exchange. A daemon: an abandoned one must not keep the program from ending."""
+
+    def __init__(self, pool: urllib3.HTTPConnectionPool, request: Request, url: str, deadline: float) -> None:
+        super().__init__(daemon=True, name="wcp-attest request")
+        self._pool, self._request, self._url, self._deadline = pool, request, url, deadline
+        self.connection: HTTPConnection | None = None
+        self.reply: Reply | None = None
+        self.problem: RegistryError | Exception | None = None
+
+    def run(self) -> None:
+        """Exchange; keep the answer or the problem."""
+        _running.call = self
+        try:
+            self.reply = self._exchange()
+        except (RegistryError, ValueError, *_NETWORK_ERRORS) as problem:
+            self.problem = problem
+
+    def abort(self) -> None:
+        """Shut the socket down, below TLS, so that whatever waits on it returns."""
+        sock = getattr(self.connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _exchange(self) -> Reply:
+        left = max(0.05, self._deadline - time.monotonic())
+        headers = {"User-Agent": f"wcp-attest/{__version__}", "Accept-Encoding": "identity", **self._request.headers}
+        response = self._pool.urlopen(
+            self._request.method,
+            _target(self._url),
+            body=self._request.body,
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, left), read=left),
+        )
+        try:
+            names = {name.lower() for name in response.headers}
+            found = {name: ", ".join(response.headers.getlist(name)) for name in names}
+            body = self._body(response, found)
+            response.release_conn()
+            return Reply(response.status, found, body, self._url)
+        finally:
+            response.close()
+
+    def _body(self, response: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:
+        limit = self._request.max_bytes
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise RegistryAnswerError(f"{self._url} answers compressed although asked not to")
+        if headers.get("content-length", "").isdecimal() and int(headers["content-length"][:20]) > limit:
+            raise RegistryAnswerError(f"{self._url} answers with more than {limit} bytes")
+        body = bytearray()
+        while block := response.read1(_BLOCK, decode_content=False):
+            body += block
+            if len(body) > limit:
+                raise RegistryAnswerError(f"{self._url} answers with more than {limit} bytes")
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("the body is too slow")
+        return bytes(body)
+
+
+class _Watched(HTTPConnection):
+    """A connection that its call can shut down."""
+
+    def connect(self) -> None:
+        _running.call.connection = self
+        super().connect()
+
+    def request(self, *args: object, **options: object) -> None:
+        _running.call.connection = self
+        super().request(*args, **options)  # type: ignore[arg-type]
+
+
+class _WatchedTls(HTTPSConnection):
+    """The same with TLS."""
+
+    def connect(self) -> None:
+        _running.call.connection = self
+        super().connect()
+
+    def request(self, *args: object, **options: object) -> None:
+        _running.call.connection = self
+        super().request(*args, **options)  # type: ignore[arg-type]
+
+
+def _pool(origin: Origin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
+    if origin.scheme == "http":
+        plain = urllib3.HTTPConnectionPool(origin.host, origin.port, maxsize=4)
+        plain.ConnectionCls = _Watched
+        return plain
+    pool = urllib3.HTTPSConnectionPool(origin.host, origin.port, maxsize=4, ssl_context=_tls(ca_file))
+    pool.ConnectionCls = _WatchedTls
+    return pool
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as problem:
+        raise ConfigError(f"certificates of {ca_file!r} cannot be read: {problem}") from None
+
+
+def _target(url: str) -> str:
+    """Return path and query of an absolute URL."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _usable(reply: Reply, request: Request) -> Reply:
+    """Return an answer that a caller can read; raise for all others."""
+    status, place = reply.status, f"{request.method} {reply.url}"
+    if status == 429:
+        wait = _retry_after(reply)
+        raise RegistryRateLimitError(f"{place}: too many requests; ask again {_when(wait)}", wait)
+    if status >= 500:
+        raise _Failing(f"{place}: the server fails with status {status}", _retry_after(reply))
+    if status not in {200, 201, 202, 204, 304, 404}:
+        raise RegistryAnswerError(f"{place}: refused with status {status}{_hint(status)}", status)
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.types and reply.body and status < 204 and kind not in request.types and not kind.endswith("+json"):
+        raise RegistryAnswerError(f"{place}: the answer is of type {kind[:80]!r}, not {min(request.types)}")
+    return reply
+
+
+class _Failing(RegistryUnreachable):
+    """A 5xx answer, with the time that the server asks to wait."""
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def _pause(problem: RegistryUnreachable, method: str, attempt: int) -> float | None:
+    """Return the seconds to wait before another attempt, or None when none is to be made."""
+    if attempt >= MAX_ATTEMPTS:
+        return None
+    if isinstance(problem, RegistryRateLimitError):
+        return problem.retry_after
+    if method not in _REPEATABLE:
+        return None
+    wait = problem.retry_after if isinstance(problem, _Failing) else None
+    return FIRST_PAUSE * 2 ** (attempt - 1) if wait is None else wait
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Read `Retry-After` (RFC 9110, section 10.2.3): seconds or a date."""
+    text = reply.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _when(wait: float | None) -> str:
+    return "later" if wait is None else f"in {wait:.0f} s"
+
+
+def _hint(status: int) -> str:
+    return "; is the token right?" if status in {401, 403} else ""
+
+
+def _reason(problem: Exception) -> str:
+    while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
+        problem = problem.args[-1]
+    return str(problem)[:300] or type(problem).__name__

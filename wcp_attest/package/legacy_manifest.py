@@ -1,0 +1,305 @@
+"""The predecessors' manifest, schema `awp.v1`, for fleets that still run it: one hash over all files, an HMAC inside.
+
+    {
+      "attested_at_utc": "2026-11-22T14:00:00Z",        unsigned: never used
+      "build_source": "ci",
+      "built_at_utc": "2026-11-22T14:00:00Z",
+      "package_hash": "0c5f…64 hex digits",
+      "schema_version": "awp.v1",
+      "signature_hmac_sha256": "91b0…64 hex digits",
+      "trust_statement": "Package attested by …",       unsigned: never used
+      "worker_id": "org.acme.summarizer",
+      "worker_species_id": "wrk.doc.summarizer",
+      "worker_version": "1.4.0"
+    }
+
+The HMAC-SHA256 is over the other seven fields as compact JSON with sorted keys. Every value is ASCII by its grammar, so
+the earlier Python, Go and TypeScript code, which escape differently, agree on those bytes.
+
+The package hash covers names, sizes and contents of plain files and skips `.git`, `__pycache__`, `.DS_Store`,
+`manifest.json`, `manifest.sig` and `manifest.tmp` at any depth and `*.pyc`; links are followed or left out. Whatever it
+does not cover is denied here when it is present. What it cannot tell, the execute bits, stays untold. Files come in
+byte order of their paths (Go) or in order of their path segments (Python): both are tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+from hmac import compare_digest, digest
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.differences import Change, Difference
+from wcp_attest.base.digest import is_hex_digest, package_hash
+from wcp_attest.base.errors import ConfigError, ManifestMalformed, SignatureInvalid, SignatureMissing, TreeMismatch
+from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_problem
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.read import read_tree
+from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, parse_line
+from wcp_attest.package.manifest import SCHEMA as AWP2
+from wcp_attest.package.names import is_bytecode
+from wcp_attest.package.provenance import BUILD_SOURCES, BuildSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.signing.hmac import HmacSecret
+
+SCHEMA: Final = "awp.v1"
+MAX_BYTES = 64 * 1024  # ours are under 1 kB
+MAX_LISTED = 100  # uncovered entries named in one refusal
+
+Order = Literal["bytes", "parts"]
+ORDERS: Final[tuple[Order, ...]] = get_args(Order)
+
+_SIGNED = (
+    "schema_version",
+    "worker_id",
+    "worker_species_id",
+    "worker_version",
+    "package_hash",
+    "built_at_utc",
+    "build_source",
+)
+_UNSIGNED = ("attested_at_utc", "trust_statement", "signature_hmac_sha256")
+_SKIPPED = frozenset({".git", "__pycache__", ".DS_Store", "manifest.json", "manifest.sig", "manifest.tmp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Awp1Manifest:
+    """What a manifest of schema `awp.v1` says and signs.
+
+    Attributes:
+        worker_id: at least three segments.
+        worker_species_id: taxonomy.
+        worker_version: version.
+        package_hash: 64 lower-case hex digits.
+        built_at_utc: `2026-11-22T14:00:00Z`.
+        build_source: `local`, `ci` or `agent`.
+        signature: the HMAC as it stands, empty when there is none.
+
+    Raises:
+        ManifestMalformed: a field is malformed.
+    """
+
+    worker_id: str
+    worker_species_id: str
+    worker_version: str
+    package_hash: str
+    built_at_utc: str
+    build_source: BuildSource
+    signature: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("worker_id", id_problem(self.worker_id, segments=3)),
+            ("worker_species_id", id_problem(self.worker_species_id)),
+            ("worker_version", version_problem(self.worker_version)),
+            ("package_hash", None if is_hex_digest(self.package_hash) else "is not 64 lower-case hex digits"),
+            (
+                "built_at_utc",
+                "is not of the form 2026-11-22T14:00:00Z" if parse_utc(self.built_at_utc) is None else None,
+            ),
+            ("build_source", None if self.build_source in BUILD_SOURCES else "is not one of local, ci, agent"),
+        )
+        for name, problem in checks:
+            if problem is not None:
+                raise ManifestMalformed(f"manifest.json: {name} {problem}")
+
+    @property
+    def built_at(self) -> int:
+        """When it was built, in seconds since the epoch."""
+        return parse_utc(self.built_at_utc) or 0
+
+    def signed_bytes(self) -> bytes:
+        """Return what the HMAC is over."""
+        return json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    def signed_with(self, secret: bytes) -> Awp1Manifest:
+        """Return the manifest with the HMAC by `secret`."""
+        return replace(self, signature=digest(secret, self.signed_bytes(), "sha256").hex())
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as the predecessors write it."""
+        namespace = ".".join(self.worker_id.split(".")[:2])
+        fields = {
+            **self._fields(),
+            "attested_at_utc": self.built_at_utc,
+            "trust_statement": f"Package attested by namespace {namespace} at {self.built_at_utc}; "
+            f"package hash sha256:{self.package_hash}.",
+            "signature_hmac_sha256": self.signature,
+        }
+        return json.dumps(fields, indent=2, sort_keys=True).encode("ascii") + b"\n"
+
+    def _fields(self) -> dict[str, str]:
+        return {name: SCHEMA if name == "schema_version" else getattr(self, name) for name in _SIGNED}
+
+
+def parse(data: bytes) -> Awp1Manifest:
+    """Read a manifest of schema `awp.v1`. Nothing of it may be believed before `check_signature`.
+
+    Args:
+        data: the bytes of `manifest.json`.
+
+    Raises:
+        ManifestMalformed: not strict JSON, another schema, or a field is missing, unknown or malformed.
+        SignatureMissing: it is of schema `awp.v2`, whose signatures stand in a file of their own.
+    """
+    what = "manifest.json"
+    if data.startswith(b'{\n"schema_version":"%s",' % AWP2.encode()):
+        raise SignatureMissing("manifest.sig is missing; sign the package with `wcp-attest sign`")
+    fields = strictjson.loads_object(data, what=what, max_bytes=MAX_BYTES, error=ManifestMalformed)
+    schema = fields.pop("schema_version", None)
+    if schema != SCHEMA:
+        raise ManifestMalformed(f"{what}: unknown schema_version {str(schema)[:40]!r}; expected {SCHEMA}")
+    for name in sorted(fields):
+        if name not in _SIGNED and name not in _UNSIGNED:
+            raise ManifestMalformed(f"{what}: unknown field {name[:80]!r}")
+        if not isinstance(fields[name], str):
+            raise ManifestMalformed(f"{what}: the field {name!r} is not text")
+    for name in _SIGNED[1:]:
+        if name not in fields:
+            raise ManifestMalformed(f"{what}: the field {name!r} is missing")
+    return Awp1Manifest(
+        signature=str(fields.get("signature_hmac_sha256", "")),
+        **{name: fields[name] for name in _SIGNED[1:]},  # type: ignore[arg-type]  # all are text, checked above
+    )
+
+
+def check_signature(manifest: Awp1Manifest, secret: bytes) -> None:
+    """Check the HMAC inside a manifest.
+
+    Args:
+        manifest: as it was read.
+        secret: the shared secret.
+
+    Raises:
+        SignatureMissing: there is no HMAC.
+        SignatureInvalid: it does not hold.
+    """
+    if not manifest.signature:
+        raise SignatureMissing("manifest.json holds no signature_hmac_sha256; build it again with the secret")
+    expected = manifest.signed_with(secret).signature
+    if not compare_digest(expected.encode(), manifest.signature.encode("utf-8", "replace")):
+        raise SignatureInvalid("the HMAC inside manifest.json does not hold: wrong secret or changed manifest")
+
+
+def check_tree(
+    root: str | os.PathLike[str], manifest: Awp1Manifest, options: ReadOptions
+) -> tuple[tuple[str, str], ...]:
+    """Compare a tree with a manifest whose HMAC holds.
+
+    Args:
+        root: the package directory.
+        manifest: verified before.
+        options: how to read the tree.
+
+    Returns:
+        Path and SHA-256 of every file, which the manifest itself does not list.
+
+    Raises:
+        TreeMismatch: the tree has another hash, or holds something that the hash does not cover.
+        TreeUnsafe: the tree cannot be read safely.
+    """
+    try:
+        entries = _read(root, options)
+    except ConfigError as problem:
+        raise TreeMismatch(f"{problem}, manifest.json says it holds some") from None
+    found = (_uncovered(path, entry) for path, entry in entries.items())
+    uncovered = [difference for difference in found if difference is not None]
+    if uncovered:
+        raise TreeMismatch(
+            f"the tree holds {len(uncovered)} entries that the hash of {SCHEMA} does not cover",
+            uncovered[:MAX_LISTED],
+            len(uncovered),
+        )
+    hashes = _hashes(entries)
+    if manifest.package_hash not in hashes.values():
+        raise TreeMismatch(
+            f"the files have package hash {hashes['bytes']}, manifest.json says {manifest.package_hash}; "
+            f"{SCHEMA} cannot tell which file differs"
+        )
+    return tuple((path, entry.digest) for path, entry in entries.items() if isinstance(entry, File))
+
+
+def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, by its name
+    root: str | os.PathLike[str],
+    *,
+    worker_id: str,
+    worker_species_id: str,
+    worker_version: str,
+    secret: HmacSecret,
+    build_source: BuildSource = "local",
+    built_at: float | None = None,
+    order: Order | None = None,
+    options: ReadOptions | None = None,
+) -> bytes:
+    """Read a package and return its signed manifest of schema `awp.v1`; no `manifest.sig` may stand beside it.
+
+    Args:
+        root: the package directory.
+        worker_id: who this is, `org.acme.summarizer`.
+        worker_species_id: its place in the taxonomy.
+        worker_version: 1 to 64 of `0-9A-Za-z.+_-`.
+        secret: the shared secret.
+        build_source: where it is built.
+        built_at: the time to record, in seconds since the epoch; the clock by default.
+        order: which of the earlier verifiers must accept it where they disagree: `bytes` (Go) or `parts` (Python).
+        options: how to read the tree.
+
+    Raises:
+        ConfigError: an argument cannot be used, the tree is empty or not there, it holds something that the hash does
+            not cover, or the earlier verifiers disagree about it and no order was chosen.
+        TreeUnsafe: the tree holds what cannot be signed.
+    """
+    from wcp_attest.build import check_metadata
+
+    check_metadata(worker_id, worker_species_id, worker_version, build_source)
+    at = format_utc(time.time() if built_at is None else built_at)
+    draft = Awp1Manifest(worker_id, worker_species_id, worker_version, "0" * 64, at, build_source)
+    entries = _read(root, options or ReadOptions())
+    uncovered = [path for path, entry in entries.items() if _uncovered(path, entry)]
+    if uncovered:
+        shown = ", ".join(repr(path) for path in uncovered[:5])
+        raise ConfigError(
+            f"{SCHEMA} does not cover {len(uncovered)} entries: {shown}; remove them or sign the package as awp.v2"
+        )
+    hashes = _hashes(entries)
+    if order is None and len(set(hashes.values())) > 1:
+        raise ConfigError(
+            "the earlier verifiers disagree about the order of these files; choose order `bytes` for those in Go or "
+            "`parts` for those in Python"
+        )
+    return replace(draft, package_hash=hashes[order or "bytes"]).signed_with(secret.secret).to_bytes()
+
+
+def _read(root: str | os.PathLike[str], options: ReadOptions) -> dict[str, Entry]:
+    """Read everything in a tree, with nothing left out."""
+    every = replace(options, bytecode="include", allow_twins=True)
+    reading = read_tree(os.fspath(root), excludes=(), options=every)
+    return dict(parse_line(line, "sha256") for line in reading.lines)
+
+
+def _uncovered(path: str, entry: Entry) -> Difference | None:
+    """Say that the hash does not cover an entry, or return None when it does."""
+    names = path.split("/")
+    if any(map(is_bytecode, names)):
+        change = Change.BYTECODE
+    elif isinstance(entry, Symlink):
+        change = Change.LINK
+    elif isinstance(entry, EmptyDirectory) or not _SKIPPED.isdisjoint(names):
+        change = Change.ADDED
+    else:
+        return None
+    return Difference(
+        path, change, found=entry.describe(), cause=f"{SCHEMA} does not cover it; remove it or use awp.v2"
+    )
+
+
+def _hashes(entries: Mapping[str, Entry]) -> dict[Order, str]:
+    """Return the package hash in each order that an earlier verifier takes."""
+    files = [(path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)]
+    return {"bytes": package_hash(files), "parts": package_hash(sorted(files, key=lambda file: file[0].split("/")))}

@@ -1,0 +1,1 @@
+"""Keyless signatures: making them, reading them, and what a verification rests on."""

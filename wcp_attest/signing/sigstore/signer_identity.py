@@ -1,0 +1,207 @@
+"""Who a keyless signer is, and whom a policy expects: pure values, without the `sigstore` library.
+
+A Fulcio certificate says who signed: the subject alternative name (SAN), the issuer of the OIDC token, and, for CI
+systems, claims of the token as extensions (`CertificateClaims`). A policy names the signer it expects
+(`SigstoreIdentity`), either by the exact SAN or by the structured claims of a CI run:
+
+    {issuer = "https://accounts.example.com", identity = "release@acme.example"}
+    {issuer = "https://token.actions.githubusercontent.com", repository = "acme/worker",
+     workflow = ".github/workflows/release.yml", ref = "refs/tags/*"}
+
+Everything is compared exactly; a `*` has a meaning only as the last character of `ref`. The issuer is never optional:
+the same SAN from another issuer is another person.
+
+A `workflow` in the short form is the workflow that the run started with *and* whose job signed. A job that signs
+inside a reusable workflow is named in full, `acme/shared/.github/workflows/sign.yml`: then the signing workflow is
+compared, and `repository` is still the one that the run belongs to. (The SAN alone names only the reusable workflow,
+and any repository could call it.)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from wcp_attest.base.errors import ConfigError, SignerUntrusted
+
+GITHUB = "https://github.com/"
+WORKFLOW_DIRECTORY = ".github/workflows/"
+
+# Longer than any SAN, URL or Git ref that Fulcio issues; keeps messages and labels readable.
+MAX_FIELD = 1024
+
+_PRINTABLE = re.compile(r"[!-~]+\Z")
+_URL = re.compile(r"https?://[^/*]+(/[^*]*)?\Z")
+_REPOSITORY = re.compile(r"([A-Za-z0-9._-]+/|https://[A-Za-z0-9.:-]+/([A-Za-z0-9._-]+/)+)[A-Za-z0-9._-]+\Z")
+_WORKFLOW = re.compile(r"([A-Za-z0-9._-]+/[A-Za-z0-9._-]+/)?\.github/workflows/[^/@*]+\Z")
+# A workflow claim is the workflow's path, `@`, and a ref or commit. A file name cannot hold a `/`, so `@refs/` ends it.
+_WORKFLOW_CLAIM = re.compile(r"(?P<path>.+?)@(refs/.+|[0-9a-f]{40,64})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateClaims:
+    """What a Fulcio certificate says of its holder, in the words of Fulcio's list of extensions.
+
+    The values are those of a certificate that was verified before; `None` is a claim the certificate does not make.
+
+    Attributes:
+        issuer: the OIDC issuer (1.3.6.1.4.1.57264.1.8, or .1).
+        san: the subject alternative name: an e-mail address, a URI or an "other name".
+        build_signer_uri: the workflow whose job signed, with its ref (.9).
+        runner_environment: `github-hosted` or `self-hosted` (.11).
+        source_repository_uri: the repository that the run belongs to (.12).
+        source_repository_digest: the commit that was built (.13).
+        source_repository_ref: the ref that was built (.14).
+        build_config_uri: the workflow the run started with, with its ref (.18).
+        build_trigger: the event that started the run (.20).
+        run_invocation_uri: the page of the run (.21).
+    """
+
+    issuer: str
+    san: str
+    build_signer_uri: str | None = None
+    runner_environment: str | None = None
+    source_repository_uri: str | None = None
+    source_repository_digest: str | None = None
+    source_repository_ref: str | None = None
+    build_config_uri: str | None = None
+    build_trigger: str | None = None
+    run_invocation_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigstoreIdentity:
+    """The keyless signer that a policy expects: an exact SAN, or a repository with what narrows it.
+
+    Attributes:
+        issuer: the OIDC issuer's URL, exactly as in the certificate.
+        identity: the exact SAN; excludes the other fields.
+        repository: `owner/name` on github.com, or the full `https://` URL of a repository elsewhere.
+        workflow: `.github/workflows/<file>`, or `owner/name/.github/workflows/<file>` of a reusable workflow.
+        ref: a full Git ref such as `refs/heads/main`; a `*` at its end matches any rest, `refs/tags/*`.
+
+    Raises:
+        ConfigError: a field is empty, malformed or has a wildcard where none is allowed, or the fields do not name
+            exactly one of an identity and a repository.
+    """
+
+    issuer: str
+    identity: str | None = None
+    repository: str | None = None
+    workflow: str | None = None
+    ref: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("issuer", "identity", "repository", "workflow", "ref"):
+            value: str | None = getattr(self, name)
+            if value is not None or name == "issuer":
+                _check_text(name, value)
+        if _URL.match(self.issuer) is None:
+            raise ConfigError(f"issuer `{self.issuer}` is not a URL; give it as the certificate has it, `https://…`")
+        if (self.identity is None) == (self.repository is None):
+            raise ConfigError("a sigstore signer needs either an `identity` or a `repository`, and not both")
+        if self.identity is not None:
+            self._check_identity(self.identity)
+        else:
+            self._check_claims()
+
+    def _check_identity(self, identity: str) -> None:
+        if self.workflow is not None or self.ref is not None:
+            raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
+        if "*" in identity:
+            raise ConfigError(f"identity `{identity}` has a wildcard; an identity is compared exactly")
+
+    def _check_claims(self) -> None:
+        if _REPOSITORY.match(self.repository or "") is None:
+            raise ConfigError(
+                f"repository `{self.repository}` is neither `owner/name` nor an https URL of a repository"
+            )
+        if self.workflow is not None and _WORKFLOW.match(self.workflow) is None:
+            raise ConfigError(
+                f"workflow `{self.workflow}` is neither `.github/workflows/<file>` "
+                "nor `owner/name/.github/workflows/<file>`, without a ref"
+            )
+        if self.ref is not None and (not self.ref.startswith("refs/") or "*" in self.ref[:-1]):
+            raise ConfigError(
+                f"ref `{self.ref}` is not a full Git ref such as `refs/tags/v1`; a `*` may stand only at its end"
+            )
+
+    @property
+    def label(self) -> str:
+        """A name for people and reports, the same for equal values: `acme/worker (https://…)`."""
+        if self.identity is not None:
+            return f"{self.identity} ({self.issuer})"
+        workflow = f"/{self.workflow}" if self.workflow and self.workflow.startswith(WORKFLOW_DIRECTORY) else ""
+        reusable = f" by {self.workflow}" if self.workflow and not workflow else ""
+        ref = f"@{self.ref}" if self.ref else ""
+        return f"{self.repository}{workflow}{ref}{reusable} ({self.issuer})"
+
+    def matches(self, claims: CertificateClaims) -> None:
+        """Compare the expected signer with the holder of a verified certificate.
+
+        Args:
+            claims: what the certificate says.
+
+        Raises:
+            SignerUntrusted: any field differs; the message names each one, expected and found.
+        """
+        compared: list[tuple[str, str, str | None]] = [("issuer", self.issuer, claims.issuer)]
+        if self.identity is not None:
+            compared.append(("identity", self.identity, claims.san))
+        else:
+            compared.extend(self._compared_claims(claims))
+        wrong = [
+            f"{name}: expected `{expected}`, found {_shown(found)}"
+            for name, expected, found in compared
+            if not _equal(expected, found, wildcard=name == "ref")
+        ]
+        if wrong:
+            raise SignerUntrusted("the signer is not the expected one; " + "; ".join(wrong))
+
+    def _compared_claims(self, claims: CertificateClaims) -> list[tuple[str, str, str | None]]:
+        repository = _repository_url(self.repository or "")
+        compared: list[tuple[str, str, str | None]] = [("repository", repository, claims.source_repository_uri)]
+        if self.workflow is not None and self.workflow.startswith(WORKFLOW_DIRECTORY):
+            expected = f"{repository}/{self.workflow}"
+            compared.append(("workflow", expected, _without_ref(claims.build_config_uri)))
+            compared.append(("signing workflow", expected, _without_ref(claims.build_signer_uri)))
+        elif self.workflow is not None:
+            host = repository.removesuffix(f"/{_path_of(repository)}")
+            compared.append(("signing workflow", f"{host}/{self.workflow}", _without_ref(claims.build_signer_uri)))
+        if self.ref is not None:
+            compared.append(("ref", self.ref, claims.source_repository_ref))
+        return compared
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"`{name}` of a sigstore signer must be a non-empty text")
+    if len(value) > MAX_FIELD or _PRINTABLE.match(value) is None:
+        raise ConfigError(
+            f"`{name}` of a sigstore signer is longer than {MAX_FIELD} or holds white space: {value!r:.80}"
+        )
+
+
+def _repository_url(repository: str) -> str:
+    return repository if repository.startswith("https://") else GITHUB + repository
+
+
+def _path_of(url: str) -> str:
+    return url.split("/", 3)[3]
+
+
+def _without_ref(uri: str | None) -> str | None:
+    claim = _WORKFLOW_CLAIM.match(uri or "")
+    return claim["path"] if claim else uri
+
+
+def _equal(expected: str, found: str | None, *, wildcard: bool) -> bool:
+    if found is None:
+        return False
+    if wildcard and expected.endswith("*"):
+        return found.startswith(expected[:-1])
+    return found == expected
+
+
+def _shown(found: str | None) -> str:
+    return "nothing in the certificate" if found is None else f"`{found}`"

@@ -1,0 +1,94 @@
+"""Signed timestamps (RFC 3161) over a signature: each one that is there must hold.
+
+The library needs one proven time and passes over timestamps that do not hold, so that a bundle with a log's promise
+verifies whatever its timestamps say. Here a timestamp that does not hold is a refusal: what a signature file carries is
+either proof or does not belong there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import SignatureInvalid, TrustUnusable
+from wcp_attest.signing.sigstore.trusted_root import in_words, within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cryptography.x509 import Certificate
+    from rfc3161_client import TimeStampResponse
+    from sigstore_models.trustroot.v1 import CertificateAuthority
+
+MAX_TIMESTAMPS = 32  # as the library and sigstore-go have it; each costs a signature check
+_SHORTEST_CHAIN = 2  # the authority's certificate and its root
+
+
+def verified_times(
+    timestamps: Sequence[bytes], signature: bytes, authorities: Sequence[CertificateAuthority]
+) -> tuple[datetime, ...]:
+    """Verify every timestamp over a signature and return their times.
+
+    Args:
+        timestamps: DER TimeStampResp.
+        signature: the raw signature they are over.
+        authorities: the timestamp authorities of the trusted root.
+
+    Raises:
+        SignatureInvalid: there are too many, or one is malformed, over something else, or by no trusted authority
+            within the window that the root gives it.
+        TrustUnusable: an authority of the root is malformed.
+    """
+    if len(timestamps) > MAX_TIMESTAMPS:
+        raise SignatureInvalid(f"the bundle holds more than {MAX_TIMESTAMPS} timestamps")
+    chains = [(authority, _chain(authority)) for authority in authorities]
+    return tuple(_verified_time(_decoded(timestamp), signature, chains) for timestamp in timestamps)
+
+
+def _verified_time(
+    timestamp: TimeStampResponse, signature: bytes, chains: Sequence[tuple[CertificateAuthority, list[Certificate]]]
+) -> datetime:
+    at = timestamp.tst_info.gen_time
+    why = "the trusted root names no timestamp authority"
+    for authority, chain in chains:
+        problem = _problem(timestamp, signature, chain)
+        if problem is None and within(authority.valid_for, at):
+            return at
+        why = problem or f"its authority {authority.uri or ''} was not valid at {at.isoformat()}"
+    raise SignatureInvalid(f"a timestamp in the bundle does not hold: {why}")
+
+
+def _problem(timestamp: TimeStampResponse, signature: bytes, chain: list[Certificate]) -> str | None:
+    """Verify one timestamp by one authority; return why it does not hold, None when it does."""
+    from rfc3161_client import VerificationError, VerifierBuilder
+
+    builder = VerifierBuilder(intermediates=chain[1:-1], roots=[chain[-1]]).tsa_certificate(chain[0])
+    try:
+        builder.build().verify_message(timestamp, signature)
+    except (VerificationError, ValueError) as problem:
+        return in_words(problem)
+    return None
+
+
+def _decoded(timestamp: bytes) -> TimeStampResponse:
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        response = decode_timestamp_response(timestamp)
+        if response.tst_info.gen_time.tzinfo is None:
+            raise SignatureInvalid("a timestamp in the bundle has no time zone")
+    except ValueError as problem:
+        raise SignatureInvalid(f"a timestamp in the bundle is malformed: {in_words(problem)}") from None
+    return response
+
+
+def _chain(authority: CertificateAuthority) -> list[Certificate]:
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        chain = [load_der_x509_certificate(certificate.raw_bytes) for certificate in authority.cert_chain.certificates]
+    except ValueError as problem:
+        raise TrustUnusable(f"the trusted root cannot be used: {in_words(problem)}") from None
+    if len(chain) < _SHORTEST_CHAIN:
+        raise TrustUnusable("the trusted root cannot be used: a timestamp authority needs its certificate and a root")
+    return chain

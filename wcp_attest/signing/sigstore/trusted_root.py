@@ -1,0 +1,204 @@
+"""What keyless verification rests on: a trusted root, and in it only what was valid when the signature was made.
+
+A trusted root lists the keys of logs and the chains of authorities, each with the window of time in which it may be
+believed (`validFor`, both ends included; sigstore/protobuf-specs, trustroot.proto). The library enforces the start of a
+window against the clock and its end not at all, so a log key that was retired because it leaked would be believed for
+ever. Here whatever was not valid at every proven time of a signature is taken out of the root before the library
+sees it.
+
+A pinned root is used as given: no socket is opened, and no cache or home directory is read or written. Without one the
+root of the public instance comes through TUF, as the library does it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from wcp_attest.base.errors import TrustUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sigstore.models import ClientTrustConfig
+    from sigstore_models.common.v1 import TimeRange
+    from sigstore_models.trustroot.v1 import CertificateAuthority, TransparencyLogInstance, TrustedRoot
+
+    from wcp_attest.signing import SigstoreTrust
+
+    _Member = TypeVar("_Member", TransparencyLogInstance, CertificateAuthority)
+
+Instance = Literal["production", "staging"]
+
+MAX_TRUSTED_ROOT_BYTES = 4 * 1024 * 1024  # the public one is 7 kB
+MAX_QUOTED = 300  # characters of what a library or a service says
+# A process that verifies for days asks TUF again after an hour, and after a failure in a minute: a package with many
+# keyless lines must not make it wait for a dead network once a line.
+FRESH, RETRY = 3600.0, 60.0  # seconds
+
+_CLIENT_TRUST_CONFIG = b'"application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"'
+_PIN = (
+    "pin a trusted root: fetch it elsewhere with `wcp-attest policy root FILE`, and name it by --trusted-root or in "
+    "the policy's [sigstore] table"
+)
+
+
+def trusted_root(trust: SigstoreTrust) -> TrustedRoot:
+    """Return the trusted root.
+
+    Args:
+        trust: a pinned root, or which public instance to ask for its own.
+
+    Raises:
+        TrustUnusable: the pinned root is malformed, or the public one cannot be had.
+    """
+    return parse_root(public_root(trust.instance) if trust.trusted_root is None else trust.trusted_root)
+
+
+def public_root(instance: Instance) -> bytes:
+    """Return the trusted root of a public instance as JSON, through TUF.
+
+    Raises:
+        TrustUnusable: it cannot be had.
+    """
+    until, found = _remembered.get(instance, (0.0, ""))
+    if time.monotonic() >= until:
+        found = _fetch(instance)
+        _remembered[instance] = (time.monotonic() + (FRESH if isinstance(found, bytes) else RETRY), found)
+    if isinstance(found, str):
+        raise TrustUnusable(found)
+    return found
+
+
+def parse_root(data: bytes) -> TrustedRoot:
+    """Parse a trusted root.
+
+    Args:
+        data: its JSON, or that of a client trust config, which holds one.
+
+    Raises:
+        TrustUnusable: it is too large, or neither.
+    """
+    from sigstore_models.trustroot.v1 import ClientTrustConfig, TrustedRoot
+
+    if len(data) > MAX_TRUSTED_ROOT_BYTES:
+        raise TrustUnusable(f"the trusted root is larger than {MAX_TRUSTED_ROOT_BYTES} bytes")
+    try:
+        if _CLIENT_TRUST_CONFIG in data:
+            return ClientTrustConfig.from_json(data).trusted_root
+        return TrustedRoot.from_json(data)
+    except ValueError as problem:
+        raise TrustUnusable(f"the trusted root cannot be used: {in_words(problem)}") from None
+
+
+def root_of(config: ClientTrustConfig) -> bytes:
+    """Return the JSON of the trusted root inside a client's configuration."""
+    root = config._inner.trusted_root  # noqa: SLF001  # the library offers no other way to hand the root on
+    return root.to_json().encode()
+
+
+# Until when (on the monotonic clock) what a public instance said is good: its root, or in words why there is none.
+_remembered: dict[Instance, tuple[float, bytes | str]] = {}
+
+
+def _fetch(instance: Instance) -> bytes | str:
+    """Ask TUF; a failure is returned in words."""
+    from sigstore.errors import Error
+    from sigstore.models import ClientTrustConfig
+
+    try:
+        fetch = ClientTrustConfig.staging if instance == "staging" else ClientTrustConfig.production
+        return root_of(fetch())
+    except (Error, OSError, ValueError) as problem:
+        cause = f": {in_words(problem.__cause__)}" if problem.__cause__ else ""
+        why = f"{in_words(problem)}{cause}"
+        return (
+            f"the trusted root of Sigstore's {instance} instance cannot be fetched ({why}); without a network, {_PIN}"
+        )
+
+
+def valid_at(root: TrustedRoot, times: Sequence[datetime]) -> tuple[TrustedRoot, tuple[str, ...]]:
+    """Return the part of a trusted root that was valid at every one of the times, and what was left out.
+
+    Args:
+        root: the whole one.
+        times: the times that a signature proves; timezone-aware.
+
+    Returns:
+        The root, and a line for each log or authority that was not valid. Timestamp authorities stay: each is held
+        against its own timestamps where those are verified.
+
+    Raises:
+        TrustUnusable: a window has no time zone.
+    """
+    left_out: list[str] = []
+    return (
+        root.model_copy(
+            update={
+                "tlogs": _kept(root.tlogs, times, left_out, "the log"),
+                "ctlogs": _kept(root.ctlogs, times, left_out, "the certificate log"),
+                "certificate_authorities": _kept(root.certificate_authorities, times, left_out, "the authority"),
+            }
+        ),
+        tuple(left_out),
+    )
+
+
+def within(window: TimeRange | None, at: datetime) -> bool:
+    """Tell whether a time lies in a window; one that is not given has no limits.
+
+    Raises:
+        TrustUnusable: the window has no time zone.
+    """
+    if window is None:
+        return True
+    if window.start.tzinfo is None or (window.end is not None and window.end.tzinfo is None):
+        raise TrustUnusable("the trusted root cannot be used: a `validFor` has no time zone")
+    return window.start <= at and (window.end is None or at <= window.end)
+
+
+def _kept(members: Iterable[_Member], times: Sequence[datetime], left_out: list[str], what: str) -> list[_Member]:
+    kept = []
+    for member in members:
+        window = _window(member)
+        if all(within(window, at) for at in times):
+            kept.append(member)
+        elif window is not None:
+            end = window.end.isoformat() if window.end else "now on"
+            left_out.append(f"{what} {_name(member)} is valid from {window.start.isoformat()} to {end}")
+    return kept
+
+
+def _window(member: TransparencyLogInstance | CertificateAuthority) -> TimeRange | None:
+    from sigstore_models.trustroot.v1 import CertificateAuthority
+
+    return member.valid_for if isinstance(member, CertificateAuthority) else member.public_key.valid_for
+
+
+def _name(member: TransparencyLogInstance | CertificateAuthority) -> str:
+    from sigstore_models.trustroot.v1 import CertificateAuthority
+
+    name = member.uri if isinstance(member, CertificateAuthority) else member.base_url
+    return name or "without a name"
+
+
+def in_words(problem: BaseException) -> str:
+    """Return what an exception of a library says, on one line, without its longer explanations.
+
+    What the library was given is left out: who names the wrong file may have named a secret.
+    """
+    from pydantic import ValidationError
+
+    if isinstance(problem, ValidationError):
+        first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return shortened(f"{where}: {first['msg']}" if where else first["msg"])
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return shortened(" ".join(lines[:3])) if lines else type(problem).__name__
+
+
+def shortened(text: str) -> str:
+    """Return a text that others wrote on one line and not longer than a message can bear."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_QUOTED else line[:MAX_QUOTED] + "…"

@@ -1,0 +1,228 @@
+"""One ban: what it names, why, since when, and who said so.
+
+    {"kind":"package","subject":"sha256:9f86…","reason":"exfiltrates tokens","banned_at":"2026-03-01T12:00:00Z",
+     "source":"acme-soc","reference":"https://acme.example/advisories/7"}
+    {"kind":"worker","subject":"org.acme.summarizer","versions":">=1.2,<1.4.3","reason":…}
+    {"kind":"identity","subject":"https://github.com/acme/worker/*","issuer":"https://token.actions…","reason":…}
+
+Digests are accepted in any case and with or without their `sha256:`; inside and in what is written there is one
+spelling, `sha256:` or `blake3:` and 64 lower-case hex digits. No entry allows anything: nothing can override a ban.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.digest import ALGORITHMS
+from wcp_attest.base.errors import ConfigError, NamespaceInvalid
+from wcp_attest.base.identity import check_namespace, namespace_of, parse_utc
+from wcp_attest.trust.bans.versions import Specifier
+
+if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+
+MAX_REASON = 1000  # characters; a ban explains itself in a few sentences, the rest is behind `reference`
+MAX_SOURCE = 200
+MAX_URL = 2000
+MAX_IDENTITY = 1024  # longer than any name in a Fulcio certificate
+
+_DIGEST = re.compile(r"(?:([A-Za-z0-9]{1,16}):)?([0-9A-Fa-f]{64})\Z")
+_SECRET_ID = re.compile(r"hmac-sha256:[0-9a-f]{16}\Z")
+_URL = re.compile(r"https?://[!-~]+\Z")
+_PRINTABLE = re.compile(r"[!-~]+\Z")
+# Control characters and marks that reorder or hide text: what an operator reads on a terminal is what was written.
+_TRICK = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+class Kind(StrEnum):
+    """What a ban names, most specific first."""
+
+    MANIFEST = "manifest"
+    PACKAGE = "package"
+    FILE = "file"
+    WORKER = "worker"
+    KEY = "key"
+    IDENTITY = "identity"
+    NAMESPACE = "namespace"
+
+
+RANK: Final[dict[Kind, int]] = {kind: rank for rank, kind in enumerate(Kind)}
+DIGEST_KINDS: Final = (Kind.MANIFEST, Kind.PACKAGE, Kind.FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One ban, in the one spelling; made by `make_ban` or `ban_from_json`.
+
+    Attributes:
+        kind: what it names.
+        subject: of digests and keys `sha256:<hex>`, of a package also `blake3:<hex>`; of a shared secret
+            `hmac-sha256:<16 hex>`; of a worker or namespace its id; of an identity the exact name in the certificate
+            or its beginning and `*`.
+        versions: of a worker, the specifier of the versions hit; empty for all.
+        issuer: of an identity, the OIDC issuer; empty for any.
+        reason: why, for people.
+        banned_at: since when, `2026-03-01T12:00:00Z`. Information only: a ban holds for what was signed before, too.
+        source: who says so.
+        reference: a URL with more, or empty.
+    """
+
+    kind: Kind
+    subject: str
+    versions: str
+    issuer: str
+    reason: str
+    banned_at: str
+    source: str
+    reference: str
+
+    def sort_key(self) -> tuple[int, str, str, str]:
+        """Return what bans are ordered and held unique by: their subject."""
+        return RANK[self.kind], self.subject, self.versions, self.issuer
+
+    def to_json(self) -> JsonObject:
+        """Return the entry of a list; empty fields are left out."""
+        return {field: str(value) for field in _FIELDS if (value := getattr(self, field))}
+
+    def __str__(self) -> str:
+        narrowed = f" {self.versions}" if self.versions else f" of {self.issuer}" if self.issuer else ""
+        return f"{self.kind} {self.subject}{narrowed}"
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Ban))
+_OPTIONAL: Final = ("versions", "issuer", "reference")
+
+
+def make_ban(
+    kind: Kind,
+    subject: str,
+    *,
+    reason: str,
+    banned_at: str,
+    source: str,
+    versions: str = "",
+    issuer: str = "",
+    reference: str = "",
+) -> Ban:
+    """Make a ban from its parts, in any accepted spelling.
+
+    Args:
+        kind: what `subject` is.
+        subject: see `Ban`; digests in any case, with or without `sha256:`.
+        reason: 1 to 1000 visible characters.
+        banned_at: `2026-03-01T12:00:00Z`.
+        source: 1 to 200 visible characters.
+        versions: only of a worker: see `wcp_attest.trust.bans.versions`.
+        issuer: only of an identity.
+        reference: an http or https URL.
+
+    Raises:
+        ConfigError: a part is missing, malformed or does not belong to this kind.
+    """
+    if versions and kind is not Kind.WORKER:
+        raise ConfigError(f"only a ban of a worker takes versions, not one of a {kind}")
+    if issuer and kind is not Kind.IDENTITY:
+        raise ConfigError(f"only a ban of an identity takes an issuer, not one of a {kind}")
+    if issuer and (len(issuer) > MAX_URL or not _URL.match(issuer)):
+        raise ConfigError(f"issuer {issuer[:80]!r} is not a URL")
+    if reference and (len(reference) > MAX_URL or not _URL.match(reference)):
+        raise ConfigError(f"reference {reference[:80]!r} is not an http or https URL of at most {MAX_URL} characters")
+    if parse_utc(banned_at) is None:
+        raise ConfigError(f"time {banned_at[:40]!r} is not of the form 2026-03-01T12:00:00Z")
+    return Ban(
+        kind=kind,
+        subject=_subject(kind, subject),
+        versions=str(Specifier.parse(versions)) if versions else "",
+        issuer=issuer,
+        reason=_visible("reason", reason, MAX_REASON),
+        banned_at=banned_at,
+        source=_visible("source", source, MAX_SOURCE),
+        reference=reference,
+    )
+
+
+def ban_from_json(value: JsonValue) -> Ban:
+    """Read an entry of a list.
+
+    Args:
+        value: the parsed JSON.
+
+    Raises:
+        ConfigError: it is not an object of texts, a field is unknown, missing or malformed.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError("a ban is not an object")
+    texts = {key: text for key, text in value.items() if isinstance(text, str) and text}
+    if len(texts) != len(value) or not value.keys() <= set(_FIELDS):
+        wrong = next(key for key in value if key not in texts or key not in _FIELDS)
+        raise ConfigError(f"field {wrong[:80]!r} of a ban is unknown, empty or not a text")
+    missing = [field for field in _FIELDS if field not in texts and field not in _OPTIONAL]
+    if missing:
+        raise ConfigError(f"a ban lacks {', '.join(missing)}")
+    try:
+        kind = Kind(texts.pop("kind"))
+    except ValueError:
+        raise ConfigError(f"kind {value['kind']!r} of a ban is unknown; one of {', '.join(Kind)}") from None
+    return make_ban(kind, texts.pop("subject"), **texts)
+
+
+def normal_digest(text: str) -> str:
+    """Return a digest in the one spelling, `sha256:<64 lower-case hex digits>` or `blake3:…`.
+
+    Args:
+        text: hex in any case, optionally after the algorithm and a colon; without one it is SHA-256.
+
+    Raises:
+        ConfigError: it is not a digest of a known algorithm.
+    """
+    found = _DIGEST.match(text)
+    algorithm = (found[1] or "sha256").lower() if found else ""
+    if found is None or algorithm not in ALGORITHMS:
+        raise ConfigError(f"{text[:100]!r} is not 64 hex digits, optionally after {': or '.join(ALGORITHMS)}:")
+    return f"{algorithm}:{found[2].lower()}"
+
+
+def _subject(kind: Kind, subject: str) -> str:
+    if kind in DIGEST_KINDS:
+        digest = normal_digest(subject)
+        if kind is not Kind.PACKAGE and not digest.startswith("sha256:"):
+            raise ConfigError(f"a {kind} is named by its sha256")
+        return digest
+    if kind is Kind.KEY:
+        return _key_id(subject)
+    if kind is Kind.NAMESPACE:
+        return check_namespace(subject)
+    if kind is Kind.WORKER:
+        try:
+            namespace_of(subject)
+        except NamespaceInvalid as problem:
+            raise ConfigError(str(problem)) from None
+        return subject
+    return _identity(subject)
+
+
+def _key_id(subject: str) -> str:
+    lowered = subject.lower()
+    if _SECRET_ID.match(lowered):
+        return lowered
+    digest = normal_digest(subject)
+    if not digest.startswith("sha256:"):
+        raise ConfigError("a key is named by the sha256 of its DER form, or by hmac-sha256:<16 hex digits>")
+    return digest
+
+
+def _identity(subject: str) -> str:
+    if len(subject) > MAX_IDENTITY or not _PRINTABLE.match(subject):
+        raise ConfigError(f"identity {subject[:80]!r} is not 1 to {MAX_IDENTITY} printable ASCII characters")
+    if "*" in subject[:-1] or subject == "*":
+        raise ConfigError(f"identity {subject[:80]!r}: `*` may only stand at the end, after a beginning")
+    return subject
+
+
+def _visible(field: str, text: str, limit: int) -> str:
+    if not 0 < len(text) <= limit or not text.strip() or _TRICK.search(text):
+        raise ConfigError(f"{field} {text[:80]!r} is not 1 to {limit} visible characters on one line")
+    return text

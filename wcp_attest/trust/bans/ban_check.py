@@ -1,0 +1,124 @@
+"""The answer: asks every admitted list about a package, and refuses it with the most specific ban first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import Banned, BansUnusable
+from wcp_attest.trust.bans.ban import RANK
+from wcp_attest.trust.bans.lookup import find, find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.trust.bans.ban import Ban
+    from wcp_attest.trust.bans.feeds import Opened
+    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.conditions import PackageFacts
+
+MAX_NAMED: Final = 3  # files named in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ban that hits a package.
+
+    Attributes:
+        ban: the ban.
+        index: the list that holds it.
+        path: of the banned file, empty for other bans.
+    """
+
+    ban: Ban
+    index: Index
+    path: str = ""
+
+    def __str__(self) -> str:
+        ban, head = self.ban, self.index.head
+        where = f" in {self.path!r}" if self.path else ""
+        more = f", {ban.reference}" if ban.reference else ""
+        return (
+            f"{ban}{where} is banned: {ban.reason} (by {ban.source} since {ban.banned_at}{more}; "
+            f"list {head.name} version {head.version})"
+        )
+
+
+class Bans:
+    """The admitted lists of a policy; a `BanCheck`.
+
+    Args:
+        opened: at least one.
+
+    Raises:
+        BansUnusable: there is none.
+    """
+
+    def __init__(self, opened: Sequence[Opened]) -> None:
+        if not opened:
+            raise BansUnusable("no ban list was opened")
+        self.opened: Final = tuple(opened)
+
+    @property
+    def versions(self) -> str:
+        """Which issue of each list was opened: `acme-soc=7, acme-ci=12`."""
+        return ", ".join(f"{each.index.head.name}={each.index.head.version}" for each in self.opened)
+
+    def hits(self, facts: PackageFacts) -> tuple[Hit, ...]:
+        """Return every ban that hits what is known of a package before its files, most specific first.
+
+        Raises:
+            BansUnusable: a list is damaged.
+        """
+        found = [Hit(ban, each.index) for each in self.opened for ban in find(each.index, facts)]
+        return tuple(sorted(found, key=_specificity))
+
+    def file_hits(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> tuple[Hit, ...]:
+        """Return every ban that hits a file.
+
+        Args:
+            files: `(path, hex digest)`.
+            algorithm: of the digests.
+
+        Raises:
+            BansUnusable: a list is damaged, or bans files and the digests are of another algorithm than its own.
+        """
+        indexes = [each.index for each in self.opened if each.index.names_files]
+        if indexes and algorithm != "sha256":
+            raise BansUnusable(
+                f"list {indexes[0].head.name} bans files by their sha256, which a package hashed with {algorithm} does "
+                "not tell; build it with --algorithm sha256 and sign it anew"
+            )
+        listed = list(files) if len(indexes) > 1 else files
+        return tuple(Hit(ban, index, path) for index in indexes for path, ban in find_files(index, listed))
+
+    def check_before(self, facts: PackageFacts) -> None:
+        """Refuse a package that a ban names.
+
+        Raises:
+            Banned: a ban names it.
+            BansUnusable: a list is damaged.
+        """
+        _refuse(self.hits(facts))
+
+    def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
+        """Refuse a package that holds a banned file.
+
+        Raises:
+            Banned: a ban names a file.
+            BansUnusable: a list is damaged, or the digests are not those that its file bans need.
+        """
+        _refuse(self.file_hits(files, algorithm))
+
+
+def _specificity(hit: Hit) -> tuple[int, bool]:
+    return RANK[hit.ban.kind], bool(hit.ban.versions)
+
+
+def _refuse(hits: Sequence[Hit]) -> None:
+    if not hits:
+        return
+    others = len(hits) - MAX_NAMED
+    named = "; ".join(str(hit) for hit in hits[:MAX_NAMED])
+    raise Banned(named + (f"; and {others} more" if others > 0 else ""))

@@ -1,0 +1,269 @@
+"""The `[bans]` table of a trust policy.
+
+    [bans]
+    max_age = "24h"                          # since its issue; beyond that a list is stale, whatever it says of itself
+    threshold = 1                            # distinct signers of the list below
+    refresh = "5m"                           # how long a kept copy is used before the source is asked again
+    state = "/var/lib/wcp-attest/bans"       # what was seen before, and kept copies; for one user
+      [[bans.signer]]                        # as in [[namespace]]: key, hmac or sigstore
+      key = "keys/soc.pub"
+      [[bans.source]]
+      file = "bans.json"                     # beside the policy; signatures in bans.json.sig
+      compiled = "bans.idx"                  # optional, made by `wcp-attest ban compile`
+      [[bans.source]]
+      file = "own-bans.json"
+      signed = false                         # the operator's own; nobody else may be able to write it
+      [[bans.source]]
+      url = "https://acme.example/bans.json"
+      [[bans.source]]
+      [bans.source.tuf]
+      metadata = "https://tuf.acme.example/metadata"
+      targets = "https://tuf.acme.example/targets"
+      root = "tuf-root.json"
+      target = "bans.json"
+      [[bans.source]]
+      registry = "https://registry.example"
+      signed = false                         # a registry signs nothing: believed because of its host name alone
+
+Every source is consulted for every package; one that brings no admitted list denies.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
+from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.feeds.file_feed import FileFeed
+from wcp_attest.trust.bans.list_verifier import Admission
+from wcp_attest.trust.bans.signed_list import ListSigners
+from wcp_attest.trust.bans.state import SeenLists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wcp_attest.signing import SigstoreTrust, TrustedSigner
+    from wcp_attest.trust.bans.feeds import Feed
+    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.policy import Policy
+    from wcp_attest.trust.policy_file import Table
+
+STATE_VARIABLE: Final = "WCP_ATTEST_STATE_DIR"
+DEFAULT_REFRESH: Final = 300  # seconds: how long a new ban takes to arrive at most
+MAX_SOURCES: Final = 32
+MAX_ROOT_BYTES: Final = 512_000  # of a TUF root, as python-tuf takes
+_KINDS: Final = ("file", "url", "tuf", "registry")
+
+
+@dataclass(frozen=True, slots=True)
+class BansCondition:
+    """The ban lists that a policy asks for; a `Condition`.
+
+    Attributes:
+        feeds: at least one, all of which are consulted.
+        signers: who may sign lists; None where no feed's list is signed.
+        max_age: seconds since its issue after which a list is stale.
+        state: the state directory.
+
+    Raises:
+        ConfigError: there is no feed, or one is named twice.
+    """
+
+    feeds: tuple[Feed, ...]
+    signers: ListSigners | None
+    max_age: int
+    state: str
+    _memo: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.feeds) <= MAX_SOURCES:
+            raise ConfigError(f"[bans] needs 1 to {MAX_SOURCES} [[bans.source]]")
+        if len({feed.name for feed in self.feeds}) != len(self.feeds):
+            raise ConfigError("[bans] names a source twice")
+
+    def open(self, *, now: float) -> Bans:
+        """Get every list.
+
+        Args:
+            now: seconds since the epoch.
+
+        Raises:
+            BansUnusable: a source brings no admitted list.
+        """
+        admission = self.admission(now=now)
+        return Bans([feed.open(admission) for feed in self.feeds])
+
+    def admission(self, *, now: float) -> Admission:
+        """Return the conditions of this moment.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        return Admission(self.signers, self.max_age, SeenLists(self.state), now, self._memo)
+
+
+def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
+    """Get every list that a policy asks for, to look packages up that were verified earlier.
+
+    Args:
+        policy: with a `[bans]` table.
+        now: the time to judge freshness by, in seconds since the epoch; the clock by default.
+
+    Raises:
+        BansUnusable: a list cannot be relied on.
+        ConfigError: the policy has no `[bans]` table; that is not the same as "nobody is banned".
+    """
+    conditions = [condition for condition in policy.conditions if isinstance(condition, BansCondition)]
+    if not conditions:
+        raise ConfigError("the policy has no [bans], so nothing is known about who is banned")
+    moment = time.time() if now is None else now
+    return Bans([opened for condition in conditions for opened in condition.open(now=moment).opened])
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the reader of a policy knows beside the `[bans]` table.
+
+    Attributes:
+        folder: of the policy file; names of files are relative to it.
+        environ: the environment.
+        read: returns the bytes of a file the policy names; takes its name, the largest size and what it is.
+        signer: reads one `[[bans.signer]]`, as the policy reads `[[namespace.signer]]`.
+        sigstore: what keyless verification rests on.
+    """
+
+    folder: str
+    environ: Mapping[str, str]
+    read: Callable[[str, int, str], bytes]
+    signer: Callable[[Table], TrustedSigner | SigstoreIdentity]
+    sigstore: SigstoreTrust
+
+
+def parse_bans_table(table: Table, around: Surroundings) -> BansCondition:
+    """Read the `[bans]` table.
+
+    Args:
+        table: the table; it is finished here.
+        around: what it refers to.
+
+    Raises:
+        ConfigError: it is malformed, empty or contradicts itself, or a file it pins cannot be read.
+    """
+    state = _state(table, around)
+    refresh = table.age("refresh") if "refresh" in table else DEFAULT_REFRESH
+    max_age = table.age("max_age")
+    feeds = tuple(_feed(source, around, state, refresh) for source in table.tables("source"))
+    condition = BansCondition(feeds, _signers(table, around, feeds), max_age, state)
+    table.finish()
+    return condition
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Return the state directory of a policy that names none.
+
+    Args:
+        environ: `WCP_ATTEST_STATE_DIR`, else a place below `XDG_STATE_HOME` or `HOME`.
+
+    Raises:
+        ConfigError: none of the three is set.
+    """
+    if environ.get(STATE_VARIABLE):
+        return environ[STATE_VARIABLE]
+    if environ.get("XDG_STATE_HOME"):
+        return os.path.join(environ["XDG_STATE_HOME"], "wcp-attest", "bans")
+    if environ.get("HOME"):
+        return os.path.join(environ["HOME"], ".local", "state", "wcp-attest", "bans")
+    raise ConfigError(f"no place for what was seen of ban lists: name `state` in [bans], or set {STATE_VARIABLE}")
+
+
+def _state(table: Table, around: Surroundings) -> str:
+    if "state" in table:
+        return os.path.abspath(os.path.join(around.folder, table.text("state")))
+    return os.path.abspath(state_directory(around.environ))
+
+
+def _signers(table: Table, around: Surroundings, feeds: tuple[Feed, ...]) -> ListSigners | None:
+    if "signer" not in table:
+        if any(getattr(feed, "signed", True) for feed in feeds if not feed.name.startswith("registry:")):
+            raise ConfigError("[bans] has sources whose lists are signed, and names nobody as [[bans.signer]]")
+        return None
+    named = [around.signer(signer) for signer in table.tables("signer")]
+    return ListSigners(
+        keys=tuple(signer for signer in named if not isinstance(signer, SigstoreIdentity)),
+        identities=tuple(signer for signer in named if isinstance(signer, SigstoreIdentity)),
+        threshold=table.integer("threshold", 1),
+        sigstore=around.sigstore,
+    )
+
+
+def _feed(table: Table, around: Surroundings, state: str, refresh: int) -> Feed:
+    kinds = [kind for kind in _KINDS if kind in table]
+    if len(kinds) != 1:
+        raise table.wrong("source", f"exactly one of {', '.join(_KINDS)}")
+    signed = table.flag("signed", default=True)
+    ca_file = _path(table, "ca_file", around) if "ca_file" in table else None
+    feed: Feed
+    match kinds[0]:
+        case "file":
+            compiled = _path(table, "compiled", around) if "compiled" in table else None
+            feed = FileFeed(_path(table, "file", around), compiled, signed)
+        case "url":
+            feed = _url(table, state, refresh, ca_file, signed=signed)
+        case "tuf":
+            feed = _tuf(table.table("tuf"), around, state, refresh, ca_file=ca_file, signed=signed)
+        case _:
+            feed = _registry(table, state, refresh, ca_file, signed=signed)
+    table.finish()
+    return feed
+
+
+def _url(table: Table, state: str, refresh: int, ca_file: str | None, *, signed: bool) -> Feed:
+    from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
+
+    if not signed:
+        raise table.wrong("signed", "true: a list behind a URL must be signed")
+    return UrlFeed(_checked_url(table, "url"), state, refresh, ca_file)
+
+
+def _registry(table: Table, state: str, refresh: int, ca_file: str | None, *, signed: bool) -> Feed:
+    from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
+
+    if signed:
+        raise table.wrong("signed", "false: a registry signs nothing, so say that its word is enough, or use a `url`")
+    return RegistryFeed(_checked_url(table, "registry"), state, refresh, ca_file)
+
+
+def _tuf(table: Table, around: Surroundings, state: str, refresh: int, *, ca_file: str | None, signed: bool) -> Feed:
+    from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
+
+    feed = TufFeed(
+        metadata_url=_checked_url(table, "metadata"),
+        targets_url=_checked_url(table, "targets"),
+        target=table.text("target"),
+        root=around.read(table.text("root"), MAX_ROOT_BYTES, "the pinned TUF root"),
+        directory=state,
+        refresh=refresh,
+        signed=signed,
+        ca_file=ca_file,
+    )
+    table.finish()
+    return feed
+
+
+def _path(table: Table, key: str, around: Surroundings) -> str:
+    return os.path.abspath(os.path.join(around.folder, table.text(key)))
+
+
+def _checked_url(table: Table, key: str) -> str:
+    """Check a URL when the policy is read, without importing what is needed to fetch it."""
+    from wcp_attest.base.url_origin import Origin
+
+    url = table.text(key)
+    if "?" in url:
+        raise table.wrong(key, "a URL without a query")
+    Origin.of(url)
+    return url

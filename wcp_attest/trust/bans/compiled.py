@@ -1,0 +1,310 @@
+"""A list compiled for lookup: sorted digests, mapped into memory, opened in milliseconds whatever their number.
+
+    offset 0      8   magic `WCPBANS\\x01`
+           8      4   length of the header, big-endian
+          12     32   SHA-256 of the header
+          44          the header: JSON, padded with zeros to 4096 bytes in all
+        4096          records of 40 bytes, ordered by kind, algorithm and digest:
+                          32 bytes digest, 8 bytes big-endian offset into the details
+                      the details: a line of JSON for each distinct reason, time, source and reference
+                      the other bans: a line of JSON for each ban that names no digest
+
+The header names the SHA-256 of the list it was made from, and the list's own head, so that it cannot drift from the
+signed list: whoever uses it compares that digest with the signed one. It is a local file of the operator: refused when
+another user could have written it. On opening, header and sizes are checked; on lookup, the order of every record
+touched; `check_body` reads and checks all of it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Self
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.digest import is_hex_digest
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.private_files import open_regular
+from wcp_attest.trust.bans.ban import Ban, Kind, ban_from_json
+from wcp_attest.trust.bans.document import Head
+from wcp_attest.trust.bans.lookup import OtherBans
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+
+SCHEMA: Final = "wcp.bans.compiled.v1"
+MAGIC: Final = b"WCPBANS\x01"
+HEADER_BYTES: Final = 4096  # one page; the header itself needs some hundred bytes
+PREFIX_BYTES: Final = 44
+RECORD: Final = 40
+DIGEST: Final = 32
+MAX_OTHERS_BYTES: Final = 64 << 20  # read at opening, hence the bound of a list read in memory
+MAX_DETAIL_BYTES: Final = 32 << 10  # above the longest ban there can be, in escaped characters
+MAX_KNOWN: Final = 1024  # details kept parsed
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The records of one kind and algorithm.
+
+    Attributes:
+        kind: of the bans.
+        algorithm: of the digests.
+        count: number of records.
+    """
+
+    kind: Kind
+    algorithm: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands at the beginning of a compiled list.
+
+    Attributes:
+        head: of the list it was made from.
+        list_sha256: of that list's bytes.
+        body_sha256: of everything after the header's 4096 bytes.
+        sections: in the order of the records.
+        details: length of the details in bytes.
+        others: length of the other bans in bytes.
+    """
+
+    head: Head
+    list_sha256: str
+    body_sha256: str
+    sections: tuple[Section, ...]
+    details: int
+    others: int
+
+    @property
+    def details_at(self) -> int:
+        """Where the details begin."""
+        return HEADER_BYTES + RECORD * sum(section.count for section in self.sections)
+
+    @property
+    def size(self) -> int:
+        """The size the whole file must have."""
+        return self.details_at + self.details + self.others
+
+    def check_size(self, size: int) -> None:
+        """Check the file's size in bytes.
+
+        Raises:
+            ConfigError: it is another one.
+        """
+        if size != self.size:
+            raise ConfigError(f"it has {size} bytes instead of {self.size}: truncated or damaged")
+
+    def to_bytes(self) -> bytes:
+        """Return the first 4096 bytes of the file."""
+        value: JsonObject = {
+            "schema_version": SCHEMA,
+            **self.head.to_json(),
+            "list_sha256": self.list_sha256,
+            "body_sha256": self.body_sha256,
+            "sections": [[str(each.kind), each.algorithm, each.count] for each in self.sections],
+            "details": self.details,
+            "others": self.others,
+        }
+        text = strictjson.dumps(value)
+        return (MAGIC + len(text).to_bytes(4, "big") + sha256(text).digest() + text).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Header:
+        """Read the first 4096 bytes of the file.
+
+        Raises:
+            ConfigError: they are not those of a compiled list, or damaged.
+        """
+        length = int.from_bytes(data[8:12], "big")
+        text = data[PREFIX_BYTES : PREFIX_BYTES + length]
+        if data[:8] != MAGIC or len(text) != length or sha256(text).digest() != data[12:PREFIX_BYTES]:
+            raise ConfigError("it is not a compiled ban list, or its header is damaged")
+        value = strictjson.loads_object(text, what="the header", max_bytes=HEADER_BYTES)
+        if value.get("schema_version") != SCHEMA:
+            raise ConfigError(f"its schema is not {SCHEMA}")
+        digests = [value.get(field) for field in ("list_sha256", "body_sha256")]
+        sections = value.get("sections")
+        if not all(isinstance(text, str) and is_hex_digest(text) for text in digests) or not isinstance(sections, list):
+            raise ConfigError("its header is malformed")
+        read = tuple(map(_section, sections))
+        if len({(section.kind, section.algorithm) for section in read}) != len(read):
+            raise ConfigError("its header names the same records twice")
+        return cls(
+            head=Head.from_json(value),
+            list_sha256=str(digests[0]),
+            body_sha256=str(digests[1]),
+            sections=read,
+            details=_natural(value.get("details")),
+            others=_natural(value.get("others")),
+        )
+
+
+class CompiledBans:
+    """An open compiled list; close it, or use it as a context manager. Safe to use from several threads."""
+
+    def __init__(self, path: str, header: Header, view: mmap.mmap) -> None:
+        self._path, self._header, self._view = path, header, view
+        self._starts: dict[tuple[Kind, str], tuple[int, int]] = {}
+        self._known: dict[tuple[Kind, int], Ban] = {}
+        start = HEADER_BYTES
+        for section in header.sections:
+            self._starts[section.kind, section.algorithm] = start, section.count
+            start += RECORD * section.count
+        self._others = self._read_others()
+
+    @classmethod
+    def open(cls, path: str) -> CompiledBans:
+        """Open a compiled list and check its header and size.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            BansUnusable: it is missing, unreadable, not a regular file, could have been written by another user, is
+                not a compiled list, damaged or truncated.
+        """
+        descriptor = open_regular(path, f"compiled ban list `{path}`", private=True)
+        try:
+            header = Header.from_bytes(os.pread(descriptor, HEADER_BYTES, 0))
+            header.check_size(os.fstat(descriptor).st_size)
+            view = mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)
+            return cls(path, header, view)
+        except (ConfigError, OSError) as problem:
+            raise BansUnusable(f"compiled ban list `{path}`: {problem}; compile it again") from None
+        finally:
+            os.close(descriptor)
+
+    @property
+    def head(self) -> Head:
+        """The head of the list it was made from."""
+        return self._header.head
+
+    @property
+    def list_sha256(self) -> str:
+        """The SHA-256 of the list it was made from."""
+        return self._header.list_sha256
+
+    @property
+    def others(self) -> OtherBans:
+        """The bans that name no digest."""
+        return self._others
+
+    @property
+    def names_files(self) -> bool:
+        """Whether the list bans any file."""
+        return any(section.kind is Kind.FILE for section in self._header.sections)
+
+    def __len__(self) -> int:
+        return sum(section.count for section in self._header.sections)
+
+    def find_digest(self, kind: Kind, digest: str) -> Ban | None:
+        """Return the ban of a digest, or None.
+
+        Args:
+            kind: what the digest is of.
+            digest: `sha256:<hex>` or `blake3:<hex>`.
+
+        Raises:
+            BansUnusable: the records touched are not in order: the file is damaged.
+        """
+        algorithm, _, text = digest.partition(":")
+        start, count = self._starts.get((kind, algorithm), (0, 0))
+        at = self._bisect(start, count, bytes.fromhex(text))
+        if at is None:
+            return None
+        offset = int.from_bytes(self._view[at + DIGEST : at + RECORD], "big")
+        return self._detail(kind, digest, offset)
+
+    def check_body(self) -> None:
+        """Read all of it and compare it with the digest in the header.
+
+        Raises:
+            BansUnusable: it is damaged.
+        """
+        hasher = sha256()
+        for start in range(HEADER_BYTES, self._header.size, _BLOCK):
+            hasher.update(self._view[start : start + _BLOCK])
+        if hasher.hexdigest() != self._header.body_sha256:
+            raise self._damaged("its body is not what the header says")
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._view.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _bisect(self, start: int, count: int, key: bytes) -> int | None:
+        view = self._view
+        low, high = 0, count
+        floor, ceiling = b"", b"\xff" * (DIGEST + 1)
+        while low < high:
+            middle = (low + high) >> 1
+            at = start + middle * RECORD
+            probe = view[at : at + DIGEST]
+            if not floor < probe < ceiling:
+                raise self._damaged(f"record {middle} is out of order")
+            if probe < key:
+                low, floor = middle + 1, probe
+            elif probe > key:
+                high, ceiling = middle, probe
+            else:
+                return at
+        return None
+
+    def _detail(self, kind: Kind, digest: str, offset: int) -> Ban:
+        """Return the ban whose details begin at an offset; those of the last few are kept, because many share them."""
+        known = self._known.get((kind, offset))
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[kind, offset] = self._read_detail(kind, digest, offset)
+        return replace(known, subject=digest)
+
+    def _read_detail(self, kind: Kind, digest: str, offset: int) -> Ban:
+        begin = self._header.details_at + offset
+        limit = min(begin + MAX_DETAIL_BYTES, self._header.details_at + self._header.details)
+        end = self._view.find(b"\n", begin, limit)
+        if end < 0:
+            raise self._damaged(f"the details of {digest} are missing")
+        try:
+            value = strictjson.loads_object(self._view[begin:end], what="details", max_bytes=MAX_DETAIL_BYTES)
+            return ban_from_json({"kind": str(kind), "subject": digest, **value})
+        except ConfigError as problem:
+            raise self._damaged(str(problem)) from None
+
+    def _read_others(self) -> OtherBans:
+        begin = self._header.details_at + self._header.details
+        if self._header.others > MAX_OTHERS_BYTES:
+            raise ConfigError(f"it holds more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
+        lines = self._view[begin : begin + self._header.others].splitlines()
+        return OtherBans(
+            ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_DETAIL_BYTES)) for line in lines
+        )
+
+    def _damaged(self, why: str) -> BansUnusable:
+        return BansUnusable(f"compiled ban list `{self._path}` is damaged: {why}; compile it again")
+
+
+def _section(value: JsonValue) -> Section:
+    match value:
+        case [("manifest" | "package" | "file") as kind, ("sha256" | "blake3") as algorithm, count]:
+            return Section(Kind(kind), algorithm, _natural(count))
+    raise ConfigError("its header is malformed")
+
+
+def _natural(value: JsonValue) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ConfigError("its header is malformed")
+    return value

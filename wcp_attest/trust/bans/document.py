@@ -1,0 +1,183 @@
+"""A ban list as a document: JSON with one ban a line, the same list always the same bytes.
+
+    {
+    "schema_version":"wcp.bans.v1",
+    "name":"acme-soc",
+    "version":7,
+    "issued_at":"2026-03-01T12:00:00Z",
+    "expires_at":"2026-03-08T12:00:00Z",
+    "bans":[
+    {"kind":"package","subject":"sha256:9f86…","reason":"exfiltrates tokens","banned_at":"2026-03-01T12:00:00Z",…},
+    {"kind":"namespace","subject":"org.evil","reason":…}
+    ]
+    }
+
+`name` tells one publisher's lists apart, so that a list for staging cannot be served in place of the one for
+production; `version` only grows. Reading takes any layout of the same JSON, because operators edit their own lists by
+hand during an incident; what is signed are the bytes, whatever their layout.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.base.identity import format_utc, parse_utc
+from wcp_attest.trust.bans.ban import Ban, ban_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+
+SCHEMA: Final = "wcp.bans.v1"
+MAX_LIST_BYTES = 64 << 20  # about 300,000 bans, read in some seconds; above that a list is used in its compiled form
+MAX_SOURCE_BYTES: Final = 16 << 30  # of a list to compile, some 80 million bans; beyond that, somebody fills the disk
+MAX_VERSION = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
+_FIELDS: Final = {"schema_version", "name", "version", "issued_at", "expires_at", "bans"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a list says of itself.
+
+    Attributes:
+        name: of the list, 1 to 64 of `a-z0-9.-`.
+        version: grows with every issue.
+        issued_at: seconds since the epoch.
+        expires_at: seconds since the epoch, after `issued_at`.
+    """
+
+    name: str
+    version: int
+    issued_at: int
+    expires_at: int
+
+    def to_json(self) -> JsonObject:
+        """Return the four fields in the spelling of a list."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "issued_at": format_utc(self.issued_at),
+            "expires_at": format_utc(self.expires_at),
+        }
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> Head:
+        """Read the four fields out of an object; further fields are the caller's to judge.
+
+        Raises:
+            ConfigError: a field is missing or malformed, or the list expires before it is issued.
+        """
+        name, version = value.get("name"), value.get("version")
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise ConfigError(f"name {str(name)[:80]!r} of the ban list is not 1 to 64 of a-z 0-9 . -")
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_VERSION:
+            raise ConfigError("version of the ban list is not a whole number from 1 on")
+        issued_at, expires_at = (_time(value, field) for field in ("issued_at", "expires_at"))
+        if issued_at >= expires_at:
+            raise ConfigError("the ban list expires before it is issued")
+        return cls(name, version, issued_at, expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class BanList:
+    """A list: its head and its bans, sorted by subject, each subject once.
+
+    Attributes:
+        head: name, version and times.
+        bans: may be empty: "nobody is banned" is a statement, too, when it is signed and fresh.
+    """
+
+    head: Head
+    bans: tuple[Ban, ...]
+
+    @classmethod
+    def make(cls, head: Head, bans: Iterable[Ban]) -> BanList:
+        """Make a list of bans in any order; of two with the same subject the later one stays."""
+        by_subject = {ban.sort_key(): ban for ban in bans}
+        return cls(head, tuple(by_subject[key] for key in sorted(by_subject)))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, what: str = "the ban list") -> BanList:
+        """Read a list.
+
+        Args:
+            data: the document.
+            what: what the document is called in messages.
+
+        Raises:
+            BansUnusable: too large, not strict JSON, another schema, a field unknown, missing or malformed.
+        """
+        value = strictjson.loads_object(data, what=what, max_bytes=MAX_LIST_BYTES, error=BansUnusable)
+        try:
+            check_shape(value)
+            return cls.make(Head.from_json(value), map(ban_from_json, _entries(value)))
+        except ConfigError as problem:
+            raise BansUnusable(f"{what}: {problem}") from None
+
+    def to_bytes(self) -> bytes:
+        """Return the list in the one layout that is written."""
+        return b"".join(layout(self.head, self.bans))
+
+    def issue(self, *, now: int, lifetime: int, bans: Iterable[Ban]) -> BanList:
+        """Return the next version of this list.
+
+        Args:
+            now: the time of issue in seconds since the epoch; never earlier than this list's own.
+            lifetime: seconds until it expires.
+            bans: all bans of the next version.
+        """
+        issued_at = max(now, self.head.issued_at)
+        head = replace(self.head, version=self.head.version + 1, issued_at=issued_at, expires_at=issued_at + lifetime)
+        return BanList.make(head, bans)
+
+
+def check_shape(value: JsonObject) -> None:
+    """Check that an object has exactly the fields of a list of this schema.
+
+    Raises:
+        ConfigError: it is of another schema, or a field is unknown or missing.
+    """
+    if value.get("schema_version") != SCHEMA:
+        raise ConfigError(f"schema_version {str(value.get('schema_version'))[:40]!r} is not {SCHEMA}")
+    wrong = _FIELDS ^ value.keys()
+    if wrong:
+        raise ConfigError(f"unknown or missing fields: {', '.join(sorted(wrong))[:200]}")
+
+
+def layout(head: Head, bans: Iterable[Ban]) -> Iterable[bytes]:
+    """Yield the lines of a list.
+
+    Args:
+        head: of the list.
+        bans: sorted by `Ban.sort_key`, unique.
+    """
+    yield b'{\n"schema_version":' + strictjson.dumps(SCHEMA)
+    for field, value in head.to_json().items():
+        yield b",\n" + strictjson.dumps(field) + b":" + strictjson.dumps(value)
+    yield b',\n"bans":['
+    comma = b"\n"
+    for ban in bans:
+        yield comma + strictjson.dumps(ban.to_json())
+        comma = b",\n"
+    yield b"\n]\n}\n"
+
+
+def _entries(value: JsonObject) -> list[JsonValue]:
+    bans = value["bans"]
+    if not isinstance(bans, list):
+        raise ConfigError("`bans` is not a list")
+    return bans
+
+
+def _time(value: JsonObject, field: str) -> int:
+    text = value.get(field)
+    seconds = parse_utc(text) if isinstance(text, str) else None
+    if seconds is None:
+        raise ConfigError(f"{field} of the ban list is not of the form 2026-03-01T12:00:00Z")
+    return seconds

@@ -1,0 +1,47 @@
+"""Where lists come from. Each module is one kind of source; those that need the network are imported when used.
+
+A feed brings bytes and says why it cannot; `wcp_attest.trust.bans.list_verifier` decides whether they are admitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+
+
+class SourceDown(Exception):
+    """A source gave no complete answer; its cached copy may be used while it is fresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An admitted list.
+
+    Attributes:
+        source: the stable name of the source.
+        index: the list.
+        note: what an operator should know (`the source is down …`), else empty.
+    """
+
+    source: str
+    index: Index
+    note: str = ""
+
+
+class Feed(Protocol):
+    """One source of a list."""
+
+    @property
+    def name(self) -> str:
+        """The stable name of the source: its kind, a colon, and its place."""
+
+    def open(self, admission: Admission) -> Opened:
+        """Get the list, from the source or its cache, and have it admitted.
+
+        Raises:
+            BansUnusable: there is no list that is admitted.
+        """

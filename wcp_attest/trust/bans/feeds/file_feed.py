@@ -1,0 +1,81 @@
+"""A list in a file: `bans.json`, its signatures in `bans.json.sig`, and perhaps its compiled form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.disk.private_files import open_regular, read_file
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.trust.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES
+from wcp_attest.trust.bans.feeds import Opened
+from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
+from wcp_attest.trust.bans.state import Seen
+
+if TYPE_CHECKING:
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileFeed:
+    """A list in a file.
+
+    Attributes:
+        path: of the list; its signatures are beside it.
+        compiled: path of the compiled form, or None to read the list itself.
+        signed: whether the list must be signed. One that need not is the operator's own: nobody else may be able to
+            write it.
+    """
+
+    path: str
+    compiled: str | None = None
+    signed: bool = True
+
+    @property
+    def name(self) -> str:
+        """`file:` and the path."""
+        return f"file:{self.path}"
+
+    def open(self, admission: Admission) -> Opened:
+        """Read the list or its compiled form, and have it admitted.
+
+        Raises:
+            BansUnusable: a file is missing, unreadable or too large; or the list is not admitted.
+        """
+        if self.compiled is not None:
+            return self._open_compiled(self.compiled, admission)
+        document = read_file(self.path, MAX_LIST_BYTES, self.name, private=not self.signed, follow=self.signed)
+        copy = Copy(document, self._signatures() if self.signed else None)
+        return Opened(self.name, admission.admit(self.name, copy))
+
+    def _open_compiled(self, compiled: str, admission: Admission) -> Opened:
+        """Believe a compiled form that was made from the very list that is signed."""
+        from wcp_attest.trust.bans.compiled import CompiledBans
+
+        index = CompiledBans.open(compiled)
+        said = admission.signed(self.name, self._signatures()) if self.signed else self._own(index)
+        if (said.list_sha256, said.head) != (index.list_sha256, index.head):
+            raise BansUnusable(
+                f"compiled ban list `{compiled}` was made from another list than {self.name} is now; compile it again"
+            )
+        admission.admit_head(self.name, said)
+        return Opened(self.name, index)
+
+    def _signatures(self) -> bytes:
+        path = self.path + SIGNATURE_SUFFIX
+        return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,", follow=True)
+
+    def _own(self, index: Index) -> Seen:
+        """Return the head with the digest that the operator's own list has now."""
+        hasher, left = sha256(), MAX_SOURCE_BYTES
+        with open(open_regular(self.path, self.name, private=True), "rb") as stream:
+            while left > 0 and (block := stream.read(_BLOCK)):
+                hasher.update(block)
+                left -= len(block)
+        return Seen(index.head, hasher.hexdigest())

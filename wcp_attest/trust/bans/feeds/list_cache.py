@@ -1,0 +1,219 @@
+"""The copy of a source's list that is kept for when the source is down, and the order in which the two are asked.
+
+    <state directory>/cache-<16 hex>       one line of JSON, then the list, then its signatures
+    <state directory>/cache-<16 hex>.down  there since the source last failed
+
+The copy goes through the same admission as an answer of the source, each time: it may be used as long as the list is
+fresh, and not a second longer. A wrong answer never replaces it and never falls back to it: a source that answers is
+believed to be up, and what it says is wrong is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Protocol
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.private_files import check_private_directory, read_file, replace
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.trust.bans.document import MAX_LIST_BYTES
+from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.list_verifier import Copy
+
+if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+
+SCHEMA: Final = "wcp.bans.cache.v1"
+MAX_HEAD_BYTES: Final = 8 << 10
+MAX_TAG: Final = 500  # characters of an entity tag or date that is sent back
+PAUSE_WHEN_DOWN: Final = (
+    30  # seconds that a source that failed is left alone, so that an outage does not slow each verify
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a source.
+
+    Attributes:
+        copy: list and signatures.
+        etag: of the list's answer, empty when there was none.
+        last_modified: of the list's answer, empty when there was none.
+        usable_until: seconds since the epoch after which the source's own metadata has expired; None without such.
+    """
+
+    copy: Copy
+    etag: str = ""
+    last_modified: str = ""
+    usable_until: int | None = None
+
+
+class Fetcher(Protocol):
+    """A source behind a network."""
+
+    @property
+    def name(self) -> str:
+        """The stable name of the source."""
+
+    @property
+    def refresh(self) -> int:
+        """Seconds during which the kept copy is used without asking the source."""
+
+    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+        """Ask the source.
+
+        Args:
+            kept: what is kept.
+            admission: the conditions of this moment.
+
+        Returns:
+            What the source has now, or None when that is what is kept.
+
+        Raises:
+            SourceDown: it gave no complete answer.
+            BansUnusable: its answer cannot be used.
+        """
+
+    def admit(self, kept: Kept, admission: Admission) -> Index:
+        """Have a copy admitted.
+
+        Raises:
+            BansUnusable: it is not.
+        """
+
+
+def open_cached(source: Fetcher, directory: str, admission: Admission) -> Opened:
+    """Return a source's list: the kept copy while that is recent, else the source's, else the kept copy while fresh.
+
+    Args:
+        source: the source.
+        directory: the state directory.
+        admission: the conditions of this moment.
+
+    Raises:
+        BansUnusable: no list is admitted; or the source gave a wrong answer.
+    """
+    cache = Cache(directory, source.name)
+    kept = cache.load()
+    recent = cache.checked_within(source.refresh, admission.now)
+    if kept is not None and (recent or cache.failed_within(PAUSE_WHEN_DOWN, admission.now)):
+        with contextlib.suppress(BansUnusable):  # stale by now, say: then the source is asked
+            note = "" if recent else f"{source.name} was down a moment ago, its kept copy is used"
+            return Opened(source.name, source.admit(kept, admission), note)
+    try:
+        fetched = source.fetch(kept, admission)
+    except SourceDown as problem:
+        cache.mark_failed(admission.now)
+        return _from_kept(source, kept, str(problem), admission)
+    current = fetched or kept
+    if current is None:
+        raise BansUnusable(f"{source.name} says that nothing changed although nothing is kept")
+    index = source.admit(current, admission)
+    cache.store(current, changed=fetched is not None, now=admission.now)
+    return Opened(source.name, index)
+
+
+def _from_kept(source: Fetcher, kept: Kept | None, down: str, admission: Admission) -> Opened:
+    if kept is None:
+        raise BansUnusable(f"{source.name} is down and no copy is kept: {down}")
+    try:
+        index = source.admit(kept, admission)
+    except BansUnusable as problem:
+        raise BansUnusable(f"{problem} (that is the copy kept of a source that is down: {down})") from None
+    return Opened(source.name, index, f"{source.name} is down, its kept copy is used: {down}")
+
+
+class Cache:
+    """The file that keeps a source's copy.
+
+    Args:
+        directory: the state directory, created when something is stored.
+        name: of the source.
+    """
+
+    def __init__(self, directory: str, name: str) -> None:
+        self._directory, self._name = directory, name
+        self._path = os.path.join(directory, f"cache-{sha256(name.encode()).hexdigest()[:16]}")
+
+    def load(self) -> Kept | None:
+        """Return what is kept, or None when there is nothing or it is damaged; then the source decides alone."""
+        limit = MAX_LIST_BYTES + MAX_SIGNATURE_FILE_BYTES + MAX_HEAD_BYTES
+        try:
+            data = read_file(self._path, limit, "the kept copy", private=True)
+            return _parse(data, self._name)
+        except (BansUnusable, ConfigError):
+            return None
+
+    def store(self, kept: Kept, *, changed: bool, now: float) -> None:
+        """Keep a copy, and remember when it was checked.
+
+        Raises:
+            BansUnusable: it cannot be written.
+        """
+        if changed:
+            check_private_directory(self._directory)
+            replace(self._path, _render(kept, self._name))
+        with contextlib.suppress(OSError):  # the source will be asked again the next time
+            os.utime(self._path, (now, now))
+        with contextlib.suppress(OSError):
+            os.unlink(self._path + ".down")
+
+    def mark_failed(self, now: float) -> None:
+        """Remember that the source failed."""
+        with contextlib.suppress(OSError, BansUnusable):  # only spares a wait
+            check_private_directory(self._directory)
+            replace(self._path + ".down", b"")
+            os.utime(self._path + ".down", (now, now))
+
+    def checked_within(self, seconds: int, now: float) -> bool:
+        """Tell whether the copy was what the source had, at most so many seconds ago."""
+        return _within(self._path, seconds, now)
+
+    def failed_within(self, seconds: int, now: float) -> bool:
+        """Tell whether the source failed at most so many seconds ago."""
+        return _within(self._path + ".down", seconds, now)
+
+
+def _within(path: str, seconds: int, now: float) -> bool:
+    try:
+        return 0 <= now - os.stat(path).st_mtime < seconds
+    except OSError:
+        return False
+
+
+def _render(kept: Kept, name: str) -> bytes:
+    copy = kept.copy
+    signatures = copy.signatures
+    head: JsonObject = {
+        "schema_version": SCHEMA,
+        "source": name,
+        "etag": kept.etag[:MAX_TAG],
+        "last_modified": kept.last_modified[:MAX_TAG],
+        "usable_until": kept.usable_until,
+        "document": len(copy.document),
+        "signatures": None if signatures is None else len(signatures),
+    }
+    return strictjson.dumps(head) + b"\n" + copy.document + (signatures or b"")
+
+
+def _parse(data: bytes, name: str) -> Kept:
+    line, _, rest = data.partition(b"\n")
+    match strictjson.loads_object(line, what="the kept copy", max_bytes=MAX_HEAD_BYTES):
+        case {
+            "schema_version": str(schema),
+            "source": str(source),
+            "etag": str(etag),
+            "last_modified": str(last_modified),
+            "usable_until": int() | None as usable_until,
+            "document": int(length),
+            "signatures": int() | None as signed,
+        } if schema == SCHEMA and source == name and length + (signed or 0) == len(rest) and length >= 0:
+            signatures = None if signed is None else rest[length:]
+            return Kept(Copy(rest[:length], signatures), etag, last_modified, usable_until)
+    raise ConfigError("the kept copy is damaged")

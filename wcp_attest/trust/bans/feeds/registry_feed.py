@@ -1,0 +1,110 @@
+"""A registry's own ban list: rows over https, complete or not at all, without signature, version or expiry.
+
+The rows are believed because the named host answered over TLS; nothing tells an old answer from a new one, and who can
+write to the registry can take a ban away. So a policy must say `signed = false` to use such a source, a copy is kept
+for no longer than `max_age` after it was fetched, and signed lists are the better source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.base.identity import format_utc, parse_utc
+from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
+from wcp_attest.trust.bans.document import BanList, Head
+from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
+from wcp_attest.trust.bans.list_verifier import Copy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.registry.answers import BanEntry
+
+TIMEOUT: Final = 20.0  # seconds for one page
+LIST_NAME: Final = "registry"
+_HIDDEN = re.compile(r"[^\x20-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFeed:
+    """The ban list of a registry.
+
+    Attributes:
+        url: base URL of the registry.
+        directory: the state directory.
+        refresh: seconds during which the kept copy is used without asking.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    url: str
+    directory: str
+    refresh: int
+    ca_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`registry:` and the URL."""
+        return f"registry:{self.url}"
+
+    def open(self, admission: Admission) -> Opened:
+        """Get the list from the registry or the kept copy.
+
+        Raises:
+            BansUnusable: no complete list can be had, or the registry gave a wrong answer.
+        """
+        return open_cached(self, self.directory, admission)
+
+    def admit(self, kept: Kept, admission: Admission) -> Index:
+        """Check that the rows were fetched recently enough; there is no more that could be checked."""
+        document = kept.copy.document
+        index = admission.parse(self.name, document, sha256(document).hexdigest())
+        admission.check_fresh(self.name, index.head)
+        return index
+
+    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+        """Ask for all rows; a registry cannot be asked for changes only.
+
+        Raises:
+            SourceDown: no complete answer came.
+            BansUnusable: the answer cannot be used, or may be a part.
+        """
+        from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
+        from wcp_attest.trust.registry.client import RegistryClient
+
+        del kept
+        try:
+            with contextlib.closing(RegistryClient(self.url, timeout=TIMEOUT, ca_file=self.ca_file)) as client:
+                entries = client.get_ban_list()
+        except RegistryUnreachable as problem:
+            raise SourceDown(str(problem)) from None
+        except (RegistryAnswerError, ConfigError) as problem:
+            raise BansUnusable(f"{self.name}: {problem}") from None
+        now = int(admission.now)
+        head = Head(LIST_NAME, max(1, now), now, now + admission.max_age)
+        bans = (ban for entry in entries if entry.in_force for ban in _bans(entry, format_utc(now)))
+        return Kept(Copy(BanList.make(head, bans).to_bytes(), None))
+
+
+def _bans(entry: BanEntry, now: str) -> Iterator[Ban]:
+    """Ban whatever has the digest: a row does not say what it is of."""
+    for kind in DIGEST_KINDS:
+        yield make_ban(
+            kind,
+            entry.sha256,
+            reason=_visible(entry.reason, "no reason given", MAX_REASON),
+            banned_at=entry.reported_at if parse_utc(entry.reported_at) is not None else now,
+            source=_visible(entry.source, "registry", MAX_SOURCE),
+        )
+
+
+def _visible(text: str, default: str, limit: int) -> str:
+    """Return what is printable of a text that others wrote."""
+    return _HIDDEN.sub(" ", text)[:limit].strip() or default

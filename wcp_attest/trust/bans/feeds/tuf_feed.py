@@ -1,0 +1,231 @@
+"""A list as a target of a TUF repository, through python-tuf's client.
+
+The policy pins the repository's root; python-tuf checks signatures, thresholds, versions, expiry and consistency of all
+metadata (TUF specification 1.0, section 5), which rules out rollback, freeze and mix-and-match. Its metadata directory
+belongs to one policy and is used by one process at a time. While the repository is down, the kept copy is used until
+the list or the metadata it came with expires, whichever is first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import IO, TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.base.identity import format_utc
+from wcp_attest.disk.private_files import check_private_directory
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.trust.bans.document import MAX_LIST_BYTES
+from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
+from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
+from wcp_attest.trust.bans.state import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuf.api.metadata import TargetFile
+    from tuf.ngclient.fetcher import FetcherInterface
+    from tuf.ngclient.updater import Updater
+
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+
+TIMEOUT: Final = 10.0  # seconds for one file
+BUDGET: Final = 60.0  # seconds for one update with all its files: a chain of root rotations is no excuse
+LOCK_WAIT: Final = 20.0
+MAX_ROOT_ROTATIONS: Final = 64
+_ROLES: Final = ("root", "timestamp", "snapshot", "targets")
+
+
+@dataclass(frozen=True, slots=True)
+class TufFeed:
+    """A list in a TUF repository.
+
+    Attributes:
+        metadata_url: where the metadata is.
+        targets_url: where the targets are.
+        target: path of the list below it.
+        root: the pinned root metadata, bytes of `root.json`.
+        directory: the state directory.
+        refresh: seconds during which the kept copy is used without asking.
+        signed: whether the list must be signed as well, its signatures being the target with `.sig` appended; the
+            repository's own signatures stand for it otherwise.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    metadata_url: str
+    targets_url: str
+    target: str
+    root: bytes
+    directory: str
+    refresh: int
+    signed: bool = True
+    ca_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`tuf:`, the metadata's URL, and the target."""
+        return f"tuf:{self.metadata_url}#{self.target}"
+
+    def open(self, admission: Admission) -> Opened:
+        """Get the list from the repository or the kept copy.
+
+        Raises:
+            BansUnusable: no list is admitted, or the repository gave a wrong answer.
+        """
+        return open_cached(self, self.directory, admission)
+
+    def admit(self, kept: Kept, admission: Admission) -> Index:
+        """Have a copy admitted, unless the metadata it came with has expired."""
+        if kept.usable_until is None or admission.now >= kept.usable_until:
+            when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
+            raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
+        return admission.admit(self.name, kept.copy)
+
+    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+        """Update the metadata, and get the target when it is another than the kept one.
+
+        Raises:
+            SourceDown: the repository gave no complete answer.
+            BansUnusable: its answer does not verify, or the target is missing.
+        """
+        del admission
+        from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+
+        try:
+            with contextlib.ExitStack() as held:
+                self._lock(held)
+                return self._update(kept)
+        except (_Refused, DownloadHTTPError, ConfigError) as problem:
+            raise BansUnusable(f"{self.name}: {problem}") from None
+        except DownloadError as problem:
+            raise SourceDown(str(problem)) from None
+        except (RepositoryError, ValueError) as problem:
+            raise BansUnusable(f"{self.name}: the repository's metadata is refused: {problem}") from None
+        except OSError as problem:
+            raise BansUnusable(f"{self.name}: the metadata directory cannot be used: {problem}") from None
+
+    def _lock(self, held: contextlib.ExitStack) -> None:
+        """Make sure that nobody else updates the same metadata; whoever does is waited for, though not for ever."""
+        try:
+            held.enter_context(locked(self._metadata_directory(), "update.lock", LOCK_WAIT))
+        except BansUnusable as problem:
+            raise SourceDown(str(problem)) from None
+
+    def _metadata_directory(self) -> str:
+        """Return the directory of this repository's metadata: another root is another repository."""
+        tag = sha256(self.metadata_url.encode() + b"\n" + self.root).hexdigest()[:16]
+        path = os.path.join(self.directory, f"tuf-{tag}")
+        check_private_directory(self.directory)
+        return path
+
+    def _update(self, kept: Kept | None) -> Kept:
+        from tuf.ngclient.config import UpdaterConfig
+        from tuf.ngclient.updater import Updater
+
+        directory = self._metadata_directory()
+        updater = Updater(
+            directory,
+            self.metadata_url,
+            target_base_url=self.targets_url,
+            fetcher=_fetcher(self.metadata_url, self.targets_url, self.ca_file),
+            config=UpdaterConfig(max_root_rotations=MAX_ROOT_ROTATIONS),
+            bootstrap=self.root,
+        )
+        updater.refresh()
+        before = kept.copy if kept is not None else Copy(b"", None)
+        document = self._target(updater, self.target, before.document, MAX_LIST_BYTES)
+        signatures = None
+        if self.signed:
+            name = self.target + SIGNATURE_SUFFIX
+            signatures = self._target(updater, name, before.signatures or b"", MAX_SIGNATURE_FILE_BYTES)
+        return Kept(Copy(document, signatures), usable_until=_expiry(directory))
+
+    def _target(self, updater: Updater, name: str, kept: bytes, limit: int) -> bytes:
+        from tuf.api.exceptions import LengthOrHashMismatchError
+
+        info = updater.get_targetinfo(name)
+        if info is None:
+            raise BansUnusable(f"{self.name}: the repository has no target {name!r}")
+        if info.length > limit:
+            raise BansUnusable(f"{self.name}: target {name!r} is larger than {limit} bytes")
+        with contextlib.suppress(LengthOrHashMismatchError):
+            info.verify_length_and_hashes(kept)
+            return kept
+        return self._download(updater, info)
+
+    def _download(self, updater: Updater, info: TargetFile) -> bytes:
+        path = os.path.join(self._metadata_directory(), "target.part")
+        try:
+            updater.download_target(info, path)
+            with open(path, "rb") as stream:
+                data = stream.read()
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        info.verify_length_and_hashes(data)
+        return data
+
+
+def _expiry(directory: str) -> int:
+    """Return when the first of the four top-level roles expires, in seconds since the epoch."""
+    from tuf.api.metadata import Metadata
+
+    expiries = []
+    for role in _ROLES:
+        with open(os.path.join(directory, f"{role}.json"), "rb") as stream:
+            expiries.append(Metadata.from_bytes(stream.read()).signed.expires.timestamp())
+    return int(min(expiries))
+
+
+class _Refused(Exception):
+    """An answer that came and cannot be used; not a download that failed."""
+
+
+def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None) -> FetcherInterface:
+    """Return a fetcher for python-tuf over the one transport of this toolkit."""
+    from tuf.api.exceptions import DownloadError, DownloadHTTPError
+    from tuf.ngclient.fetcher import FetcherInterface
+
+    from wcp_attest.base.url_origin import Origin
+    from wcp_attest.net.https import Request, Transport
+    from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
+
+    transports = {
+        Origin.of(url): Transport(url, timeout=TIMEOUT, ca_file=ca_file) for url in (metadata_url, targets_url)
+    }
+    deadline = time.monotonic() + BUDGET
+
+    class Fetcher(FetcherInterface):
+        """Downloads whole files, bounded in size and time."""
+
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            yield self.download_bytes(url, MAX_LIST_BYTES)
+
+        def download_bytes(self, url: str, max_length: int) -> bytes:
+            if time.monotonic() > deadline:
+                raise DownloadError(f"the repository took longer than {BUDGET:.0f} s")
+            try:
+                reply = transports[Origin.of(url)].request(Request(url, max_bytes=max_length))
+            except RegistryUnreachable as problem:
+                raise DownloadError(str(problem)) from None
+            except RegistryAnswerError as problem:
+                if problem.status in {403, 404}:  # how a repository says that there is no newer root
+                    raise DownloadHTTPError(str(problem), problem.status) from None
+                raise _Refused(str(problem)) from None
+            if reply.status != 200:
+                raise DownloadHTTPError(f"{url}: status {reply.status}", reply.status)
+            return reply.body
+
+        @contextlib.contextmanager
+        def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+            yield io.BytesIO(self.download_bytes(url, max_length))
+
+    return Fetcher()

@@ -1,0 +1,116 @@
+"""A signed list behind an https URL, its signatures at the same URL with `.sig` appended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.trust.bans.document import MAX_LIST_BYTES
+from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
+from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
+
+if TYPE_CHECKING:
+    from wcp_attest.net.https import Reply, Transport
+    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.lookup import Index
+
+TIMEOUT: Final = 20.0  # seconds for one file; a list of 64 MiB in that time needs some 27 Mbit/s
+PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: a publisher may be between them
+PAIR_PAUSE: Final = 1.0  # seconds between the attempts
+# What static hosts give for a `.json` file; anything else is a login page or an error that calls itself 200.
+TYPES: Final = frozenset({"application/json", "application/octet-stream", "text/plain", "binary/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class UrlFeed:
+    """A signed list behind a URL.
+
+    Attributes:
+        url: of the list; https, or http on loopback.
+        directory: the state directory.
+        refresh: seconds during which the kept copy is used without asking.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    url: str
+    directory: str
+    refresh: int
+    ca_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`url:` and the URL."""
+        return f"url:{self.url}"
+
+    def open(self, admission: Admission) -> Opened:
+        """Get the list from the URL or the kept copy.
+
+        Raises:
+            BansUnusable: no list is admitted, or the server gave a wrong answer.
+        """
+        return open_cached(self, self.directory, admission)
+
+    def admit(self, kept: Kept, admission: Admission) -> Index:
+        """Have a copy admitted."""
+        return admission.admit(self.name, kept.copy)
+
+    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+        """Ask for the list, only if it changed, and then for its signatures.
+
+        Raises:
+            SourceDown: no complete answer came.
+            BansUnusable: the answer cannot be used.
+        """
+        from wcp_attest.net.https import Transport
+        from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
+
+        try:
+            transport = Transport(self.url, timeout=TIMEOUT, ca_file=self.ca_file)
+            with contextlib.closing(transport):
+                return self._fetch_pair(transport, kept, admission)
+        except RegistryUnreachable as problem:
+            raise SourceDown(str(problem)) from None
+        except (RegistryAnswerError, ConfigError) as problem:
+            raise BansUnusable(f"{self.name}: {problem}") from None
+
+    def _fetch_pair(self, transport: Transport, kept: Kept | None, admission: Admission) -> Kept | None:
+        """Fetch both files until they belong together."""
+        for attempt in range(1, PAIR_ATTEMPTS + 1):
+            answer = self._get(transport, self.url, MAX_LIST_BYTES, _conditions(kept))
+            if answer.status == 304:
+                return None
+            signatures = self._get(transport, self.url + SIGNATURE_SUFFIX, MAX_SIGNATURE_FILE_BYTES, {})
+            fetched = Kept(
+                Copy(answer.body, signatures.body),
+                etag=answer.headers.get("etag", ""),
+                last_modified=answer.headers.get("last-modified", ""),
+            )
+            if attempt == PAIR_ATTEMPTS or admission.belong_together(self.name, fetched.copy):
+                return fetched
+            time.sleep(PAIR_PAUSE)
+        raise BansUnusable(f"{self.name}: list and signatures never belonged together")
+
+    def _get(self, transport: Transport, url: str, limit: int, headers: dict[str, str]) -> Reply:
+        from wcp_attest.net.https import Request
+
+        answer = transport.request(Request(url, headers=headers, max_bytes=limit, types=TYPES))
+        if answer.status == 200 or (answer.status == 304 and headers):
+            return answer
+        raise BansUnusable(f"{self.name}: {url} answers with status {answer.status}")
+
+
+def _conditions(kept: Kept | None) -> dict[str, str]:
+    """Return the headers of a conditional request (RFC 9110, section 13)."""
+    if kept is None:
+        return {}
+    if kept.etag and kept.etag.isprintable() and kept.etag.isascii():
+        return {"If-None-Match": kept.etag}
+    if kept.last_modified and kept.last_modified.isprintable() and kept.last_modified.isascii():
+        return {"If-Modified-Since": kept.last_modified}
+    return {}

@@ -1,0 +1,143 @@
+"""Which list is admitted: signed by those who may, fresh, and not older than what was seen before.
+
+Everything that a list comes through, whatever its source, is here; a source only brings bytes. What is not admitted is
+an error, so that no list ever stands in for "no bans".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.base.identity import format_utc
+from wcp_attest.trust.bans.document import BanList
+from wcp_attest.trust.bans.lookup import index_list
+from wcp_attest.trust.bans.state import Seen, SeenLists
+
+if TYPE_CHECKING:
+    from wcp_attest.trust.bans.document import Head
+    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.signed_list import ListSigners
+
+MAX_MEMO: Final = 16  # lists kept parsed: one a source and the one before, more or less
+MAX_CLOCK_SKEW: Final = 300  # seconds an issuer's clock may be ahead of ours, as for signatures of packages
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A list as a source brought it.
+
+    Attributes:
+        document: the bytes of the list.
+        signatures: the bytes of its signature file; None where the source itself vouches for the list.
+    """
+
+    document: bytes
+    signatures: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The conditions under which lists are admitted.
+
+    Attributes:
+        signers: who may sign; None where no source's list needs a signature.
+        max_age: seconds since its issue after which a list is too old, whatever it says of itself.
+        seen: the memory of what was seen before.
+        now: seconds since the epoch.
+        memo: lists parsed before, by the SHA-256 of their bytes; a program that verifies often parses a list once.
+    """
+
+    signers: ListSigners | None
+    max_age: int
+    seen: SeenLists
+    now: float
+    memo: dict[str, Index] = field(default_factory=dict)
+
+    def admit(self, source: str, copy: Copy) -> Index:
+        """Admit a list that is read into memory.
+
+        Args:
+            source: the source's stable name.
+            copy: what it brought.
+
+        Returns:
+            The list, ready to be looked into.
+
+        Raises:
+            BansUnusable: unsigned, malformed, stale, or rolled back.
+        """
+        digest = sha256(copy.document).hexdigest()
+        said = None if copy.signatures is None else self.signed(source, copy.signatures)
+        if said is not None and said.list_sha256 != digest:
+            raise BansUnusable(f"{source}: the signatures are over another list than this one; fetch or sign both anew")
+        index = self.parse(source, copy.document, digest)
+        if said is not None and said.head != index.head:
+            raise BansUnusable(f"{source}: the signed statement and the list differ in name, version or times")
+        self.admit_head(source, Seen(index.head, digest))
+        return index
+
+    def parse(self, source: str, document: bytes, digest: str) -> Index:
+        """Parse a list, or return it as parsed before.
+
+        Args:
+            source: the source's stable name, for messages.
+            document: the list.
+            digest: its SHA-256.
+
+        Raises:
+            BansUnusable: it is malformed.
+        """
+        known = self.memo.get(digest)
+        if known is None:
+            known = index_list(BanList.from_bytes(document, what=source), digest)
+            if len(self.memo) >= MAX_MEMO:
+                self.memo.clear()
+            self.memo[digest] = known
+        return known
+
+    def belong_together(self, source: str, copy: Copy) -> bool:
+        """Tell whether signatures are over this very document."""
+        try:
+            said = self.signed(source, copy.signatures or b"")
+        except BansUnusable:
+            return False
+        return said.list_sha256 == sha256(copy.document).hexdigest()
+
+    def signed(self, source: str, signatures: bytes) -> Seen:
+        """Return what the signers of a list say of it.
+
+        Raises:
+            BansUnusable: too few of those who may have signed it.
+        """
+        if self.signers is None:
+            raise BansUnusable(f"{source}: the policy names nobody who may sign ban lists")
+        return self.signers.verify(signatures, what=f"{source}.sig")
+
+    def admit_head(self, source: str, seen: Seen) -> None:
+        """Check freshness and that the list follows what was seen before, and remember it.
+
+        Raises:
+            BansUnusable: stale, dated in the future, or rolled back.
+        """
+        self.check_fresh(source, seen.head)
+        try:
+            self.seen.accept(source, seen)
+        except BansUnusable as problem:
+            raise BansUnusable(f"{source}: {problem}") from None
+
+    def check_fresh(self, source: str, head: Head) -> None:
+        """Check a list's times.
+
+        Raises:
+            BansUnusable: it has expired, is older than `max_age`, or is dated in the future.
+        """
+        what = f"{source}: list `{head.name}` version {head.version}"
+        if head.issued_at > self.now + MAX_CLOCK_SKEW:
+            raise BansUnusable(f"{what} is dated {format_utc(head.issued_at)}, which is in the future; check the clock")
+        if self.now >= head.expires_at:
+            raise BansUnusable(f"{what} is stale: it expired at {format_utc(head.expires_at)}")
+        if self.now - head.issued_at > self.max_age:
+            raise BansUnusable(f"{what} is stale: issued at {format_utc(head.issued_at)}, older than max_age allows")

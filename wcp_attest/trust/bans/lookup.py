@@ -1,0 +1,155 @@
+"""Which bans hit a package: exact lookups, the same for a list in memory and for a compiled one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wcp_attest.base.identity import namespace_of
+from wcp_attest.trust.bans.ban import DIGEST_KINDS, RANK, Ban, Kind
+from wcp_attest.trust.bans.versions import Specifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wcp_attest.signing import SignedBy
+    from wcp_attest.trust.bans.document import BanList, Head
+    from wcp_attest.trust.conditions import PackageFacts
+
+
+class Index(Protocol):
+    """A list that can be looked into."""
+
+    @property
+    def head(self) -> Head:
+        """The head of the list."""
+
+    @property
+    def list_sha256(self) -> str:
+        """The SHA-256 of the document's exact bytes, 64 lower-case hex digits."""
+
+    @property
+    def others(self) -> OtherBans:
+        """The bans that name no digest."""
+
+    @property
+    def names_files(self) -> bool:
+        """Whether the list bans any file."""
+
+    def find_digest(self, kind: Kind, digest: str) -> Ban | None:
+        """Return the ban of a digest in the spelling `sha256:<hex>`, or None.
+
+        Raises:
+            BansUnusable: what was read in order to answer is damaged.
+        """
+
+
+class OtherBans:
+    """Bans of workers, keys, identities and namespaces, by what they name."""
+
+    def __init__(self, bans: Iterable[Ban]) -> None:
+        self._by_subject: dict[tuple[Kind, str], list[tuple[Ban, Specifier | None]]] = {}
+        for ban in bans:
+            specifier = Specifier.parse(ban.versions) if ban.versions else None
+            self._by_subject.setdefault((ban.kind, ban.subject), []).append((ban, specifier))
+
+    def __iter__(self) -> Iterator[Ban]:
+        return (ban for found in self._by_subject.values() for ban, _ in found)
+
+    def find(self, facts: PackageFacts) -> Iterator[Ban]:
+        """Yield every ban that hits a package."""
+        if not self._by_subject:
+            return
+        for ban, specifier in self._get(Kind.WORKER, facts.worker_id):
+            if specifier is None or specifier.matches(facts.worker_version):
+                yield ban
+        for signer in facts.signers:
+            yield from self._of_signer(signer)
+        for ban, _ in self._get(Kind.NAMESPACE, namespace_of(facts.worker_id)):
+            yield ban
+
+    def _of_signer(self, signer: SignedBy) -> Iterator[Ban]:
+        if signer.key_id:
+            key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
+            for ban, _ in self._get(Kind.KEY, key_id):
+                yield ban
+        for name in (signer.identity, signer.repository):
+            for ban, _ in self._named(name):
+                if not ban.issuer or ban.issuer == signer.issuer:
+                    yield ban
+
+    def _named(self, name: str) -> Iterator[tuple[Ban, Specifier | None]]:
+        if name:
+            yield from self._get(Kind.IDENTITY, name)
+            for length in range(1, len(name) + 1):
+                yield from self._get(Kind.IDENTITY, name[:length] + "*")
+
+    def _get(self, kind: Kind, subject: str) -> list[tuple[Ban, Specifier | None]]:
+        return self._by_subject.get((kind, subject), [])
+
+
+@dataclass(frozen=True, slots=True)
+class ListIndex:
+    """A list held in memory; made by `index_list`."""
+
+    head: Head
+    list_sha256: str
+    others: OtherBans
+    names_files: bool
+    _digests: dict[tuple[Kind, str], Ban]
+
+    def find_digest(self, kind: Kind, digest: str) -> Ban | None:
+        """Return the ban of a digest, or None."""
+        return self._digests.get((kind, digest))
+
+
+def index_list(listed: BanList, list_sha256: str) -> ListIndex:
+    """Index a list in memory.
+
+    Args:
+        listed: the list.
+        list_sha256: of the bytes it was read from.
+    """
+    digests: dict[tuple[Kind, str], Ban] = {
+        (ban.kind, ban.subject): ban for ban in listed.bans if ban.kind in DIGEST_KINDS
+    }
+    return ListIndex(
+        head=listed.head,
+        list_sha256=list_sha256,
+        others=OtherBans(ban for ban in listed.bans if ban.kind not in DIGEST_KINDS),
+        names_files=any(kind is Kind.FILE for kind, _ in digests),
+        _digests=digests,
+    )
+
+
+def find(index: Index, facts: PackageFacts) -> list[Ban]:
+    """Return the bans of a list that hit what is known before the tree is read, most specific first.
+
+    Raises:
+        BansUnusable: the list is damaged.
+    """
+    digests = (
+        (Kind.MANIFEST, f"sha256:{facts.manifest_sha256}"),
+        (Kind.PACKAGE, f"{facts.hash_algorithm}:{facts.package_hash}"),
+    )
+    found = [ban for kind, digest in digests if (ban := index.find_digest(kind, digest)) is not None]
+    found += dict.fromkeys(index.others.find(facts))  # a signer may be hit by its name and by its repository
+    return sorted(found, key=lambda ban: (RANK[ban.kind], bool(ban.versions)))
+
+
+def find_files(index: Index, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Ban]]:
+    """Yield the path and the ban of every banned file.
+
+    Args:
+        index: the list.
+        files: `(path, hex digest)`, SHA-256.
+
+    Raises:
+        BansUnusable: the list is damaged.
+    """
+    if not index.names_files:
+        return
+    for path, digest in files:
+        ban = index.find_digest(Kind.FILE, f"sha256:{digest}")
+        if ban is not None:
+            yield path, ban

@@ -1,0 +1,185 @@
+"""What was seen of each list before, so that versions and times only move forward.
+
+    <state directory>/seen.json     {"schema_version":"wcp.bans.state.v1","lists":{"file:/etc/acme/bans.json":
+                                     {"name":"acme-soc","version":7,"issued_at":"2026-03-01T12:00:00Z",
+                                      "list_sha256":"9f86…"}}}
+    <state directory>/lock          held while seen.json is replaced
+
+A list with a lower version, an earlier time, another name, or other bytes under the same version than were seen from
+the same source is refused: an old list replayed hides the newest bans. Whoever deletes the state gives that protection
+up until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.digest import is_hex_digest
+from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.private_files import check_private_directory, open_regular, read_all, replace
+from wcp_attest.trust.bans.document import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wcp_attest.base.strictjson import JsonObject
+
+SCHEMA: Final = "wcp.bans.state.v1"
+MAX_STATE_BYTES: Final = 4 << 20
+MAX_LISTS: Final = 10_000
+LOCK_WAIT: Final = 5.0  # seconds; the lock is held for the time of one small write
+_LOCK_STEP: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One issue of a list.
+
+    Attributes:
+        head: of the list.
+        list_sha256: of its bytes, 64 lower-case hex digits.
+    """
+
+    head: Head
+    list_sha256: str
+
+    def check_follows(self, last: Seen) -> None:
+        """Check that this issue is the last one again or a later one.
+
+        Raises:
+            BansUnusable: it is rolled back, of another list, or differs under the same version.
+        """
+        new, old = self.head, last.head
+        if new.name != old.name:
+            raise BansUnusable(f"the source held list `{old.name}` before and now holds list `{new.name}`")
+        if new.version < old.version or new.issued_at < old.issued_at:
+            raise BansUnusable(
+                f"list `{new.name}` is rolled back: version {new.version} after version {old.version} was seen"
+            )
+        if new.version == old.version and self.list_sha256 != last.list_sha256:
+            raise BansUnusable(f"list `{new.name}` version {new.version} differs from the one seen under that version")
+
+
+class SeenLists:
+    """The issues seen of each source's list, kept in a directory that only this user writes.
+
+    Args:
+        directory: created on first use, readable by its owner only.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._path = os.path.join(directory, "seen.json")
+
+    def accept(self, source: str, seen: Seen) -> None:
+        """Check an issue against what was seen of the source, and remember it when it is newer.
+
+        Args:
+            source: a stable name of where the list comes from.
+            seen: the issue, its signatures verified.
+
+        Raises:
+            BansUnusable: it is rolled back or another list; or the state cannot be read, locked or written.
+        """
+        last = self._load().get(source)
+        if last is not None:
+            seen.check_follows(last)
+        if last == seen:
+            return
+        with locked(self._directory, wait=LOCK_WAIT):
+            lists = self._load()
+            if source in lists:
+                seen.check_follows(lists[source])
+            lists[source] = seen
+            self._store(lists)
+
+    def _load(self) -> dict[str, Seen]:
+        what = f"the ban state file `{self._path}`"
+        if not os.path.lexists(self._path):
+            return {}
+        data = read_all(open_regular(self._path, what, private=True), MAX_STATE_BYTES, what)
+        value = strictjson.loads_object(data, what=what, max_bytes=MAX_STATE_BYTES, error=BansUnusable)
+        lists = value.get("lists")
+        if (
+            set(value) != {"schema_version", "lists"}
+            or value["schema_version"] != SCHEMA
+            or not isinstance(lists, dict)
+        ):
+            raise BansUnusable(f"{what} is not of schema {SCHEMA}; move it away to start over")
+        try:
+            return {source: _seen(entry) for source, entry in lists.items()}
+        except ConfigError as problem:
+            raise BansUnusable(f"{what} is damaged: {problem}; move it away to start over") from None
+
+    def _store(self, lists: dict[str, Seen]) -> None:
+        if len(lists) > MAX_LISTS:
+            raise BansUnusable(f"the ban state file `{self._path}` holds more than {MAX_LISTS} lists; move it away")
+        entries: JsonObject = {
+            source: {**seen.head.to_json(), "list_sha256": seen.list_sha256} for source, seen in sorted(lists.items())
+        }
+        replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
+
+
+class ForgetfulLists(SeenLists):
+    """Nothing was seen before and nothing is remembered; for looking at one list outside of any policy."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def accept(self, source: str, seen: Seen) -> None:
+        """Accept."""
+
+
+@contextlib.contextmanager
+def locked(directory: str, name: str = "lock", wait: float = LOCK_WAIT) -> Iterator[None]:
+    """Hold a lock of a private directory; whoever else holds it for longer than `wait` seconds is an error.
+
+    Args:
+        directory: created when it is not there.
+        name: of the lock file.
+        wait: seconds.
+
+    Raises:
+        BansUnusable: the directory is not private, or the lock cannot be taken in time.
+    """
+    check_private_directory(directory)
+    path = os.path.join(directory, name)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as problem:
+        raise BansUnusable(f"the lock `{path}` cannot be opened: {problem.strerror}") from None
+    try:
+        _wait_for(descriptor, path, wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: str, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if not isinstance(problem, BlockingIOError):
+                raise BansUnusable(f"the lock `{path}` cannot be taken: {problem.strerror}") from None
+        else:
+            return
+        if time.monotonic() > deadline:
+            raise BansUnusable(f"the lock `{path}` was held by another process for {wait:.0f} s")
+        time.sleep(_LOCK_STEP)
+
+
+def _seen(entry: object) -> Seen:
+    if not isinstance(entry, dict):
+        raise ConfigError("an entry is not an object")
+    digest = entry.get("list_sha256")
+    if not isinstance(digest, str) or not is_hex_digest(digest):
+        raise ConfigError("a list_sha256 is not 64 hex digits")
+    return Seen(Head.from_json(entry), digest)

@@ -1,0 +1,314 @@
+"""A trust policy read from TOML.
+
+    version = 1
+    [[namespace]]
+    name = "org.acme"
+    threshold = 1                              # distinct signers of the list below
+      [[namespace.signer]]
+      key = "keys/acme-2026.pub"               # beside the policy file
+      [[namespace.signer]]
+      [namespace.signer.sigstore]              # TOML 1.0 wants an inline table on one line, so a table of its own
+      issuer = "https://token.actions.githubusercontent.com"
+      repository = "acme/worker"
+      workflow = ".github/workflows/release.yml"
+      ref = "refs/tags/*"
+      [[namespace.signer]]
+      hmac = { env = "WCP_ATTEST_HMAC_KEY" }   # or { file = "secret" }
+    [sigstore]
+    trusted_root = "trusted_root.json"         # pinned: verification opens no socket
+    require_timestamp = false
+    [accept]
+    schemas = ["awp.v2"]
+    excludes = false
+    max_age = "400d"                           # s, m, h, d, w
+    permissions = "normal"
+    [bans]                                     # wcp_attest.trust.bans
+    [registry]                                 # wcp_attest.trust.registry
+
+Every key is known or an error. Files are read when the policy is read, so that a policy either works or says why not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from wcp_attest.base import toml_table as stricttoml
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.files import read_bounded
+from wcp_attest.signing import SigstoreTrust
+from wcp_attest.signing.hmac import MAX_SECRET_BYTES, HmacSecret
+from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
+from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
+from wcp_attest.trust.policy import Accept, Condition, Namespace, Policy, Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wcp_attest.signing import TrustedSigner
+
+MAX_POLICY_BYTES = 1024 * 1024
+MAX_TRUSTED_ROOT_BYTES = 4 * 1024 * 1024
+_AGE = re.compile(r"([1-9][0-9]{0,8})([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+Read: TypeAlias = "Callable[[str, int, str], bytes]"
+
+
+def load_policy(path: str, environ: Mapping[str, str] | None = None) -> Policy:
+    """Read a policy file and the key files it names.
+
+    Args:
+        path: the TOML file; the files it names are relative to it.
+        environ: where secrets named by `env` are taken from; the process environment by default.
+
+    Raises:
+        ConfigError: a file cannot be read, or the policy is malformed, empty or contradicts itself.
+    """
+    folder = os.path.dirname(path)
+
+    def read(name: str, limit: int, what: str) -> bytes:
+        return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
+
+    data = read_bounded(path, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
+    try:
+        return parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+
+
+def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
+    """Parse the text of a policy.
+
+    Args:
+        data: TOML 1.0 in UTF-8.
+        read: returns the bytes of a file the policy names; takes its name, the largest size and what it is.
+        environ: where secrets named by `env` are taken from.
+        folder: what the names of ban lists, which are read when a package is verified, are relative to.
+
+    Raises:
+        ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
+    """
+    top = Table(stricttoml.loads(data, "the policy"), "")
+    if "version" not in top:
+        raise ConfigError("the policy does not say its `version`; write `version = 1` as its first line")
+    if top.integer("version") != 1:
+        raise ConfigError("the policy's `version` is not 1, the only one there is")
+    sigstore = _sigstore(top.table("sigstore"), read)
+    policy = Policy(
+        namespaces=tuple(_namespace(table, read, environ) for table in top.tables("namespace")),
+        accept=_accept(top.table("accept")),
+        sigstore=sigstore,
+        conditions=_conditions(top, sigstore, read, environ, folder),
+        digest=sha256_hex(data),
+    )
+    top.finish()
+    return policy
+
+
+class Table:
+    """One table of the file, read key by key; what is left over in the end is unknown."""
+
+    def __init__(self, values: dict[str, object], name: str) -> None:
+        self._values, self._name = dict(values), name
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str) -> str:
+        """Return a non-empty text.
+
+        Raises:
+            ConfigError: it is missing, empty or not a text.
+        """
+        value = self._take(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(key, "a text that is not empty")
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return a whole number.
+
+        Raises:
+            ConfigError: it is missing without a default, or not a whole number.
+        """
+        value = self._values.pop(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong(key, "a whole number")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        value = self._values.pop(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts that is not empty.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            raise self.wrong(key, "a list of texts that is not empty")
+        return tuple(value)
+
+    def age(self, key: str) -> int:
+        """Return a span of time such as `400d` in seconds.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        found = _AGE.match(self.text(key))
+        if found is None:
+            raise self.wrong(key, "a span such as 90s, 15m, 12h, 400d or 8w")
+        return int(found[1]) * _SECONDS[found[2]]
+
+    def table(self, key: str) -> Table:
+        """Return a table, an empty one when it is missing.
+
+        Raises:
+            ConfigError: it is not a table.
+        """
+        value = self._values.pop(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, "a table")
+        return Table(value, self._path(key))
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """Return a list of tables that is not empty.
+
+        Raises:
+            ConfigError: it is missing, empty or something else.
+        """
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            raise self.wrong(key, f"one or more [[{self._path(key)}]]")
+        return tuple(Table(item, f"{self._path(key)}[{number}]") for number, item in enumerate(value, start=1))
+
+    def finish(self) -> None:
+        """Refuse what nobody asked for.
+
+        Raises:
+            ConfigError: a key is unknown.
+        """
+        if self._values:
+            raise ConfigError(f"the policy has an unknown key `{self._path(min(self._values))}`")
+
+    def wrong(self, key: str, expected: str) -> ConfigError:
+        """Return the error for a key that is not what it should be."""
+        return ConfigError(f"the policy's `{self._path(key)}` is not {expected}")
+
+    def _take(self, key: str) -> object:
+        if key not in self._values:
+            raise ConfigError(f"the policy has no `{self._path(key)}`")
+        return self._values.pop(key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+
+def _namespace(table: Table, read: Read, environ: Mapping[str, str]) -> Namespace:
+    keys: list[TrustedSigner] = []
+    identities: list[SigstoreIdentity] = []
+    for signer in table.tables("signer"):
+        trusted = _signer(signer, read, environ)
+        if isinstance(trusted, SigstoreIdentity):
+            identities.append(trusted)
+        else:
+            keys.append(trusted)
+    namespace = Namespace(table.text("name"), tuple(keys), tuple(identities), table.integer("threshold", 1))
+    table.finish()
+    return namespace
+
+
+def _signer(table: Table, read: Read, environ: Mapping[str, str]) -> TrustedSigner | SigstoreIdentity:
+    methods = [method for method in ("key", "hmac", "sigstore") if method in table]
+    if len(methods) != 1:
+        raise table.wrong("key", "given alone: a signer is exactly one of `key`, `hmac` and `sigstore`")
+    trusted: TrustedSigner | SigstoreIdentity
+    match methods[0]:
+        case "key":
+            name = table.text("key")
+            trusted = TrustedKey.from_file_bytes(read(name, MAX_KEY_FILE_BYTES, "the key"), what=name)
+        case "hmac":
+            trusted = _secret(table.table("hmac"), read, environ)
+        case _:
+            trusted = _identity(table.table("sigstore"))
+    table.finish()
+    return trusted
+
+
+def _secret(table: Table, read: Read, environ: Mapping[str, str]) -> HmacSecret:
+    if ("env" in table) == ("file" in table):
+        raise table.wrong("env", "given alone: an hmac signer is exactly one of `env` and `file`")
+    if "file" in table:
+        name = table.text("file")
+        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_BYTES, "the secret"))
+    else:
+        variable = table.text("env")
+        if variable not in environ:
+            raise ConfigError(f"the policy takes a secret from {variable}, which is not set")
+        secret = HmacSecret(os.fsencode(environ[variable]))
+    table.finish()
+    return secret
+
+
+def _identity(table: Table) -> SigstoreIdentity:
+    optional = ("identity", "repository", "workflow", "ref")
+    fields = {name: table.text(name) for name in optional if name in table}
+    identity = SigstoreIdentity(table.text("issuer"), **fields)
+    table.finish()
+    return identity
+
+
+def _sigstore(table: Table, read: Read) -> SigstoreTrust:
+    root = None
+    if "trusted_root" in table:
+        root = read(table.text("trusted_root"), MAX_TRUSTED_ROOT_BYTES, "the pinned trusted root")
+    instance = table.text("instance") if "instance" in table else "production"
+    if instance not in {"production", "staging"} or (root is not None and instance != "production"):
+        raise table.wrong("instance", "`production` or `staging`, or it is given beside a pinned root")
+    trust = SigstoreTrust(
+        root, table.flag("require_timestamp", default=False), cast("Literal['production', 'staging']", instance)
+    )
+    table.finish()
+    return trust
+
+
+def _accept(table: Table) -> Accept:
+    default = Accept()
+    accept = Accept(
+        schemas=cast("tuple[Schema, ...]", table.texts("schemas")) if "schemas" in table else default.schemas,
+        excludes=table.flag("excludes", default=default.excludes),
+        max_age=table.age("max_age") if "max_age" in table else None,
+        permissions=cast("Literal['normal', 'strict']", table.text("permissions"))
+        if "permissions" in table
+        else default.permissions,
+    )
+    table.finish()
+    return accept
+
+
+def _conditions(
+    top: Table, sigstore: SigstoreTrust, read: Read, environ: Mapping[str, str], folder: str
+) -> tuple[Condition, ...]:
+    conditions: list[Condition] = []
+    if "bans" in top:
+        from wcp_attest.trust.bans.bans_table import Surroundings, parse_bans_table
+
+        around = Surroundings(folder, environ, read, lambda table: _signer(table, read, environ), sigstore)
+        conditions.append(parse_bans_table(top.table("bans"), around))
+    if "registry" in top:
+        from wcp_attest.trust.registry.registry_table import parse_registry_table
+
+        conditions.append(parse_registry_table(top.table("registry"), folder))
+    return tuple(conditions)

@@ -1,0 +1,1 @@
+"""The client of a worker registry, and the condition that asks it."""

@@ -1,0 +1,348 @@
+"""The registry's client."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.url_origin import same_origin
+from wcp_attest.net.https import DEFAULT_TIMEOUT, Reply, Request, Transport
+from wcp_attest.net.https_errors import RegistryAnswerError, RegistryIncompleteError
+from wcp_attest.trust.registry.answers import (
+    MAX_ANSWER_BYTES,
+    AttestationResponse,
+    BanEntry,
+    Health,
+    Page,
+    Submission,
+    VerifyResponse,
+    check_digest,
+    check_worker_id,
+    parse_object,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from wcp_attest.base.strictjson import JsonObject
+
+DEFAULT_URL: Final = "https://api.pyhall.dev"
+URL_VARIABLE: Final = "PYHALL_REGISTRY_URL"
+DEFAULT_TTL: Final = 60.0  # seconds that a positive answer is kept; a revocation takes at most that long to arrive
+MAX_CACHED: Final = 10_000  # workers
+PAGE: Final = 500  # rows asked for at a time, which is what the public registry gives at most
+MAX_PAGES: Final = 2_000  # with 500 rows each: a million bans; larger lists are signed lists (docs/bans.md)
+MAX_REASON: Final = 2_000  # characters
+_JSON: Final = frozenset({"application/json"})
+_TOKEN = re.compile(r"[!-~]{1,8192}\Z")
+_COOKIE = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}\Z")  # RFC 6265, section 4.1.1: cookie-octet
+_NEXT = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How a client proves who it is; the bearer token is preferred.
+
+    Attributes:
+        bearer_token: for `Authorization`, or None.
+        session_token: for the cookie `pyhall_session`, or None.
+
+    Raises:
+        ConfigError: a token is empty or holds characters that no header may.
+    """
+
+    bearer_token: str | None = None
+    session_token: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bearer_token is not None and not _TOKEN.match(self.bearer_token):
+            raise ConfigError("the bearer token is empty or holds spaces, line breaks or other odd characters")
+        if self.session_token is not None and not _COOKIE.match(self.session_token):
+            raise ConfigError("the session token is empty or holds characters that no cookie may")
+
+    def headers(self) -> dict[str, str]:
+        """Return the header to send, if any."""
+        if self.bearer_token is not None:
+            return {"Authorization": f"Bearer {self.bearer_token}"}
+        if self.session_token is not None:
+            return {"Cookie": f"pyhall_session={self.session_token}"}
+        return {}
+
+
+class RegistryClient:
+    """A client of one registry. Safe to use from several threads.
+
+    Args:
+        base_url: by default that of `PYHALL_REGISTRY_URL`, else the public registry.
+        credentials: sent to this registry only, and only by https.
+        timeout: seconds for one request with its retries.
+        cache_ttl: seconds that "active" is kept; nothing else is kept.
+        telemetry: whether counts of decisions are sent; they never are unless asked for.
+        ca_file: PEM certificates to trust instead of the system's.
+
+    Raises:
+        ConfigError: the URL cannot be used, or credentials would travel by plain http.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        credentials: Credentials | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        cache_ttl: float = DEFAULT_TTL,
+        telemetry: bool = False,
+        ca_file: str | None = None,
+    ) -> None:
+        url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        if "?" in url:
+            raise ConfigError("the registry's URL must not carry a query")
+        self._base = url.rstrip("/")
+        self._transport = Transport(url, timeout=timeout, ca_file=ca_file)
+        self._headers = (credentials or Credentials()).headers()
+        if self._headers and not self._transport.encrypted:
+            raise ConfigError("a token is never sent over plain http; use an https URL")
+        self._ttl, self._telemetry = cache_ttl, telemetry
+        self._lock = threading.Lock()
+        self._active: dict[str, tuple[float, VerifyResponse]] = {}
+        self._banned: dict[str, float] = {}
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def base_url(self) -> str:
+        """Where requests go."""
+        return self._base
+
+    def verify(self, worker_id: str) -> VerifyResponse:
+        """Return what the registry knows of a worker.
+
+        Args:
+            worker_id: such as `org.acme.summarizer`; not a species.
+
+        Returns:
+            The answer; status `unknown` when the registry does not know the worker. "active" is kept for the TTL.
+
+        Raises:
+            ConfigError: it is not a worker id.
+            RegistryUnreachable: no answer came.
+            RegistryRateLimitError: too many requests.
+            RegistryAnswerError: the answer cannot be used.
+        """
+        check_worker_id(worker_id)
+        now = time.monotonic()
+        with self._lock:
+            kept = self._active.get(worker_id)
+        if kept is not None and now < kept[0]:
+            return kept[1]
+        reply = self._get(f"/api/v1/verify/{quote(worker_id, safe='')}")
+        if reply.status == 404:
+            answer = VerifyResponse(worker_id, "unknown")
+        else:
+            answer = VerifyResponse.from_json(parse_object(reply.body), worker_id)
+        self._keep(answer, now + self._ttl)
+        return answer
+
+    def get_worker_hash(self, worker_id: str) -> str | None:
+        """Return the package hash that the registry holds for a worker, or None unless it is active.
+
+        Raises: as `verify`.
+        """
+        answer = self.verify(worker_id)
+        return answer.current_hash if answer.status == "active" else None
+
+    def prefetch(self, worker_ids: Iterable[str]) -> dict[str, VerifyResponse]:
+        """Ask for several workers, so that the next questions are answered without a request.
+
+        Returns:
+            The answer for each worker.
+
+        Raises: as `verify`, at the first failure.
+        """
+        return {worker_id: self.verify(worker_id) for worker_id in worker_ids}
+
+    def get_ban_list(self) -> tuple[BanEntry, ...]:
+        """Return the whole ban list, all pages of it.
+
+        Raises:
+            RegistryIncompleteError: the registry gave a part and no way to the rest.
+            RegistryUnreachable: no answer came.
+            RegistryAnswerError: the answer cannot be used.
+        """
+        path = f"/api/v1/ban-list?limit={PAGE}"
+        entries: list[BanEntry] = []
+        asked: set[str] = set()
+        while path not in asked and len(asked) < MAX_PAGES:
+            asked.add(path)
+            reply = self._found(path)
+            page = Page.from_bytes(reply.body)
+            entries += page.entries
+            following = _next_path(self._base, reply, page)
+            if following is None:
+                _check_complete(page, len(entries))
+                return tuple(entries)
+            path = following
+        raise RegistryIncompleteError("the registry's ban list never ends: a page leads to one that was read before")
+
+    def is_hash_banned(self, digest: str) -> bool:
+        """Tell whether a digest is on the registry's ban list.
+
+        "Banned" is kept for the TTL; "not banned" is asked anew each time.
+
+        Args:
+            digest: SHA-256 in hex, any case, with or without `sha256:`.
+
+        Raises: as `get_ban_list`, and ConfigError when it is no digest.
+        """
+        wanted = check_digest(digest)
+        now = time.monotonic()
+        with self._lock:
+            if self._banned.get(wanted, 0.0) > now:
+                return True
+        banned = {entry.sha256 for entry in self.get_ban_list() if entry.in_force}
+        with self._lock:
+            self._banned = dict.fromkeys(banned, now + self._ttl)
+        return wanted in banned
+
+    def health(self) -> Health:
+        """Ask whether the registry is up.
+
+        Raises: as `verify`.
+        """
+        return Health.from_json(parse_object(self._found("/health").body))
+
+    def report_hash(self, digest: str, reason: str, evidence_url: str | None = None) -> JsonObject:
+        """Report a digest for review; nothing is banned by a report alone.
+
+        Args:
+            digest: SHA-256 in hex.
+            reason: 1 to 2000 characters.
+            evidence_url: where more is to be read.
+
+        Returns:
+            The registry's answer.
+
+        Raises: as `verify`, and ConfigError when an argument is malformed.
+        """
+        if not 0 < len(reason.strip()) <= MAX_REASON:
+            raise ConfigError(f"the reason is not 1 to {MAX_REASON} characters")
+        body: JsonObject = {"sha256": check_digest(digest), "reason": reason}
+        if evidence_url is not None:
+            body["evidence_url"] = evidence_url
+        return self._send("POST", "/api/v1/ban-list/report", body)
+
+    def submit_attestation(self, submission: Submission) -> AttestationResponse:
+        """Tell the registry which package a worker now is.
+
+        Raises: as `verify`; RegistryAnswerError also when the registry recorded something else.
+        """
+        path = f"/api/v1/workers/{quote(submission.worker_id, safe='')}/attest"
+        answer = self._send("PUT", path, submission.to_json())
+        with self._lock:
+            self._active.pop(submission.worker_id, None)
+        return AttestationResponse.from_json(answer, submission)
+
+    def record_decision(self, worker_id: str) -> None:
+        """Count a decision for a worker; kept here until `flush_decisions`, and only with `telemetry`.
+
+        Raises:
+            ConfigError: it is not a worker id.
+        """
+        check_worker_id(worker_id)
+        if self._telemetry:
+            with self._lock:
+                if worker_id in self._counts or len(self._counts) < MAX_CACHED:
+                    self._counts[worker_id] += 1
+
+    def flush_decisions(self) -> int:
+        """Send the counts, if `telemetry` was asked for, and return how many decisions were told.
+
+        Raises: as `verify`; the counts are kept then.
+        """
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        if not counts:
+            return 0
+        told: JsonObject = {
+            "decisions": [{"worker_id": worker_id, "count": count} for worker_id, count in sorted(counts.items())]
+        }
+        try:
+            self._send("POST", "/api/v1/telemetry/decisions", told, read=False)
+        except BaseException:
+            with self._lock:
+                self._counts.update(counts)
+            raise
+        return counts.total()
+
+    def close(self) -> None:
+        """Close the connections kept."""
+        self._transport.close()
+
+    def _keep(self, answer: VerifyResponse, until: float) -> None:
+        with self._lock:
+            self._active.pop(answer.worker_id, None)
+            if answer.status == "active":
+                while len(self._active) >= MAX_CACHED:
+                    del self._active[next(iter(self._active))]
+                self._active[answer.worker_id] = until, answer
+
+    def _get(self, path: str) -> Reply:
+        return self._transport.request(
+            Request(
+                self._base + path,
+                headers={"Accept": "application/json", **self._headers},
+                max_bytes=MAX_ANSWER_BYTES,
+                types=_JSON,
+            )
+        )
+
+    def _found(self, path: str) -> Reply:
+        reply = self._get(path)
+        if reply.status != 200:
+            raise RegistryAnswerError(f"{self._base}{path}: status {reply.status}; is this a worker registry?")
+        return reply
+
+    def _send(self, method: str, path: str, body: Mapping[str, object], *, read: bool = True) -> JsonObject:
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **self._headers}
+        request = Request(
+            self._base + path,
+            method,
+            headers=headers,
+            body=strictjson.dumps(dict(body)),  # type: ignore[arg-type]
+            max_bytes=MAX_ANSWER_BYTES,
+            types=_JSON if read else frozenset(),
+        )
+        reply = self._transport.request(request)
+        if reply.status in {304, 404}:
+            raise RegistryAnswerError(f"{method} {self._base}{path}: status {reply.status}")
+        return parse_object(reply.body) if read and reply.body else {}
+
+
+def _next_path(base: str, reply: Reply, page: Page) -> str | None:
+    """Return the path of the page after this one: from `Link` (RFC 8288), a URL in the body, or a cursor."""
+    found = _NEXT.search(reply.headers.get("link", ""))
+    link = found[1] if found else page.following
+    if link is None:
+        return None
+    if not found and "/" not in link and "?" not in link:
+        return "/api/v1/ban-list?" + urlencode({"limit": PAGE, "cursor": link})
+    target = same_origin(reply.url, link)
+    if target is None or not target.startswith(base + "/"):
+        raise RegistryAnswerError(f"the registry's ban list continues at {link[:120]!r}, outside of {base}")
+    return target[len(base) :]
+
+
+def _check_complete(page: Page, count: int) -> None:
+    if page.total is not None and page.total != count:
+        raise RegistryIncompleteError(f"the registry's ban list has {page.total} rows and gave {count}")
+    if page.total is None and len(page.entries) >= PAGE:
+        raise RegistryIncompleteError(
+            f"the registry gave {count} rows, as many as it was asked for, and does not say whether there are more"
+        )

@@ -1,0 +1,122 @@
+"""The `[registry]` table of a trust policy: a registry must call the worker active, with this very package.
+
+    [registry]
+    require = true
+    url = "https://registry.example"
+    timeout = "10s"
+
+An extra condition: it can only refuse. It asks on every verification, and nothing but a fresh "active" with the same
+package hash passes; a registry that cannot be asked denies, because whether it would agree is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable
+from wcp_attest.base.url_origin import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.trust.conditions import PackageFacts
+    from wcp_attest.trust.policy_file import Table
+
+DEFAULT_TIMEOUT: Final = 10  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCondition:
+    """A registry whose word a policy asks for; a `Condition`.
+
+    Attributes:
+        url: base URL of the registry.
+        timeout: seconds for one question.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    url: str
+    timeout: int = DEFAULT_TIMEOUT
+    ca_file: str | None = None
+
+    def open(self, *, now: float) -> RegistryCheck:
+        """Get ready to ask; nothing is asked yet."""
+        del now
+        return RegistryCheck(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCheck:
+    """Asks a registry about packages.
+
+    Attributes:
+        condition: which registry, and how long it may take.
+    """
+
+    condition: RegistryCondition
+
+    def check_before(self, facts: PackageFacts) -> None:
+        """Refuse a package that the registry does not call active.
+
+        Raises:
+            Banned: the registry bans the worker.
+            NotAcceptable: the worker is revoked or unknown, or another package than this one is registered.
+            TrustUnusable: the registry cannot be asked, or its answer cannot be used.
+        """
+        from wcp_attest.net.https_errors import RegistryError
+        from wcp_attest.trust.registry.client import RegistryClient
+
+        condition = self.condition
+        try:
+            client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
+            with contextlib.closing(client):
+                answer = client.verify(facts.worker_id)
+        except (RegistryError, ConfigError) as problem:
+            raise TrustUnusable(f"the policy requires the word of {condition.url}: {problem}") from None
+        if answer.banned:
+            raise Banned(f"{condition.url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")
+        if answer.status != "active":
+            raise NotAcceptable(f"{condition.url} calls {facts.worker_id} {answer.status}, and the policy wants active")
+        if answer.current_hash is None or facts.hash_algorithm != "sha256":
+            raise NotAcceptable(f"{condition.url} has no package hash of {facts.worker_id} that could be compared")
+        if answer.current_hash != facts.package_hash:
+            raise NotAcceptable(
+                f"{condition.url} has package hash {answer.current_hash} for {facts.worker_id}, this is "
+                f"{facts.package_hash}"
+            )
+
+    def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
+        """Do nothing: a registry knows no files."""
+
+
+def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
+    """Read the `[registry]` table.
+
+    Args:
+        table: the table; it is finished here.
+        folder: of the policy file; names of files are relative to it.
+
+    Raises:
+        ConfigError: it is malformed, or does not require anything.
+    """
+    if not table.flag("require", default=False):
+        raise ConfigError(
+            "the policy's [registry] does not say `require = true`; leave the table out if it is not meant"
+        )
+    url = table.text("url")
+    if "?" in url:
+        raise table.wrong("url", "a URL without a query")
+    Origin.of(url)
+    condition = RegistryCondition(
+        url=url,
+        timeout=table.age("timeout") if "timeout" in table else DEFAULT_TIMEOUT,
+        ca_file=os.path.abspath(os.path.join(folder, table.text("ca_file"))) if "ca_file" in table else None,
+    )
+    if condition.timeout > 60:
+        raise table.wrong("timeout", "at most 60s")
+    table.finish()
+    return condition
