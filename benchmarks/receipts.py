@@ -28,16 +28,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' worlds make the evidence
 
 from tests.route.state_worlds import some_evidence
-from wcp_route.receipts import KeyFileSigner, SqliteReceipts, verify
-from wcp_route.receipts.body import drafts
-from wcp_route.receipts.chain import link
-from wcp_route.receipts.receipt import Head
+from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts, verify
+from wcp_route.storage.receipts.body import drafts
+from wcp_route.storage.receipts.chain import link
+from wcp_route.storage.receipts.receipt import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_route.decision import Evidence
-    from wcp_route.receipts.store import Waitable
+    from wcp_route.domain.decision import Evidence
+    from wcp_route.storage.receipts.store import Waitable
 
 BAR = 20_000  # receipts a second
 SIGNER = KeyFileSigner(Ed25519PrivateKey.generate())

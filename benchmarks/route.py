@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest, sign
 from wcp_attest.signing.key import generate
 from wcp_route import Hall, HallConfig, MemoryRegistry, Services, events, read_record, read_rules, to_wire
-from wcp_route.receipts import KeyFileSigner, SqliteReceipts
+from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -38,6 +38,15 @@ LAYERS = (
     ("package",),
     ("base",),
 )
+ROUTE_LAYERS = (
+    ("cli",),
+    ("service",),
+    ("compat", "tool_guard", "json_schemas"),
+    ("hall",),
+    ("gates", "config_model", "telemetry"),
+    ("config", "rules", "storage"),
+    ("domain",),
+)
 FACES = {"errors", "policy", "bans", "registry"}  # public names for other programs; no module of ours imports them
 # Beside the names of `wcp_attest` itself: the words everything else uses, and the rooms with a surface of their own.
 PUBLIC_MODULES = (
@@ -60,11 +69,11 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(path.relative_to(ROOT / package).with_suffix("").parts).removesuffix(".__init__"), path
 
 
-def layer(module: str) -> int | None:
+def layer(module: str, layers: tuple[tuple[str, ...], ...] = LAYERS) -> int | None:
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
-        for number, names in enumerate(LAYERS):
+        for number, names in enumerate(layers):
             if name in names:
                 return number
     return None
@@ -99,6 +108,18 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         inner = target.removeprefix("wcp_attest.")
         assert inner.split(".")[0] not in FACES or inner == target, f"{name} imports the public face {target}"
         if inner != target and (other := layer(inner)) is not None:
+            assert other >= own, f"{name} imports {target}, which stands above it"
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules("wcp_route")))
+def test_imports_of_the_router_run_one_way(name: str, path: Path) -> None:
+    if name == "__init__":
+        return
+    own = layer(name, ROUTE_LAYERS)
+    assert own is not None, f"{name} stands on no layer; add it to ROUTE_LAYERS"
+    for target in imported(ast.parse(path.read_text())):
+        inner = target.removeprefix("wcp_route.")
+        if inner != target and (other := layer(inner, ROUTE_LAYERS)) is not None:
             assert other >= own, f"{name} imports {target}, which stands above it"
 
 

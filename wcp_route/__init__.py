@@ -16,65 +16,65 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wcp_route.approvals import ApprovalStore as ApprovalStore
-    from wcp_route.approvals import MemoryApprovals as MemoryApprovals
-    from wcp_route.approvals import SqliteApprovals as SqliteApprovals
-    from wcp_route.cedar import CedarGate as CedarGate
-    from wcp_route.codes import Code as Code
-    from wcp_route.compat import LegacyGate as LegacyGate
-    from wcp_route.compat import Options as Options
-    from wcp_route.compat import make_decision as make_decision
-    from wcp_route.compliance import check_compliance as check_compliance
+    from wcp_route.compat.options import LegacyGate as LegacyGate
+    from wcp_route.compat.options import Options as Options
+    from wcp_route.compat.options import make_decision as make_decision
     from wcp_route.config import Ceiling as Ceiling
     from wcp_route.config import HallConfig as HallConfig
-    from wcp_route.decision import Check as Check
-    from wcp_route.decision import Evidence as Evidence
-    from wcp_route.decision import RouteDecision as RouteDecision
-    from wcp_route.guarding import NotDispatched as NotDispatched
-    from wcp_route.guarding import guard as guard
-    from wcp_route.guarding import guarded as guarded
+    from wcp_route.config_model import read_config as read_config
+    from wcp_route.domain.codes import Code as Code
+    from wcp_route.domain.compliance import check_compliance as check_compliance
+    from wcp_route.domain.decision import Check as Check
+    from wcp_route.domain.decision import Evidence as Evidence
+    from wcp_route.domain.decision import RouteDecision as RouteDecision
+    from wcp_route.domain.decision_model import to_wire as to_wire
+    from wcp_route.domain.events import events as events
+    from wcp_route.domain.record_model import read_record as read_record
+    from wcp_route.domain.request_model import parse_request as parse_request
+    from wcp_route.domain.values import RouteInput as RouteInput
+    from wcp_route.domain.values import WorkerRecord as WorkerRecord
+    from wcp_route.gates.cedar import CedarGate as CedarGate
+    from wcp_route.gates.policy_gate import PolicyAnswer as PolicyAnswer
+    from wcp_route.gates.policy_gate import PolicyContext as PolicyContext
+    from wcp_route.gates.policy_gate import PolicyGate as PolicyGate
     from wcp_route.hall import Hall as Hall
     from wcp_route.hall import Services as Services
-    from wcp_route.policy_gate import PolicyAnswer as PolicyAnswer
-    from wcp_route.policy_gate import PolicyContext as PolicyContext
-    from wcp_route.policy_gate import PolicyGate as PolicyGate
-    from wcp_route.receipts import SqliteReceipts as SqliteReceipts
-    from wcp_route.registry import MemoryRegistry as MemoryRegistry
-    from wcp_route.registry import Registry as Registry
-    from wcp_route.registry import SqliteRegistry as SqliteRegistry
-    from wcp_route.rules import RuleSet as RuleSet
-    from wcp_route.store import open_state as open_state
-    from wcp_route.telemetry import events as events
-    from wcp_route.values import RouteInput as RouteInput
-    from wcp_route.values import WorkerRecord as WorkerRecord
-    from wcp_route.wire.config import read_config as read_config
-    from wcp_route.wire.decision import to_wire as to_wire
-    from wcp_route.wire.record import read_record as read_record
-    from wcp_route.wire.request import parse_request as parse_request
-    from wcp_route.wire.rules import read_rules as read_rules
+    from wcp_route.rules.rules import RuleSet as RuleSet
+    from wcp_route.rules.rules_model import read_rules as read_rules
+    from wcp_route.storage.approvals import ApprovalStore as ApprovalStore
+    from wcp_route.storage.approvals import MemoryApprovals as MemoryApprovals
+    from wcp_route.storage.approvals import SqliteApprovals as SqliteApprovals
+    from wcp_route.storage.receipts import SqliteReceipts as SqliteReceipts
+    from wcp_route.storage.registry import MemoryRegistry as MemoryRegistry
+    from wcp_route.storage.registry import Registry as Registry
+    from wcp_route.storage.registry import SqliteRegistry as SqliteRegistry
+    from wcp_route.storage.state import open_state as open_state
+    from wcp_route.tool_guard import NotDispatched as NotDispatched
+    from wcp_route.tool_guard import guard as guard
+    from wcp_route.tool_guard import guarded as guarded
 
 _HOMES = {
-    "approvals": ("ApprovalStore", "MemoryApprovals", "SqliteApprovals"),
-    "cedar": ("CedarGate",),
-    "codes": ("Code",),
-    "compat": ("LegacyGate", "Options", "make_decision"),
-    "compliance": ("check_compliance",),
+    "storage.approvals": ("ApprovalStore", "MemoryApprovals", "SqliteApprovals"),
+    "gates.cedar": ("CedarGate",),
+    "domain.codes": ("Code",),
+    "compat.options": ("LegacyGate", "Options", "make_decision"),
+    "domain.compliance": ("check_compliance",),
     "config": ("Ceiling", "HallConfig"),
-    "decision": ("Check", "Evidence", "RouteDecision"),
-    "guarding": ("NotDispatched", "guard", "guarded"),
+    "domain.decision": ("Check", "Evidence", "RouteDecision"),
+    "tool_guard": ("NotDispatched", "guard", "guarded"),
     "hall": ("Hall", "Services"),
-    "policy_gate": ("PolicyAnswer", "PolicyContext", "PolicyGate"),
-    "receipts": ("SqliteReceipts",),
-    "registry": ("MemoryRegistry", "Registry", "SqliteRegistry"),
-    "rules": ("RuleSet",),
-    "store": ("open_state",),
-    "telemetry": ("events",),
-    "values": ("RouteInput", "WorkerRecord"),
-    "wire.config": ("read_config",),
-    "wire.decision": ("to_wire",),
-    "wire.record": ("read_record",),
-    "wire.request": ("parse_request",),
-    "wire.rules": ("read_rules",),
+    "gates.policy_gate": ("PolicyAnswer", "PolicyContext", "PolicyGate"),
+    "storage.receipts": ("SqliteReceipts",),
+    "storage.registry": ("MemoryRegistry", "Registry", "SqliteRegistry"),
+    "rules.rules": ("RuleSet",),
+    "storage.state": ("open_state",),
+    "domain.events": ("events",),
+    "domain.values": ("RouteInput", "WorkerRecord"),
+    "config_model": ("read_config",),
+    "domain.decision_model": ("to_wire",),
+    "domain.record_model": ("read_record",),
+    "domain.request_model": ("parse_request",),
+    "rules.rules_model": ("read_rules",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

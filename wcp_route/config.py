@@ -7,14 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from wcp_attest.base.errors import ConfigError
-from wcp_route.canonical import sha256_of
-from wcp_route.values import GUARDED_ENVS, MAX_SCORE
+from wcp_route.domain.canonical import sha256_of
+from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.values import DataLabel, Egress, Env, Level
+    from wcp_route.domain.values import DataLabel, Egress, Env, Level
 
 Scope: TypeAlias = Literal["platform", "hall", "worker"]
 Mode: TypeAlias = Literal["always", "sealed", "on-change"]

@@ -18,23 +18,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
-from wcp_route.attestation import Attestor, check_seal_directory
-from wcp_route.blast import Chains
-from wcp_route.callbacks import Callbacks, Caught
-from wcp_route.case import Case, World
-from wcp_route.clock import now_ms
-from wcp_route.codes import Code
-from wcp_route.controls import Controls
-from wcp_route.decision import DenyReason
-from wcp_route.fingerprint import fingerprints
-from wcp_route.ids import new_id
-from wcp_route.outcome import decided, evidence_of, evidence_of_nothing, undecided
-from wcp_route.pipeline import pass_gates
-from wcp_route.rules import RuleSet
-from wcp_route.values import GUARDED_ENVS
-from wcp_route.wire.model import WireError
-from wcp_route.wire.request import parse_request
-from wcp_route.wire.rules import read_rules
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import DenyReason
+from wcp_route.domain.ids import new_id
+from wcp_route.domain.request_hash import fingerprints
+from wcp_route.domain.request_model import parse_request
+from wcp_route.domain.values import GUARDED_ENVS
+from wcp_route.domain.wire_model import WireError
+from wcp_route.gates.attestation import Attestor, check_seal_directory
+from wcp_route.gates.blast import Chains
+from wcp_route.gates.callbacks import Callbacks, Caught
+from wcp_route.gates.controls import Controls
+from wcp_route.gates.deciding import Case, World
+from wcp_route.gates.outcome import decided, evidence_of, evidence_of_nothing, undecided
+from wcp_route.gates.pipeline import pass_gates
+from wcp_route.rules.rules import RuleSet
+from wcp_route.rules.rules_model import read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from wcp_attest import Policy
     from wcp_attest.bans import BanCheck
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.approvals import ApprovalStore
-    from wcp_route.case import Availability
     from wcp_route.config import HallConfig
-    from wcp_route.decision import Evidence, RouteDecision
-    from wcp_route.policy_gate import PolicyGate
-    from wcp_route.receipts import ReceiptStore
-    from wcp_route.receipts.store import Waitable
-    from wcp_route.registry import Registry
-    from wcp_route.telemetry import EventSink
-    from wcp_route.values import RouteInput
+    from wcp_route.domain.decision import Evidence, RouteDecision
+    from wcp_route.domain.events import EventSink
+    from wcp_route.domain.values import RouteInput
+    from wcp_route.gates.deciding import Availability
+    from wcp_route.gates.policy_gate import PolicyGate
+    from wcp_route.storage.approvals import ApprovalStore
+    from wcp_route.storage.receipts import ReceiptStore
+    from wcp_route.storage.receipts.store import Waitable
+    from wcp_route.storage.registry import Registry
 
 _log = logging.getLogger("wcp_route")
 

@@ -12,7 +12,7 @@ import threading
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
-from wcp_route.receipts import KeyFileSigner, SqliteReceipts
+from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts
 
 SIZE = 7  # receipts in one append: both streams, several seqs, one transaction
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wcp_route.codes import Code
-from wcp_route.decision import (
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import (
     Candidate,
     Check,
     DenyReason,
@@ -16,7 +16,7 @@ from wcp_route.decision import (
     RouteDecision,
     Versions,
 )
-from wcp_route.values import BlastRadius, DeclaredAttestation, PrivilegeEnvelope, WorkerRecord
+from wcp_route.domain.values import BlastRadius, DeclaredAttestation, PrivilegeEnvelope, WorkerRecord
 
 START_MS = 1_764_000_000_123
 SHA = "sha256:" + "ab" * 32

@@ -13,15 +13,15 @@ import pytest
 
 from tests.route.state_worlds import SHA, START_MS, a_hold
 from wcp_attest.base.errors import ConfigError, Error
-from wcp_route import database
-from wcp_route.approvals import ApprovalError, ApprovalExpired, MemoryApprovals, Resolution, SqliteApprovals
-from wcp_route.database import StateError
+from wcp_route.storage import database
+from wcp_route.storage.approvals import ApprovalError, ApprovalExpired, MemoryApprovals, Resolution, SqliteApprovals
+from wcp_route.storage.database import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wcp_route.decision import Hold
-    from wcp_route.values import Level
+    from wcp_route.domain.decision import Hold
+    from wcp_route.domain.values import Level
 
 AnyStore = MemoryApprovals | SqliteApprovals
 NOW = START_MS + 100
@@ -242,7 +242,7 @@ def test_of_two_requests_one_gets_through(store: AnyStore) -> None:
 
 def test_too_many_holds_are_refused(store: AnyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("memory", "sqlite"):
-        monkeypatch.setattr(f"wcp_route.approvals.{name}.MAX_PENDING", 3)
+        monkeypatch.setattr(f"wcp_route.storage.approvals.{name}.MAX_PENDING", 3)
     for number in range(3):
         store.hold(a_hold(number))
     with pytest.raises(ApprovalError, match="wait for a human already"):
@@ -276,7 +276,7 @@ def test_it_is_there_again_after_a_restart_and_in_another_process(tmp_path: Path
 REDEEMER = """
 import sys
 from wcp_attest.errors import Error
-from wcp_route.approvals import SqliteApprovals
+from wcp_route.storage.approvals import SqliteApprovals
 
 path, sha, worker, now = sys.argv[1:]
 with SqliteApprovals(path) as store:

@@ -27,19 +27,19 @@ from tests.route.worlds import (
 from wcp_attest import ConfigError, Policy, build_manifest, sign
 from wcp_attest.base.errors import Banned, BansUnusable
 from wcp_attest.signing.key import generate
-from wcp_route.approvals import MemoryApprovals
-from wcp_route.codes import FROM_ATTEST, Code
 from wcp_route.config import HallConfig
+from wcp_route.domain.codes import FROM_ATTEST, Code
+from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
-from wcp_route.wire.decision import to_wire
-from wcp_route.wire.record import read_record
+from wcp_route.storage.approvals import MemoryApprovals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from wcp_attest.bans import PackageFacts
-    from wcp_route.decision import Evidence, RouteDecision
+    from wcp_route.domain.decision import Evidence, RouteDecision
 
 
 def attest_code(decision: RouteDecision) -> str | None:

@@ -6,9 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from wcp_route.codes import Code
 from wcp_route.config import HallConfig
-from wcp_route.gates import GATES
+from wcp_route.domain.codes import Code
+from wcp_route.gates.table import GATES
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "route"

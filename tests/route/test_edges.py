@@ -15,13 +15,13 @@ import pytest
 from tests.route.test_route_cli import Desk
 from tests.route.worlds import World, a_record, a_request, a_rule
 from wcp_attest import ConfigError
-from wcp_route import attestation, blast
-from wcp_route.clock import LATEST_MS, format_ms
-from wcp_route.codes import Code
 from wcp_route.config import HallConfig
-from wcp_route.ids import new_id
-from wcp_route.rules import MAX_RULES, RuleSet
-from wcp_route.wire.rules import read_rules
+from wcp_route.domain.clock import LATEST_MS, format_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.ids import new_id
+from wcp_route.gates import attestation, blast
+from wcp_route.rules.rules import MAX_RULES, RuleSet
+from wcp_route.rules.rules_model import read_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def test_neither_threads_nor_a_fork_hand_out_an_id_twice() -> None:
         made = [each for part in pool.map(lambda _: [new_id() for _ in range(2000)], range(8)) for each in part]
     assert len(set(made)) == 16_000
     script = (
-        "import os, sys; from wcp_route.ids import new_id; new_id(); child = os.fork()\n"
+        "import os, sys; from wcp_route.domain.ids import new_id; new_id(); child = os.fork()\n"
         "sys.stdout.write(' '.join(new_id() for _ in range(300)) + '\\n'); sys.stdout.flush()\n"
         "os.waitpid(child, 0) if child else os._exit(0)"
     )
@@ -129,7 +129,7 @@ def test_a_hall_without_what_a_rule_relies_on_refuses(world: World) -> None:
 
 
 def test_cedar_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wcp_route.cedar import CedarGate
+    from wcp_route.gates.cedar import CedarGate
 
     monkeypatch.setitem(sys.modules, "cedarpy", None)
     with pytest.raises(ConfigError, match=r"install wcp-attest\[cedar\]"):

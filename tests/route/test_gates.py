@@ -20,17 +20,17 @@ from tests.route.worlds import (
     a_rule,
 )
 from wcp_attest import ConfigError
-from wcp_route.codes import Code
 from wcp_route.config import Ceiling, HallConfig
-from wcp_route.gates import GATES
+from wcp_route.domain.codes import Code
+from wcp_route.gates.table import GATES
 from wcp_route.hall import Services
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.values import WorkerRecord
     from wcp_route.hall import Hall
-    from wcp_route.values import WorkerRecord
 
 
 def code(hall: Hall, **request: Any) -> Code | None:

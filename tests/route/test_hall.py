@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 
 from tests.route.worlds import CAPABILITY, WORKER, Counting, World, a_record, a_request, a_rule, make_package, trust
 from wcp_attest import ConfigError
-from wcp_route.approvals import MemoryApprovals
-from wcp_route.callbacks import MAX_HANGING, CallbackFailed, Callbacks
-from wcp_route.codes import Code
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision_model import to_wire
+from wcp_route.gates.callbacks import MAX_HANGING, CallbackFailed, Callbacks
+from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
-from wcp_route.policy_gate import PolicyAnswer
-from wcp_route.receipts import MemoryReceipts, ReceiptError, SqliteReceipts
-from wcp_route.registry import SqliteRegistry
-from wcp_route.wire.decision import to_wire
+from wcp_route.storage.approvals import MemoryApprovals
+from wcp_route.storage.receipts import MemoryReceipts, ReceiptError, SqliteReceipts
+from wcp_route.storage.registry import SqliteRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.decision import Evidence, RouteDecision
-    from wcp_route.policy_gate import PolicyContext
+    from wcp_route.domain.decision import Evidence, RouteDecision
+    from wcp_route.gates.policy_gate import PolicyContext
 
 ASKS = a_rule(escalation={"policy_gate": True})
 
@@ -216,7 +216,7 @@ def test_whatever_a_call_raises_is_an_answer_at_once_and_leaves_nothing_hanging(
 
 def test_a_fork_has_threads_of_its_own() -> None:
     script = (
-        "import os; from wcp_route.callbacks import Callbacks; callbacks = Callbacks(5.0)\n"
+        "import os; from wcp_route.gates.callbacks import Callbacks; callbacks = Callbacks(5.0)\n"
         "callbacks.call('gate', os.getpid)\n"
         "child = os.fork()\n"
         "assert callbacks.call('gate', os.getpid) == os.getpid()\n"
@@ -227,7 +227,7 @@ def test_a_fork_has_threads_of_its_own() -> None:
 
 
 def test_an_interrupt_of_the_caller_is_not_swallowed() -> None:
-    from wcp_route.callbacks import Caught
+    from wcp_route.gates.callbacks import Caught
 
     with pytest.raises(KeyboardInterrupt), Caught():
         raise KeyboardInterrupt
@@ -386,7 +386,7 @@ def test_every_decision_has_a_receipt_allowed_or_denied_or_malformed(tmp_path: P
         hall = world.hall(services=Services(receipts=receipts))
         made = [hall.route(a_request()), hall.route(a_request(env="prod")), hall.route(b"{}")]
         made += hall.route_many([a_request(), a_request(tenant_id="other")])
-    from wcp_route.receipts import find, verify
+    from wcp_route.storage.receipts import find, verify
 
     for decision in made:
         (receipt,) = find(path, decision.decision_id)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, tamper
-from wcp_route.approvals import ApprovalError, MemoryApprovals
-from wcp_route.codes import Code
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision_model import to_wire
+from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Services
-from wcp_route.policy_gate import PolicyAnswer
-from wcp_route.wire.decision import to_wire
+from wcp_route.storage.approvals import ApprovalError, MemoryApprovals
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.gates.policy_gate import PolicyContext
     from wcp_route.hall import Hall
-    from wcp_route.policy_gate import PolicyContext
 
 HELD = a_rule(escalation={"human_required_default": True})
 
@@ -230,7 +230,7 @@ def test_a_grant_does_not_answer_a_higher_level_than_gave_it(world: World, appro
 def test_a_request_that_finds_no_room_to_wait_is_denied_and_told_so(
     world: World, approvals: MemoryApprovals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wcp_route.approvals.memory.MAX_PENDING", 1)
+    monkeypatch.setattr("wcp_route.storage.approvals.memory.MAX_PENDING", 1)
     hall = hall_of(world, approvals, HELD)
     assert hall.route(a_request()).outcome == "STEWARD_HOLD"
     decision = hall.route(a_request())

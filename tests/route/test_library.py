@@ -24,8 +24,8 @@ from wcp_route import (
     guarded,
     make_decision,
 )
-from wcp_route.codes import Code
-from wcp_route.registry import MemoryRegistry
+from wcp_route.domain.codes import Code
+from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject

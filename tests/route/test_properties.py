@@ -14,11 +14,11 @@ from tests.route.worlds import GENEROUS, SPECIES, Counting, Ticking, a_record, a
 from wcp_attest.base.errors import Banned
 from wcp_attest.signing.key import generate
 from wcp_route.config import HallConfig
+from wcp_route.domain.record_model import read_record
+from wcp_route.domain.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
-from wcp_route.policy_gate import PolicyAnswer
-from wcp_route.registry import MemoryRegistry
-from wcp_route.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
-from wcp_route.wire.record import read_record
+from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

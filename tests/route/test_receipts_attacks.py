@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tests.route.state_worlds import START_MS, some_evidence
 from tests.route.test_receipts_chain import KEYS, OTHER, SIGNER, STREAMS, attack, broken, fill
 from wcp_attest.base.errors import ConfigError
-from wcp_route.canonical import canonical_json, parse_canonical
-from wcp_route.receipts import (
+from wcp_route.domain.canonical import canonical_json, parse_canonical
+from wcp_route.storage.receipts import (
     KeyFileSigner,
     MemoryReceipts,
     ReceiptError,
@@ -29,11 +29,11 @@ from wcp_route.receipts import (
     verify,
     verify_export,
 )
-from wcp_route.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
-from wcp_route.receipts.check import Checker
-from wcp_route.receipts.lines import MAX_LINE_BYTES, batch_line
-from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head
-from wcp_route.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
+from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
+from wcp_route.storage.receipts.check import Checker
+from wcp_route.storage.receipts.lines import MAX_LINE_BYTES, batch_line
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head
+from wcp_route.storage.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
 
 if TYPE_CHECKING:
     from pathlib import Path

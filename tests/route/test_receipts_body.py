@@ -15,14 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.route.state_worlds import a_decision, some_evidence
-from wcp_route.canonical import parse_canonical
-from wcp_route.clock import LATEST_MS, format_ms
-from wcp_route.codes import Code
-from wcp_route.decision import Candidate, Check, CheckOutcome, DenyReason, Evidence, Outcome, RouteDecision, Versions
-from wcp_route.receipts import MemoryReceipts, ReceiptError
-from wcp_route.receipts.body import MAX_CHECKS, NOT_EVALUATED, drafts
-from wcp_route.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt
-from wcp_route.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.domain.canonical import parse_canonical
+from wcp_route.domain.clock import LATEST_MS, format_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import (
+    Candidate,
+    Check,
+    CheckOutcome,
+    DenyReason,
+    Evidence,
+    Outcome,
+    RouteDecision,
+    Versions,
+)
+from wcp_route.domain.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.storage.receipts import MemoryReceipts, ReceiptError
+from wcp_route.storage.receipts.body import MAX_CHECKS, NOT_EVALUATED, drafts
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue

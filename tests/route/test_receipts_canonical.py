@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wcp_attest.base.errors import ConfigError
-from wcp_route.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_canonical, sha256_of
+from wcp_route.domain.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_canonical, sha256_of
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonValue

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import START_MS, some_evidence
 from wcp_attest.base.errors import ConfigError
-from wcp_route.codes import Code
-from wcp_route.database import StateError
-from wcp_route.receipts import (
+from wcp_route.domain.codes import Code
+from wcp_route.storage.database import StateError
+from wcp_route.storage.receipts import (
     KeyFileSigner,
     MemoryReceipts,
     ReceiptError,
@@ -30,7 +30,7 @@ from wcp_route.receipts import (
     verify,
     verify_export,
 )
-from wcp_route.receipts.check import Checked, Checker
+from wcp_route.storage.receipts.check import Checked, Checker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

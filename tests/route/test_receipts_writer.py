@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
 from wcp_attest.base.errors import SigningError
-from wcp_route import database
-from wcp_route.database import StateError, connect, connect_to_read
-from wcp_route.receipts import KeyFileSigner, MemoryReceipts, ReceiptError, SqliteReceipts, verify
-from wcp_route.receipts.chain import MAX_BATCH
+from wcp_route.storage import database
+from wcp_route.storage.database import StateError, connect, connect_to_read
+from wcp_route.storage.receipts import KeyFileSigner, MemoryReceipts, ReceiptError, SqliteReceipts, verify
+from wcp_route.storage.receipts.chain import MAX_BATCH
 
 ROOT = Path(__file__).parents[2]
 SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
@@ -90,7 +90,7 @@ def test_a_caller_may_go_on_while_the_disk_works(path: str) -> None:
 
 
 def test_more_streams_than_are_remembered(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.receipts.store.MAX_HEADS", 10)
+    monkeypatch.setattr("wcp_route.storage.receipts.store.MAX_HEADS", 10)
     with SqliteReceipts(path, signer=SIGNER) as receipts:
         for _ in range(3):
             receipts.append([some_evidence(stream=f"tenant-{number}") for number in range(25)])
@@ -201,7 +201,7 @@ def test_a_locked_file_is_an_error_and_then_goes_on(path: str, monkeypatch: pyte
 
 def test_a_stuck_disk_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait of a caller ends, even where SQLite would wait longer; what was taken in may be written later."""
-    monkeypatch.setattr("wcp_route.receipts.writer.APPEND_SECONDS", 0.3)
+    monkeypatch.setattr("wcp_route.storage.receipts.writer.APPEND_SECONDS", 0.3)
     with SqliteReceipts(path, signer=SIGNER) as receipts:
         blocker = locked(path)
         with pytest.raises(ReceiptError, match="may be later"):

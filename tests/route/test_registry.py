@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.route.state_worlds import START_MS, a_record, some_evidence
 from wcp_attest.base.errors import ConfigError
-from wcp_route import database
-from wcp_route.database import StateError
-from wcp_route.registry import MemoryRegistry, RegistryError, SqliteRegistry
-from wcp_route.store import open_state
-from wcp_route.values import Quarantine, RegistrySnapshot
+from wcp_route.domain.values import Quarantine, RegistrySnapshot
+from wcp_route.storage import database
+from wcp_route.storage.database import StateError
+from wcp_route.storage.registry import MemoryRegistry, RegistryError, SqliteRegistry
+from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,7 @@ def test_many_threads_leave_it_whole(registry: AnyRegistry) -> None:
 
 
 def test_there_is_an_end_to_it(registry: AnyRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.registry.shared.MAX_WORKERS", 1)
+    monkeypatch.setattr("wcp_route.storage.registry.shared.MAX_WORKERS", 1)
     registry.enrol(a_record(ACME))
     registry.enrol(a_record(ACME), replace=True)
     with pytest.raises(RegistryError, match="takes no more"):
@@ -245,7 +245,7 @@ def test_a_change_by_another_process_is_seen_by_the_next_decision(tmp_path: Path
         registry.enrol(a_record(ACME))
         assert not registry.snapshot().quarantined
         code = (
-            "import sys; from wcp_route.registry import SqliteRegistry\n"
+            "import sys; from wcp_route.storage.registry import SqliteRegistry\n"
             "with SqliteRegistry(sys.argv[1]) as r: r.quarantine(sys.argv[2], 'seen elsewhere', by='ada', at_ms=1)"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -13,21 +13,21 @@ import pytest
 
 from tests.route.worlds import AUDIT, CAPABILITY, SPECIES, WORKER, Counting, World, a_record, a_request, a_rule, tamper
 from wcp_attest import ConfigError, HmacSecret, Namespace, Policy, build_manifest, sign
-from wcp_route.approvals import MemoryApprovals
 from wcp_route.cli.root import COMMANDS
-from wcp_route.codes import Code, canonical
 from wcp_route.config import HallConfig
+from wcp_route.domain.codes import Code, canonical
+from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.events import events
+from wcp_route.domain.record_model import read_record
+from wcp_route.domain.wire_model import WireError
 from wcp_route.hall import Hall, Services
-from wcp_route.telemetry import events
-from wcp_route.wire.decision import to_wire
-from wcp_route.wire.model import WireError
-from wcp_route.wire.record import read_record
-from wcp_route.wire.rules import read_rules
+from wcp_route.rules.rules_model import read_rules
+from wcp_route.storage.approvals import MemoryApprovals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wcp_route.decision import RouteDecision
+    from wcp_route.domain.decision import RouteDecision
 
 
 def with_approvals(world: World) -> Services:

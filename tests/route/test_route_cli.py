@@ -17,8 +17,8 @@ from tests.route.worlds import SPECIES, WORKER, World, a_record, a_request, a_ru
 from wcp_attest.signing.key import generate
 from wcp_route.cli import main
 from wcp_route.cli.root import COMMANDS
-from wcp_route.receipts import SqliteReceipts
-from wcp_route.wire.schemas import MODELS
+from wcp_route.json_schemas import MODELS
+from wcp_route.storage.receipts import SqliteReceipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,7 +278,7 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
 
 def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.enroll()
-    monkeypatch.setattr("wcp_route.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("wcp_route.storage.database.BUSY_SECONDS", 0.05)
     events = desk.path("events.jsonl")
     other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

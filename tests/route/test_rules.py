@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tests.route.worlds import CAPABILITY, a_request, a_rule
 from wcp_attest import ConfigError
-from wcp_route.rules import Shadow
-from wcp_route.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
-from wcp_route.wire.model import WireError
-from wcp_route.wire.request import parse_request
-from wcp_route.wire.rules import read_rules
+from wcp_route.domain.request_model import parse_request
+from wcp_route.domain.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.domain.wire_model import WireError
+from wcp_route.rules.rules import Shadow
+from wcp_route.rules.rules_model import read_rules
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject

@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from tests.route.state_worlds import SHA, START_MS, a_decision
 from tests.route.test_receipts_body import decisions
 from wcp_attest.base.errors import ConfigError
-from wcp_route.codes import Code
-from wcp_route.telemetry import MAX_TEXT, EventSinks, clean, events
-from wcp_route.telemetry_cloudevents import Telemetry, to_callable, to_file, to_stdout
+from wcp_route.domain.codes import Code
+from wcp_route.domain.events import MAX_TEXT, EventSinks, clean, events
+from wcp_route.telemetry.cloudevents import Telemetry, to_callable, to_file, to_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.decision import RouteDecision
+    from wcp_route.domain.decision import RouteDecision
 
 ROOT = Path(__file__).parents[2]
 AT = "2025-11-24T16:00:00.124Z"
@@ -225,7 +225,7 @@ def test_an_odd_trace_context_is_left_out(given_parent: str) -> None:
 def test_stdout_gets_json_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     code = (
         "from tests.route.state_worlds import a_decision\n"
-        "from wcp_route.telemetry_cloudevents import Telemetry, to_stdout\n"
+        "from wcp_route.telemetry.cloudevents import Telemetry, to_stdout\n"
         f"with Telemetry({SOURCE!r}, to_stdout()) as sink: sink.emit(a_decision(), 0)"
     )
     done = subprocess.run(
@@ -303,7 +303,7 @@ class Stuck:
 
 
 def test_a_stuck_target_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.telemetry_cloudevents.MAX_WAITING", 10)
+    monkeypatch.setattr("wcp_route.telemetry.cloudevents.MAX_WAITING", 10)
     stuck = Stuck()
     sink = Telemetry(SOURCE, stuck)
     sink.emit(a_decision(), 0)
@@ -319,7 +319,7 @@ def test_a_stuck_target_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_target_that_stays_stuck_does_not_keep_close_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.telemetry_cloudevents.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("wcp_route.telemetry.cloudevents.CLOSE_SECONDS", 0.1)
     stuck = Stuck()
     sink = Telemetry(SOURCE, stuck)
     sink.emit(a_decision(), 0)

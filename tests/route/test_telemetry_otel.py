@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.route.state_worlds import START_MS, a_decision
-from wcp_route.codes import Code
-from wcp_route.telemetry_otel import OpenTelemetry, current_traceparent
+from wcp_route.domain.codes import Code
+from wcp_route.telemetry.otel import OpenTelemetry, current_traceparent
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +114,7 @@ def test_without_opentelemetry_nothing_is_imported_and_the_sink_says_what_to_ins
     code = """
 import sys
 sys.modules["opentelemetry"] = None
-import wcp_route.telemetry, wcp_route.telemetry_cloudevents, wcp_route.telemetry_otel as otel
+import wcp_route.domain.events, wcp_route.telemetry.cloudevents, wcp_route.telemetry.otel as otel
 from wcp_attest.errors import ConfigError
 assert otel.current_traceparent() == ""
 try:
@@ -129,7 +129,7 @@ else:
 
 def test_events_cost_no_import_of_opentelemetry() -> None:
     code = (
-        "import sys, wcp_route.telemetry, wcp_route.telemetry_cloudevents\n"
+        "import sys, wcp_route.domain.events, wcp_route.telemetry.cloudevents\n"
         "assert not [name for name in sys.modules if name.startswith(('opentelemetry', 'pydantic', 'sqlite3'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

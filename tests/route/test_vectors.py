@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.route.worlds import Counting, World, a_record, tamper
-from wcp_route.codes import ALIASES, canonical
+from wcp_route.domain.codes import ALIASES, canonical
+from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.events import events
 from wcp_route.hall import Services
-from wcp_route.telemetry import events
-from wcp_route.wire.decision import to_wire
 
 if TYPE_CHECKING:
     from wcp_route.hall import Hall

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from tests.route.worlds import GENEROUS, World, a_record, a_request, a_rule
 from wcp_attest.base import strictjson
-from wcp_route.canonical import sha256_of
-from wcp_route.codes import Code
-from wcp_route.fingerprint import envelope, fingerprints
-from wcp_route.values import BlastRadius
-from wcp_route.wire.config import read_config
-from wcp_route.wire.decision import RouteDecisionModel, to_wire
-from wcp_route.wire.model import WireError
-from wcp_route.wire.record import artifact_hash, dump_record, parse_record, read_record
-from wcp_route.wire.request import parse_request
-from wcp_route.wire.schemas import MODELS, schema_of
+from wcp_route.config_model import read_config
+from wcp_route.domain.canonical import sha256_of
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision_model import RouteDecisionModel, to_wire
+from wcp_route.domain.record_model import artifact_hash, dump_record, parse_record, read_record
+from wcp_route.domain.request_hash import envelope, fingerprints
+from wcp_route.domain.request_model import parse_request
+from wcp_route.domain.values import BlastRadius
+from wcp_route.domain.wire_model import WireError
+from wcp_route.json_schemas import MODELS, schema_of
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject

@@ -10,18 +10,18 @@ from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest,
 from wcp_attest.base.identity import namespace_of
 from wcp_attest.signing.key import generate
 from wcp_route.config import Ceiling, HallConfig
+from wcp_route.domain.record_model import read_record
+from wcp_route.domain.values import DATA_LABELS, ENVS
 from wcp_route.hall import Hall, Services
-from wcp_route.registry import MemoryRegistry
-from wcp_route.values import DATA_LABELS, ENVS
-from wcp_route.wire.record import read_record
+from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.registry import Registry
-    from wcp_route.values import WorkerRecord
+    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.storage.registry import Registry
 
 WORKER = "org.acme.doc-summarizer"
 SPECIES = "wrk.doc.summarizer"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.decision import Hold
+    from wcp_route.domain.decision import Hold
 
 by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")
 reason_option = click.option("--reason", default="", help="Why; goes into the log.")
@@ -30,8 +30,8 @@ def approvals() -> None:
 @format_option
 def list_(state: str, form: str) -> int:
     """List the requests that wait, oldest first."""
-    from wcp_route.clock import format_ms, now_ms
-    from wcp_route.store import open_state
+    from wcp_route.domain.clock import format_ms, now_ms
+    from wcp_route.storage.state import open_state
 
     store = open_state(state)
     try:
@@ -51,7 +51,7 @@ def list_(state: str, form: str) -> int:
 
 
 def _as_json(hold: Hold) -> JsonValue:
-    from wcp_route.clock import format_ms
+    from wcp_route.domain.clock import format_ms
 
     return {
         "pending_approval_id": hold.pending_id,
@@ -76,8 +76,8 @@ def _as_json(hold: Hold) -> JsonValue:
 
 
 def _resolve(pending_id: str, action: Literal["approve", "deny", "escalate"], by: str, reason: str, state: str) -> int:
-    from wcp_route.clock import now_ms
-    from wcp_route.store import open_state
+    from wcp_route.domain.clock import now_ms
+    from wcp_route.storage.state import open_state
 
     store = open_state(state)
     try:

@@ -17,8 +17,8 @@ from wcp_route.cli.say import format_option, say, say_json
 @format_option
 def check(record: str, level: str, form: str) -> int:
     """Tell which compliance level a registry record reaches, and what is missing for the next."""
-    from wcp_route.compliance import LEVELS, check_compliance
-    from wcp_route.wire.record import MAX_RECORD_BYTES
+    from wcp_route.domain.compliance import LEVELS, check_compliance
+    from wcp_route.domain.record_model import MAX_RECORD_BYTES
 
     data = read_file(record, limit=MAX_RECORD_BYTES, what="registry record")
     found = check_compliance(strictjson.loads_object(data, what="registry record", max_bytes=MAX_RECORD_BYTES))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.decision import Evidence, RouteDecision
+    from wcp_route.domain.decision import Evidence, RouteDecision
 
 _UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"})
 _MARKS: Final = {"pass": "ok", "deny": "DENY", "hold": "HOLD", "warn": "warn", "off": "off", "skipped": "-"}
@@ -29,7 +29,7 @@ def _deciding(show: Callable[[Evidence, str], None]) -> Callable[..., int]:
     @click.option("--principal", help="The tenant that was authenticated; the request must be on its behalf.")
     @format_option
     def decide(request: str, grant: str, principal: str | None, form: str, **places: Any) -> int:
-        from wcp_route.wire.request import MAX_REQUEST_BYTES
+        from wcp_route.domain.request_model import MAX_REQUEST_BYTES
 
         data = read_file(request, limit=MAX_REQUEST_BYTES, what="request")
         with opened(**places) as each:
@@ -65,7 +65,7 @@ def _show_checks(evidence: Evidence, form: str) -> None:
 
 
 def _wire(evidence: Evidence) -> JsonValue:
-    from wcp_route.wire.decision import to_wire
+    from wcp_route.domain.decision_model import to_wire
 
     return to_wire(evidence.decision)
 

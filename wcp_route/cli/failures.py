@@ -39,7 +39,7 @@ def report(error: Exception) -> int:
 def _classify(error: Exception) -> tuple[str, int]:
     import click
 
-    from wcp_route.receipts import ReceiptsBroken
+    from wcp_route.storage.receipts import ReceiptsBroken
 
     match error:
         case ReceiptsBroken():

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wcp_attest import Policy
-    from wcp_route.cedar import CedarGate
     from wcp_route.config import HallConfig
+    from wcp_route.gates.cedar import CedarGate
     from wcp_route.hall import Hall
-    from wcp_route.receipts import KeyFileSigner
-    from wcp_route.rules import RuleSet
-    from wcp_route.store import State
-    from wcp_route.telemetry_cloudevents import Telemetry
+    from wcp_route.rules.rules import RuleSet
+    from wcp_route.storage.receipts import KeyFileSigner
+    from wcp_route.storage.state import State
+    from wcp_route.telemetry.cloudevents import Telemetry
 
 MAX_KEY_BYTES = 64 << 10
 MAX_CEDAR_BYTES = 1 << 20
@@ -70,7 +70,7 @@ def read_rules_file(path: str) -> RuleSet:
     Raises:
         ConfigError: it cannot be read or used.
     """
-    from wcp_route.wire.rules import MAX_RULES_BYTES, read_rules
+    from wcp_route.rules.rules_model import MAX_RULES_BYTES, read_rules
 
     return read_rules(read_file(path, limit=MAX_RULES_BYTES, what="rules document"))
 
@@ -81,7 +81,7 @@ def read_config_file(path: str) -> HallConfig:
     Raises:
         ConfigError: they cannot be read or used.
     """
-    from wcp_route.wire.config import MAX_CONFIG_BYTES, read_config
+    from wcp_route.config_model import MAX_CONFIG_BYTES, read_config
 
     return read_config(read_file(path, limit=MAX_CONFIG_BYTES, what="Hall configuration"))
 
@@ -94,7 +94,7 @@ def read_receipt_key(path: str | None) -> KeyFileSigner | None:
     """
     if path is None:
         return None
-    from wcp_route.receipts import KeyFileSigner
+    from wcp_route.storage.receipts import KeyFileSigner
 
     return KeyFileSigner.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
 
@@ -117,7 +117,7 @@ def opened(
     """
     from wcp_route.cli.logs import logs_in_lines
     from wcp_route.hall import Hall, Services
-    from wcp_route.store import open_state
+    from wcp_route.storage.state import open_state
 
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
     trust = _trust(trust_path, config)
@@ -141,12 +141,12 @@ def _trust(path: str | None, config: HallConfig) -> Policy | None:
 
 
 def _cedar(path: str) -> CedarGate:
-    from wcp_route.cedar import CedarGate
+    from wcp_route.gates.cedar import CedarGate
 
     return CedarGate(read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))
 
 
 def _events(path: str, config: HallConfig) -> Telemetry:
-    from wcp_route.telemetry_cloudevents import Telemetry, to_file
+    from wcp_route.telemetry.cloudevents import Telemetry, to_file
 
     return Telemetry(f"urn:wcp:hall:{config.env}", to_file(path))

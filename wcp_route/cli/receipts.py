@@ -14,7 +14,7 @@ from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
 from wcp_route.cli.say import format_option, note, say, say_json
 
 if TYPE_CHECKING:
-    from wcp_route.receipts import Checked, ReceiptKey
+    from wcp_route.storage.receipts import Checked, ReceiptKey
 
 state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", help="The state file.")
 
@@ -40,7 +40,7 @@ def verify(
     named = click.get_current_context().get_parameter_source("state") is ParameterSource.COMMANDLINE
     if (exported is not None and named) or (exported is None and state is None):
         raise click.UsageError("give either --state or --export")
-    from wcp_route.receipts.sign import MAX_HEAD_BYTES
+    from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES
 
     kept = None if head is None else read_file(head, limit=MAX_HEAD_BYTES, what="head")
     found = _verify(state, exported, [_key(path) for path in keys], kept, unsigned=allow_unsigned)
@@ -70,7 +70,7 @@ def _count(number: int, what: str) -> str:
 def _verify(
     state: str | None, exported: str | None, keys: list[ReceiptKey], head: bytes | None, *, unsigned: bool
 ) -> Checked:
-    from wcp_route.receipts import verify, verify_export
+    from wcp_route.storage.receipts import verify, verify_export
 
     if exported is None:
         return verify(state or "", keys=keys, head=head, unsigned=unsigned)
@@ -82,7 +82,7 @@ def _verify(
 
 
 def _key(path: str) -> ReceiptKey:
-    from wcp_route.receipts import ReceiptKey
+    from wcp_route.storage.receipts import ReceiptKey
 
     return ReceiptKey.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
 
@@ -93,7 +93,7 @@ def _key(path: str) -> ReceiptKey:
 @state_option
 def show(name: str | None, count: int, state: str) -> int:
     """Show receipts by decision, receipt or correlation id, hash, or stream/number; by default the last."""
-    from wcp_route.receipts import find, last
+    from wcp_route.storage.receipts import find, last
 
     found = last(state, count) if name is None else find(state, name)
     for receipt in found:
@@ -110,7 +110,7 @@ def show(name: str | None, count: int, state: str) -> int:
 @click.option("-o", "--output", metavar="FILE", help="Where to; standard output by default.")
 def export(state: str, output: str | None) -> int:
     """Write all receipts as JSON Lines that `receipts verify --export` can check."""
-    from wcp_route.receipts import export
+    from wcp_route.storage.receipts import export
 
     if output is None:
         count = export(state, sys.stdout.buffer.write)
@@ -125,7 +125,7 @@ def export(state: str, output: str | None) -> int:
 @state_option
 def head(state: str) -> int:
     """Print the signed head. Keep it where whoever owns the state file cannot reach it."""
-    from wcp_route.receipts import head
+    from wcp_route.storage.receipts import head
 
     sys.stdout.write(head(state).decode().rstrip("\n") + "\n")
     return 0

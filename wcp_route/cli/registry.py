@@ -22,8 +22,8 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 @trust_option
 def enroll(record: str, package: str, replacing: bool, state: str, trust_path: str | None) -> int:
     """Enrol the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
-    from wcp_route.store import open_state
-    from wcp_route.wire.record import MAX_RECORD_BYTES, read_record
+    from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
+    from wcp_route.storage.state import open_state
 
     worker = read_record(read_file(record, limit=MAX_RECORD_BYTES, what="registry record"))
     root = os.path.abspath(package)
@@ -54,7 +54,7 @@ def enroll(record: str, package: str, replacing: bool, state: str, trust_path: s
 @state_option
 def withdraw(worker_id: str, state: str) -> int:
     """Take a worker out of the registry. Exit 1 when it is not there."""
-    from wcp_route.store import open_state
+    from wcp_route.storage.state import open_state
 
     store = open_state(state)
     try:
@@ -70,8 +70,8 @@ def withdraw(worker_id: str, state: str) -> int:
 @format_option
 def list_(state: str, form: str) -> int:
     """List enrolled workers and their standing."""
-    from wcp_route.clock import format_ms
-    from wcp_route.store import open_state
+    from wcp_route.domain.clock import format_ms
+    from wcp_route.storage.state import open_state
 
     store = open_state(state)
     try:
@@ -101,8 +101,8 @@ def list_(state: str, form: str) -> int:
 @state_option
 def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str) -> int:
     """Put a worker into quarantine, or clear it after looking at what it failed for."""
-    from wcp_route.clock import now_ms
-    from wcp_route.store import open_state
+    from wcp_route.domain.clock import now_ms
+    from wcp_route.storage.state import open_state
 
     store = open_state(state)
     try:

@@ -66,7 +66,7 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
 @click.option("--update", is_flag=True, help="Record the answers of now in the goldens file.")
 def test(rules_path: str, tests_path: str, goldens: str | None, update: bool) -> int:
     """Run rule tests: each names a request and the rule that must match it. Exit 1 when one differs."""
-    from wcp_route.golden import compare, read_goldens, read_tests, run_tests, write_goldens
+    from wcp_route.rules.rule_tests import compare, read_goldens, read_tests, run_tests, write_goldens
 
     if update and goldens is None:
         raise click.UsageError("--update needs --goldens FILE")

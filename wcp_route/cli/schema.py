@@ -19,7 +19,7 @@ def schema(name: str) -> int:
 
         say_json(json.loads(resources.files("wcp_route").joinpath("schemas", "receipt.json").read_bytes()))
         return 0
-    from wcp_route.wire.schemas import schema_of
+    from wcp_route.json_schemas import schema_of
 
     say_json(schema_of(name))
     return 0

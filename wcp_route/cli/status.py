@@ -12,8 +12,8 @@ from wcp_route.cli.say import format_option, say_json, table
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.config import HallConfig
-    from wcp_route.rules import RuleSet
-    from wcp_route.store import State
+    from wcp_route.rules.rules import RuleSet
+    from wcp_route.storage.state import State
 
 
 @click.command()
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @format_option
 def status(config_path: str, rules_path: str, state: str, form: str) -> int:
     """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
-    from wcp_route.store import open_state
+    from wcp_route.storage.state import open_state
 
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
     store = open_state(state)
@@ -39,7 +39,7 @@ def status(config_path: str, rules_path: str, state: str, form: str) -> int:
 
 
 def _facts(config: HallConfig, rules: RuleSet, store: State) -> JsonObject:
-    from wcp_route.clock import now_ms
+    from wcp_route.domain.clock import now_ms
 
     snapshot = store.registry.snapshot()
     off = config.unsafe_dispatch_workers_without_attestation

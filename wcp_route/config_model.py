@@ -1,0 +1,112 @@
+"""The settings of a Hall as a TOML file.
+
+env = "prod"
+require_signatory = true
+allowed_tenants = ["acme"]
+[blast_thresholds]
+prod = 85
+[[ceiling]]
+envs = ["prod"]
+data_labels = ["PUBLIC", "INTERNAL"]
+network_egress = "allowlisted"
+egress_allowlist = ["api.acme.example"]
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field
+
+from wcp_attest.base import toml_table as stricttoml
+from wcp_attest.base.errors import ConfigError
+from wcp_route.config import MAX_APPROVAL_SECONDS, MAX_CALLBACK_SECONDS, Ceiling, HallConfig, Mode, Scope
+from wcp_route.domain.record_model import Hosts, Names, Paths
+from wcp_route.domain.values import DataLabel, Egress, Env, Level
+from wcp_route.domain.wire_model import ControlId, Model, Token, WireError, read, unique
+
+MAX_CONFIG_BYTES: Final = 1 << 20
+_WHAT: Final = "Hall configuration"
+
+Tenants = Annotated[list[Token], AfterValidator(unique)]
+Score = Annotated[int, Field(ge=0, le=100)]
+Sum = Annotated[int, Field(ge=0, le=10_000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CeilingModel(Model):
+    """What privilege envelopes may hold at most."""
+
+    envs: Annotated[list[Env], Field(min_length=1)]
+    data_labels: Annotated[list[DataLabel], Field(min_length=1)]
+    secrets_access: Names = Field(default_factory=list)
+    network_egress: Egress = "none"
+    egress_allowlist: Hosts = Field(default_factory=list)
+    filesystem_writes: Paths = Field(default_factory=list)
+    tools: Names = Field(default_factory=list)
+
+
+class HallConfigModel(Model):
+    """The wire form of `HallConfig`; what is left out has the value that refuses."""
+
+    env: Env
+    policy_version: Token = "policy.v0"  # a version, no secret
+    require_signatory: bool = False
+    allowed_tenants: Tenants = Field(default_factory=list)
+    tenant_credentials: dict[str, Sha256] = Field(default_factory=dict)
+    require_credential: bool = False
+    enforce_correlation_id: bool = True
+    enforce_required_controls: bool = True
+    enforce_blast_scoring_in_prod: bool = True
+    enforce_privilege_envelopes: bool = True
+    ask_policy_gate: bool = False
+    controls_present: list[ControlId] = Field(default_factory=list)
+    control_scopes: dict[ControlId, Scope] = Field(default_factory=dict)
+    blast_thresholds: dict[Env, Score] | None = None
+    chain_thresholds: dict[Env, Sum] | None = None
+    ceiling: list[CeilingModel] = Field(default_factory=list)
+    attestation: Mode = "always"
+    seal_directory: str = ""
+    fall_through_to_next_attested_worker: bool = False
+    supervisor_level: Level = "gatekeeper"
+    approval_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
+    callback_seconds: Annotated[float, Field(gt=0, le=MAX_CALLBACK_SECONDS)] = 1.0
+    unsafe_dispatch_workers_without_attestation: bool = False
+
+    def to_value(self) -> HallConfig:
+        """Return the frozen value.
+
+        Raises:
+            ConfigError: settings contradict each other, or the environment refuses them.
+        """
+        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"ceiling"}}
+        for name in ("allowed_tenants", "controls_present"):
+            if name in given:
+                given[name] = frozenset(given[name])
+        ceilings = tuple(Ceiling(**{k: _tuple(v) for k, v in each.__dict__.items()}) for each in self.ceiling)
+        return HallConfig(ceilings=ceilings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _tuple(value: object) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def read_config(data: bytes) -> HallConfig:
+    """Read the settings from TOML.
+
+    Raises:
+        WireError: it is not TOML, or the shape is wrong.
+        ConfigError: settings contradict each other, or the environment refuses them.
+    """
+    if len(data) > MAX_CONFIG_BYTES:
+        raise WireError(f"{_WHAT} is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        document = stricttoml.loads(data, _WHAT)
+    except ConfigError as problem:
+        raise WireError(str(problem)) from None
+    try:
+        return read(HallConfigModel, document, what=_WHAT, max_bytes=MAX_CONFIG_BYTES).to_value()
+    except WireError:
+        raise
+    except ConfigError as problem:
+        raise ConfigError(f"{_WHAT}: {problem}") from None

@@ -1,0 +1,1 @@
+"""The words everything else uses: requests, records, decisions, codes, and their canonical forms."""

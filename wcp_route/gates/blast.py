@@ -1,0 +1,99 @@
+"""How much a request can break, on the protocol's two scales, which are kept apart (conformance row 10).
+
+*Situational*, 0 to 100: what the request is about, where it runs, what it says it does. The caller may raise it and
+never lower it.
+
+    10                                  + 10 for P0
+    + 20 INTERNAL or 40 RESTRICTED      + 15 when request.egress or request.external_call
+    + 15 in prod or edge                + 15 when request.writes or request.mutates_state        at most 100
+
+*Declared*, 0 to 25: five dimensions that the worker's record declares; the caller may raise each. Along a chain of
+workers (requests with one `chain_id`) it adds up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE, BlastRadius
+
+if TYPE_CHECKING:
+    from wcp_route.domain.values import RouteInput
+
+_LABEL: Final = {"PUBLIC": 0, "INTERNAL": 20, "RESTRICTED": 40}
+
+MAX_CHAINS: Final = 10_000  # open at a time; a full ledger refuses new chains rather than forget old ones
+CHAIN_SECONDS: Final = 24 * 3600  # after the last request of a chain
+
+
+def situational(request: RouteInput) -> int:
+    """Return the situational score of a request, 0 to 100."""
+    payload = request.request
+    score = 10 + _LABEL[request.data_label]
+    score += 15 if request.env in GUARDED_ENVS else 0
+    score += 10 if request.qos_class == "P0" else 0
+    score += 15 if payload.get("egress") or payload.get("external_call") else 0
+    score += 15 if payload.get("writes") or payload.get("mutates_state") else 0
+    score = min(score, MAX_SCORE)
+    return score if request.blast_score is None else max(score, request.blast_score)
+
+
+def declared(worker: BlastRadius, caller: BlastRadius | None) -> int:
+    """Return the declared score, 0 to 25: in each dimension the higher of what the worker and the caller say."""
+    if caller is None:
+        return worker.total
+    return BlastRadius(
+        data=max(worker.data, caller.data),
+        network=max(worker.network, caller.network),
+        financial=max(worker.financial, caller.financial),
+        time=max(worker.time, caller.time),
+        reversibility=max(worker.reversibility, caller.reversibility),
+    ).total
+
+
+class Chains:
+    """What each open chain has added up to so far. One Hall's memory: chains do not span processes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+
+    def reserve(self, chain: tuple[str, str], score: int, limit: int | None, now_ms: int) -> tuple[bool, int]:
+        """Add a score to a chain if the sum stays within the limit.
+
+        Args:
+            chain: tenant id and chain id.
+            score: declared, 0 to 25.
+            limit: the highest sum allowed; none for no limit.
+            now_ms: milliseconds since 1970.
+
+        Returns:
+            Whether it was added, and the sum that it makes or would make.
+        """
+        with self._lock:
+            self._forget(now_ms)
+            total = self._open.get(chain, (0, 0))[0] + score
+            full = chain not in self._open and len(self._open) >= MAX_CHAINS
+            if full or (limit is not None and total > limit):
+                return False, total
+            self._open[chain] = (total, now_ms)
+            self._open.move_to_end(chain)
+            return True, total
+
+    def release(self, chain: tuple[str, str], score: int) -> None:
+        """Take back what was reserved for a request that was not dispatched."""
+        with self._lock:
+            total, at_ms = self._open.get(chain, (score, 0))
+            if total > score:
+                self._open[chain] = (total - score, at_ms)
+            else:
+                self._open.pop(chain, None)
+
+    def _forget(self, now_ms: int) -> None:
+        while self._open:
+            chain, (_, at_ms) = next(iter(self._open.items()))
+            if now_ms - at_ms <= CHAIN_SECONDS * 1000:
+                return
+            del self._open[chain]

@@ -1,0 +1,116 @@
+"""A policy gate whose policies are written in Cedar (https://www.cedarpolicy.com); needs the extra `[cedar]`.
+
+    permit (principal, action == Action::"dispatch", resource)
+    when { context.data_label != "RESTRICTED" && context.blast_score < 60 };
+
+    permit (principal, action == Action::"hold", resource in Namespace::"org.acme");
+
+The gate first asks for `Action::"dispatch"`. Where that is not permitted it asks for `Action::"hold"`: permitted means
+that a human must say. Everything else is denied, and so is every request for which *any* policy fails to evaluate:
+Cedar skips such a policy, and a skipped `forbid` would allow.
+
+The principal is `Tenant::"<tenant id>"`. The resource is `Worker::"<worker id>"`, in `Species::"<species>"` and
+`Namespace::"<namespace>"`. The context holds `env`, `data_label`, `tenant_risk`, `qos_class`, `capability_id`,
+`blast_score`, `blast_declared`, `rule_id`, `risk_tier`, `attested`, `signers` and `hour_utc`.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.identity import namespace_of
+from wcp_route.gates.policy_gate import PolicyAnswer
+
+if TYPE_CHECKING:
+    from cedarpy import AuthzResult
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.gates.policy_gate import PolicyContext
+
+MAX_POLICY_CHARACTERS = 1 << 20
+_HOUR_MS = 3_600_000
+
+
+class CedarGate:
+    """Asks Cedar.
+
+    Args:
+        policies: the policies, as text; parsed once.
+        name: goes before the digest in the policy version, `acme.policy`.
+
+    Raises:
+        ConfigError: the extra is not installed, or the policies cannot be parsed or are empty.
+    """
+
+    def __init__(self, policies: str, *, name: str = "cedar") -> None:
+        if not policies.strip() or len(policies) > MAX_POLICY_CHARACTERS:
+            raise ConfigError(
+                f"Cedar policies must be 1 to {MAX_POLICY_CHARACTERS} characters; without one, all is denied"
+            )
+        try:
+            from cedarpy import PolicySet
+        except ImportError:
+            raise ConfigError("the Cedar gate needs cedarpy; install wcp-attest[cedar]") from None
+        try:
+            self._policies = PolicySet.from_str(policies)
+        except (ValueError, TypeError) as problem:
+            raise ConfigError(f"the Cedar policies cannot be parsed: {str(problem)[:300]}") from None
+        self.version = f"{name}-{sha256(policies.encode()).hexdigest()[:16]}"
+
+    def evaluate(self, context: PolicyContext) -> PolicyAnswer:
+        """Decide."""
+        entities, facts = _entities(context), _facts(context)
+        for action, said in (("dispatch", "ALLOW"), ("hold", "REQUIRE_HUMAN")):
+            result = self._ask(context, action, entities, facts)
+            if result.diagnostics.errors:
+                return PolicyAnswer("DENY", self.version, "a Cedar policy could not be evaluated")
+            if result.allowed:
+                reason = ", ".join(sorted(result.diagnostics.reasons))[:200]
+                return PolicyAnswer(said, self.version, f"permitted by {reason}")  # type: ignore[arg-type]
+        return PolicyAnswer("DENY", self.version, "no Cedar policy permits it")
+
+    def _ask(self, context: PolicyContext, action: str, entities: str, facts: JsonObject) -> AuthzResult:
+        from cedarpy import is_authorized
+
+        request = {
+            "principal": {"type": "Tenant", "id": context.request.tenant_id},
+            "action": {"type": "Action", "id": action},
+            "resource": {"type": "Worker", "id": context.worker.worker_id},
+            "context": facts,
+        }
+        return is_authorized(request, self._policies, entities)
+
+
+def _entities(context: PolicyContext) -> str:
+    worker = context.worker
+    parents = [
+        {"type": "Species", "id": worker.worker_species_id},
+        {"type": "Namespace", "id": namespace_of(worker.worker_id)},
+    ]
+    return json.dumps(
+        [
+            {"uid": {"type": "Worker", "id": worker.worker_id}, "attrs": {}, "parents": parents},
+            {"uid": {"type": "Tenant", "id": context.request.tenant_id}, "attrs": {}, "parents": []},
+        ]
+    )
+
+
+def _facts(context: PolicyContext) -> JsonObject:
+    request, verified = context.request, context.verified
+    return {
+        "env": request.env,
+        "data_label": request.data_label,
+        "tenant_risk": request.tenant_risk,
+        "qos_class": request.qos_class,
+        "capability_id": request.capability_id,
+        "blast_score": context.blast_score,
+        "blast_declared": context.blast_declared,
+        "rule_id": context.rule_id,
+        "risk_tier": context.worker.risk_tier,
+        "attested": verified is not None,
+        "signers": [] if verified is None else [str(signer) for signer in verified.signers],
+        "hour_utc": context.now_ms // _HOUR_MS % 24,
+    }

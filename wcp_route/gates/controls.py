@@ -1,0 +1,51 @@
+"""Controls: who must provide them, and which are missing (conformance row 9).
+
+A control of `worker` scope counts only on the worker that is about to run; one worker's audit log says nothing about
+another's. `platform` and `hall` scope count when the platform, the Hall or any enrolled worker in good standing
+provides them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wcp_route.config import HALL_CONTROLS
+
+if TYPE_CHECKING:
+    from wcp_route.config import HallConfig
+    from wcp_route.domain.values import RegistrySnapshot, WorkerRecord
+
+MAX_LISTS = 100_000  # remembered; more than rules and workers hold
+
+
+class Controls:
+    """Tells which controls are missing under one Hall's settings.
+
+    Args:
+        config: who must provide what, and what is there anyway.
+    """
+
+    def __init__(self, config: HallConfig) -> None:
+        self._config = config
+        self._present = HALL_CONTROLS | config.controls_present
+        self._split: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+    def missing_around(self, required: tuple[str, ...], snapshot: RegistrySnapshot) -> list[str]:
+        """Return the required controls of platform and hall scope that nobody provides, in the order given."""
+        around, _ = self._by_scope(required)
+        return [name for name in around if name not in self._present and name not in snapshot.implemented]
+
+    def missing_on(self, required: tuple[str, ...], worker: WorkerRecord) -> list[str]:
+        """Return the required controls of worker scope that the worker does not implement, in the order given."""
+        _, own = self._by_scope(required)
+        return [name for name in own if name not in worker.currently_implements]
+
+    def _by_scope(self, required: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Part a list into what is around the worker and what is on it."""
+        split = self._split.get(required)
+        if split is None:
+            own = tuple(name for name in required if self._config.scope_of(name) == "worker")
+            split = tuple(name for name in required if name not in own), own
+            if len(self._split) < MAX_LISTS:
+                self._split[required] = split
+        return split

@@ -1,0 +1,101 @@
+"""The last gate: hold the request for a human, or let go what a human approved (spec 5.8, conformance row 3).
+
+A hold is a denial for whoever reads only `denied`. Approving it yields a grant: one-use, bound to this very request and
+this very worker. Bringing the grant back asks every gate again; it answers concerns, never refusals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import Check, Hold
+from wcp_route.domain.values import LEVELS
+from wcp_route.gates.refusal import Refusal
+from wcp_route.storage.approvals import ApprovalError, ApprovalExpired
+
+if TYPE_CHECKING:
+    from wcp_route.domain.values import Level
+    from wcp_route.gates.deciding import Case
+    from wcp_route.gates.refusal import Concern
+    from wcp_route.storage.approvals import ApprovalStore
+
+_NOBODY: Final = Check("human", "pass", "nobody has to say")
+_APPROVED: Final = Check("human", "pass", "approved, and the grant is used up")
+_WOULD_BE: Final = Check("human", "pass", "approved; a dry run uses up no grant")
+
+
+def human(case: Case) -> Check:
+    """Hold, let go, or refuse."""
+    level = _level(case) if case.concerns else None
+    if case.grant_id:
+        return _redeemed(case, level)
+    if level is None:
+        return _NOBODY
+    case.supervisor, first = level, case.concerns[0]
+    if level == "advisory":
+        return Check("human", "warn", f"a human is told: {first.reason}")
+    if case.world.approvals is not None and not case.request.dry_run:
+        case.hold = _hold(case, case.world.approvals, first, level)
+    raise Refusal(first.code, f"a human has to say: {first.reason}", dict(first.extras))
+
+
+def _level(case: Case) -> Level:
+    """Return the highest level that anybody asked for."""
+    levels = [concern.level or case.config.supervisor_level for concern in case.concerns]
+    return max(levels, key=LEVELS.index)
+
+
+def _hold(case: Case, approvals: ApprovalStore, concern: Concern, level: Level) -> Hold:
+    request = case.request
+    hold = Hold(
+        pending_id=case.new_id(),
+        input_hash=case.input_hash,
+        worker_id=case.selected.worker_id,
+        rule_id=case.rule_id,
+        level=level,
+        code=concern.code,
+        reason=concern.reason,
+        created_at_ms=case.now_ms,
+        expires_at_ms=case.now_ms + case.config.approval_seconds * 1000,
+        tenant_id=request.tenant_id,
+        correlation_id=request.correlation_id,
+        capability_id=request.capability_id,
+        blast_score=case.blast_score,
+        tenant_risk=request.tenant_risk,
+        data_label=request.data_label,
+        policy_version=case.answer.policy_version if case.answer else case.config.policy_version,
+    )
+    try:
+        approvals.hold(hold)
+    except ApprovalError as problem:
+        raise Refusal(
+            concern.code, f"a human has to say, and cannot be asked: {problem}", dict(concern.extras)
+        ) from None
+    return hold
+
+
+def _redeemed(case: Case, level: Level | None) -> Check:
+    """Use a grant up, even if nobody has a concern any more: it was given for this request once."""
+    approvals = case.world.approvals
+    if approvals is None:
+        raise Refusal(Code.APPROVAL_INVALID, "this Hall keeps no approvals")
+    dry_run = case.request.dry_run
+    try:
+        approvals.redeem(
+            case.grant_id,
+            input_hash=case.input_hash,
+            worker_id=case.selected.worker_id,
+            level=level,
+            at_ms=case.now_ms,
+            use=not dry_run,
+        )
+    except ApprovalExpired:
+        raise Refusal(Code.APPROVAL_EXPIRED, "the approval has expired; ask again") from None
+    except ApprovalError:
+        raise Refusal(
+            Code.APPROVAL_INVALID,
+            "the approval is not for this request, was used before, or is of a lower level than asked for now",
+        ) from None
+    case.grant_used = case.grant_id
+    return _WOULD_BE if dry_run else _APPROVED

@@ -1,0 +1,127 @@
+"""The operator's own policy, asked about every request that a rule or the Hall wants it for.
+
+    class OfficeHours:
+        def evaluate(self, context: PolicyContext) -> PolicyAnswer:
+            if context.request.data_label == "RESTRICTED" and not office_hours():
+                return PolicyAnswer("REQUIRE_HUMAN", "office.v3", "restricted data out of hours", level="gatekeeper")
+            return PolicyAnswer("ALLOW", "office.v3")
+
+The gate sees the request, the rule, the worker, what was attested about it and both blast scores. It may raise, hang
+or answer nonsense: each of them denies. There is no gate that allows everything by default.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast, get_args
+
+from wcp_route.domain.codes import Code
+from wcp_route.domain.values import LEVELS
+from wcp_route.gates.callbacks import CallbackFailed
+from wcp_route.gates.refusal import Refusal
+
+if TYPE_CHECKING:
+    from wcp_attest import Verified
+    from wcp_route.domain.decision import Escalation
+    from wcp_route.domain.values import Level, RouteInput, WorkerRecord
+    from wcp_route.gates.callbacks import Callbacks
+
+Said: TypeAlias = Literal["ALLOW", "DENY", "REQUIRE_HUMAN"]
+_SAID: Final = get_args(Said)
+_NO_LEVEL: Final = "none"
+_LEVELS: Final = (_NO_LEVEL, *LEVELS)
+MAX_VERSION = 128  # characters
+MAX_REASON = 1024  # characters of a gate's reason that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyContext:
+    """What a policy gate may know: all of it.
+
+    Attributes:
+        request: the request; its payload is a copy.
+        rule_id: the rule that matched.
+        escalation: what the rule says about people and policy.
+        worker: the worker that would run.
+        verified: what was attested about it; none where attestation is off.
+        blast_score: situational, 0 to 100.
+        blast_declared: declared, 0 to 25 for one worker, summed along the chain.
+        policy_version: of the Hall's settings.
+        now_ms: the time of the decision, milliseconds since 1970.
+    """
+
+    request: RouteInput
+    rule_id: str
+    escalation: Escalation
+    worker: WorkerRecord
+    verified: Verified | None
+    blast_score: int
+    blast_declared: int
+    policy_version: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAnswer:
+    """What a policy gate says.
+
+    Attributes:
+        decision: allow, deny, or let a human say.
+        policy_version: of the policy that decided; goes into decision, events and receipt.
+        reason: one line; no secrets.
+        level: who must say, with `REQUIRE_HUMAN`.
+    """
+
+    decision: Said
+    policy_version: str
+    reason: str = ""
+    level: Level | None = None
+
+
+class PolicyGate(Protocol):
+    """Whoever decides on policy."""
+
+    def evaluate(self, context: PolicyContext) -> PolicyAnswer:
+        """Decide. Called in another thread, under the Hall's deadline, at times concurrently."""
+
+
+def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks) -> PolicyAnswer:
+    """Ask a gate, and accept nothing but a well-formed answer.
+
+    Raises:
+        Refusal: the gate failed, took too long, or answered something else.
+    """
+    request = replace(context.request, request=copy.deepcopy(context.request.request), tenant_credential=None)
+    shown = replace(context, request=request)
+    try:
+        answer = callbacks.call("policy gate", lambda: gate.evaluate(shown))
+    except CallbackFailed as problem:
+        raise Refusal(Code.INTERNAL_ERROR, str(problem)) from None
+    plain = _plain(answer)
+    if plain is None:
+        raise Refusal(Code.POLICY_GATE_INVALID_RESPONSE, "the policy gate answered something that is no decision")
+    return plain
+
+
+def _plain(answer: object) -> PolicyAnswer | None:
+    """Return a well-formed answer in plain text, or none.
+
+    What is derived from an answer or from text might run code when it is looked at, here where no deadline holds, and
+    say something else each time. An enumeration's members are text all the same.
+    """
+    if type(answer) is not PolicyAnswer:
+        return None
+    given = (answer.decision, answer.policy_version, answer.reason, _NO_LEVEL if answer.level is None else answer.level)
+    if not all(isinstance(each, str) for each in given):
+        return None
+    said, version, reason, level = map(str.__str__, given)
+    if said not in _SAID or level not in _LEVELS or not 0 < len(version) <= MAX_VERSION or not version.isprintable():
+        return None
+    asked = None if level == _NO_LEVEL else level
+    return PolicyAnswer(cast("Said", said), version, _one_line(reason[:MAX_REASON]), cast("Level | None", asked))
+
+
+def _one_line(reason: str) -> str:
+    """Receipts are UTF-8, and half a surrogate pair is not: one bad reason must not cost others their receipts."""
+    return reason if reason.isprintable() else "".join(char if char.isprintable() else " " for char in reason)

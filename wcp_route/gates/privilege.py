@@ -1,0 +1,63 @@
+"""Whether a worker's envelope stays under the operator's ceiling, in all four dimensions (conformance row 11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from wcp_route.config import Ceiling
+    from wcp_route.domain.values import DataLabel, Env, PrivilegeEnvelope
+
+_WIDTH: Final = {"none": 0, "allowlisted": 1, "unrestricted": 2}
+_NOTHING: Final = ((), "none", (), ())
+
+
+def asks_nothing(envelope: PrivilegeEnvelope) -> bool:
+    """Tell whether an envelope is empty in every dimension."""
+    asked = (envelope.secrets_access, envelope.network_egress, envelope.filesystem_writes, envelope.tools)
+    return asked == _NOTHING
+
+
+def ceiling_for(ceilings: tuple[Ceiling, ...], env: Env, label: DataLabel) -> Ceiling | None:
+    """Return the first ceiling that applies, or none."""
+    return next((each for each in ceilings if env in each.envs and label in each.data_labels), None)
+
+
+def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
+    """Return in one word or two what the envelope asks beyond the ceiling (`secrets_access:db-root`), or none."""
+    return (
+        _beyond("secrets_access", envelope.secrets_access, ceiling.secrets_access)
+        or _egress(envelope, ceiling)
+        or _writes(envelope.filesystem_writes, ceiling.filesystem_writes)
+        or _beyond("tools", envelope.tools, ceiling.tools)
+    )
+
+
+def _beyond(dimension: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:
+    """`*` allows any name, and is itself only allowed by `*`."""
+    if "*" in allowed:
+        return None
+    return next((f"{dimension}:{name}" for name in asked if name not in allowed), None)
+
+
+def _egress(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
+    if _WIDTH[envelope.network_egress] > _WIDTH[ceiling.network_egress]:
+        return f"network_egress:{envelope.network_egress}"
+    if ceiling.network_egress == "unrestricted":
+        return None
+    return next(
+        (
+            f"egress_not_allowlisted:{host}"
+            for host in envelope.egress_allowlist
+            if host not in ceiling.egress_allowlist
+        ),
+        None,
+    )
+
+
+def _writes(asked: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:
+    return next((f"filesystem_writes:{path}" for path in asked if not any(_within(path, top) for top in allowed)), None)
+
+
+def _within(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip("/") + "/")

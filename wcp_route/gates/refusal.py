@@ -1,0 +1,58 @@
+"""How a gate says no, or "ask a human": by raising, so that nobody can forget to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.base.strictjson import JsonValue
+    from wcp_route.domain.codes import Code
+    from wcp_route.domain.values import Level
+
+
+class Refusal(Error):
+    """A gate refuses.
+
+    Attributes:
+        code: the stable reason.
+        message: one line for people; no hashes, no secrets.
+        extras: further members of the wire object.
+        digests: what was compared; for the stored receipt only.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        extras: Mapping[str, JsonValue] = MappingProxyType({}),
+        *,
+        digests: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.extras = tuple(sorted(extras.items()))
+        self.digests = digests
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Why a human must say. Gates gather them; the last gate holds the request when there are any.
+
+    Attributes:
+        code: what the decision says if it is held.
+        reason: one line for the human.
+        level: who must say; none for the Hall's own default.
+        extras: further members of the wire object.
+    """
+
+    code: Code
+    reason: str
+    level: Level | None = None
+    extras: tuple[tuple[str, JsonValue], ...] = ()

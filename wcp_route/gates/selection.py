@@ -1,0 +1,165 @@
+"""From a rule's species to one enrolled worker (conformance rows 12 to 14).
+
+Candidates are species; attestation, bans, quarantine and receipts go by worker id. A worker is passed over for what
+says nothing about trust: it does not declare the capability, may not run in this environment, or is not available. The
+first one left is judged; if it is refused, so is the request: passing over what was refused would let a ban or a
+missing control turn a denial into a dispatch. Only `fall_through_to_next_attested_worker` asks for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import Error
+from wcp_route.domain.clock import format_ms
+from wcp_route.domain.codes import QUARANTINING, Code
+from wcp_route.domain.decision import Check
+from wcp_route.gates.callbacks import CallbackFailed
+from wcp_route.gates.refusal import Refusal
+
+if TYPE_CHECKING:
+    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.gates.deciding import Availability, Case
+
+_INVALID: Final = frozenset({Code.WORKER_TAMPERED, Code.WORKER_UNTRUSTED})
+BY: Final = "hall"  # who put a worker into quarantine, when it was the router itself
+_log = logging.getLogger("wcp_route")
+
+_BANS: Final = Check("bans", "pass")
+_QUARANTINE: Final = Check("quarantine", "pass")
+_CONTROLS: Final = Check("worker_controls", "pass")
+_found = lru_cache(maxsize=4096)(lambda worker_id: Check("worker", "pass", worker_id))
+_OFF: Final = Check("attestation", "off", "UNSAFE: this Hall dispatches workers without attestation")
+
+
+def find_workers(case: Case) -> Check:
+    """List the enrolled workers that could do it, in rank order."""
+    eligible: list[WorkerRecord] = []
+    marked = []
+    for candidate in case.matched.candidates:
+        found, why = _of_species(case, candidate.worker_species_id, taken=bool(eligible))
+        eligible += found
+        marked.append(replace(candidate, skip_reason=why) if why else candidate)
+    case.candidates = tuple(marked)
+    case.eligible = tuple(eligible)
+    if not eligible:
+        raise Refusal(Code.NO_AVAILABLE_WORKER, "no enrolled worker of the rule's species can take this request")
+    return _found(eligible[0].worker_id)
+
+
+def _of_species(case: Case, species: str, *, taken: bool) -> tuple[list[WorkerRecord], str]:
+    """Return the workers of one species that could do it, or why there are none."""
+    falls_through = case.config.fall_through_to_next_attested_worker
+    if taken and not falls_through:
+        return [], "already_selected"
+    why = "unavailable"
+    found: list[WorkerRecord] = []
+    for worker in case.snapshot.species.get(species, ()):
+        problem = _problem(case, worker)
+        if problem is None:
+            found.append(worker)
+            if not falls_through:
+                break
+        else:
+            why = problem
+    return found, "" if found else why
+
+
+def _problem(case: Case, worker: WorkerRecord) -> str | None:
+    if case.request.capability_id not in worker.capabilities:
+        return "capability_not_declared"
+    if case.request.env not in worker.allowed_environments:
+        return "env_not_allowed"
+    available = case.world.availability
+    return None if available is None else _unavailable(case, available, worker)
+
+
+def _unavailable(case: Case, available: Availability, worker: WorkerRecord) -> str | None:
+    try:
+        answer = case.callbacks.call("availability check", lambda: available(worker))
+    except CallbackFailed:
+        return "availability_check_failed"
+    return None if answer is True else "unavailable"
+
+
+def choose_worker(case: Case) -> Check:
+    """Take the first worker, and refuse the request if it is refused; or fall through to the next attested one."""
+    falls_through = case.config.fall_through_to_next_attested_worker
+    for worker in case.eligible:
+        case.worker = case.selected = worker
+        try:
+            return _judge(case, worker)
+        except Refusal as refusal:
+            if not falls_through or worker is case.eligible[-1]:
+                raise
+            case.checks.append(Check("attestation", "deny", refusal.message, refusal.digests))
+    raise Refusal(Code.NO_AVAILABLE_WORKER, "no worker was found")
+
+
+def _judge(case: Case, worker: WorkerRecord) -> Check:
+    for check in (_worker_controls(case, worker), _quarantine(case, worker)):
+        case.checks.append(check)
+    attestor = case.world.attestor
+    if attestor is None:
+        return _OFF
+    case.attestation_checked = True
+    case.attestation_valid = None
+    try:
+        attested = case.attested = attestor.attest(worker, case.now_ms / 1000)
+    except Refusal as refusal:
+        case.attestation_valid = False if refusal.code in _INVALID else None
+        _isolate(case, worker, refusal)
+        raise
+    case.attestation_valid = True
+    case.checks.append(_BANS)
+    proof = attested.verified
+    digests = (("manifest_sha256", proof.manifest_sha256), ("package_hash", proof.package_hash))
+    return Check("attestation", "pass", proof.namespace, digests)
+
+
+def _worker_controls(case: Case, worker: WorkerRecord) -> Check:
+    rule, controls = case.matched, case.world.controls
+    enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
+    missing = controls.missing_on(rule.required_controls, worker) if enforced else []
+    missing += controls.missing_on(worker.required_controls, worker)
+    missing += controls.missing_around(worker.required_controls, case.snapshot)
+    if not missing:
+        return _CONTROLS
+    raise Refusal(
+        Code.MISSING_REQUIRED_CONTROLS,
+        f"worker `{worker.worker_id}` lacks {', '.join(missing)}",
+        {"missing": [*sorted(set(missing))], "worker_id": worker.worker_id},
+    )
+
+
+def _quarantine(case: Case, worker: WorkerRecord) -> Check:
+    found = case.snapshot.quarantined.get(worker.worker_id)
+    if found is None:
+        return _QUARANTINE
+    raise Refusal(
+        Code.WORKER_QUARANTINED,
+        f"worker `{worker.worker_id}` is in quarantine since {format_ms(found.at_ms)}; an operator has to clear it",
+        {"worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
+    )
+
+
+def _isolate(case: Case, worker: WorkerRecord, refusal: Refusal) -> None:
+    """Put a worker that failed its attestation into quarantine, and let nobody approve what waits for it.
+
+    A worker enrolled without a package has not failed, and a ban is its own quarantine; both refuse every time anyway.
+    """
+    failed = refusal.code in QUARANTINING and bool(worker.package_root)
+    if not failed and refusal.code != Code.WORKER_BANNED:
+        return
+    world = case.world
+    try:
+        if failed:
+            world.registry.quarantine(worker.worker_id, refusal.code.value, by=BY, at_ms=case.now_ms)
+            case.quarantined = True
+        if world.approvals is not None:
+            world.approvals.cancel_for(worker.worker_id, by=BY, at_ms=case.now_ms)
+    except Error:  # the request is refused all the same, and so will be the next one
+        _log.exception("worker %s could not be put into quarantine", worker.worker_id)

@@ -1,0 +1,1 @@
+"""Rules, and the proof of which of them can match."""

@@ -1,0 +1,308 @@
+"""The rules document as it comes over the wire, compiled on the way in.
+
+    {"rules": [{"rule_id": "prod-summaries",
+                "match": {"capability_id": "cap.doc.summarize", "env": {"in": ["prod", "edge"]}},
+                "decision": {"candidate_workers_ranked": [{"worker_species_id": "wrk.doc.summarizer"}],
+                             "required_controls_suggested": ["ctrl.obs.audit-log-append-only"]}}]}
+
+A condition is a value, `{"eq": value}`, `{"in": [values]}` or `{"any": true}`; a key that is left out is any. Values of
+the four closed axes must be of their sets, so a misspelt `"prodd"` is an error and not a rule that never matches.
+"""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema
+
+from wcp_route.domain.canonical import sha256_of
+from wcp_route.domain.decision import Candidate, Escalation, Preconditions
+from wcp_route.domain.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.domain.wire_model import (
+    ControlId,
+    Model,
+    SpeciesId,
+    Text,
+    Token,
+    WireError,
+    catalogue_pattern,
+    is_catalogue_id,
+    read,
+    refused,
+    unique,
+)
+from wcp_route.rules.match_space import mask_of
+from wcp_route.rules.rules import MAX_RULES, Rule, RuleSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+
+MAX_RULES_BYTES: Final = 64 << 20
+MAX_CANDIDATES: Final = 64
+MAX_IN: Final = 1024  # capabilities that one condition lists; more deserve another rule
+_WHAT: Final = "rules document"
+
+# Rules say the same few things over and over.
+_candidate = lru_cache(maxsize=4096)(Candidate)
+_escalation = lru_cache(maxsize=4096)(Escalation)
+_preconditions = lru_cache(maxsize=4096)(Preconditions)
+
+
+def _condition(is_value: Callable[[object], bool], expected: str) -> PlainValidator:
+    """Return a reader of conditions over one axis."""
+
+    def read_condition(given: object) -> tuple[str, ...] | None:
+        values = _allowed(given)
+        wrong = next((value for value in values or () if not is_value(value)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r:.80} is not {expected}")
+        return values
+
+    return PlainValidator(read_condition)
+
+
+def _allowed(given: object) -> tuple[str, ...] | None:
+    """Return the values that a condition allows, or none for any; what they are is checked by the caller."""
+    if isinstance(given, str):
+        return (given,)
+    match given:
+        case {"any": bool(value), **rest} if not rest and value:
+            return None
+        case {"eq": str(value), **rest} if not rest:
+            return (value,)
+        case {"in": [*values], **rest} if not rest and 0 < len(values) <= MAX_IN and _distinct(values):
+            return tuple(values)
+    raise ValueError(f'is not a value, {{"eq": value}}, {{"in": [1 to {MAX_IN} different values]}} or {{"any": true}}')
+
+
+def _distinct(values: list[object]) -> bool:
+    return all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
+
+
+def _is_capability(value: object) -> bool:
+    return isinstance(value, str) and is_catalogue_id("cap", value)
+
+
+def _schema(value: JsonObject) -> WithJsonSchema:
+    one = {"type": "object", "additionalProperties": False}
+    return WithJsonSchema(
+        {
+            "anyOf": [
+                value,
+                one | {"properties": {"eq": value}, "required": ["eq"]},
+                one
+                | {
+                    "properties": {
+                        "in": {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_IN, "uniqueItems": True}
+                    },
+                    "required": ["in"],
+                },
+                one | {"properties": {"any": {"const": True}}, "required": ["any"]},
+            ]
+        }
+    )
+
+
+def _closed(values: tuple[str, ...]) -> PlainValidator:
+    return _condition(frozenset(values).__contains__, f"one of {', '.join(values)}")
+
+
+Values = tuple[str, ...] | None  # none is any
+Envs = Annotated[Values, _closed(ENVS), _schema({"enum": [*ENVS]})]
+Labels = Annotated[Values, _closed(DATA_LABELS), _schema({"enum": [*DATA_LABELS]})]
+Risks = Annotated[Values, _closed(TENANT_RISKS), _schema({"enum": [*TENANT_RISKS]})]
+Classes = Annotated[Values, _closed(QOS_CLASSES), _schema({"enum": [*QOS_CLASSES]})]
+Capabilities = Annotated[
+    Values,
+    _condition(_is_capability, "a capability id such as cap.doc.summarize"),
+    _schema({"type": "string", "pattern": catalogue_pattern("cap")}),
+]
+
+
+class CellsModel(Model):
+    """Conditions on the four closed axes; one that is left out is any, `null` is none of them."""
+
+    env: Envs = None
+    data_label: Labels = None
+    tenant_risk: Risks = None
+    qos_class: Classes = None
+
+    def named(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the axes that are not any, with their values."""
+        conditions = (
+            ("env", self.env),
+            ("data_label", self.data_label),
+            ("tenant_risk", self.tenant_risk),
+            ("qos_class", self.qos_class),
+        )
+        return [(axis, values) for axis, values in conditions if values is not None]
+
+
+class MatchModel(CellsModel):
+    """Conditions of a rule."""
+
+    capability_id: Capabilities = None
+
+
+class CandidateModel(Model):
+    """One candidate species; `score_hint` is for people, the order decides."""
+
+    worker_species_id: SpeciesId
+    score_hint: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class EscalationModel(Model):
+    """What the rule says about people and policy."""
+
+    policy_gate: bool = False
+    msavx_step_up: bool = False
+    human_required_default: bool = False
+    human_required_if: Annotated[list[CellsModel], Field(max_length=MAX_CANDIDATES)] = Field(default_factory=list)
+    rationale: Text = ""
+
+    def cells(self) -> int:
+        """Return the cells in which a human is required."""
+        cells = 0
+        for condition in self.human_required_if:
+            cells |= mask_of(condition.named())
+        return cells
+
+    def to_value(self) -> Escalation:
+        """Return the frozen value; most rules share one."""
+        said = self.policy_gate, self.msavx_step_up, self.human_required_default
+        if not self.human_required_if:
+            return _escalation(*said, (), self.rationale)
+        conditions: list[JsonObject] = [
+            {axis: {"in": [*values]} for axis, values in each.named()} for each in self.human_required_if
+        ]
+        return Escalation(*said, tuple(conditions), self.rationale)
+
+
+class PreconditionsModel(Model):
+    """What must be before anything runs; the defaults are the protocol's."""
+
+    must_have_correlation_id: bool = True
+    must_attach_policy_version: bool = True
+    must_record_artifact_hash_if_executes: bool = True
+    deny_if_missing_required_controls: bool = True
+    deny_if_unsigned_artifact_in_prod: bool = False
+    deny_if_no_attestation_in_prod: bool = False
+
+    def to_value(self) -> Preconditions:
+        """Return the frozen value; most rules share one."""
+        return _preconditions(*self.__dict__.values())
+
+
+class ProfileModel(Model):
+    """A recommended profile in the form of an object."""
+
+    profile_id: Token
+
+
+class RuleDecisionModel(Model):
+    """What follows when a rule matches."""
+
+    candidate_workers_ranked: Annotated[list[CandidateModel], Field(max_length=MAX_CANDIDATES)]
+    required_controls_suggested: Annotated[
+        list[ControlId], Field(max_length=MAX_CANDIDATES), AfterValidator(unique)
+    ] = Field(default_factory=list)
+    recommended_profiles: Annotated[list[Token | ProfileModel], Field(max_length=MAX_CANDIDATES)] = Field(
+        default_factory=list
+    )
+    escalation: EscalationModel = EscalationModel()
+    preconditions: PreconditionsModel = PreconditionsModel()
+
+
+class RuleModel(Model):
+    """One rule."""
+
+    rule_id: Token
+    match: MatchModel
+    decision: RuleDecisionModel
+
+    def to_value(self, place: int) -> Rule:
+        """Return the frozen value.
+
+        Args:
+            place: the rule's place in the document, for error messages.
+        """
+        names = self.match.capability_id
+        decision = self.decision
+        _check_candidates(decision.candidate_workers_ranked, place)
+        return Rule(
+            rule_id=self.rule_id,
+            capabilities=None if names is None else frozenset(names),
+            cells=mask_of(self.match.named()),
+            candidates=tuple(_candidate(c.worker_species_id, c.score_hint) for c in decision.candidate_workers_ranked),
+            required_controls=tuple(sorted(decision.required_controls_suggested)),
+            recommended_profiles=tuple(
+                p if isinstance(p, str) else p.model_dump() for p in decision.recommended_profiles
+            ),
+            escalation=decision.escalation.to_value(),
+            human_cells=decision.escalation.cells(),
+            preconditions=decision.preconditions.to_value(),
+        )
+
+
+def _check_candidates(candidates: list[CandidateModel], place: int) -> None:
+    species = [candidate.worker_species_id for candidate in candidates]
+    if len(set(species)) != len(species):
+        where = f"/rules/{place}/decision/candidate_workers_ranked"
+        raise WireError(f"{_WHAT} at `{where}`: names a species twice", where)
+
+
+class RulesModel(Model):
+    """The whole document; for its JSON Schema. `read_rules` reads rule by rule, so that few objects live at a time."""
+
+    rules: Annotated[list[RuleModel], Field(min_length=1, max_length=MAX_RULES)]
+
+
+class _Outline(Model):
+    rules: Annotated[list[Any], Field(min_length=1, max_length=MAX_RULES)]
+
+
+def read_rules(data: bytes | JsonValue) -> RuleSet:
+    """Read and compile a rules document.
+
+    Shadowed rules do not fail here: they are in `shadows` of what is returned, and a Hall for prod or edge refuses it.
+
+    Args:
+        data: JSON text, or the parsed object.
+
+    Raises:
+        WireError: the shape is wrong; the pointer says where.
+        ConfigError: two rules have the same id.
+    """
+    digest = "sha256:" + sha256(data).hexdigest() if isinstance(data, bytes) else sha256_of(data)
+    with _uncollected():
+        outline = read(_Outline, data, what=_WHAT, max_bytes=MAX_RULES_BYTES)
+        return RuleSet([_read_rule(rule, place) for place, rule in enumerate(outline.rules)], digest)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do not look for cycles meanwhile.
+
+    Hundreds of thousands of objects are made, none in a cycle; looking at all of them again and again takes a third of
+    the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read_rule(data: Any, place: int) -> Rule:
+    try:
+        return RuleModel.model_validate(data).to_value(place)
+    except ValidationError as problem:
+        raise refused(problem, _WHAT, ("rules", place)) from None

@@ -1,0 +1,1 @@
+"""The Hall's state: who is enrolled, what waits for a human, and the receipts."""

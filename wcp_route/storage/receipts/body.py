@@ -1,0 +1,258 @@
+"""Writing a receipt's body, fast: the canonical text directly, without a tree of values in between.
+
+Each function below is one stretch of the sorted object, name beside value, every value already JSON. A test compares
+the result with the RFC 8785 library's for evidence of every kind; that is why nothing here needs to sort or to check.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import sha256
+from json.encoder import encode_basestring as text  # exactly the escapes of RFC 8785 section 3.2.2.2
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import canonical_json
+from wcp_route.domain.clock import format_ms
+from wcp_route.domain.ids import new_id_at
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, SCHEMA, SPEC_VERSION, Head, ReceiptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from wcp_route.domain.decision import Candidate, Check, Evidence, RouteDecision
+
+NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
+
+MAX_CHECKS: Final = 4096  # whose texts are kept
+_STREAM = re.compile(r"[!-~]{1,128}\Z")
+_FLAGS: Final[Mapping[bool | None, str]] = {True: "true", False: "false", None: "null"}
+
+
+class Draft(NamedTuple):
+    """A receipt that has no place in a chain yet: its text, with gaps for the two fields that the chain knows.
+
+    Attributes:
+        stream: whose chain it joins.
+        before: up to the value of `prev_receipt_hash`.
+        between: from there to the value of `seq`.
+        after: the rest.
+    """
+
+    stream: str
+    before: str
+    between: str
+    after: str
+
+    def body(self, head: Head) -> bytes:
+        """Return the body of the receipt that follows `head` in its stream.
+
+        Raises:
+            ReceiptError: it holds text that UTF-8 cannot carry, or is too large.
+        """
+        previous = f'"sha256:{head.hash}"' if head.seq else "null"
+        try:
+            body = f"{self.before}{previous}{self.between}{head.seq + 1}{self.after}".encode()
+        except UnicodeEncodeError:
+            raise ReceiptError("the receipt cannot be written: it holds half a surrogate pair") from None
+        if len(body) > MAX_RECEIPT_BYTES:
+            raise ReceiptError(f"the receipt has {len(body)} bytes, more than {MAX_RECEIPT_BYTES}")
+        return body
+
+
+def drafts(evidence: Sequence[Evidence]) -> list[Draft]:
+    """Write all that can be written before the receipts' places in their chains are known.
+
+    Raises:
+        ReceiptError: a stream's name cannot be one, or a decision holds what JSON cannot carry.
+    """
+    try:
+        return [_draft(one) for one in evidence]
+    except ReceiptError:
+        raise
+    except ConfigError as problem:
+        raise ReceiptError(f"the receipt cannot be written: {problem}") from None
+
+
+def _draft(evidence: Evidence) -> Draft:
+    decision = evidence.decision
+    return Draft(
+        evidence.stream,
+        f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
+        f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
+        f",{_source(evidence, decision)},{_worker(decision)}}}",
+    )
+
+
+def _request(evidence: Evidence, decision: RouteDecision) -> str:
+    expires = decision.approval_expires_at_ms
+    return (
+        f'"approval_expires_at":{"null" if expires is None else _time(expires)}'
+        f',"artifact_hash":{text(decision.request_hash)}'
+        f',"blast_declared":{_number(decision.blast_declared)}'
+        f',"blast_gate_passed":{_FLAGS[decision.blast_gate_passed]}'
+        f',"blast_score":{_number(decision.blast_score)}'
+        f',"candidates":{_candidates(decision.candidates)}'
+        f',"capability_id":{text(decision.capability_id)}'
+        f',"checks":[{_written.of(evidence.checks)}]'
+        f',"controls_required":{_texts(decision.required_controls)}'
+        f',"controls_verified":{_texts(evidence.controls_verified)}'
+        f',"correlation_id":{text(decision.correlation_id)}'
+        f',"data_label":{_maybe(decision.data_label)}'
+        f',"decision_id":{text(decision.decision_id)}'
+    )
+
+
+def _reason(decision: RouteDecision) -> str:
+    denied, reason = _FLAGS[decision.denied], decision.reason
+    if reason is None:
+        return f'"denied":{denied},"deny_code":null,"deny_extras":{{}},"deny_message":null'
+    extras = canonical_json(dict(reason.extras)).decode()
+    code, message = text(reason.code), text(reason.message)
+    return f'"denied":{denied},"deny_code":{code},"deny_extras":{extras},"deny_message":{message}'
+
+
+def _ruling(evidence: Evidence, decision: RouteDecision) -> str:
+    return (
+        f'"dispatched_at":{_time(decision.decided_at_ms)}'
+        f',"dry_run":{_FLAGS[decision.dry_run]}'
+        f',"env":{_maybe(decision.env)}'
+        f',"grant_hash":{_digest_of(evidence.grant_id)}'
+        f',"input_hash":{text(decision.input_hash)}'
+        f',"matched_rule_id":{text(decision.matched_rule_id)}'
+        f',"outcome":{text(decision.outcome)}'
+        f',"package_hash":{text(evidence.package_hash)}'
+        f',"pending_approval_id":{text(decision.pending_approval_id)}'
+        f',"policy_decision":{text(decision.policy_decision or NOT_EVALUATED)}'
+        f',"policy_reason":{text(decision.policy_reason)}'
+    )
+
+
+def _person(decision: RouteDecision) -> str:
+    return (
+        f'"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
+        f',"qos_class":{_maybe(decision.qos_class)}'
+        f',"quarantined":{_FLAGS[decision.quarantined]}'
+    )
+
+
+def _source(evidence: Evidence, decision: RouteDecision) -> str:
+    return (
+        f'"signers":{_texts(evidence.signers)}'
+        f',"spec_version":"{SPEC_VERSION}"'
+        f',"stream":{_stream(evidence.stream)}'
+        f',"supervisor_level":{_maybe(decision.supervisor_level)}'
+        f',"task_id":{text(decision.task_id)}'
+        f',"tenant_id":{text(decision.tenant_id)}'
+        f',"tenant_risk":{_maybe(decision.tenant_risk)}'
+        f',"versions":{_versions(_parts(evidence.versions))}'
+    )
+
+
+def _worker(decision: RouteDecision) -> str:
+    return (
+        f'"worker_attestation_checked":{_FLAGS[decision.worker_attestation_checked]}'
+        f',"worker_attestation_valid":{_FLAGS[decision.worker_attestation_valid]}'
+        f',"worker_id":{text(decision.worker_id)}'
+        f',"worker_species_id":{text(decision.worker_species_id)}'
+    )
+
+
+class _Written:
+    """The texts of checks, each written once: most gates say the same thing, as the same value, time after time.
+
+    Checks are known by their identity, which nothing else can have while they are kept beside their text.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Check, str]] = {}
+
+    def of(self, checks: Sequence[Check]) -> str:
+        """Return the texts of checks, with commas between them."""
+        known = self._known
+        try:
+            return ",".join([known[id(check)][1] for check in checks])
+        except KeyError:
+            return ",".join([self._of(check) for check in checks])
+
+    def _of(self, check: Check) -> str:
+        known = self._known.get(id(check))
+        if known is not None:
+            return known[1]
+        written = _check(check)
+        if not check.digests:  # those differ from worker to worker
+            if len(self._known) >= MAX_CHECKS:
+                self._known.clear()
+            self._known[id(check)] = (check, written)
+        return written
+
+
+_written = _Written()
+
+
+def _check(check: Check) -> str:
+    detail = f'"detail":{text(check.detail)},' if check.detail else ""
+    digests = f'"digests":{_digests(check)},' if check.digests else ""
+    return f'{{{detail}{digests}"name":{text(check.name)},"outcome":{text(check.outcome)}}}'
+
+
+def _digests(check: Check) -> str:
+    """The gates name their digests in ASCII, so that any order of the names is the same order."""
+    return "{" + ",".join([f"{text(name)}:{text(value)}" for name, value in sorted(check.digests)]) + "}"
+
+
+def _candidates(candidates: Iterable[Candidate]) -> str:
+    """Rank hints have no effect, hence no place here."""
+    written = [
+        f'{{"skip_reason":{text(one.skip_reason)},"worker_species_id":{text(one.worker_species_id)}}}'
+        for one in candidates
+    ]
+    return f"[{','.join(written)}]"
+
+
+_parts = attrgetter("bans", "config", "policy", "registry", "rules", "trust_policy")
+
+
+@lru_cache(maxsize=64)  # they change when somebody changes something, not with every decision
+def _versions(parts: tuple[str, str, str, int, str, str]) -> str:
+    bans, config, policy, registry, rules, trust_policy = parts
+    return (
+        f'{{"bans":{text(bans)}'
+        f',"config":{text(config)}'
+        f',"policy":{text(policy)}'
+        f',"registry":{registry}'
+        f',"rules":{text(rules)}'
+        f',"trust_policy":{text(trust_policy)}}}'
+    )
+
+
+@lru_cache(maxsize=4096)
+def _stream(name: str) -> str:
+    if _STREAM.match(name) is None:
+        raise ReceiptError(f"{name[:140]!r} cannot name a stream; use 1 to 128 printable characters")
+    return text(name)
+
+
+@lru_cache(maxsize=4096)  # lists of controls, and of signers
+def _texts(items: tuple[str, ...]) -> str:
+    return f"[{','.join([text(item) for item in items])}]"
+
+
+@lru_cache(maxsize=64)  # decisions come many to a millisecond
+def _time(milliseconds: int) -> str:
+    return f'"{format_ms(milliseconds)}"'
+
+
+def _maybe(item: str | None) -> str:
+    return "null" if item is None else text(item)
+
+
+def _number(item: int | None) -> str:
+    return "null" if item is None else str(item)
+
+
+def _digest_of(secret: str) -> str:
+    """A grant is a bearer token: the receipt proves which one was used without being one."""
+    return f'"sha256:{sha256(secret.encode()).hexdigest()}"' if secret else '""'

@@ -1,0 +1,198 @@
+"""Are these the receipts that were written? No files and no clock: batches and rows come in, in order.
+
+What is checked, and what each finds:
+
+1. batches follow each other without a gap, each naming the one before by hash       a batch removed or replaced
+2. a given key signed the statement                                                 a history rewritten from some point
+3. the rows are exactly those whose hashes the statement lists, in that order       edited, deleted, added, reordered
+4. a body is canonical and says of itself what its row says                         moved to another stream or place
+5. every receipt follows the one before it in its stream                            forked, spliced
+6. a head that was kept elsewhere is among the batches                              cut off at the end
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.storage.receipts.chain import Batch, Row, Statement, Tip
+from wcp_route.storage.receipts.receipt import Head, ReceiptsBroken, parse_body
+from wcp_route.storage.receipts.sign import SignedHead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wcp_route.storage.receipts.sign import ReceiptKey
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Receipts that are what was written.
+
+    Attributes:
+        receipts: how many there are.
+        batches: in how many batches.
+        streams: in how many streams.
+        signed: whether every batch is signed by a given key; without, a rewritten history looks the same.
+        anchored: whether a head kept elsewhere is among them; without, receipts may be missing at the end.
+        last_hash: of the last receipt, hex.
+    """
+
+    receipts: int
+    batches: int
+    streams: int
+    signed: bool
+    anchored: bool
+    last_hash: str
+
+
+class Checker:
+    """Goes through the batches once, in order; raises at the first receipt that is bad.
+
+    Args:
+        keys: whose signatures are believed.
+        head: a head kept elsewhere, as `SignedHead.to_bytes` wrote it.
+        unsigned: accept batches without a signature; then only mistakes are found, not a rewritten history.
+
+    Raises:
+        ConfigError: there is no key and `unsigned` is not set, or the head is not signed by one of the keys.
+    """
+
+    def __init__(self, keys: Sequence[ReceiptKey], *, head: bytes | None = None, unsigned: bool = False) -> None:
+        if not keys and not unsigned:
+            raise ConfigError("no receipt key is given; without one, nothing vouches for the receipts")
+        self._keys = {key.key_id: key for key in keys}
+        self._unsigned = unsigned
+        self._all_signed = bool(keys)
+        self._heads: dict[str, Head] = {}
+        self._tip = Tip()
+        self._last_hash = ""
+        self._anchor = None if head is None else self._believe(SignedHead.from_bytes(head))
+
+    @property
+    def position(self) -> int:
+        """The position of the last receipt of the last good batch."""
+        return self._tip.position
+
+    @property
+    def batches(self) -> int:
+        """The number of the last good batch."""
+        return self._tip.batch
+
+    def check(self, batch: Batch, rows: Iterator[Row]) -> None:
+        """Check the next batch with its receipts; takes no more rows than the batch has.
+
+        Raises:
+            ReceiptsBroken: one of them is bad.
+        """
+        first = self._tip.position + 1
+        statement = self._statement(batch, first)
+        self._check_signature(batch, first)
+        digest = sha256(batch.statement).hexdigest()
+        self._check_anchor(batch.number, digest, first)
+        for index, expected in enumerate(statement.hashes):
+            position = first + index
+            row = next(rows, None)
+            found = None if row is None else sha256(row.body).hexdigest()
+            if row is None or row.position != position or found != expected:
+                raise self._difference(position, statement.hashes[index:], row, rows)
+            self._check_row(row, expected)
+        self._tip = Tip(first + len(statement.hashes) - 1, batch.number, digest)
+        self._last_hash = statement.hashes[-1]
+
+    def finish(self, extra: Row | None = None) -> Checked:
+        """Say what was found, after the last batch.
+
+        Args:
+            extra: a receipt after the last batch, if there is one.
+
+        Raises:
+            ReceiptsBroken: there is a receipt in no batch, or fewer batches than the head knows of.
+            ConfigError: there are no receipts, so nothing was checked.
+        """
+        after = self._tip.position + 1
+        if extra is not None:
+            raise ReceiptsBroken("unsealed", after, "no batch vouches for it", stream=extra.stream, seq=extra.seq)
+        if self._anchor is not None and self._anchor[0] > self._tip.batch:
+            lost = f"the kept head is of batch {self._anchor[0]}, and the last one here is {self._tip.batch}"
+            raise ReceiptsBroken("truncated", after, lost)
+        if not self._tip.batch:
+            raise ConfigError("there are no receipts; nothing was checked")
+        return Checked(
+            receipts=self._tip.position,
+            batches=self._tip.batch,
+            streams=len(self._heads),
+            signed=self._all_signed,
+            anchored=self._anchor is not None,
+            last_hash=self._last_hash,
+        )
+
+    def _statement(self, batch: Batch, first: int) -> Statement:
+        try:
+            statement = Statement.from_bytes(batch.statement)
+        except ConfigError as problem:
+            raise ReceiptsBroken("unreadable", first, str(problem)) from None
+        wanted = self._tip.batch + 1
+        if batch.number != wanted or statement.batch != wanted:
+            raise ReceiptsBroken("deleted", first, f"batch {wanted} is missing")
+        previous = f"sha256:{self._tip.batch_hash}" if self._tip.batch else None
+        if statement.prev_batch_hash != previous or statement.first_position != first or not statement.hashes:
+            raise ReceiptsBroken("edited", first, f"batch {wanted} does not follow the batch before it")
+        return statement
+
+    def _check_signature(self, batch: Batch, first: int) -> None:
+        key = self._keys.get(batch.key_id or "")
+        if key is not None and batch.signature is not None and key.holds(batch.statement, batch.signature):
+            return
+        self._all_signed = False
+        if key is None and self._unsigned:
+            return
+        what = "is not signed by a given key" if key is None else "has a signature that does not hold"
+        raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
+
+    def _check_anchor(self, number: int, digest: str, first: int) -> None:
+        if self._anchor is not None and self._anchor[0] == number and self._anchor[1] != digest:
+            raise ReceiptsBroken("edited", first, f"batch {number} is not the one of the kept head")
+
+    def _believe(self, head: SignedHead) -> tuple[int, str]:
+        key = self._keys.get(head.key_id)
+        if key is None or not key.holds(head.statement, head.signature):
+            raise ConfigError("the kept head is not signed by one of the given keys")
+        return Statement.from_bytes(head.statement).batch, sha256(head.statement).hexdigest()
+
+    def _check_row(self, row: Row, expected: str) -> None:
+        """The body is what was sealed; see that the row repeats it and that it follows in its stream."""
+        try:
+            fields = parse_body(row.body, what="its body")
+        except ConfigError as problem:
+            raise ReceiptsBroken("unreadable", row.position, str(problem), stream=row.stream, seq=row.seq) from None
+        head = self._heads.get(row.stream, Head())
+        previous = f"sha256:{head.hash}" if head.seq else None
+        if row.hash != expected or (fields.get("stream"), fields.get("seq")) != (row.stream, row.seq):
+            raise self._broken("edited", row, "its columns do not repeat its body")
+        if row.seq > head.seq + 1:
+            raise self._broken("deleted", row, f"number {head.seq + 1} of the stream is missing before it")
+        if row.seq != head.seq + 1 or fields.get("prev_receipt_hash") != previous or row.prev != head.name:
+            raise self._broken("forked", row, f"it does not follow number {head.seq} of the stream")
+        self._heads[row.stream] = Head(row.seq, expected)
+
+    def _difference(
+        self, position: int, expected: Sequence[str], row: Row | None, rows: Iterator[Row]
+    ) -> ReceiptsBroken:
+        """Say how the first bad receipt of a batch differs from the sealed one, by looking at the rest of the batch."""
+        if row is None:
+            return ReceiptsBroken("deleted", position, "it is not there")
+        rest = {sha256(one.body).hexdigest() for one in itertools.islice(rows, len(expected))}
+        found = sha256(row.body).hexdigest()
+        if row.position > position or (found in expected[1:] and expected[0] not in rest):
+            return ReceiptsBroken("deleted", position, "another stands in its place")
+        if expected[0] in rest:
+            return self._broken("reordered", row, "it is not the one that was sealed here, which stands further on")
+        return self._broken("edited", row, "its content is not what was sealed")
+
+    @staticmethod
+    def _broken(kind: str, row: Row, detail: str) -> ReceiptsBroken:
+        return ReceiptsBroken(kind, row.position, detail, stream=row.stream, seq=row.seq)

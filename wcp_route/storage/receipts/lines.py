@@ -1,0 +1,130 @@
+"""Receipts as JSON Lines, for keeping and verifying without the state file.
+
+Each batch as its DSSE envelope (as its bare statement, when nobody signed), then its receipts in their order. Anybody
+with SHA-256, Ed25519 and RFC 8785 can check it.
+
+    {"batch":{"payload":"eyJi…","payloadType":"application/vnd.wcp.receipt-batch.v1+json","signatures":[…]}}
+    {"receipt":{"artifact_hash":"sha256:…", … }}
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import parse_canonical
+from wcp_route.storage.receipts.chain import Batch, Row, Statement
+from wcp_route.storage.receipts.receipt import ReceiptsBroken
+from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES, SignedHead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wcp_attest.base.strictjson import JsonValue
+
+MAX_LINE_BYTES: Final = MAX_HEAD_BYTES + 1024  # the longest is a signed batch; receipts are shorter
+
+_BATCH, _STATEMENT, _RECEIPT = b'{"batch":', b'{"statement":', b'{"receipt":'
+
+
+def batch_line(batch: Batch) -> bytes:
+    """Return the line of a batch."""
+    if batch.key_id is None or batch.signature is None:
+        return _STATEMENT + batch.statement + b"}\n"
+    return _BATCH + SignedHead(batch.statement, batch.key_id, batch.signature).to_bytes() + b"}\n"
+
+
+def receipt_line(row: Row) -> bytes:
+    """Return the line of a receipt.
+
+    Raises:
+        ReceiptsBroken: the body holds a line break, so it is not canonical JSON.
+    """
+    if b"\n" in row.body:
+        raise ReceiptsBroken("unreadable", row.position, "its body is not canonical JSON")
+    return _RECEIPT + row.body + b"}\n"
+
+
+def listed(batch: Batch) -> int:
+    """Return how many receipts a batch says it has; none when it cannot be read."""
+    try:
+        return len(Statement.from_bytes(batch.statement).hashes)
+    except ConfigError:
+        return 0
+
+
+class ExportLines:
+    """Reads an export from front to back, one line ahead.
+
+    Args:
+        file: opened in binary mode.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._number = 0
+        self._position = 0
+        self._line = self._read()
+
+    def batch(self, number: int) -> Batch | None:
+        """Take the next line when it is a batch; it gets the number that its place gives it.
+
+        Raises:
+            ReceiptsBroken: it is not in the form of an export.
+        """
+        line = self._line or b""
+        if line.startswith(_STATEMENT):
+            self._line = self._read()
+            return Batch(number, line[len(_STATEMENT) : -1], None, None)
+        if line.startswith(_BATCH):
+            try:
+                signed = SignedHead.from_bytes(line[len(_BATCH) : -1])
+            except ConfigError as problem:
+                raise self._unreadable(str(problem)) from None
+            self._line = self._read()
+            return Batch(number, signed.statement, signed.key_id, signed.signature)
+        return None
+
+    def rows(self) -> Iterator[Row]:
+        """Take the receipts up to the next batch.
+
+        Raises:
+            ReceiptsBroken: a line is not in the form of an export.
+        """
+        while self._line is not None and not self._line.startswith((_STATEMENT, _BATCH)):
+            row = self._row(self._line)
+            self._position += 1
+            self._line = self._read()
+            yield row
+
+    def _row(self, line: bytes) -> Row:
+        try:
+            value = parse_canonical(line, what="the line", max_bytes=MAX_LINE_BYTES)
+        except ConfigError as problem:
+            raise self._unreadable(str(problem)) from None
+        match value:
+            case {"receipt": {"stream": str(stream), "seq": int(seq), "prev_receipt_hash": previous}, **rest} if (
+                not rest
+            ):
+                body = line[len(_RECEIPT) : -1]
+                return Row(self._position + 1, stream, seq, _named(seq, previous), sha256(body).hexdigest(), body)
+            case _:
+                raise self._unreadable("the line is neither a batch nor a receipt")
+
+    def _read(self) -> bytes | None:
+        """Return the next line without its end; none after the last, which is not the same as an empty one."""
+        line = self._file.readline(MAX_LINE_BYTES + 1)
+        self._number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise self._unreadable(f"the line is longer than {MAX_LINE_BYTES} bytes")
+        return line.removesuffix(b"\n") if line else None
+
+    def _unreadable(self, detail: str) -> ReceiptsBroken:
+        return ReceiptsBroken("unreadable", self._position + 1, f"line {self._number}: {detail}")
+
+
+def _named(seq: int, previous: JsonValue) -> str:
+    """How the database would name the predecessor."""
+    digest = previous.removeprefix("sha256:") if isinstance(previous, str) else ""
+    return f"{max(seq, 1) - 1:016x}:{digest}"

@@ -1,0 +1,187 @@
+"""Who vouches for receipts: Ed25519 over the statement of each batch, as a DSSE envelope.
+
+A head that was exported and kept elsewhere is what shows that receipts were cut off at the end: the store alone
+cannot know what it once held. It is one line of JSON that any DSSE tool can check:
+
+    {"payload":"eyJiYX…","payloadType":"application/vnd.wcp.receipt-batch.v1+json",
+     "signatures":[{"keyid":"4a7c…","sig":"pZ1c…"}]}
+
+The key id is the SHA-256 of the key's DER SubjectPublicKeyInfo. It only helps to find the key: the keys that are
+believed are given by whoever verifies, never read from the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Protocol
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import canonical_json, parse_canonical
+from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+PAYLOAD_TYPE: Final = "application/vnd.wcp.receipt-batch.v1+json"
+MAX_HEAD_BYTES: Final = 2 * MAX_STATEMENT_BYTES  # base64 and the envelope around it
+_MAX_KEY_BYTES: Final = 64 << 10
+
+
+class ReceiptSigner(Protocol):
+    """Signs batch statements; an HSM can stand behind it."""
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the public key's DER SubjectPublicKeyInfo, lower-case hex."""
+
+    def sign(self, statement: bytes, /) -> bytes:
+        """Return the Ed25519 signature over the statement's pre-authentication encoding (`pae`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptKey:
+    """A public key whose batches are believed.
+
+    Attributes:
+        spki: its DER SubjectPublicKeyInfo.
+    """
+
+    spki: bytes = field(repr=False)
+
+    @classmethod
+    def from_file_bytes(cls, data: bytes, *, what: str = "the receipt key") -> ReceiptKey:
+        """Read a public key file, PEM or OpenSSH.
+
+        Raises:
+            ConfigError: it is not an Ed25519 public key.
+        """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        from wcp_attest import TrustedKey
+
+        spki = TrustedKey.from_file_bytes(data, what=what).spki
+        if not isinstance(load_der_public_key(spki), Ed25519PublicKey):
+            raise ConfigError(f"{what} is not an Ed25519 key, and receipts are signed by Ed25519")
+        return cls(spki)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the DER SPKI, lower-case hex."""
+        return sha256(self.spki).hexdigest()
+
+    def holds(self, statement: bytes, signature: bytes) -> bool:
+        """Tell whether this key made `signature` over `statement`."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        key = load_der_public_key(self.spki)
+        if not isinstance(key, Ed25519PublicKey):
+            return False
+        try:
+            key.verify(signature, pae(statement))
+        except InvalidSignature:
+            return False
+        return True
+
+
+class KeyFileSigner:
+    """Signs with an Ed25519 private key held in memory."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        self._private = private
+        self.public = ReceiptKey(private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        self._key_id = self.public.key_id
+
+    @classmethod
+    def from_file_bytes(
+        cls, data: bytes, passphrase: bytes | None = None, *, what: str = "the receipt key"
+    ) -> KeyFileSigner:
+        """Read a private key file, PEM (PKCS#8) or OpenSSH; `wcp-attest keygen` makes one.
+
+        Raises:
+            ConfigError: it is not an Ed25519 private key, or the passphrase is wrong or missing.
+        """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        from wcp_attest import KeySigner
+
+        if len(data) > _MAX_KEY_BYTES:
+            raise ConfigError(f"{what} is larger than {_MAX_KEY_BYTES} bytes")
+        private = KeySigner.from_file_bytes(data, passphrase, what=what).private
+        if not isinstance(private, Ed25519PrivateKey):
+            raise ConfigError(f"{what} is not an Ed25519 key, and receipts are signed by Ed25519")
+        return cls(private)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the public key's DER SPKI, lower-case hex."""
+        return self._key_id
+
+    def sign(self, statement: bytes) -> bytes:
+        """Return the signature over the statement's pre-authentication encoding."""
+        return self._private.sign(pae(statement))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHead:
+    """A batch statement with its signature, outside the store.
+
+    Attributes:
+        statement: the exact bytes.
+        key_id: which key is said to have signed.
+        signature: raw Ed25519.
+    """
+
+    statement: bytes
+    key_id: str
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the DSSE envelope, one line."""
+        payload, signature = base64.b64encode(self.statement).decode(), base64.b64encode(self.signature).decode()
+        return canonical_json(
+            {
+                "payload": payload,
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{"keyid": self.key_id, "sig": signature}],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SignedHead:
+        """Read an envelope; nothing of it is believed yet.
+
+        Raises:
+            ConfigError: it is not the envelope of a batch statement.
+        """
+        wrong = ConfigError("the head is not a DSSE envelope of a receipt batch; export it again")
+        match parse_canonical(data.strip(), what="the head", max_bytes=MAX_HEAD_BYTES):
+            case {
+                "payload": str(payload),
+                "payloadType": str(kind),
+                "signatures": [{"keyid": str(key_id), "sig": str(signature), **rest}],
+                **more,
+            } if kind == PAYLOAD_TYPE and not rest and not more:
+                return cls(_unbase64(payload, wrong), key_id, _unbase64(signature, wrong))
+            case _:
+                raise wrong
+
+
+def pae(statement: bytes) -> bytes:
+    """Return the DSSE pre-authentication encoding (DSSE v1), the bytes that are signed."""
+    return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(statement), statement)
+
+
+def _unbase64(text: str, wrong: ConfigError) -> bytes:
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise wrong from None
+    return data

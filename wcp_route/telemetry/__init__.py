@@ -1,0 +1,1 @@
+"""What a Hall tells the outside about decisions."""

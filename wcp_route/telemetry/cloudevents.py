@@ -1,0 +1,245 @@
+"""Events as CloudEvents 1.0, one JSON object a line, to stdout, to a file or to a callable.
+
+    {"specversion":"1.0","id":"<decision id>/0","source":"urn:wcp:hall:acme","type":"evt.os.task.routed",
+     "subject":"<decision id>","time":"2026-01-31T08:00:00.123Z","datacontenttype":"application/json",
+     "data":{"event_id":"evt.os.task.routed", … }}
+
+A decision never waits for its events: `emit` puts them into a queue of `MAX_WAITING` decisions, and one thread writes.
+When the queue is full, or writing fails, events are dropped and counted (`dropped`). Receipts are the evidence; events
+are news.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import stat
+import sys
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import canonical_json
+from wcp_route.domain.events import events
+from wcp_route.gates.callbacks import Caught
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.decision import RouteDecision
+    from wcp_route.domain.events import Event
+
+MAX_WAITING: Final = 10_000  # decisions; about 20 MB
+MAX_AT_ONCE: Final = 256  # decisions written together
+MAX_FILE_BYTES: Final = 64 << 20  # then the file is set aside and a new one begun
+KEPT_FILES: Final = 4  # set aside; older ones are removed
+CLOSE_SECONDS: Final = 5.0
+
+_START: Final = b'{"data":'  # of every event in canonical JSON
+_SOURCE: Final = re.compile(r"[!-~]{1,256}\Z")  # a URI reference, CloudEvents 1.0 section 3.1
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+_log = logging.getLogger("wcp_route")
+
+Target: TypeAlias = "Callable[[Sequence[JsonObject]], None]"
+
+
+class Telemetry:
+    """A sink that writes CloudEvents.
+
+    Args:
+        source: who sends them, a URI reference such as `urn:wcp:hall:acme`.
+        target: takes some events at a time; `to_stdout()`, `to_file(path)`, `to_callable(function)` or your own. It is
+            called in one thread; what it raises is logged and counted.
+        traceparent: gives the W3C trace context of the calling thread, or an empty text.
+
+    Raises:
+        ConfigError: the source is empty or no URI reference.
+    """
+
+    def __init__(self, source: str, target: Target, *, traceparent: Callable[[], str] | None = None) -> None:
+        if _SOURCE.match(source) is None:
+            raise ConfigError(f"{source[:80]!r} cannot be the source of events; use a URI such as urn:wcp:hall:acme")
+        self._source, self._target, self._traceparent = source, target, traceparent
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._dropped = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="wcp-route-events", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many decisions' events were not written."""
+        return self._dropped
+
+    def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:  # noqa: ARG002  # events carry no duration
+        """Put the events of a decision into the queue; drop them when it is full or closed."""
+        if self._closed or self._queue.qsize() >= MAX_WAITING:
+            self._drop(1)
+            return
+        parent = ""
+        if self._traceparent is not None:
+            with Caught():
+                parent = self._traceparent()
+        self._queue.put(_Waiting(decision, parent))
+
+    def close(self) -> None:
+        """Write what is waiting, for at most `CLOSE_SECONDS`; what is left then is dropped."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join(CLOSE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            if not self._dropped:
+                _log.warning("events are dropped; they come faster than they can be written, or writing fails")
+            self._dropped += count
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            taken = [self._queue.get()]
+            with contextlib.suppress(Empty):
+                while len(taken) < MAX_AT_ONCE:
+                    taken.append(self._queue.get_nowait())
+            more = None not in taken
+            self._write([one for one in taken if one is not None])
+
+    def _write(self, waiting: Sequence[_Waiting]) -> None:
+        caught = Caught()
+        with caught:
+            told = [event for one in waiting for event in self._cloud_events(one)]
+            if told:
+                self._target(told)
+        if caught.error is not None:
+            _log.error("events could not be written", exc_info=caught.error)
+            self._drop(len(waiting))
+
+    def _cloud_events(self, waiting: _Waiting) -> Iterator[JsonObject]:
+        for event in events(waiting.decision):
+            made = cloud_event(event, waiting.decision, source=self._source)
+            if _TRACEPARENT.match(waiting.traceparent):
+                made["traceparent"] = waiting.traceparent
+            yield made
+
+
+class _Waiting(NamedTuple):
+    decision: RouteDecision
+    traceparent: str
+
+
+def cloud_event(event: Event, decision: RouteDecision, *, source: str) -> JsonObject:
+    """Return an event in the JSON format of CloudEvents 1.0.
+
+    Args:
+        event: one of `events(decision)`.
+        decision: whose it is; its id is the subject, and with the event's number the event's id.
+        source: who sends it.
+    """
+    return {
+        "specversion": "1.0",
+        "id": f"{decision.decision_id}/{event.number}",
+        "source": source,
+        "type": event.event_id,
+        "subject": decision.decision_id,
+        "time": event.fields["timestamp"],
+        "datacontenttype": "application/json",
+        "data": event.to_dict(),
+    }
+
+
+def to_stdout() -> Target:
+    """Return a target that writes JSON Lines to standard output."""
+
+    def write(told: Sequence[JsonObject]) -> None:
+        sys.stdout.buffer.write(_lines(told))
+        sys.stdout.buffer.flush()
+
+    return write
+
+
+def to_callable(function: Callable[[JsonObject], object]) -> Target:
+    """Return a target that hands over one event at a time."""
+
+    def write(told: Sequence[JsonObject]) -> None:
+        for event in told:
+            function(event)
+
+    return write
+
+
+def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILES) -> Target:
+    """Return a target that appends JSON Lines to a file of its owner's alone (mode 0600).
+
+    A file that would grow beyond `max_bytes` becomes `path.1`, `path.1` becomes `path.2`, and so on up to `keep`.
+
+    Args:
+        path: where; a link or a special file is refused.
+        max_bytes: the largest size of one file.
+        keep: how many older files stay.
+
+    Raises:
+        ConfigError: the file cannot be opened, or holds something other than events.
+    """
+    try:
+        os.close(_open(path))
+        with open(path, "rb") as file:
+            start = file.read(len(_START))
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"cannot write events to `{path}`: {problem}") from None
+    if start and start != _START:
+        raise ConfigError(f"`{path}` holds something other than events; name a file for them alone")
+
+    def write(told: Sequence[JsonObject]) -> None:
+        data = _lines(told)
+        if _size(path) + len(data) > max_bytes:
+            _set_aside(path, keep)
+        descriptor = _open(path)
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+
+    return write
+
+
+def _lines(told: Sequence[JsonObject]) -> bytes:
+    return b"".join([canonical_json(event) + b"\n" for event in told])
+
+
+def _open(path: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return descriptor
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _set_aside(path: str, keep: int) -> None:
+    names = [path, *[f"{path}.{number}" for number in range(1, keep + 1)]]
+    if keep == 0:
+        os.unlink(path)
+    for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(newer, older)

@@ -1,0 +1,140 @@
+"""Decisions as OpenTelemetry spans and metrics; needs the extra: `pip install 'wcp-attest[otel]'`.
+
+One span `wcp.route` a decision, a child of whatever span is current; one count and one duration. The names under
+`wcp.*` are this project's own. Where the spans go is for the SDK to say; without an SDK they cost next to nothing.
+
+| | name | attributes |
+|---|---|---|
+| span | `wcp.route` | `wcp.decision`, `wcp.deny_code`, `wcp.rule_id`, `wcp.attestation.valid`, … |
+| counter | `wcp.route.decisions` | `wcp.decision`, `wcp.deny_code`, `wcp.env` |
+| histogram, seconds | `wcp.route.duration` | `wcp.decision`, `wcp.env` |
+| gauges | as given, `wcp.receipts.height`, `wcp.banlist.age`, … | none |
+
+The GenAI conventions (`gen_ai.*`) are in development and may change; they are written only when asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.events import clean
+from wcp_route.gates.callbacks import Caught
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import TracerProvider
+    from opentelemetry.util.types import AttributeValue
+
+    from wcp_route.domain.decision import RouteDecision
+
+SCOPE: Final = "wcp_route"
+
+
+class OpenTelemetry:
+    """A sink that records a span and metrics of each decision.
+
+    Args:
+        tracer_provider: the process's own when not given, as is the next.
+        meter_provider: see above.
+        gauges: further figures by name, read when metrics are collected: `{"wcp.receipts.height": lambda: …}`.
+        gen_ai: `development` adds the GenAI attributes of an `execute_tool` span.
+
+    Raises:
+        ConfigError: OpenTelemetry is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        gauges: Mapping[str, Callable[[], float]] | None = None,
+        gen_ai: Literal["off", "development"] = "off",
+    ) -> None:
+        try:
+            from opentelemetry import metrics, trace
+        except ImportError:
+            raise ConfigError("OpenTelemetry is not installed; run pip install 'wcp-attest[otel]'") from None
+        self._trace = trace
+        self._gen_ai = gen_ai == "development"
+        self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
+        meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
+        self._count = meter.create_counter("wcp.route.decisions", unit="{decision}", description="Decisions by code")
+        self._duration = meter.create_histogram("wcp.route.duration", unit="s", description="How long a decision took")
+        for name, read in (gauges or {}).items():
+            meter.create_observable_gauge(name, callbacks=[_observer(read)])
+
+    def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
+        """Record a decision; the exporters of the SDK do their work in threads of their own."""
+        with Caught():  # an exporter's trouble is not the caller's
+            self._span(decision, elapsed_ns)
+            said: dict[str, AttributeValue] = {"wcp.decision": decision.outcome, "wcp.env": decision.env or ""}
+            self._duration.record(elapsed_ns / 1e9, said)
+            self._count.add(1, said | {"wcp.deny_code": "" if decision.code is None else decision.code.value})
+
+    def _span(self, decision: RouteDecision, elapsed_ns: int) -> None:
+        start = decision.decided_at_ms * 1_000_000
+        kind = self._trace.SpanKind.INTERNAL
+        attributes = _attributes(decision)
+        name = "wcp.route"
+        if self._gen_ai and not decision.denied:
+            name = f"execute_tool {clean(decision.capability_id)}"
+            attributes |= {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": clean(decision.capability_id),
+                "gen_ai.tool.call.id": clean(decision.correlation_id),
+            }
+        span = self._tracer.start_span(name, kind=kind, start_time=start, attributes=attributes)
+        if decision.denied:  # a refusal is an answer, not a failure of the router; the description says which
+            span.add_event("evt.os.task.denied", {"wcp.deny_code": str(attributes["wcp.deny_code"])}, start)
+        span.end(start + elapsed_ns)
+
+
+def current_traceparent() -> str:
+    """Return the W3C trace context of the current span, for `Telemetry(traceparent=…)`; empty when there is none."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return ""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def _attributes(decision: RouteDecision) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        "wcp.decision": decision.outcome,
+        "wcp.decision_id": decision.decision_id,
+        "wcp.deny_code": "" if decision.code is None else decision.code.value,
+        "wcp.rule_id": clean(decision.matched_rule_id),
+        "wcp.capability_id": clean(decision.capability_id),
+        "wcp.correlation_id": clean(decision.correlation_id),
+        "wcp.tenant_id": clean(decision.tenant_id),
+        "wcp.env": decision.env or "",
+        "wcp.data_label": decision.data_label or "",
+        "wcp.qos_class": decision.qos_class or "",
+        "wcp.dry_run": decision.dry_run,
+        "wcp.worker_id": clean(decision.worker_id),
+        "wcp.attestation.checked": decision.worker_attestation_checked,
+    }
+    if decision.worker_attestation_valid is not None:
+        attributes["wcp.attestation.valid"] = decision.worker_attestation_valid
+    if decision.blast_score is not None:
+        attributes["wcp.blast_score"] = decision.blast_score
+    return attributes
+
+
+def _observer(read: Callable[[], float]) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def observe(_: CallbackOptions) -> Iterator[Observation]:
+        from opentelemetry.metrics import Observation
+
+        caught, found = Caught(), []
+        with caught:
+            found.append(read())
+        yield from (Observation(value) for value in found)
+
+    return observe
