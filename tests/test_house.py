@@ -20,7 +20,7 @@ MAX_NESTING = 3
 LAYERS = (
     ("cli",),
     ("advice",),
-    ("recheck", "compat"),
+    ("recheck", "compat", "pack"),
     (
         "build",
         "scaffold",

@@ -121,18 +121,22 @@ class Undelivered(Exception):
         self.failure = failure
 
 
-def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command `--format`, `--output`, `--quiet` and `--color`, and an `Output` as first argument.
 
     Args:
         formats: what `--format` accepts; the first is the default. One format alone needs no option.
+        to_file: whether the command takes `-o`; not where `-o` names something else.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
         def call(*args: Any, **options: Any) -> R:
             output = Output(
-                options.pop("format", formats[0]), options.pop("output"), options.pop("quiet"), options.pop("color")
+                options.pop("format", formats[0]),
+                options.pop("output", None),
+                options.pop("quiet"),
+                options.pop("color"),
             )
             _refuse_overwriting(output, options)
             if output.format != "json" or output.file is None:
@@ -145,7 +149,7 @@ def reporting(*formats: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
                 raise Undelivered(output, failure) from failure
 
         called: Callable[..., R] = call
-        for option in reversed(_options(formats)):
+        for option in reversed(_options(formats, to_file=to_file)):
             called = option(called)
         return called
 
@@ -177,11 +181,10 @@ def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, path
 
 
-def _options(formats: tuple[str, ...]) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+def _options(
+    formats: tuple[str, ...], *, to_file: bool
+) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     options = [
-        click.option(
-            "-o", "--output", metavar="FILE", type=click.Path(), help="Write the result to FILE, whole or not at all."
-        ),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status tells."),
         click.option(
             "--color",
@@ -190,6 +193,9 @@ def _options(formats: tuple[str, ...]) -> Sequence[Callable[[Callable[..., Any]]
             help="Colour text; by default when it goes to a terminal and NO_COLOR is not set.",
         ),
     ]
+    if to_file:
+        text = "Write the result to FILE, whole or not at all."
+        options.insert(0, click.option("-o", "--output", metavar="FILE", type=click.Path(), help=text))
     if len(formats) > 1:
         options.insert(
             0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="How to say it.")

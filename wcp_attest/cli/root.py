@@ -27,6 +27,8 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
         "init": Row("init:init", "Lay out a new worker package."),
         "build": Row("build:build", "Write the manifest of a package."),
         "sign": Row("sign:sign", "Sign a package, building its manifest first when there is none."),
+        "pack": Row("pack:pack", "Write a signed package as one archive."),
+        "unpack": Row("pack:unpack", "Unpack an archive, once the package in it is verified."),
         "keygen": Row("keygen:keygen", "Make a signing key and its public key."),
     },
     "Decide": {

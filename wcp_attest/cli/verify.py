@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
 from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
@@ -14,25 +15,36 @@ from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wcp_attest.verdict import Verdict, Verified
 
 
 @click.command()
 @root_argument
 @trust_options
+@click.option("--max-size", type=click.IntRange(1), metavar="BYTES", help="How far an archive may expand.")
 @click.option(
     "--stage", metavar="DIR", type=click.Path(), help="Copy what was verified, byte for byte, to a new directory."
 )
 @jobs_option
 @counting.option
 @reporting("text", "json", "sarif", "github")
-def verify(out: Output, package: str, stage: str | None, jobs: int | None, progress: bool | None, **trust: Any) -> int:
+def verify(
+    out: Output,
+    /,
+    package: str,
+    stage: str | None,
+    max_size: int | None,
+    jobs: int | None,
+    progress: bool | None,
+    **trust: Any,
+) -> int:
     """Check the package in ROOT against a trust policy.
 
     Exit status 0: it is byte for byte what a signer trusted for its namespace released, and nobody banned it. Exit
     status 1: it was checked and is refused; the code says why. Exit status 2: it could not be checked.
+
+    ROOT may also be a tar, tar.gz or zip archive of a package. It is unpacked into a private directory that goes again;
+    `wcp-attest unpack` keeps what was verified.
 
     \b
       wcp-attest verify my-worker --policy policy.toml
@@ -43,41 +55,29 @@ def verify(out: Output, package: str, stage: str | None, jobs: int | None, progr
     from wcp_attest.verification import attest
 
     flags = TrustFlags(**trust)
-    require_package(package, out)
+    archived = stat.S_ISREG(os.lstat(package).st_mode) if os.path.lexists(package) else False
+    if not archived:
+        require_package(package, out)
     policy = policy_of(flags)
     trusted_files = (flags.policy, *flags.public_key, *flags.hmac_file, flags.trusted_root)
     require_outside(package, trusted_files, "which may not say itself whom to trust; take it from elsewhere")
     with counting.Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
-        verdict = _judge(lambda: attest(package, policy, expect=expect, stage=stage, options=options))
+
+        def attempt() -> Verified:
+            if not archived:
+                return attest(package, policy, expect=expect, stage=stage, options=options)
+            from wcp_attest.pack import unpacked
+
+            with unpacked(package, max_bytes=max_size) as root:
+                return attest(root, policy, expect=expect, stage=stage, options=options)
+
+        verdict = verdicts.judged(attempt)
     _deliver(out, verdict, package)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
     return verdicts.exit_status(verdict)
-
-
-def _judge(check: Callable[[], Verified]) -> Verdict:
-    """Judge as the library does, but leave the user's own mistakes, such as a stage that exists, to be said as such.
-
-    Raises:
-        ConfigError: what the user asked for cannot be done.
-    """
-    from wcp_attest.verdict import judge
-
-    mistakes: list[ConfigError] = []
-
-    def attempt() -> Verified:
-        try:
-            return check()
-        except ConfigError as mistake:
-            mistakes.append(mistake)
-            raise
-
-    verdict = judge(attempt)
-    if mistakes:
-        raise mistakes[0]
-    return verdict
 
 
 def _deliver(out: Output, verdict: Verdict, package: str) -> None:

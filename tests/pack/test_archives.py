@@ -1,0 +1,300 @@
+"""Archives: the same bytes again, a round trip by other programs, and forty hostile ones, each refused by name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import struct
+import subprocess
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wcp_attest import HmacSecret, Namespace, Policy, attest, sign
+from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeMismatch, TreeUnsafe, VerificationError
+from wcp_attest.build import build_manifest
+from wcp_attest.pack import pack, unpack, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SECRET = HmacSecret(b"archives are taken apart with care")
+POLICY = Policy((Namespace("org.acme", keys=(SECRET,)),))
+SUFFIXES = (".tar", ".tar.gz", ".zip")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made") / "worker"
+    (root / "code").mkdir(parents=True)
+    (root / "code" / "run.py").write_text("print('up')\n")
+    (root / "code" / "run.py").chmod(0o755)
+    (root / "code" / "ümlaut.md").write_text("é" * 5000)
+    (root / "code" / "latest").symlink_to("run.py")
+    (root / "empty").mkdir()
+    manifest = build_manifest(
+        root, worker_id="org.acme.summarizer", worker_species_id="wrk.doc.summarizer", worker_version="1.4.0"
+    )
+    sign(root, [SECRET], manifest=manifest)
+    return root
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_packs_to_the_same_bytes_and_unpacks_to_the_same_tree(package: Path, tmp_path: Path, suffix: str) -> None:
+    pack(package, tmp_path / f"one{suffix}")
+    os.utime(package / "code" / "run.py", (1, 1))
+    pack(package, tmp_path / f"two{suffix}")
+    assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+    verified = unpack(tmp_path / f"one{suffix}", tmp_path / "out", POLICY)
+    assert verified.worker_version == "1.4.0"
+    assert attest(tmp_path / "out", POLICY) == verified
+    assert os.listdir(tmp_path / "out" / "empty") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"one{suffix}", f"two{suffix}", "out"])
+
+
+@pytest.mark.parametrize("members", ["worker", "."], ids=["in one folder", "at the root"])
+def test_takes_what_other_programs_pack(package: Path, tmp_path: Path, members: str) -> None:
+    above = package.parent if members == "worker" else package
+    subprocess.run(["tar", "-czf", tmp_path / "x.tgz", "-C", above, members], check=True)
+    assert unpack(tmp_path / "x.tgz", tmp_path / "out", POLICY).worker_id == "org.acme.summarizer"
+
+
+def test_other_programs_unpack_what_is_packed(package: Path, tmp_path: Path) -> None:
+    pack(package, tmp_path / "w.tar.gz")
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xzf", "w.tar.gz", "-C", "out"], cwd=tmp_path, check=True)
+    assert attest(tmp_path / "out", POLICY).worker_id == "org.acme.summarizer"
+
+
+def test_packs_no_tree_that_differs_from_its_manifest(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-a", package, tmp_path / "w"], check=True)
+    (tmp_path / "w" / "code" / "run.py").write_text("print('changed')\n")
+    with pytest.raises(TreeMismatch):
+        pack(tmp_path / "w", tmp_path / "w.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+def test_packs_no_unsigned_tree(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-a", package, tmp_path / "w"], check=True)
+    (tmp_path / "w" / "manifest.sig").unlink()
+    with pytest.raises((SignatureMissing, ConfigError)):
+        pack(tmp_path / "w", tmp_path / "w.zip")
+
+
+def test_overwrites_neither_an_archive_nor_a_directory(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.zip").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        pack(package, tmp_path / "w.zip")
+    assert (tmp_path / "w.zip").read_text() == "mine"
+    pack(package, tmp_path / "v.zip")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(ConfigError, match="exists already"):
+        unpack(tmp_path / "v.zip", tmp_path / "out", POLICY)
+    assert os.listdir(tmp_path / "out") == ["mine"]
+
+
+def test_a_refused_package_leaves_nothing(package: Path, tmp_path: Path) -> None:
+    pack(package, tmp_path / "w.tar")
+    stranger = Policy((Namespace("org.acme", keys=(HmacSecret(b"another secret of enough length"),)),))
+    with pytest.raises(VerificationError):
+        unpack(tmp_path / "w.tar", tmp_path / "out", stranger)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.tar"]
+
+
+# Hostile archives: each is written by hand, holds one wrong thing beside a harmless file, and is refused by its name.
+
+
+Facts = dict[str, Any]
+
+
+def tar(*members: tuple[str, Facts], tail: bytes = b"", **options: Any) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=options.get("format", tarfile.PAX_FORMAT)) as archive:
+        for name, facts in (("fine.txt", {"data": b"fine"}), *members):
+            info = tarfile.TarInfo(name)
+            data = facts.get("data", b"")
+            info.size = len(data)
+            for field, value in facts.items():
+                if field != "data":
+                    setattr(info, field, value)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue() + tail
+
+
+def zipped(*members: tuple[str, Facts]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, facts in (("fine.txt", {"data": b"fine"}), *members):
+            info = zipfile.ZipInfo(name)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            for field, value in facts.items():
+                if field != "data":
+                    setattr(info, field, value)
+            archive.writestr(info, facts.get("data", b""))
+    return out.getvalue()
+
+
+def link(target: str) -> Facts:
+    return {"type": tarfile.SYMTYPE, "linkname": target}
+
+
+def zip_link(target: bytes) -> Facts:
+    return {"external_attr": 0o120777 << 16, "data": target}
+
+
+def patched(data: bytes, old: bytes, new: bytes, *, count: int = -1) -> bytes:
+    assert old in data
+    return data.replace(old, new, count)
+
+
+def checksummed(header: bytes) -> bytes:
+    blank = header[:148] + b" " * 8 + header[156:512]
+    return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:] + header[512:]
+
+
+def huge_pax_header() -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    return tar()[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+def overlapping() -> bytes:
+    """Two members of the central directory share one place in the file."""
+    data = bytearray(zipped(("a.py", {"data": b"A" * 64}), ("b.py", {"data": b"B" * 64})))
+    first = data.index(b"PK\x01\x02")
+    second = data.index(b"PK\x01\x02", first + 4)
+    third = data.index(b"PK\x01\x02", second + 4)
+    data[third + 42 : third + 46] = data[second + 42 : second + 46]
+    return bytes(data)
+
+
+def zip_name_twice_over() -> bytes:
+    """The local header and the central directory disagree on a name."""
+    data = zipped(("shown.py", {"data": b"x"}))
+    return patched(data, b"shown.py", b"other.py", count=1)
+
+
+def _latin() -> bytes:
+    info = tarfile.TarInfo("a\udcffb")
+    return tar()[:1024] + info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") + bytes(1024)
+
+
+def _sparse() -> bytes:
+    info = tarfile.TarInfo("hole")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"77777777777\0"
+    return tar()[:1024] + checksummed(bytes(header)) + bytes(1024)
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+def _twice() -> bytes:
+    with pytest.warns(UserWarning, match="Duplicate"):
+        return zipped(("fine.txt", {"data": b"other"}))
+
+
+def _flagged(flag: int) -> bytes:
+    data = bytearray(zipped())
+    at = data.index(b"PK\x01\x02")
+    data[at + 8 : at + 10] = struct.pack("<H", flag)
+    return bytes(data)
+
+
+def _bomb() -> bytes:
+    return zipped(("zeros", {"data": bytes(4 << 20), "compress_type": zipfile.ZIP_DEFLATED}))
+
+
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "tar: parent": (lambda: tar(("../evil", {})), "'../evil'"),
+    "tar: parent inside": (lambda: tar(("a/../../evil", {})), r"a/\.\./\.\./evil"),
+    "tar: absolute": (lambda: tar(("/etc/evil", {})), "'/etc/evil'"),
+    "tar: backslash": (lambda: tar(("a\\evil", {})), "backslash"),
+    "tar: control character": (lambda: tar(("a\x1b[2Jb", {})), "control"),
+    "tar: direction override": (lambda: tar(("a\u202egpj.py", {})), "holds"),
+    "tar: name that is not UTF-8": (_latin, "UTF-8"),
+    "tar: doubled slash": (lambda: tar(("a//b", {})), "segment"),
+    "tar: link out": (lambda: tar(("out", link("../../etc/passwd"))), "'out'"),
+    "tar: absolute link": (lambda: tar(("out", link("/etc/passwd"))), "'out'"),
+    "tar: file below a link": (lambda: tar(("a", link("fine.txt")), ("a/b", {})), "below 'a'"),
+    "tar: file below a file": (lambda: tar(("fine.txt/b", {})), "below 'fine.txt'"),
+    "tar: link in the place of a folder": (lambda: tar(("a/b", {}), ("a", link("fine.txt"))), "'a' twice"),
+    "tar: the same name twice": (lambda: tar(("fine.txt", {"data": b"other"})), "'fine.txt' twice"),
+    "tar: the same name spelled otherwise": (lambda: tar(("./fine.txt", {"data": b"other"})), "'fine.txt' twice"),
+    "tar: hard link": (lambda: tar(("h", {"type": tarfile.LNKTYPE, "linkname": "fine.txt"})), "'h'"),
+    "tar: hard link out": (lambda: tar(("h", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd"})), "'h'"),
+    "tar: FIFO": (lambda: tar(("p", {"type": tarfile.FIFOTYPE})), "'p'"),
+    "tar: character device": (lambda: tar(("d", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})), "'d'"),
+    "tar: block device": (lambda: tar(("d", {"type": tarfile.BLKTYPE})), "'d'"),
+    "tar: unknown type": (lambda: tar(("v", {"type": b"V"})), "'v'"),
+    "tar: set-id": (lambda: tar(("s", {"mode": 0o4755})), "set-id"),
+    "tar: cut short in a file": (lambda: tar(("z", {"data": b"z" * 4096}))[:3000], "damaged"),
+    "tar: data after the end": (lambda: tar(tail=b"hidden" * 100), "after its end"),
+    "tar: second archive behind": (lambda: tar() + tar(("second", {})), "after its end"),
+    "tar: broken header in the middle": (lambda: tar()[:1024] + b"\x01" * 512 + tar()[1024:], "after its end"),
+    "tar: extended header of 8 GiB": (huge_pax_header, "larger than any path"),
+    "tar: sparse file": (_sparse, "'hole'"),
+    "tar.gz: bomb": (lambda: gzip.compress(tar(("zeros", {"data": bytes(4 << 20)}))), "expands too far"),
+    "tar.gz: damaged": (lambda: _flip(gzip.compress(tar(("z", {"data": os.urandom(5000)}))), 3000), "damaged"),
+    "tar.gz: cut short": (lambda: gzip.compress(tar(("z", {"data": os.urandom(5000)})))[:2000], "damaged"),
+    "zip: parent": (lambda: zipped(("../evil", {})), "'../evil'"),
+    "zip: absolute": (lambda: zipped(("/evil", {})), "'/evil'"),
+    "zip: drive": (lambda: zipped(("a\\evil", {})), "backslash"),
+    "zip: the same name twice": (_twice, "'fine.txt' twice"),
+    "zip: name ends at a NUL": (lambda: patched(zipped(("a.pyXb.txt", {})), b"a.pyXb", b"a.py\0b"), "control"),
+    "zip: name in another encoding": (lambda: patched(zipped(("aXb", {})), b"aXb", b"a\x81b"), "UTF-8"),
+    "zip: link out": (lambda: zipped(("out", zip_link(b"../../etc"))), "'out'"),
+    "zip: link with an endless target": (lambda: zipped(("out", zip_link(b"a/" * 5000))), "'out'"),
+    "zip: device": (lambda: zipped(("d", {"external_attr": 0o020666 << 16})), "'d'"),
+    "zip: set-id": (lambda: zipped(("s", {"external_attr": 0o104755 << 16})), "'s'"),
+    "zip: encrypted": (lambda: _flagged(0x1), "encrypted"),
+    "zip: other compression": (lambda: zipped(("b", {"compress_type": zipfile.ZIP_LZMA, "data": b"x"})), "method"),
+    "zip: overlap": (overlapping, "overlaps"),
+    "zip: two names for one member": (zip_name_twice_over, "damaged"),
+    "zip: data before the first member": (lambda: b"PK\x03\x04" + bytes(60) + zipped(), "damaged|before its first"),
+    "zip: wrong check sum": (lambda: patched(zipped(("c", {"data": b"checked"})), b"checked", b"chequed"), "damaged"),
+    "zip: bomb": (_bomb, "expands too far"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archive_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    make, message = HOSTILE[name]
+    (tmp_path / "x").write_bytes(make())
+    with (
+        pytest.raises(TreeUnsafe, match=message) as refusal,
+        unpacked(tmp_path / "x", beside=str(tmp_path), max_bytes=1 << 20),
+    ):
+        pass
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"PK", b"\x1f"])
+def test_what_is_no_archive_decides_nothing(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ConfigError, match="is no archive"), unpacked(tmp_path / "x"):
+        pass
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_changed_byte_of_an_archive_is_unpacked_unnoticed(package: Path, tmp_path: Path, suffix: str) -> None:
+    pack(package, tmp_path / f"w{suffix}")
+    good = (tmp_path / f"w{suffix}").read_bytes()
+    expected = unpack(tmp_path / f"w{suffix}", tmp_path / "good", POLICY)
+    for at in range(0, len(good), max(1, len(good) // 150)):
+        (tmp_path / "bad").write_bytes(_flip(good, at))
+        try:
+            verified = unpack(tmp_path / "bad", tmp_path / f"out{at}", POLICY)
+        except (VerificationError, ConfigError):
+            assert not (tmp_path / f"out{at}").exists()
+        else:  # a time, an owner or padding changed: what was unpacked is still the package
+            assert verified == expected

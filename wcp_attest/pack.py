@@ -1,0 +1,190 @@
+"""A package as one file, and back: `pack` writes an archive, `unpack` verifies before anything has its final name.
+
+    pack("my-worker", "my-worker-1.4.0.tar.gz")
+    unpack("my-worker-1.4.0.tar.gz", "/srv/my-worker", policy)
+
+`pack` copies the tree while it compares it with its manifest, and packs the copy: the bytes compared are the bytes
+packed, and what the manifest does not list is not in the archive. `unpack` takes the archive apart in a private
+directory beside its target, verifies there, and renames the directory only when the package is verified.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.base.identity import parse_utc
+from wcp_attest.disk.archive import create, extract
+from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.verification import attest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wcp_attest.acceptance import Expectation
+    from wcp_attest.disk.archive import Format
+    from wcp_attest.trust.policy import Policy
+    from wcp_attest.verdict import Verified
+
+SUFFIXES: Final[dict[str, Format]] = {
+    ".tar": "tar",
+    ".tar.gz": "tar.gz",
+    ".tgz": "tar.gz",
+    ".zip": "zip",
+    ".mcpb": "zip",
+}
+_FOLDER_MODE: Final = 0o755  # as `mkdir` makes; it was private while it grew
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An archive that was written.
+
+    Attributes:
+        path: of the archive.
+        kind: `tar`, `tar.gz` or `zip`.
+        size: in bytes.
+        manifest: of the package in it.
+    """
+
+    path: str
+    kind: Format
+    size: int
+    manifest: Manifest
+
+
+def kind_of_name(path: str) -> Format:
+    """Return which archive a file name asks for.
+
+    Raises:
+        ConfigError: the name ends in none of the known suffixes.
+    """
+    for suffix, kind in SUFFIXES.items():
+        if path.lower().endswith(suffix):
+            return kind
+    raise ConfigError(f"{path!r} does not say which archive to write; end it in {', '.join(SUFFIXES)}")
+
+
+def pack(root: str | os.PathLike[str], target: str | os.PathLike[str], *, options: ReadOptions | None = None) -> Packed:
+    """Write a signed package as one archive.
+
+    Args:
+        root: the package directory.
+        target: the file to write; its suffix says which archive. It must not exist.
+        options: how to read the tree.
+
+    Returns:
+        What was written. The same package gives the same bytes.
+
+    Raises:
+        TreeMismatch: the tree differs from its manifest.
+        VerificationError: the manifest or the signature file is missing or malformed.
+        ConfigError: the suffix is unknown, the target exists or cannot be written.
+    """
+    package, path = os.fspath(root), os.fspath(target)
+    kind = kind_of_name(path)
+    if os.path.lexists(path):
+        raise ConfigError(f"{path!r} exists already; remove it or name another file")
+    data = read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME)
+    lines = read_bounded(os.path.join(package, SIGNATURE_NAME), limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
+    manifest = Manifest.parse(data)
+    with _private_directory(os.path.dirname(os.path.abspath(path))) as folder:
+        copy, draft = os.path.join(folder, "package"), os.path.join(folder, "archive")
+        pair = {MANIFEST_NAME: data, SIGNATURE_NAME: lines}
+        check_tree(package, manifest, options=options or ReadOptions(), stage=copy, extra=pair)
+        try:
+            create(copy, draft, kind, moment=parse_utc(manifest.built_at_utc) or 0)
+            os.link(draft, path)  # unlike a rename, this never replaces what another program put there meanwhile
+        except OSError as problem:
+            raise ConfigError(f"cannot write {path!r}: {(problem.strerror or str(problem)).lower()}") from None
+        return Packed(path, kind, os.stat(draft).st_size, manifest)
+
+
+@contextmanager
+def unpacked(path: str | os.PathLike[str], *, beside: str | None = None, max_bytes: int | None = None) -> Iterator[str]:
+    """Take an archive apart in a private directory that goes when the block ends.
+
+    Args:
+        path: of the archive.
+        beside: the directory to work in; by default the system's for temporary files.
+        max_bytes: as `disk.archive.extract`.
+
+    Yields:
+        The root of the package: the directory itself, or the only directory in it.
+
+    Raises:
+        TreeUnsafe: a member cannot be part of a package, or the archive is damaged.
+        ConfigError: it is no archive, or it cannot be read or written.
+    """
+    with _private_directory(beside or tempfile.gettempdir()) as folder:
+        root = os.path.join(folder, "package")
+        os.mkdir(root)
+        extract(os.fspath(path), root, max_bytes=max_bytes)
+        names = os.listdir(root)
+        if len(names) == 1 and os.path.isdir(inner := os.path.join(root, names[0])) and not os.path.islink(inner):
+            root = inner  # `tar -cf x.tar my-worker` puts everything into one folder
+        elif not names:
+            raise TreeUnsafe("the archive is empty")
+        yield root
+
+
+def unpack(
+    path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    policy: Policy,
+    *,
+    expect: Expectation | None = None,
+    options: ReadOptions | None = None,
+    max_bytes: int | None = None,
+    now: float | None = None,
+) -> Verified:
+    """Unpack an archive into a new directory, which appears only when the package in it is verified.
+
+    Args:
+        path: of the archive.
+        target: the directory to make; it must not exist.
+        policy: who is trusted.
+        expect: what the worker must be.
+        options: how to read the tree.
+        max_bytes: as `disk.archive.extract`.
+        now: the time to judge by, seconds since the epoch.
+
+    Raises:
+        VerificationError: the archive or the package in it is refused; nothing was unpacked.
+        ConfigError: it is no archive, or the target exists or cannot be written.
+    """
+    place = os.path.abspath(os.fspath(target))
+    if os.path.lexists(place):
+        raise ConfigError(f"{os.fspath(target)!r} exists already; name a new directory")
+    with unpacked(path, beside=os.path.dirname(place), max_bytes=max_bytes) as root:
+        verified = attest(root, policy, expect=expect, options=options, now=now)
+        try:
+            os.chmod(root, _FOLDER_MODE)
+            os.mkdir(place)  # claims the name; renaming onto an empty directory then replaces it at once
+            os.rename(root, place)
+        except OSError as problem:
+            raise ConfigError(
+                f"cannot unpack into {os.fspath(target)!r}: {(problem.strerror or str(problem)).lower()}"
+            ) from None
+    return verified
+
+
+@contextmanager
+def _private_directory(parent: str) -> Iterator[str]:
+    try:
+        folder = tempfile.mkdtemp(prefix=".wcp-", dir=parent)
+    except OSError as problem:
+        raise ConfigError(f"cannot write in {parent!r}: {(problem.strerror or str(problem)).lower()}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
