@@ -179,7 +179,7 @@ def test_a_banned_package_is_refused_before_its_tree_is_read(fleet: Fleet) -> No
 
 def test_a_package_hashed_otherwise_is_not_called_clean_of_banned_files(fleet: Fleet) -> None:
     fleet.sign_worker("worker", "acme", "org.acme.summarizer", FILES, "blake3")
-    fleet.start("--package", HEX)
+    fleet.start("--namespace", "x.nobody")
     assert fleet.code() is None
     fleet.ban("--file-digest", HEX)
     run = fleet.verify()

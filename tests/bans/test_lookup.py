@@ -6,10 +6,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.bans.helpers import HEAD, ban, digest, facts, list_bytes
-from wcp_attest.base.errors import Banned, BansUnusable
+from wcp_attest.base.errors import Banned, BansUnusable, ConfigError
 from wcp_attest.signing import SignedBy
+from wcp_attest.signing.sigstore.bundle import signer_of
+from wcp_attest.signing.sigstore.signer_identity import CertificateClaims
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.compiled import CompiledBans
 from wcp_attest.trust.bans.document import BanList
@@ -25,10 +29,41 @@ if TYPE_CHECKING:
 WORKFLOW = "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags/v1"
 GITHUB = "https://token.actions.githubusercontent.com"
 KEYLESS = SignedBy(identity=WORKFLOW, issuer=GITHUB, repository="https://github.com/acme/worker")
-SHARED = SignedBy(
-    identity="https://github.com/shared/ci/.github/workflows/sign.yml@refs/heads/main",
-    issuer=GITHUB,
-    repository="https://github.com/acme/worker",
+# What a forge takes for one repository.
+SPELLINGS = (
+    "https://github.com/Acme/Worker",
+    "https://github.com/acme/worker.git",
+    "https://github.com/acme/worker/",
+    "https://github.com/acme/worker.git/",
+    "https://github.com/acme/worker/*",
+    "http://github.com/acme/worker",
+    "HTTPS://GitHub.COM/acme/worker",
+    "https://github.com:443/acme/worker",
+    "https://github.com./acme/worker",
+    "https://www.github.com/acme/worker/*",
+    "https://github.com/%61cme/worker",
+    "https://github.com/Acme/*",
+)
+STRANGE = signer_of(
+    CertificateClaims(
+        issuer=GITHUB,
+        san="spiffe://acme.example/builder",
+        source_repository_uri="https://github.com/other/caller",
+        build_config_uri="https://github.com/ACME/Worker/.github/workflows/sign.yml@refs/tags/v1",
+    )
+)
+SHARED = signer_of(
+    CertificateClaims(
+        issuer=GITHUB,
+        san="https://github.com/shared/ci/.github/workflows/sign.yml@refs/heads/main",
+        source_repository_uri="https://github.com/acme/worker",
+    )
+)
+GITLAB = signer_of(
+    CertificateClaims(
+        issuer="https://gitlab.example",
+        san="https://gitlab.example/Acme/Tools/Worker//.gitlab-ci.yml@refs/heads/main",
+    )
 )
 
 
@@ -52,6 +87,10 @@ HITS: list[tuple[Ban, dict[str, Any]]] = [
     (ban("package", "blake3:" + digest(2)), {"hash_algorithm": "blake3"}),
     (ban("worker", "org.acme.summarizer"), {}),
     (ban("worker", "org.acme.summarizer", versions=">=1.2,<1.5"), {}),
+    (ban("worker", "org.acme.summarizer"), {"worker_id": "org.acme.summarizer.prod-01"}),
+    (ban("worker", "org.acme.summarizer", versions="<2"), {"worker_id": "org.acme.summarizer.prod-01.eu"}),
+    (ban("worker", "org.acme.summarizer", versions="==1.3"), {"worker_version": "V1.3"}),
+    (ban("worker", "org.acme.summarizer", versions="==spring"), {"worker_version": "Spring"}),
     (ban("worker", "org.acme.summarizer", versions=">=9"), {"worker_version": "spring"}),
     (ban("key", digest(3)), {}),
     (ban("key", "hmac-sha256:0123456789abcdef"), {"signers": (SignedBy(key_id="hmac-sha256:0123456789abcdef"),)}),
@@ -60,13 +99,21 @@ HITS: list[tuple[Ban, dict[str, Any]]] = [
     (ban("identity", "https://github.com/acme/*"), {"signers": (KEYLESS,)}),
     (ban("identity", "https://github.com/acme/worker"), {"signers": (SHARED,)}),
     (ban("identity", WORKFLOW + "*"), {"signers": (SignedBy(key_id=digest(9)), KEYLESS)}),
+    *((ban("identity", spelling), {"signers": (KEYLESS,)}) for spelling in SPELLINGS),
+    *((ban("identity", spelling), {"signers": (SHARED,)}) for spelling in SPELLINGS),
+    (ban("identity", "https://github.com/acme/worker"), {"signers": (STRANGE,)}),
+    (ban("identity", "https://github.com/Shared/CI"), {"signers": (SHARED,)}),
+    (ban("identity", "https://gitlab.example/acme/tools/worker"), {"signers": (GITLAB,)}),
+    (ban("identity", "https://GitLab.example:443/Acme/Tools/Worker.git/*"), {"signers": (GITLAB,)}),
+    (ban("identity", "Mallory@Acme.example"), {"signers": (SignedBy(identity="mallory@acme.example", issuer="x"),)}),
+    (ban("identity", WORKFLOW, issuer="HTTPS://Token.actions.githubusercontent.com/"), {"signers": (KEYLESS,)}),
     (ban("namespace", "org.acme"), {}),
 ]
 MISSES: list[tuple[Ban, dict[str, Any]]] = [
     (ban("manifest", digest(2)), {}),
     (ban("package", digest(1)), {}),
     (ban("package", "blake3:" + digest(2)), {}),
-    (ban("package", digest(2)), {"hash_algorithm": "blake3"}),
+    (ban("package", "blake3:" + digest(1)), {"hash_algorithm": "blake3"}),
     (ban("worker", "org.acme.summarizer2"), {}),
     (ban("worker", "org.acme.summarizer.prod"), {}),
     (ban("worker", "org.acme.summarizer", versions=">1.4.0"), {}),
@@ -75,6 +122,10 @@ MISSES: list[tuple[Ban, dict[str, Any]]] = [
     (ban("key", digest(3)), {"signers": (KEYLESS,)}),
     (ban("identity", WORKFLOW, issuer="https://other.example"), {"signers": (KEYLESS,)}),
     (ban("identity", "https://github.com/acme/worker2*"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/work"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/work/*"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://github.com/acme/worker/.github/workflows/Release.yml*"), {"signers": (KEYLESS,)}),
+    (ban("identity", "https://gitlab.example/acme/tools"), {"signers": (GITLAB,)}),
     (ban("identity", "https://github.com/*"), {}),
     (ban("namespace", "x.acme"), {}),
     (ban("namespace", "org.acm"), {}),
@@ -117,6 +168,53 @@ def test_files_told_in_another_hash_are_not_called_clean(make: Any) -> None:
     with pytest.raises(BansUnusable, match="blake3"):
         make(ban("file", digest(5))).check_files([], "blake3")
     make(ban("package", digest(5))).check_files([("a", digest(5))], "blake3")
+
+
+def test_refuses_blake3_package_where_packages_are_banned_by_sha256(make: Any) -> None:
+    """The same tree, signed again with the other algorithm, must not slip past the ban of its SHA-256."""
+    bans = make(ban("package", digest(2)))
+    with pytest.raises(BansUnusable, match="sha256"):
+        bans.check_before(facts(hash_algorithm="blake3"))
+    both = make(ban("package", digest(2)), ban("worker", "org.acme.summarizer"))
+    with pytest.raises(Banned, match="worker"):
+        both.check_before(facts(hash_algorithm="blake3"))
+
+
+DEAD = (
+    "acme/worker",
+    "github.com/acme/worker",
+    "git@github.com:acme/worker.git",
+    "ssh://git@github.com/acme/worker",
+    "git+https://github.com/acme/worker",
+    "https://user:secret@github.com/acme/worker",
+    "https://github.com//acme/worker",
+    "https://github.com/acme/../worker",
+    "https://github.com/acme",
+    "https://github.com",
+    "https://gitlab.com/acme/",
+    "https://github.com/acme/worker?tab=readme",
+    "https://github.com/acme/worker#top",
+    "https://github.com/acme/worker%20",
+    "https://github.com/acme/%2561cme",
+    "https://git*",
+    "https:*",
+    "https://github.com\\acme\\worker",
+)
+
+
+@pytest.mark.parametrize("subject", DEAD)
+def test_refuses_identity_that_no_certificate_could_have(subject: str) -> None:
+    with pytest.raises(ConfigError, match="identity"):
+        ban("identity", subject)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60), st.booleans())
+def test_spelling_of_an_identity_is_stable(path: str, star: bool) -> None:
+    try:
+        made = ban("identity", f"https://github.com/{path}{'*' if star else ''}")
+    except ConfigError:
+        return
+    assert ban("identity", made.subject).subject == made.subject
 
 
 def test_every_list_is_asked(make: Any) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
 from wcp_attest.signing.sigstore.signer_identity import MAX_FIELD, CertificateClaims, SigstoreIdentity
+from wcp_attest.trust.policy import Namespace
 
 ISSUER = "https://token.actions.githubusercontent.com"
 RELEASE = "https://github.com/acme/worker/.github/workflows/release.yml"
@@ -38,6 +39,10 @@ def refused(expected: SigstoreIdentity, claims: CertificateClaims) -> str:
         SigstoreIdentity(issuer=ISSUER, identity=CLAIMS.san),
         SigstoreIdentity(issuer=ISSUER, repository="acme/worker"),
         SigstoreIdentity(issuer=ISSUER, repository="https://github.com/acme/worker"),
+        SigstoreIdentity(issuer=ISSUER, repository="Acme/Worker"),
+        SigstoreIdentity(issuer=ISSUER, repository="ACME/worker.git", workflow=".github/workflows/release.yml"),
+        SigstoreIdentity(issuer=ISSUER, repository="https://GitHub.com:443/Acme/Worker.git"),
+        SigstoreIdentity(issuer=ISSUER, repository="acme/worker", workflow="Acme/Worker/.github/workflows/release.yml"),
         SigstoreIdentity(issuer=ISSUER, repository="acme/worker", ref="refs/tags/v1"),
         SigstoreIdentity(issuer=ISSUER, repository="acme/worker", ref="refs/tags/v1*"),
         SigstoreIdentity(issuer=ISSUER, repository="acme/worker", workflow="acme/worker/.github/workflows/release.yml"),
@@ -56,7 +61,9 @@ def test_the_expected_signer_matches(expected: SigstoreIdentity) -> None:
         ("issuer", ISSUER.upper(), "issuer"),
         ("issuer", "", "issuer"),
         ("source_repository_uri", "https://github.com/acme/worker-evil", "repository"),
-        ("source_repository_uri", "https://github.com/Acme/worker", "repository"),
+        ("source_repository_uri", "https://github.com:8443/acme/worker", "repository"),
+        ("source_repository_uri", "http://github.com/acme/worker", "repository"),
+        ("source_repository_uri", "https://acme@github.com/acme/worker", "repository"),
         ("source_repository_uri", "https://github.com.evil.test/acme/worker", "repository"),
         ("source_repository_uri", None, "repository"),
         ("build_config_uri", f"{RELEASE}.evil.yml@refs/tags/v1", "workflow"),
@@ -165,3 +172,29 @@ def test_the_label_is_stable_and_tells_expectations_apart() -> None:
         SigstoreIdentity(issuer="https://other.test", identity="a@b.test").label,
     }
     assert len(labels) == 6
+
+
+def test_one_repository_spelled_twice_is_one_signer() -> None:
+    """A threshold of two must not be met by two runs of one repository."""
+    spellings = ("acme/worker", "Acme/Worker", "acme/worker.git", "https://github.com/Acme/worker")
+    signers = {SigstoreIdentity(issuer=ISSUER, repository=spelling) for spelling in spellings}
+    assert len(signers) == 1
+    with pytest.raises(ConfigError, match="twice"):
+        Namespace(
+            "org.acme", identities=tuple(SigstoreIdentity(issuer=ISSUER, repository=each) for each in spellings[:2])
+        )
+
+
+def test_case_counts_on_a_host_that_may_tell_names_by_it() -> None:
+    expected = SigstoreIdentity(issuer="https://git.example", repository="https://git.example/Acme/worker")
+    found = replace(CLAIMS, issuer="https://git.example", source_repository_uri="https://git.example/acme/worker")
+    assert "repository" in refused(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "repository"),
+    [(ISSUER, "https://gitlab.com/acme/worker"), ("https://gitlab.com", "acme/worker")],
+)
+def test_refuses_issuer_of_another_forge(issuer: str, repository: str) -> None:
+    with pytest.raises(ConfigError, match="issuer"):
+        SigstoreIdentity(issuer=issuer, repository=repository)

@@ -136,7 +136,7 @@ def _signers(path: str) -> Iterator[SignedBy]:
 def _named(line: Line) -> SignedBy:
     if line.kind != "sigstore":
         return SignedBy(key_id=line.hint)
+    from wcp_attest.signing.sigstore.bundle import signer_of
     from wcp_attest.signing.sigstore.bundle_summary import claims_in
 
-    claims = claims_in(line)
-    return SignedBy(identity=claims.san, issuer=claims.issuer, repository=claims.source_repository_uri or "")
+    return signer_of(claims_in(line))

@@ -27,14 +27,17 @@ class SignedBy:
             `hmac-sha256:<16 hex>`; empty for keyless.
         identity: of a Sigstore certificate, the subject alternative name; empty for keys.
         issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
-        repository: of a Sigstore certificate, the URI of the repository whose run signed, for bans (the identity may be
-            that of a shared workflow); empty where the certificate names none.
+        repository: of a Sigstore certificate, the URI of the repository whose run signed (the identity may be that of a
+            shared workflow); empty where the certificate names none.
+        names: of a Sigstore certificate, every URI in it that names a repository, workflow or run; bans are looked up
+            by all of them.
     """
 
     key_id: str = ""
     identity: str = ""
     issuer: str = ""
     repository: str = field(default="", compare=False)
+    names: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def kind(self) -> Kind:

@@ -1,4 +1,4 @@
-"""What a ban can be about, as facts of one package, and what `verify` asks of whoever holds the bans."""
+"""What a ban can be about, as facts of one package, and what `verify` asks of the conditions of a policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class PackageFacts:
         hash_algorithm: of the package hash and of the file digests.
         worker_id: as the manifest names it; its namespace is derived from it.
         worker_version: as the manifest names it.
-        signers: every signer that counted.
+        signers: every signer whose signature holds, whether it counted or not and for whichever namespace; the order
+            of the lines must not decide whether a ban hits.
+        excludes: the patterns that the signed manifest leaves out of what it covers.
     """
 
     manifest_sha256: str
@@ -31,6 +33,7 @@ class PackageFacts:
     worker_id: str
     worker_version: str
     signers: tuple[SignedBy, ...] = ()
+    excludes: tuple[str, ...] = ()
 
 
 class BanCheck(Protocol):

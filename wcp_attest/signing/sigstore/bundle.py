@@ -51,8 +51,13 @@ class VerifiedBundle:
     @property
     def by(self) -> SignedBy:
         """Who signed."""
-        claims = self.claims
-        return SignedBy(identity=claims.san, issuer=claims.issuer, repository=claims.source_repository_uri or "")
+        return signer_of(self.claims)
+
+
+def signer_of(claims: CertificateClaims) -> SignedBy:
+    """Return the holder of a certificate, with every name by which a ban may hit them."""
+    repository = claims.source_repository_uri or ""
+    return SignedBy(identity=claims.san, issuer=claims.issuer, repository=repository, names=claims.names)
 
 
 def verify_bundle(line: Line, trust: SigstoreTrust) -> VerifiedBundle:

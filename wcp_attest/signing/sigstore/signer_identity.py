@@ -8,8 +8,9 @@ systems, claims of the token as extensions (`CertificateClaims`). A policy names
     {issuer = "https://token.actions.githubusercontent.com", repository = "acme/worker",
      workflow = ".github/workflows/release.yml", ref = "refs/tags/*"}
 
-Everything is compared exactly; a `*` has a meaning only as the last character of `ref`. The issuer is never optional:
-the same SAN from another issuer is another person.
+Names of repositories are compared as their forge compares them: github.com and gitlab.com ignore case, `.git` and the
+default port (`base.forge_name`). Everything else is compared exactly; a `*` has a meaning only as the last character of
+`ref`. The issuer is never optional: the same SAN from another issuer is another person.
 
 A `workflow` in the short form is the workflow that the run started with *and* whose job signed. A job that signs
 inside a reusable workflow is named in full, `acme/shared/.github/workflows/sign.yml`: then the signing workflow is
@@ -23,9 +24,12 @@ import re
 from dataclasses import dataclass
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
+from wcp_attest.base.forge_name import ForgeUri, repository_of, trusted_spelling
 
 GITHUB = "https://github.com/"
 WORKFLOW_DIRECTORY = ".github/workflows/"
+# The hosts whose runs these issuers vouch for; beside another host's repository nothing could ever match.
+_HOST_OF_ISSUER = {"https://token.actions.githubusercontent.com": "github.com", "https://gitlab.com": "gitlab.com"}
 
 # Longer than any SAN, URL or Git ref that Fulcio issues; keeps messages and labels readable.
 MAX_FIELD = 1024
@@ -68,6 +72,19 @@ class CertificateClaims:
     build_trigger: str | None = None
     run_invocation_uri: str | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every URI of the certificate that names a repository, a workflow or a run, and the repositories in them."""
+        uris = (
+            self.san,
+            self.source_repository_uri,
+            self.build_signer_uri,
+            self.build_config_uri,
+            self.run_invocation_uri,
+        )
+        said = [uri for uri in uris if uri]
+        return tuple(dict.fromkeys([*said, *filter(None, map(repository_of, said))]))
+
 
 @dataclass(frozen=True, slots=True)
 class SigstoreIdentity:
@@ -104,6 +121,22 @@ class SigstoreIdentity:
             self._check_identity(self.identity)
         else:
             self._check_claims()
+        self._normalise()
+
+    def _normalise(self) -> None:
+        """Keep one spelling, so that one signer written twice is equal to itself and never counts twice."""
+        if self.identity is not None:
+            object.__setattr__(self, "identity", trusted_spelling(self.identity))
+            return
+        place = ForgeUri.parse(_repository_url(self.repository or ""))
+        if place is None or not place.ignores_case:
+            return
+        repository = place.repository.lower().removesuffix(".git")
+        short = place.host == "github.com"
+        object.__setattr__(self, "repository", repository[1:] if short else f"https://{place.host}{repository}")
+        if self.workflow is not None and not self.workflow.startswith(WORKFLOW_DIRECTORY):
+            owner, name, path = self.workflow.split("/", 2)
+            object.__setattr__(self, "workflow", f"{owner}/{name}".lower() + f"/{path}")
 
     def _check_identity(self, identity: str) -> None:
         if self.workflow is not None or self.ref is not None:
@@ -115,6 +148,13 @@ class SigstoreIdentity:
         if _REPOSITORY.match(self.repository or "") is None:
             raise ConfigError(
                 f"repository `{self.repository}` is neither `owner/name` nor an https URL of a repository"
+            )
+        host = _HOST_OF_ISSUER.get(self.issuer)
+        place = ForgeUri.parse(_repository_url(self.repository or ""))
+        if host is not None and place is not None and place.host != host:
+            raise ConfigError(
+                f"issuer `{self.issuer}` vouches for runs on {host}, and repository `{self.repository}` is on "
+                f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
             )
         if self.workflow is not None and _WORKFLOW.match(self.workflow) is None:
             raise ConfigError(
@@ -153,7 +193,7 @@ class SigstoreIdentity:
         wrong = [
             f"{name}: expected `{expected}`, found {_shown(found)}"
             for name, expected, found in compared
-            if not _equal(expected, found, wildcard=name == "ref")
+            if not _equal(expected, found, name)
         ]
         if wrong:
             raise SignerUntrusted("the signer is not the expected one; " + "; ".join(wrong))
@@ -166,7 +206,7 @@ class SigstoreIdentity:
             compared.append(("workflow", expected, _without_ref(claims.build_config_uri)))
             compared.append(("signing workflow", expected, _without_ref(claims.build_signer_uri)))
         elif self.workflow is not None:
-            host = repository.removesuffix(f"/{_path_of(repository)}")
+            host = "/".join(repository.split("/", 3)[:3])
             compared.append(("signing workflow", f"{host}/{self.workflow}", _without_ref(claims.build_signer_uri)))
         if self.ref is not None:
             compared.append(("ref", self.ref, claims.source_repository_ref))
@@ -186,21 +226,19 @@ def _repository_url(repository: str) -> str:
     return repository if repository.startswith("https://") else GITHUB + repository
 
 
-def _path_of(url: str) -> str:
-    return url.split("/", 3)[3]
-
-
 def _without_ref(uri: str | None) -> str | None:
     claim = _WORKFLOW_CLAIM.match(uri or "")
     return claim["path"] if claim else uri
 
 
-def _equal(expected: str, found: str | None, *, wildcard: bool) -> bool:
+def _equal(expected: str, found: str | None, name: str) -> bool:
     if found is None:
         return False
-    if wildcard and expected.endswith("*"):
+    if name == "ref" and expected.endswith("*"):
         return found.startswith(expected[:-1])
-    return found == expected
+    if name in {"issuer", "ref"}:
+        return found == expected
+    return trusted_spelling(found) == trusted_spelling(expected)
 
 
 def _shown(found: str | None) -> str:

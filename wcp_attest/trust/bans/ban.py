@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.digest import ALGORITHMS
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
+from wcp_attest.base.forge_name import ForgeUri, ban_prefix, ban_spelling
 from wcp_attest.base.identity import check_namespace, namespace_of, parse_utc
 from wcp_attest.trust.bans.versions import Specifier
 
@@ -28,11 +29,15 @@ MAX_REASON = 1000  # characters; a ban explains itself in a few sentences, the r
 MAX_SOURCE = 200
 MAX_URL = 2000
 MAX_IDENTITY = 1024  # longer than any name in a Fulcio certificate
+MIN_REPOSITORY: Final = 2  # path segments: an owner or group, and a name
 
 _DIGEST = re.compile(r"(?:([A-Za-z0-9]{1,16}):)?([0-9A-Fa-f]{64})\Z")
 _SECRET_ID = re.compile(r"hmac-sha256:[0-9a-f]{16}\Z")
-_URL = re.compile(r"https?://[!-~]+\Z")
+_URL = re.compile(r"https?://[!-~]+\Z", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
+_REMOTE_SCHEME = re.compile(r"(?:git|ssh|(?:git|ssh)\+[a-z]+)\Z", re.IGNORECASE)
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:.")  # git@github.com:acme/worker
 # Control characters and marks that reorder or hide text: what an operator reads on a terminal is what was written.
 _TRICK = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
 
@@ -60,8 +65,8 @@ class Ban:
     Attributes:
         kind: what it names.
         subject: of digests and keys `sha256:<hex>`, of a package also `blake3:<hex>`; of a shared secret
-            `hmac-sha256:<16 hex>`; of a worker or namespace its id; of an identity the exact name in the certificate
-            or its beginning and `*`.
+            `hmac-sha256:<16 hex>`; of a worker or namespace its id; of an identity a name in the certificate or its
+            beginning and `*`, in the spelling of `base.forge_name.ban_spelling`.
         versions: of a worker, the specifier of the versions hit; empty for all.
         issuer: of an identity, the OIDC issuer; empty for any.
         reason: why, for people.
@@ -136,7 +141,7 @@ def make_ban(
         kind=kind,
         subject=_subject(kind, subject),
         versions=str(Specifier.parse(versions)) if versions else "",
-        issuer=issuer,
+        issuer=ban_spelling(issuer),
         reason=_visible("reason", reason, MAX_REASON),
         banned_at=banned_at,
         source=_visible("source", source, MAX_SOURCE),
@@ -219,7 +224,47 @@ def _identity(subject: str) -> str:
         raise ConfigError(f"identity {subject[:80]!r} is not 1 to {MAX_IDENTITY} printable ASCII characters")
     if "*" in subject[:-1] or subject == "*":
         raise ConfigError(f"identity {subject[:80]!r}: `*` may only stand at the end, after a beginning")
-    return subject
+    prefix = subject.removesuffix("*")
+    problem = _identity_problem(prefix, whole=prefix == subject)
+    if problem is not None:
+        raise ConfigError(f"identity {subject[:80]!r} {problem}")
+    spelled = ban_spelling(subject) if prefix == subject else ban_prefix(prefix) + "*"
+    if not _PRINTABLE.match(spelled) or _ENCODED.search(spelled):
+        raise ConfigError(f"identity {subject[:80]!r} hides characters behind percent signs; write them out")
+    return spelled
+
+
+def _identity_problem(name: str, *, whole: bool) -> str | None:
+    """Say why a name, or the beginning of one, would hit nothing or not what it seems to, or return None."""
+    scheme, colon, rest = name.partition("://")
+    problem = None
+    if "\\" in name:
+        problem = "holds a backslash; no name in a certificate does"
+    elif colon and _REMOTE_SCHEME.match(scheme):
+        problem = "is the address of a clone; write the repository as https://host/owner/name"
+    elif not colon and ("/" in name or _SCP.match(name) or "https://".startswith(name.lower())):
+        problem = "is no name in a certificate; write a repository as https://host/owner/name"
+    elif scheme.lower() in {"http", "https"}:
+        authority, slash, _ = rest.partition("/")
+        if "@" in authority:
+            problem = "carries a user name; leave it out"
+        elif not authority or not (whole or slash):
+            problem = "has no complete host; write https://host/ before the `*`"
+        else:
+            problem = _address_problem(name, whole=whole)
+    return problem
+
+
+def _address_problem(name: str, *, whole: bool) -> str | None:
+    parts = ForgeUri.parse(name)
+    if parts is None or "?" in parts.repository or "#" in parts.repository:
+        return "carries a query or fragment; leave it out"
+    segments = [segment for segment in ban_spelling(parts.repository).split("/") if segment]
+    if parts.repository.startswith("//") or (parts.rest.startswith("//") and not segments) or {".", ".."} & {*segments}:
+        return "holds empty or dot segments; write the plain path"
+    if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
+        return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
+    return None
 
 
 def _visible(field: str, text: str, limit: int) -> str:

@@ -71,7 +71,15 @@ class Bans:
         Raises:
             BansUnusable: a list is damaged.
         """
-        found = [Hit(ban, each.index) for each in self.opened for ban in find(each.index, facts)]
+        found: list[Hit] = []
+        unknown: BansUnusable | None = None
+        for each in self.opened:
+            try:
+                found += [Hit(ban, each.index) for ban in find(each.index, facts)]
+            except BansUnusable as problem:  # a ban of another list says more
+                unknown = unknown or problem
+        if unknown is not None and not found:
+            raise unknown
         return tuple(sorted(found, key=_specificity))
 
     def file_hits(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> tuple[Hit, ...]:

@@ -202,6 +202,11 @@ class CompiledBans:
         """Whether the list bans any file."""
         return any(section.kind is Kind.FILE for section in self._header.sections)
 
+    @property
+    def package_algorithms(self) -> frozenset[str]:
+        """The algorithms of the package hashes that the list bans."""
+        return frozenset(each.algorithm for each in self._header.sections if each.kind is Kind.PACKAGE and each.count)
+
     def __len__(self) -> int:
         return sum(section.count for section in self._header.sections)
 

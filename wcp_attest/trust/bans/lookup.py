@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.base.forge_name import ban_spelling
 from wcp_attest.base.identity import namespace_of
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, RANK, Ban, Kind
 from wcp_attest.trust.bans.versions import Specifier
@@ -36,6 +38,10 @@ class Index(Protocol):
     def names_files(self) -> bool:
         """Whether the list bans any file."""
 
+    @property
+    def package_algorithms(self) -> frozenset[str]:
+        """The algorithms of the package hashes that the list bans."""
+
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
         """Return the ban of a digest in the spelling `sha256:<hex>`, or None.
 
@@ -49,9 +55,13 @@ class OtherBans:
 
     def __init__(self, bans: Iterable[Ban]) -> None:
         self._by_subject: dict[tuple[Kind, str], list[tuple[Ban, Specifier | None]]] = {}
+        lengths: set[int] = set()  # of the beginnings that identities are banned by
         for ban in bans:
             specifier = Specifier.parse(ban.versions) if ban.versions else None
             self._by_subject.setdefault((ban.kind, ban.subject), []).append((ban, specifier))
+            if ban.kind is Kind.IDENTITY and ban.subject.endswith("*"):
+                lengths.add(len(ban.subject) - 1)
+        self._lengths = sorted(lengths)
 
     def __iter__(self) -> Iterator[Ban]:
         return (ban for found in self._by_subject.values() for ban, _ in found)
@@ -60,9 +70,11 @@ class OtherBans:
         """Yield every ban that hits a package."""
         if not self._by_subject:
             return
-        for ban, specifier in self._get(Kind.WORKER, facts.worker_id):
-            if specifier is None or specifier.matches(facts.worker_version):
-                yield ban
+        segments = facts.worker_id.split(".")
+        for count in range(3, len(segments) + 1):  # a ban of a worker hits its instances, which lie below its id
+            for ban, specifier in self._get(Kind.WORKER, ".".join(segments[:count])):
+                if specifier is None or specifier.matches(facts.worker_version):
+                    yield ban
         for signer in facts.signers:
             yield from self._of_signer(signer)
         for ban, _ in self._get(Kind.NAMESPACE, namespace_of(facts.worker_id)):
@@ -73,16 +85,12 @@ class OtherBans:
             key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
             for ban, _ in self._get(Kind.KEY, key_id):
                 yield ban
-        for name in (signer.identity, signer.repository):
-            for ban, _ in self._named(name):
-                if not ban.issuer or ban.issuer == signer.issuer:
-                    yield ban
-
-    def _named(self, name: str) -> Iterator[tuple[Ban, Specifier | None]]:
-        if name:
-            yield from self._get(Kind.IDENTITY, name)
-            for length in range(1, len(name) + 1):
-                yield from self._get(Kind.IDENTITY, name[:length] + "*")
+        for name in dict.fromkeys(map(ban_spelling, (signer.identity, signer.repository, *signer.names))):
+            subjects = [name, *(name[:length] + "*" for length in self._lengths if length <= len(name)), name + "/*"]
+            for subject in subjects if name else ():  # `…/worker/*` hits the repository `…/worker` itself, too
+                for ban, _ in self._get(Kind.IDENTITY, subject):
+                    if not ban.issuer or ban.issuer == ban_spelling(signer.issuer):
+                        yield ban
 
     def _get(self, kind: Kind, subject: str) -> list[tuple[Ban, Specifier | None]]:
         return self._by_subject.get((kind, subject), [])
@@ -96,6 +104,7 @@ class ListIndex:
     list_sha256: str
     others: OtherBans
     names_files: bool
+    package_algorithms: frozenset[str]
     _digests: dict[tuple[Kind, str], Ban]
 
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
@@ -118,6 +127,7 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
         list_sha256=list_sha256,
         others=OtherBans(ban for ban in listed.bans if ban.kind not in DIGEST_KINDS),
         names_files=any(kind is Kind.FILE for kind, _ in digests),
+        package_algorithms=frozenset(subject.partition(":")[0] for kind, subject in digests if kind is Kind.PACKAGE),
         _digests=digests,
     )
 
@@ -126,7 +136,8 @@ def find(index: Index, facts: PackageFacts) -> list[Ban]:
     """Return the bans of a list that hit what is known before the tree is read, most specific first.
 
     Raises:
-        BansUnusable: the list is damaged.
+        BansUnusable: the list is damaged; or it bans packages by their SHA-256 only, this one is hashed otherwise, and
+            no other ban of the list hits it.
     """
     digests = (
         (Kind.MANIFEST, f"sha256:{facts.manifest_sha256}"),
@@ -134,6 +145,12 @@ def find(index: Index, facts: PackageFacts) -> list[Ban]:
     )
     found = [ban for kind, digest in digests if (ban := index.find_digest(kind, digest)) is not None]
     found += dict.fromkeys(index.others.find(facts))  # a signer may be hit by its name and by its repository
+    if not found and facts.hash_algorithm != "sha256" and "sha256" in index.package_algorithms:
+        raise BansUnusable(
+            f"list {index.head.name} bans packages by their sha256, and this one is hashed with "
+            f"{facts.hash_algorithm}: the same tree could be on the list; build it with --algorithm sha256 and sign it "
+            "again"
+        )
     return sorted(found, key=lambda ban: (RANK[ban.kind], bool(ban.versions)))
 
 

@@ -5,9 +5,10 @@
     !=2.0.0            every version but this one
 
 A version that can be ordered is dotted numbers, an optional pre-release after `-` and optional build data after `+`
-(`1.4.2-rc.1+b7`); a leading `v` is ignored, missing numbers are zero, and precedence is that of Semantic Versioning
-2.0.0, section 11. Workers may carry versions that cannot be ordered (`2026-spring`). `==` and `!=` compare those as
-text; for the other comparisons the answer is not known, so the ban holds: a ban must not be dodged by an odd name.
+(`1.4.2-rc.1+b7`); a leading `v` or `V` is ignored, missing numbers are zero, and precedence is that of Semantic
+Versioning 2.0.0, section 11. Workers may carry versions that cannot be ordered (`2026-spring`). `==` and `!=` compare
+those as text (`==` without regard to case); for the other comparisons the answer is not known, so the ban hits: a
+worker must not dodge a ban by an odd version.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ MAX_COMPARISONS = 20  # the cost of one lookup stays bounded
 
 Operator: TypeAlias = Literal["==", "!=", "<=", ">=", "<", ">"]
 _COMPARISON = re.compile(r"(==|!=|<=|>=|<|>) *([^ ]+)\Z")
-_ORDERED = re.compile(r"v?([0-9]+(?:\.[0-9]+)*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.+_-]*)?\Z")
+_ORDERED = re.compile(r"[vV]?([0-9]+(?:\.[0-9]+)*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.+_-]*)?\Z")
 
 # A pre-release identifier: numbers below texts, hence the leading 0 or 1. No pre-release at all ranks highest.
 _Identifier: TypeAlias = tuple[int, int, str]
 _Rank: TypeAlias = tuple[tuple[int, ...], int, tuple[_Identifier, ...]]
-_HOLDS: Final[dict[str, frozenset[int]]] = {
+_SIGNS: Final[dict[str, frozenset[int]]] = {
     "==": frozenset({0}),
     "!=": frozenset({-1, 1}),
     "<": frozenset({-1}),
@@ -46,14 +47,14 @@ class Comparison:
     operator: Operator
     version: str
 
-    def holds(self, version: str) -> bool:
+    def contains(self, version: str) -> bool:
         """Tell whether a worker version is hit; a version that cannot be ordered is, except by `==`."""
         ours, theirs = _rank(self.version), _rank(version)
         if ours is not None and theirs is not None:
             sign = (theirs > ours) - (theirs < ours)
-            return sign in _HOLDS[self.operator]
+            return sign in _SIGNS[self.operator]
         if self.operator == "==":
-            return version == self.version
+            return version.lower() == self.version.lower()
         return self.operator != "!=" or version != self.version
 
 
@@ -80,7 +81,7 @@ class Specifier:
 
     def matches(self, version: str) -> bool:
         """Tell whether a worker version is inside the range."""
-        return all(comparison.holds(version) for comparison in self.comparisons)
+        return all(comparison.contains(version) for comparison in self.comparisons)
 
     def __str__(self) -> str:
         return ",".join(comparison.operator + comparison.version for comparison in self.comparisons)
