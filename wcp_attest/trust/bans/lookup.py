@@ -71,10 +71,11 @@ class OtherBans:
         if not self._by_subject:
             return
         segments = facts.worker_id.split(".")
-        for count in range(3, len(segments) + 1):  # a ban of a worker hits its instances, which lie below its id
-            for ban, specifier in self._get(Kind.WORKER, ".".join(segments[:count])):
-                if specifier is None or specifier.matches(facts.worker_version):
-                    yield ban
+        ids = [".".join(segments[:count]) for count in range(3, len(segments) + 1)]
+        # A ban of a worker hits its instances, which lie below its id.
+        for ban, specifier in (entry for worker_id in ids for entry in self._get(Kind.WORKER, worker_id)):
+            if specifier is None or specifier.matches(facts.worker_version):
+                yield ban
         for signer in facts.signers:
             yield from self._of_signer(signer)
         for ban, _ in self._get(Kind.NAMESPACE, namespace_of(facts.worker_id)):
@@ -83,14 +84,17 @@ class OtherBans:
     def _of_signer(self, signer: SignedBy) -> Iterator[Ban]:
         if signer.key_id:
             key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
-            for ban, _ in self._get(Kind.KEY, key_id):
-                yield ban
-        for name in dict.fromkeys(map(ban_spelling, (signer.identity, signer.repository, *signer.names))):
-            subjects = [name, *(name[:length] + "*" for length in self._lengths if length <= len(name)), name + "/*"]
-            for subject in subjects if name else ():  # `…/worker/*` hits the repository `…/worker` itself, too
-                for ban, _ in self._get(Kind.IDENTITY, subject):
-                    if not ban.issuer or ban.issuer == ban_spelling(signer.issuer):
-                        yield ban
+            yield from (ban for ban, _ in self._get(Kind.KEY, key_id))
+        names = dict.fromkeys(map(ban_spelling, (signer.identity, signer.repository, *signer.names)))
+        issuer = ban_spelling(signer.issuer)
+        for subject in (subject for name in names if name for subject in self._subjects(name)):
+            yield from (ban for ban, _ in self._get(Kind.IDENTITY, subject) if ban.issuer in {"", issuer})
+
+    def _subjects(self, name: str) -> Iterator[str]:
+        """Yield the subjects that hit a name: itself, its beginnings, and `…/worker/*` for the repository `…/worker`."""
+        yield name
+        yield from (name[:length] + "*" for length in self._lengths if length <= len(name))
+        yield name + "/*"
 
     def _get(self, kind: Kind, subject: str) -> list[tuple[Ban, Specifier | None]]:
         return self._by_subject.get((kind, subject), [])
