@@ -91,7 +91,7 @@ class OtherBans:
             yield from (ban for ban, _ in self._get(Kind.IDENTITY, subject) if ban.issuer in {"", issuer})
 
     def _subjects(self, name: str) -> Iterator[str]:
-        """Yield the subjects that hit a name: itself, its beginnings, and `…/worker/*` for the repository `…/worker`."""
+        """Yield the subjects that hit a name: itself, its beginnings, and `…/worker/*` for `…/worker`."""
         yield name
         yield from (name[:length] + "*" for length in self._lengths if length <= len(name))
         yield name + "/*"
