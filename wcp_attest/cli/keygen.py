@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,16 +15,18 @@ from wcp_attest.cli.output import Misplaced, Output, reporting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from wcp_attest.signing.key import KeyType
+
 
 @click.command()
 @click.argument("out_path", metavar="OUT", type=click.Path(dir_okay=False))
 @click.option(
     "--type",
     "key_type",
-    type=click.Choice(["ed25519", "p256", "p384"]),
+    type=click.Choice(["ed25519", "p256", "p384", "ml-dsa-65"]),
     default="ed25519",
     show_default=True,
-    help="Ed25519, or ECDSA on P-256 or P-384.",
+    help="Ed25519, ECDSA on P-256 or P-384, or the post-quantum ML-DSA-65.",
 )
 @click.option(
     "--passphrase-file", type=click.Path(dir_okay=False), help="Take the passphrase from the first line of a file."
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 def keygen(
     out: Output,
     out_path: str,
-    key_type: Literal["ed25519", "p256", "p384"],
+    key_type: KeyType,
     passphrase_file: str | None,
     no_passphrase: bool,
 ) -> None:
@@ -74,7 +76,7 @@ def _tell(out: Output, key_type: str, path: str, key_id: str, *, encrypted: bool
         return
     out.decide(
         f"private key  {path}  ({'encrypted' if encrypted else 'not encrypted'}; keep it secret)\n"
-        f"public key   {path}.pub  (give it to whoever verifies)\n"
+        f"public key   {path}.pub  (give it to those who verify)\n"
         f"key id       sha256:{key_id}\n"
     )
 

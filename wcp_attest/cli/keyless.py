@@ -198,7 +198,7 @@ def _token(source: str) -> bytes:
         return b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
     from wcp_attest.disk.files import read_bounded
 
-    return read_bounded(source, limit=MAX_TOKEN_BYTES, what="the identity token", follow=True)
+    return read_bounded(source, limit=MAX_TOKEN_BYTES, what="the identity token", follow=True, pipe=True)
 
 
 def _somebody_is_there() -> bool:

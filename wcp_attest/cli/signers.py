@@ -75,28 +75,16 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
 def _key(path: str, passphrase_file: str | None) -> KeySigner:
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, KeySigner
+    from wcp_attest.signing.key_files import is_encrypted
 
-    data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the key", follow=True)
+    data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the key", follow=True, pipe=True)
     if passphrase_file is not None:
         return KeySigner.from_file_bytes(data, secrets.passphrase_from_file(passphrase_file), what=path)
     passphrase = secrets.passphrase_from_environment()
-    if passphrase is None and _is_encrypted(data):
+    if passphrase is None and is_encrypted(data):
         passphrase = secrets.passphrase_from_prompt(confirm=False)
         if passphrase is None:
             raise ConfigError(
                 f"{path} is encrypted; give its passphrase by --passphrase-file or {secrets.PASSPHRASE_VARIABLE}"
             )
     return KeySigner.from_file_bytes(data, passphrase, what=path)
-
-
-def _is_encrypted(data: bytes) -> bool:
-    """Tell whether to ask for a passphrase: PEM says so in words, OpenSSH in the first bytes of its body."""
-    if b"BEGIN OPENSSH PRIVATE KEY" not in data:
-        return b"ENCRYPTED" in data
-    from binascii import Error, a2b_base64
-
-    body = data.partition(b"-----\n")[2].partition(b"-----")[0]
-    try:
-        return b"bcrypt" in a2b_base64(body)[:64]  # openssh-portable, PROTOCOL.key: cipher and kdf come first
-    except Error:
-        return False

@@ -178,8 +178,8 @@ def keys_of(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
         from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
 
         for path in flags.public_key:
-            data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True)
-            keys.append(TrustedKey.from_file_bytes(data, what=path))
+            data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True, pipe=True)
+            keys.extend(TrustedKey.all_from_file_bytes(data, what=path))
     if flags.hmac or flags.hmac_file:
         from wcp_attest.cli.secrets import hmac_secrets
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAX_NAME = 255  # bytes; what file systems take
+PIPE_DEADLINE = 60.0  # seconds; a person may have to unlock what writes into it
 _BLOCK = 1 << 16  # bytes compared at once
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -27,7 +28,13 @@ _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
 
 
 def read_bounded(
-    path: str, *, limit: int, what: str, missing: type[Error] = ConfigError, follow: bool = False
+    path: str,
+    *,
+    limit: int,
+    what: str,
+    missing: type[Error] = ConfigError,
+    follow: bool = False,
+    pipe: bool = False,
 ) -> bytes:
     """Read a whole regular file.
 
@@ -37,6 +44,8 @@ def read_bounded(
         what: what it is, for messages (`policy`, `manifest`).
         missing: what to raise.
         follow: whether the path may be a symbolic link, as operators' own configuration often is; never inside a tree.
+        pipe: whether it may be a pipe, as a shell's process substitution is: a key then never lies on a disk. Who is
+            at the other end has `PIPE_DEADLINE` seconds.
 
     Raises:
         Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`.
@@ -47,9 +56,12 @@ def read_bounded(
         raise missing(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if pipe and stat.S_ISFIFO(status.st_mode):
+            data: bytes | None = _read_pipe(descriptor, limit)
+        elif not stat.S_ISREG(status.st_mode):
             raise missing(f"cannot read {what} {path!r}: not a regular file")
-        data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
+        else:
+            data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
     except OSError as problem:
         raise missing(f"cannot read {what} {path!r}: {words(problem)}") from None
     finally:
@@ -146,6 +158,31 @@ def _reads(descriptor: int, data: bytes) -> bool:
             return False
         at += len(block)
     return at == len(data)
+
+
+def _read_pipe(descriptor: int, limit: int) -> bytes:
+    """Read a pipe to its end, or one byte past `limit`.
+
+    Raises:
+        OSError: nothing came for too long.
+    """
+    import errno
+    import select
+    import time
+
+    parts: list[bytes] = []
+    left, until = limit + 1, time.monotonic() + PIPE_DEADLINE
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP)
+    while left > 0:
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        part = os.read(descriptor, min(left, 1 << 16))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:

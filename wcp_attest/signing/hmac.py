@@ -1,7 +1,7 @@
 """Signatures by a shared secret: HMAC-SHA256 (RFC 2104) over the DSSE encoding.
 
-Whoever can verify can also sign, so an HMAC proves nothing to a third party; a policy must name it explicitly. The key
-id is a tag that the key makes of a fixed text, so it tells two keys apart and gives nothing away.
+Everybody who can verify can also sign, so an HMAC proves nothing to a third party; a policy must name it explicitly.
+The key id is the HMAC of a fixed text: it tells two secrets apart and reveals neither.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from hmac import compare_digest, digest
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
 from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
 from wcp_attest.signing import SignedBy
+from wcp_attest.signing.secret_text import secret_line
 
 MIN_SECRET_BYTES = 16
 MAX_SECRET_BYTES = 4096
+MAX_FILE_BYTES = 4 * MAX_SECRET_BYTES  # room for comments after the first line
+_PADDING = b"\0 \t\n\r\v\f"  # HMAC pads with zeros: a secret and the same with zeros behind it are one key
 _TAG_TEXT = b"wcp-attest hmac-sha256 key id v1"
 
 
@@ -23,28 +26,33 @@ class HmacSecret:
     """A shared secret; signs and verifies.
 
     Attributes:
-        secret: 16 to 4096 bytes, not only white space.
+        secret: 16 to 4096 bytes, not counting zero bytes and white space at either end.
 
     Raises:
-        ConfigError: the secret is too short, too long, or of white space.
+        ConfigError: the secret is too short or too long.
     """
 
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.secret.strip()) < MIN_SECRET_BYTES:
+        if len(self.secret.strip(_PADDING)) < MIN_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is shorter than {MIN_SECRET_BYTES} bytes; use 32 random bytes, as hex")
         if len(self.secret) > MAX_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
 
     @classmethod
     def from_file_bytes(cls, data: bytes) -> HmacSecret:
-        """Take the content of a secret's file; one newline at its end does not belong to the secret.
+        """Take the first line of a secret's file or variable.
+
+        Args:
+            data: all its bytes.
 
         Raises:
-            ConfigError: as the constructor.
+            ConfigError: it is in UTF-16, binary with line breaks, too short or too long.
         """
-        return cls(data.removesuffix(b"\n").removesuffix(b"\r"))
+        if len(data) > MAX_FILE_BYTES:
+            raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
+        return cls(secret_line(data, "the HMAC secret"))
 
     @property
     def key_id(self) -> str:

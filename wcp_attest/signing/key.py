@@ -1,9 +1,8 @@
-"""Signatures by a key: Ed25519, or ECDSA on P-256 and P-384, through `cryptography`.
+"""Signatures by a key: Ed25519, ECDSA on P-256 and P-384, or ML-DSA-65, through `cryptography`.
 
-The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032), or ECDSA on P-256 or P-384 with SHA-256
-(FIPS 186-5; the reason stands in docs/adr/0006), signatures in DER. Files: private keys as PEM (PKCS#8, encrypted or
-not) or OpenSSH; public keys as PEM (SubjectPublicKeyInfo) or one line of OpenSSH. A key's id is the SHA-256 of its DER
-SubjectPublicKeyInfo.
+The key fixes the algorithm, the message never chooses: Ed25519 (RFC 8032), ECDSA on P-256 or P-384 with SHA-256
+(FIPS 186-5; the reason stands in docs/adr/0006) and signatures in DER, or ML-DSA-65 (FIPS 204, pure, with an empty
+context). A key's id is the SHA-256 of its DER SubjectPublicKeyInfo. What key files may look like stands in `key_files`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
@@ -21,12 +20,14 @@ from wcp_attest.signing import SignedBy
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
-    PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey
-    PrivateKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey
+    PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | MLDSA65PublicKey
+    PrivateKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey | MLDSA65PrivateKey
 
 MAX_KEY_FILE_BYTES = 64 * 1024
-KEY_TYPES = ("ed25519", "p256", "p384")
+KeyType = Literal["ed25519", "p256", "p384", "ml-dsa-65"]
+KEY_TYPES: tuple[KeyType, ...] = get_args(KeyType)
 _CURVES = ("secp256r1", "secp384r1")
 # An Ed25519 public key is 12 bytes that never change and 32 more, an unencrypted private one 16 and 32 (RFC 8410): one
 # line of PEM. Reading that line here spares the usual package the import of every other key format.
@@ -38,39 +39,107 @@ _ED25519_PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
 _ED25519_PRIVATE_PEM = re.compile(
     rb"-----BEGIN PRIVATE KEY-----\r?\n(MC4CAQAwBQYDK2VwBCIEI[A-P][A-Za-z0-9+/]{42})\r?\n-----END PRIVATE KEY-----\s*\Z"
 )
-_SUPPORTED = "use Ed25519, ECDSA P-256 or ECDSA P-384"
+# For a key of small order, one constant signature holds over every message (RFC 8032 section 5.1.7 does not refuse
+# them; Chalkias et al., "Taming the many EdDSAs", 2020). These are the y coordinates of the eight points of small
+# order, with the sign bit masked. A y of p or more is a second spelling of another key.
+_ED25519_P: Final = 2**255 - 19
+_ED25519_WEAK_Y: Final = frozenset(
+    {
+        0,
+        1,
+        _ED25519_P - 1,
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+    }
+)
+_NO_MLDSA = "the installed `cryptography` has no ML-DSA-65; install a newer version of it, from its wheels"
+_SUPPORTED = "use Ed25519, ECDSA P-256, ECDSA P-384 or ML-DSA-65"
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key that a policy believes.
+    """A public key that a policy trusts.
 
     Attributes:
         spki: its DER SubjectPublicKeyInfo.
+
+    Raises:
+        ConfigError: it is an Ed25519 key for which anybody can make signatures.
     """
 
     spki: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if self.spki.startswith(_ED25519_SPKI):
+            y = int.from_bytes(self.spki[len(_ED25519_SPKI) :], "little") & (2**255 - 1)
+            if y >= _ED25519_P or y in _ED25519_WEAK_Y:
+                raise ConfigError(
+                    "the public key is not a sound Ed25519 key (small order or not canonical): anybody could sign"
+                    " with it; make a key with `wcp-attest keygen`"
+                )
+
     @classmethod
     def from_file_bytes(cls, data: bytes, *, what: str = "the public key") -> TrustedKey:
-        """Read a public key file.
+        """Read a public key file that holds one key.
 
         Args:
             data: PEM or one OpenSSH line.
             what: its name, for messages.
 
         Raises:
-            ConfigError: it is not a public key, or of an unsupported type.
+            ConfigError: it is not a public key, of an unsupported type, or holds several.
+        """
+        keys = cls.all_from_file_bytes(data, what=what)
+        if len(keys) > 1:
+            raise ConfigError(f"{what} holds {len(keys)} public keys; each signer needs a file of its own")
+        return keys[0]
+
+    @classmethod
+    def all_from_file_bytes(cls, data: bytes, *, what: str = "the public key") -> tuple[TrustedKey, ...]:
+        """Read every public key of a file.
+
+        Args:
+            data: PEM or OpenSSH lines.
+            what: its name, for messages.
+
+        Raises:
+            ConfigError: it holds no public key, one of an unsupported type, or something else beside.
         """
         ed25519 = _ED25519_PEM.match(data)
         if ed25519 is not None:
-            return cls(a2b_base64(ed25519[1]))
-        return cls(_spki(_supported_public(_load_public(data, what), what)))
+            return (cls(a2b_base64(ed25519[1])),)
+        from wcp_attest.signing.key_files import load_public_keys
+
+        return tuple(cls(_spki(_supported_public(key, what))) for key in load_public_keys(data, what))
 
     @property
     def key_id(self) -> str:
         """SHA-256 of the DER SPKI, 64 lower-case hex digits."""
         return sha256_hex(self.spki)
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Tell whether a signature is this key's over a message.
+
+        Args:
+            signature: as the algorithm makes it: 64 bytes of Ed25519, DER of ECDSA, 3309 bytes of ML-DSA-65.
+            message: the bytes that were signed, not a digest of them.
+        """
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            if self.spki.startswith(_ED25519_SPKI):
+                from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+                Ed25519PublicKey.from_public_bytes(self.spki[len(_ED25519_SPKI) :]).verify(signature, message)
+                return True
+            from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+            key = _supported_public(load_der_public_key(self.spki), "the public key")
+            arguments = (_ecdsa(),) if hasattr(key, "curve") else ()
+            key.verify(signature, message, *arguments)
+        except InvalidSignature:
+            return False
+        return True
 
     def verify(self, line: Line) -> SignedBy:
         """Verify a line that names this key.
@@ -79,7 +148,7 @@ class TrustedKey:
             SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
         """
         envelope = line.envelope
-        if line.kind != "key" or line.hint != self.key_id or not _holds(self.spki, envelope):
+        if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, envelope.pae()):
             raise SignatureInvalid(f"the signature by key sha256:{self.key_id} does not hold over its statement")
         if envelope.payload_type != PAYLOAD_TYPE:
             raise SignatureInvalid(
@@ -103,19 +172,21 @@ class KeySigner:
         """Read a private key file.
 
         Args:
-            data: PEM (PKCS#8) or OpenSSH.
-            passphrase: of an encrypted key, else None.
+            data: PEM or OpenSSH; its public key may stand beside it.
+            passphrase: of an encrypted key; an unencrypted one needs none.
             what: its name, for messages.
 
         Raises:
-            ConfigError: it is not a private key, of an unsupported type, or the passphrase is wrong or missing.
+            ConfigError: it is not one private key, of an unsupported type, or the passphrase is wrong or missing.
         """
         ed25519 = _ED25519_PRIVATE_PEM.match(data)
         if ed25519 is not None:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
             return cls(Ed25519PrivateKey.from_private_bytes(a2b_base64(ed25519[1])[len(_ED25519_PKCS8) :]))
-        return cls(_supported_private(_load_private(data, passphrase, what), what))
+        from wcp_attest.signing.key_files import load_private_key
+
+        return cls(_supported_private(load_private_key(data, passphrase, what), what))
 
     @property
     def trusted(self) -> TrustedKey:
@@ -124,13 +195,10 @@ class KeySigner:
 
     def sign(self, payload: bytes) -> bytes:
         """Sign a Statement and return the line."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         message = pae(PAYLOAD_TYPE, payload)
-        if isinstance(self.private, Ed25519PrivateKey):
-            signature = self.private.sign(message)
-        else:
-            signature = self.private.sign(message, _ecdsa())
+        # An elliptic key takes the hash of ECDSA; the others fix theirs.
+        arguments = (_ecdsa(),) if hasattr(self.private, "curve") else ()
+        signature = self.private.sign(message, *arguments)
         return render_key(Envelope(payload, signature), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
@@ -159,43 +227,29 @@ class KeySigner:
         return self.private.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
 
 
-def generate(key_type: Literal["ed25519", "p256", "p384"] = "ed25519") -> KeySigner:
+def generate(key_type: KeyType = "ed25519") -> KeySigner:
     """Make a new key.
 
     Args:
-        key_type: `ed25519`, `p256` or `p384`.
+        key_type: `ed25519`, `p256`, `p384` or `ml-dsa-65`.
+
+    Raises:
+        ConfigError: the installed `cryptography` cannot make such a key.
     """
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
     if key_type == "ed25519":
         return KeySigner(ed25519.Ed25519PrivateKey.generate())
+    if key_type == "ml-dsa-65":
+        from cryptography.exceptions import UnsupportedAlgorithm
+
+        try:
+            from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+            return KeySigner(MLDSA65PrivateKey.generate())
+        except (ImportError, UnsupportedAlgorithm):
+            raise ConfigError(_NO_MLDSA) from None
     return KeySigner(ec.generate_private_key(ec.SECP256R1() if key_type == "p256" else ec.SECP384R1()))
-
-
-def _holds(spki: bytes, envelope: Envelope) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        if spki.startswith(_ED25519_SPKI):
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-            Ed25519PublicKey.from_public_bytes(spki[len(_ED25519_SPKI) :]).verify(envelope.signature, envelope.pae())
-        else:
-            key = _elliptic(spki)
-            key.verify(envelope.signature, envelope.pae(), _ecdsa())
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _elliptic(spki: bytes) -> EllipticCurvePublicKey:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-    key = _supported_public(load_der_public_key(spki), "the public key")
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise ConfigError(f"the public key is of an unsupported type; {_SUPPORTED}")
-    return key
 
 
 def _ecdsa() -> ECDSA:
@@ -221,49 +275,22 @@ def _supported_public(key: object, what: str) -> PublicKey:
 
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES):
         return key
-    raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}")
+    try:
+        from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+    except ImportError:
+        raise _unsupported(key, what) from None
+    if isinstance(key, MLDSA65PublicKey):
+        return key
+    raise _unsupported(key, what)
 
 
 def _supported_private(key: object, what: str) -> PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    if isinstance(key, Ed25519PrivateKey) or (isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES):
-        return key
-    raise ConfigError(f"{what} is of an unsupported type; {_SUPPORTED}")
+    public = key.public_key() if hasattr(key, "public_key") else key
+    _supported_public(public, what)
+    return cast("PrivateKey", key)
 
 
-def _load_public(data: bytes, what: str) -> object:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
+def _unsupported(key: object, what: str) -> ConfigError:
+    from wcp_attest.signing.key_files import kind_of_key
 
-    if b"PRIVATE KEY-----" in data:
-        raise ConfigError(f"{what} is a private key; give the public one, and keep this one off hosts that verify")
-    try:
-        return load_pem_public_key(data) if b"-----BEGIN" in data else load_ssh_public_key(data.strip())
-    except UnsupportedAlgorithm:
-        raise ConfigError(f"{what} is not a public key of a supported type; {_SUPPORTED}") from None
-    except ValueError:
-        raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form") from None
-
-
-def _load_private(data: bytes, passphrase: bytes | None, what: str) -> object:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
-
-    if b"ENCRYPTED SIGSTORE PRIVATE KEY" in data or b"ENCRYPTED COSIGN PRIVATE KEY" in data:
-        raise ConfigError(f"{what} is in cosign's own format; make a key with `wcp-attest keygen`")
-    if b"-----BEGIN PUBLIC KEY" in data or data.startswith((b"ssh-", b"ecdsa-")):
-        raise ConfigError(f"{what} is a public key; signing needs the private one")
-    load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in data else load_pem_private_key
-    try:
-        return load(data, passphrase or None)
-    except UnsupportedAlgorithm:
-        raise ConfigError(f"{what} is of an unsupported type or cipher; {_SUPPORTED}") from None
-    except TypeError:
-        if passphrase:
-            return _load_private(data, None, what)
-        raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt") from None
-    except ValueError:
-        wrong = "its passphrase is wrong, or it is not" if passphrase else "it is not"
-        raise ConfigError(f"{what} cannot be read: {wrong} a private key in PEM (PKCS#8) or OpenSSH form") from None
+    return ConfigError(f"{what} is of an unsupported type ({kind_of_key(key)}); {_SUPPORTED}")

@@ -39,7 +39,8 @@ from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.signing import SigstoreTrust
-from wcp_attest.signing.hmac import MAX_SECRET_BYTES, HmacSecret
+from wcp_attest.signing.hmac import MAX_FILE_BYTES as MAX_SECRET_FILE_BYTES
+from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
 from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.policy import Accept, Condition, Namespace, Policy, Schema
@@ -252,12 +253,12 @@ def _secret(table: Table, read: Read, environ: Mapping[str, str]) -> HmacSecret:
         raise table.wrong("env", "given alone: an hmac signer is exactly one of `env` and `file`")
     if "file" in table:
         name = table.text("file")
-        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_BYTES, "the secret"))
+        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_FILE_BYTES, "the secret"))
     else:
         variable = table.text("env")
         if variable not in environ:
             raise ConfigError(f"the policy takes a secret from {variable}, which is not set")
-        secret = HmacSecret(os.fsencode(environ[variable]))
+        secret = HmacSecret.from_file_bytes(os.fsencode(environ[variable]))
     table.finish()
     return secret
 

@@ -1,0 +1,253 @@
+"""Key files as people have them: every key in a file counts, and what cannot be used is named.
+
+Public keys are read as PEM (SubjectPublicKeyInfo) or OpenSSH lines, private keys as PEM (PKCS#8 or the older EC form)
+or OpenSSH, encrypted or not. A PEM block may have around it what tools and editors leave there: comments, a byte order
+mark, CRLF, indentation, line breaks written as `\\n`. No key is passed over in silence: a file with a second key is
+either read whole or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from typing import Final, NamedTuple
+
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.signing.secret_text import UTF8_MARK, UTF16_MARKS
+
+MAX_KEYS: Final = 100  # of one file; each is a signer of its own
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
+_SPACE: Final = re.compile(rb"\s+")
+_ESCAPED_BREAK: Final = re.compile(rb"\\r|\\n")
+_SSH_KEY: Final = re.compile(rb"(ssh-[a-z0-9]+|ecdsa-sha2-[a-z0-9]+|sk-[a-z0-9-]+)(-cert-v01)?(@openssh\.com)? ")
+_OTHER_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"---- BEGIN SSH2 PUBLIC KEY", "an RFC 4716 (SSH2) key; convert it with `ssh-keygen -i -f FILE`"),
+    (b"-----BEGIN PGP", "an OpenPGP key, which is not supported; make one with `wcp-attest keygen`"),
+    (b"untrusted comment:", "a minisign or signify key, which is not supported; make one with `wcp-attest keygen`"),
+    (b"PuTTY-User-Key-File", "a PuTTY key; export it in OpenSSH form with PuTTYgen"),
+    (b'"kty"', "a JSON Web Key (JWK); convert it to PEM"),
+)
+_OTHER_BLOCKS: Final = {
+    "CERTIFICATE": "a certificate; take its key out with `openssl x509 -pubkey -noout -in FILE`",
+    "RSA PUBLIC KEY": "an RSA key, which is not supported; make one with `wcp-attest keygen`",
+    "CERTIFICATE REQUEST": "a certificate request; give the public key alone",
+    "ENCRYPTED SIGSTORE PRIVATE KEY": "in cosign's own format; make a key with `wcp-attest keygen`",
+    "ENCRYPTED COSIGN PRIVATE KEY": "in cosign's own format; make a key with `wcp-attest keygen`",
+}
+_PRIVATE_BLOCKS: Final = (
+    "PRIVATE KEY",
+    "ENCRYPTED PRIVATE KEY",
+    "EC PRIVATE KEY",
+    "RSA PRIVATE KEY",
+    "DSA PRIVATE KEY",
+    "OPENSSH PRIVATE KEY",
+)
+
+
+class PemBlock(NamedTuple):
+    """One block of a PEM file, written as RFC 7468 has it.
+
+    Attributes:
+        label: what stands in its BEGIN line.
+        pem: the block.
+        body: its content, decoded.
+    """
+
+    label: str
+    pem: bytes
+    body: bytes
+
+
+def load_public_keys(data: bytes, what: str) -> tuple[object, ...]:
+    """Return all public keys of a file, as `cryptography` has them; their types are not looked at.
+
+    Args:
+        data: PEM, or OpenSSH lines.
+        what: the file's name, for messages.
+
+    Raises:
+        ConfigError: it holds no public key, something else beside, or more than `MAX_KEYS`.
+    """
+    text = _text(data, what)
+    blocks, around = _pem_blocks(text, what)
+    if not blocks:
+        return _ssh_keys(text, what)
+    if any(_SSH_KEY.match(line.lstrip()) for line in around.splitlines()):
+        raise ConfigError(f"{what} holds keys in PEM and in OpenSSH form; put them into files of their own")
+    found: list[object] = []
+    for block in blocks:
+        if "PRIVATE KEY" in block.label:
+            raise ConfigError(f"{what} is a private key; give the public one, and keep this one off hosts that verify")
+        if block.label == "PUBLIC KEY":
+            found.append(_load_public(block.pem, what, openssh=False))
+        elif block.label != "EC PARAMETERS":
+            raise _another_kind(block.label, what)
+    return _some(found, what)
+
+
+def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object:
+    """Return the one private key of a file, as `cryptography` has it; its type is not looked at.
+
+    Args:
+        data: PEM or OpenSSH.
+        passphrase: of an encrypted key; not used for one that is not encrypted.
+        what: the file's name, for messages.
+
+    Raises:
+        ConfigError: it holds no private key or several, or one that cannot be opened.
+    """
+    text = _text(data, what)
+    blocks, _ = _pem_blocks(text, what)
+    private = [block for block in blocks if block.label in _PRIVATE_BLOCKS]
+    if not private:
+        if any(block.label == "PUBLIC KEY" for block in blocks) or (not blocks and _SSH_KEY.match(text.lstrip())):
+            raise ConfigError(f"{what} is a public key; signing needs the private one")
+        if blocks:
+            raise _another_kind(blocks[0].label, what)
+        raise ConfigError(f"{what} is {_kind_of(text) or 'not a private key in PEM or OpenSSH form'}")
+    if len(private) > 1:
+        raise ConfigError(f"{what} holds {len(private)} private keys; put each into a file of its own")
+    for block in blocks:  # a public key beside it says nothing that the private one does not say
+        if block is not private[0] and block.label not in {"PUBLIC KEY", "EC PARAMETERS"}:
+            raise _another_kind(block.label, what)
+    return _open_private(private[0], passphrase, what)
+
+
+def is_encrypted(data: bytes) -> bool:
+    """Tell whether a private key's file asks for a passphrase; False also for what is no key."""
+    try:
+        blocks, _ = _pem_blocks(_text(data, "the key"), "the key")
+    except ConfigError:
+        return False
+    for block in blocks:
+        if block.label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in block.pem:
+            return True
+        if block.label == "OPENSSH PRIVATE KEY":
+            # openssh-portable, PROTOCOL.key: a magic of 15 bytes, then the name of the cipher
+            return not block.body.startswith(b"openssh-key-v1\0\0\0\0\x04none")
+    return False
+
+
+def kind_of_key(key: object) -> str:
+    """Return the kind of a key of `cryptography` in words: such as `RSA`, `Ed448` or `secp256k1`."""
+    curve = getattr(getattr(key, "curve", None), "name", "")
+    return curve or type(key).__name__.strip("_").removesuffix("PublicKey").removesuffix("PrivateKey")
+
+
+def _text(data: bytes, what: str) -> bytes:
+    """Return what a key file says, or refuse an encoding in which no tool writes keys."""
+    if data.startswith(UTF16_MARKS) or (b"B\0E\0G\0I\0N" in data or b"\0B\0E\0G\0I\0N" in data):
+        raise ConfigError(f"{what} is in UTF-16; save it as UTF-8")
+    text = data.removeprefix(UTF8_MARK)
+    if not text.strip():
+        raise ConfigError(f"{what} is empty")
+    if text[:1] == b"\x30" and text.translate(None, bytes(range(32, 127)) + b"\r\n\t"):
+        raise ConfigError(f"{what} is in DER form; convert it with `openssl pkey -inform DER` (-pubin: a public key)")
+    return text
+
+
+def _pem_blocks(text: bytes, what: str) -> tuple[list[PemBlock], bytes]:
+    """Return the blocks of a PEM file, and the text around them."""
+    blocks: list[PemBlock] = []
+    around: list[bytes] = []
+    at = 0
+    while found := _BEGIN.search(text, at):
+        if found[1].startswith(b"PGP "):
+            raise ConfigError(f"{what} is {_kind_of(text)}")
+        end_line = b"-----END " + found[1] + b"-----"
+        end = text.find(end_line, found.end())
+        if end < 0:
+            raise ConfigError(f"{what} is cut short: it has no `{end_line.decode()}` line")
+        if len(blocks) == MAX_KEYS:
+            raise ConfigError(f"{what} holds more than {MAX_KEYS} keys; is it the right file?")
+        around.append(text[at : found.start()])
+        blocks.append(_pem_block(found[1], text[found.end() : end], what))
+        at = end + len(end_line)
+    around.append(text[at:])
+    return blocks, b"\n".join(around)
+
+
+def _pem_block(label: bytes, content: bytes, what: str) -> PemBlock:
+    lines = _ESCAPED_BREAK.sub(b"\n", content).splitlines()
+    headers = [line.strip() for line in lines if b":" in line]  # of the older encryption, RFC 1421
+    encoded = _SPACE.sub(b"", b"".join(line for line in lines if b":" not in line))
+    try:
+        body = a2b_base64(encoded, strict_mode=True)
+    except Base64Error:
+        raise ConfigError(f"{what} is damaged: what stands in its {label.decode()} is not base64") from None
+    wrapped = b"".join(b2a_base64(body[start : start + 48]) for start in range(0, len(body), 48))
+    head = b"".join(header + b"\n" for header in headers) + (b"\n" if headers else b"")
+    pem = b"-----BEGIN %s-----\n%s%s-----END %s-----\n" % (label, head, wrapped, label)
+    return PemBlock(label.decode(), pem, body)
+
+
+def _ssh_keys(text: bytes, what: str) -> tuple[object, ...]:
+    found: list[object] = []
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        key = _SSH_KEY.match(line)
+        if key is None:
+            kind = _kind_of(text)
+            if kind is None and _SSH_KEY.search(text):
+                kind = "an OpenSSH key with other lines or words before it; give lines that begin with the key's kind"
+            raise ConfigError(f"{what} is {kind or 'not a public key in PEM or OpenSSH form'}")
+        if key[2] or key[1].startswith(b"sk-"):
+            kind = "an OpenSSH certificate" if key[2] else "the key of a security token (FIDO)"
+            raise ConfigError(f"{what} is {kind}, which is not supported; make a key with `wcp-attest keygen`")
+        if len(found) == MAX_KEYS:
+            raise ConfigError(f"{what} holds more than {MAX_KEYS} keys; is it the right file?")
+        found.append(_load_public(line, what, openssh=True))
+    return _some(found, what)
+
+
+def _load_public(data: bytes, what: str, *, openssh: bool) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
+
+    try:
+        return load_ssh_public_key(data) if openssh else load_pem_public_key(data)
+    except UnsupportedAlgorithm as problem:
+        raise ConfigError(f"{what} is a key of a kind that is not supported: {_said(problem)}") from None
+    except ValueError:
+        raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form: it is damaged") from None
+
+
+def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> object:
+    from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
+    load = load_ssh_private_key if block.label == "OPENSSH PRIVATE KEY" else load_pem_private_key
+    encrypted = is_encrypted(block.pem)
+    if encrypted and not passphrase:
+        raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt")
+    try:
+        return load(block.pem, passphrase if encrypted else None)
+    except (UnsupportedAlgorithm, InvalidTag, ValueError, TypeError) as problem:
+        said = _said(problem)
+        if encrypted and ("cipher" in said or "encryption algorithm" in said):
+            why = f"is encrypted with a cipher that is not supported ({said}); encrypt it with AES-256 instead"
+        elif isinstance(problem, UnsupportedAlgorithm):
+            why = f"is a key of a kind that is not supported: {said}"
+        elif encrypted:
+            why = "cannot be read: its passphrase is wrong, or the file is damaged"
+        else:
+            why = "cannot be read: it is not a private key in PEM (PKCS#8) or OpenSSH form, or it is damaged"
+        raise ConfigError(f"{what} {why}") from None
+
+
+def _some(found: list[object], what: str) -> tuple[object, ...]:
+    if not found:
+        raise ConfigError(f"{what} holds no public key")
+    return tuple(found)
+
+
+def _kind_of(text: bytes) -> str | None:
+    return next((words for mark, words in _OTHER_KINDS if mark in text), None)
+
+
+def _another_kind(label: str, what: str) -> ConfigError:
+    return ConfigError(f"{what} is {_OTHER_BLOCKS.get(label, f'not a key but {label!r} in PEM form')}")
+
+
+def _said(problem: BaseException) -> str:
+    return " ".join(str(problem).split())[:200]
