@@ -24,6 +24,7 @@ _BLOCK = 1 << 16  # bytes compared at once
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_ALREADY = re.compile(r"/dev/stdin\Z|(/dev/fd|/proc/self/fd)/[0-9]+\Z")
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
 
 
@@ -44,8 +45,8 @@ def read_bounded(
         what: what it is, for messages (`policy`, `manifest`).
         missing: what to raise.
         follow: whether the path may be a symbolic link, as operators' own configuration often is; never inside a tree.
-        pipe: whether it may be a pipe, as a shell's process substitution is: a key then never lies on a disk. Who is
-            at the other end has `PIPE_DEADLINE` seconds.
+        pipe: whether it may be a pipe that was open before, as a shell's process substitution is: a key then never
+            lies on a disk. The writer has `PIPE_DEADLINE` seconds. A FIFO with a name of its own is refused.
 
     Raises:
         Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`.
@@ -56,7 +57,7 @@ def read_bounded(
         raise missing(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
     try:
         status = os.fstat(descriptor)
-        if pipe and stat.S_ISFIFO(status.st_mode):
+        if pipe and stat.S_ISFIFO(status.st_mode) and _OPEN_ALREADY.match(path):
             data: bytes | None = _read_pipe(descriptor, limit)
         elif not stat.S_ISREG(status.st_mode):
             raise missing(f"cannot read {what} {path!r}: not a regular file")
