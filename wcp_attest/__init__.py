@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wcp_attest.acceptance import Expectation as Expectation
     from wcp_attest.base.differences import Change as Change
     from wcp_attest.base.differences import Difference as Difference
     from wcp_attest.base.errors import ConfigError as ConfigError
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from wcp_attest.trust.policy import Policy as Policy
     from wcp_attest.trust.policy_file import load_policy as load_policy
     from wcp_attest.trust.policy_file import parse_policy as parse_policy
+    from wcp_attest.verdict import Expectation as Expectation
     from wcp_attest.verdict import Verdict as Verdict
     from wcp_attest.verdict import Verified as Verified
     from wcp_attest.verification import attest as attest
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "acceptance": ("Expectation",),
     "base.differences": ("Change", "Difference"),
     "base.errors": ("ConfigError", "DenyCode", "Error", "SigningError", "VerificationError"),
     "build": ("build_manifest", "write_manifest"),
@@ -69,7 +68,7 @@ _HOMES = {
     "signing.sigstore.signer_identity": ("SigstoreIdentity",),
     "trust.policy": ("Accept", "Namespace", "Policy"),
     "trust.policy_file": ("load_policy", "parse_policy"),
-    "verdict": ("Verdict", "Verified"),
+    "verdict": ("Expectation", "Verdict", "Verified"),
     "verification": ("attest", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -15,13 +15,12 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.acceptance import Expectation
 from wcp_attest.base.errors import ConfigError, DenyCode, ManifestMissing, SignatureMissing, TrustUnusable
 from wcp_attest.base.identity import format_utc, namespace_of
 from wcp_attest.package.manifest import MANIFEST_NAME
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.trust.policy import Accept, Namespace, Policy
-from wcp_attest.verdict import judge
+from wcp_attest.verdict import Expectation, judge
 from wcp_attest.verification import attest
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class PackageAttestationVerifier:
 
     def verify(self) -> Attestation:
         """Verify the package as it stands now; nothing is raised but KeyboardInterrupt and SystemExit."""
-        verdict = judge(self._attest)
+        verdict = judge(self._attest, mistakes_raise=False)
         if verdict.verified is None:
             return Attestation(ok=False, deny_code=verdict.code, meta=_reasons(verdict))
         return Attestation(ok=True, deny_code=None, meta=_facts(verdict.verified))

@@ -30,10 +30,9 @@ from wcp_attest.verification import attest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.acceptance import Expectation
     from wcp_attest.disk.archive import Format
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.verdict import Verified
+    from wcp_attest.verdict import Expectation, Verified
 
 SUFFIXES: Final[dict[str, Format]] = {
     ".tar": "tar",

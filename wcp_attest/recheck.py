@@ -12,34 +12,34 @@ whole tree do. Only a success is remembered, and not for long.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wcp_attest.acceptance import Expectation
 from wcp_attest.base.errors import NotAcceptable
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.quick_check import is_same, shape_of
-from wcp_attest.signatures import PackageFiles
-from wcp_attest.verdict import Verdict, Verified, judge
-from wcp_attest.verification import SignedPackage, attest, check_standing, signed_package
+from wcp_attest.verdict import Question, Verdict, judge
+from wcp_attest.verification import check_age_and_bans, decide, proven
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
+    from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.quick_check import Folder
+    from wcp_attest.package.manifest import Manifest
     from wcp_attest.trust.conditions import BanCheck
     from wcp_attest.trust.policy import Policy
+    from wcp_attest.verdict import Expectation, Verified
+    from wcp_attest.verification import PackageProof
 
 MAX_SECONDS = 300.0  # how long signatures are remembered: a Sigstore root that changes on disk is seen by then
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    files: PackageFiles
-    signed: SignedPackage
+class _Remembered:
+    proof: PackageProof
     until: float
     shape: Folder | None = None
 
@@ -49,9 +49,12 @@ class Recheck:
 
     Args:
         root: the package directory.
-        policy: who is believed.
+        policy: who is trusted for what.
         expect: what the worker must be.
         options: how to read the tree.
+
+    Raises:
+        TypeError: an argument has the wrong type.
     """
 
     def __init__(
@@ -62,13 +65,9 @@ class Recheck:
         expect: Expectation | None = None,
         options: ReadOptions | None = None,
     ) -> None:
-        self.root = os.fspath(root)
-        self._policy = policy
-        self._expect = expect or Expectation()
-        options = options or ReadOptions()
-        strict = policy.accept.permissions == "strict"
-        self._options = replace(options, strict_permissions=True) if strict else options
-        self._known: _Known | None = None
+        self._question = Question.of(root, policy, expect=expect, bans=(), now=None, options=options)
+        self.root = self._question.package
+        self._remembered: _Remembered | None = None
 
     def verify(self, *, bans: Sequence[BanCheck] = (), now: float | None = None) -> Verdict:
         """Decide whether the package may run, as `wcp_attest.verify` does.
@@ -76,11 +75,15 @@ class Recheck:
         Args:
             bans: ban checks beyond those of the policy.
             now: seconds since the epoch; the clock by default.
+
+        Returns:
+            A verdict, whatever happens: what `wcp_attest.verify` raises as the caller's mistake is a denial with
+            `ATTEST_INTERNAL_ERROR` here.
         """
-        moment = time.time() if now is None else now
-        verdict = judge(lambda: self._attest(bans, moment))
+        question = self._ask(bans, now)
+        verdict = judge(lambda: self._decide(question), mistakes_raise=False)
         if not verdict:
-            self._known = None
+            self._remembered = None
         return verdict
 
     def standing(self, *, bans: Sequence[BanCheck] = (), now: float | None = None) -> Verdict:
@@ -88,26 +91,37 @@ class Recheck:
 
         Denied when there was no such moment, or it is too long ago.
         """
-        moment = time.time() if now is None else now
-        return judge(lambda: self._stand(bans, moment))
+        question = self._ask(bans, now)
 
-    def _attest(self, bans: Sequence[BanCheck], now: float) -> Verified:
-        files = PackageFiles.read(self.root)
-        if files.signatures is None:
-            return attest(self.root, self._policy, expect=self._expect, bans=bans, now=now, options=self._options)
-        known = self._known
-        if known is None or known.files != files or now > known.until:
-            known = _Known(files, signed_package(files, self._policy, self._expect), now + MAX_SECONDS)
-        check_standing(known.signed, self._policy, bans, now=now)
-        if known.shape is None or not is_same(self.root, known.shape):
-            check_tree(self.root, known.signed.manifest, options=self._options)
-            shape = None if self._options.strict_permissions else shape_of(known.signed.manifest)
-            self._known = replace(known, shape=shape)
-        return known.signed.verified
+        def stand() -> Verified:
+            remembered = self._remembered
+            if remembered is None or question.now > remembered.until:
+                raise NotAcceptable("the package was not verified within the last minutes; verify it again")
+            check_age_and_bans(question, remembered.proof)
+            return proven(question, remembered.proof)
 
-    def _stand(self, bans: Sequence[BanCheck], now: float) -> Verified:
-        known = self._known
-        if known is None or now > known.until:
-            raise NotAcceptable("the package was not verified within the last minutes; verify it again")
-        check_standing(known.signed, self._policy, bans, now=now)
-        return known.signed.verified
+        return judge(stand, mistakes_raise=False)
+
+    def _ask(self, bans: Sequence[BanCheck], now: float | None) -> Question:
+        return replace(self._question, bans=tuple(bans), now=time.time() if now is None else now)
+
+    def _decide(self, question: Question) -> Verified:
+        remembered = self._remembered
+        if remembered is not None and question.now > remembered.until:
+            remembered = None
+        shape: Folder | None = None
+
+        def compare(manifest: Manifest) -> None:
+            nonlocal shape
+            shape = remembered.shape if remembered is not None and remembered.proof.manifest is manifest else None
+            if shape is None or not is_same(self.root, shape):
+                check_tree(self.root, manifest, options=question.options)
+                shape = None if question.options.strict_permissions else shape_of(manifest)
+
+        earlier = None if remembered is None else remembered.proof
+        verified, proof = decide(question, earlier=earlier, compare=compare)
+        if proof is not None and (remembered is None or proof is not remembered.proof):
+            self._remembered = _Remembered(proof, question.now + MAX_SECONDS, shape)
+        elif remembered is not None and proof is not None:
+            self._remembered = replace(remembered, shape=shape)
+        return verified

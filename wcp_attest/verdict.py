@@ -1,30 +1,120 @@
-"""The decision: the one place where what was raised becomes a code.
+"""The question and the answer of a verification; `judge` is the only place where an exception becomes a code.
 
-Inside, a failure is raised; here it becomes a `Verdict`, once. A pass can only be made from a `Verified`, and only
-`wcp_attest.verify` makes those.
+A failure is raised inside, so that nobody can forget to look at it, and becomes a `Verdict` here, once. A pass can only
+be made from a `Verified`, and only `wcp_attest.verification` makes those, after everything was checked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import os
+import time
+from dataclasses import InitVar, dataclass, replace
+from typing import TYPE_CHECKING, NoReturn, final
 
-from wcp_attest.base.errors import ConfigError, DenyCode, TreeMismatch, VerificationError
+from wcp_attest.base.errors import ConfigError, DenyCode, IdentityMismatch, TreeMismatch, VerificationError
+from wcp_attest.disk.options import ReadOptions
+from wcp_attest.trust.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from wcp_attest.base.differences import Difference
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.signing import SignedBy
+    from wcp_attest.trust.conditions import BanCheck
 
-# Nothing was found out about the package under these codes: a piece that the decision needs is missing or broken.
+# Under these codes nothing was found out about the package: something that the decision needs is missing or broken.
 UNDECIDED = frozenset({DenyCode.INTERNAL_ERROR, DenyCode.TRUST_UNUSABLE})
+SEAL = object()  # opens the constructor of `Verified`; only `wcp_attest.verification` uses it (tests/test_house.py)
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the caller knows about the package beforehand; it tightens the policy and never loosens it.
+
+    Attributes:
+        worker_id: the worker it must be, or None.
+        species_id: the species it must be of, or None.
+    """
+
+    worker_id: str | None = None
+    species_id: str | None = None
+
+    def check(self, worker_id: str, species_id: str) -> None:
+        """Compare with what the manifest says.
+
+        Raises:
+            IdentityMismatch: it is another worker or species.
+        """
+        for name, expected, found in (
+            ("worker id", self.worker_id, worker_id),
+            ("species id", self.species_id, species_id),
+        ):
+            if expected is not None and expected != found:
+                raise IdentityMismatch(f"the package has {name} {found!r}, expected {expected!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be decided: one package, by one policy, at one moment. Made by `Question.of`.
+
+    Attributes:
+        package: the package directory.
+        policy: who is trusted for what.
+        expect: what the caller knows beforehand.
+        bans: ban checks beyond those of the policy.
+        now: seconds since the epoch.
+        options: how to read the tree; the policy's `permissions = "strict"` is already in it.
+    """
+
+    package: str
+    policy: Policy
+    expect: Expectation
+    bans: tuple[BanCheck, ...]
+    now: float
+    options: ReadOptions
+
+    @classmethod
+    def of(
+        cls,
+        root: str | os.PathLike[str],
+        policy: Policy,
+        *,
+        expect: Expectation | None,
+        bans: Iterable[BanCheck],
+        now: float | None,
+        options: ReadOptions | None,
+    ) -> Question:
+        """Fill in what the caller left out, and check what the caller gave.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+        """
+        expect, options = expect or Expectation(), options or ReadOptions()
+        moment, checks = time.time() if now is None else now, tuple(bans)
+        given = ((policy, Policy), (expect, Expectation), (options, ReadOptions), (moment, (int, float)))
+        for value, kind in given:
+            if not isinstance(value, kind):
+                wanted = "a number of seconds" if isinstance(kind, tuple) else f"a {kind.__name__}"
+                raise TypeError(f"expected {wanted}, got a {type(value).__name__}")
+        if not all(hasattr(check, "check_before") and hasattr(check, "check_files") for check in checks):
+            raise TypeError("`bans` takes ban checks, such as the one that wcp_attest.bans.load_bans returns")
+        package = os.fspath(root)
+        if not isinstance(package, str):
+            raise TypeError("the package's path must be text or a path object, not bytes")
+        if policy.accept.permissions == "strict":
+            options = replace(options, strict_permissions=True)
+        return cls(package, policy, expect, checks, moment, options)
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Verified:
     """A package that was verified. Whoever holds one needs no second check.
+
+    It cannot be made, changed, copied to another content or unpickled: `dataclasses.replace` and the constructor raise,
+    `copy` and `deepcopy` return the same object, `pickle` raises. To hand a result to another process, send
+    `Verdict.to_dict()` or the path, and verify there.
 
     Attributes:
         namespace: whose authority the package carries.
@@ -53,11 +143,31 @@ class Verified:
     policy_digest: str = ""
     schema: str = "awp.v2"
     excludes: tuple[str, ...] = ()
-    seal: object = field(default=None, repr=False, compare=False)
+    seal: InitVar[object] = None
 
-    def __post_init__(self) -> None:
-        if self.seal is not SEAL:
+    def __post_init__(self, seal: object) -> None:
+        if seal is not SEAL:
             raise TypeError("only wcp_attest.verify makes a Verified")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("Verified cannot be subclassed")
+
+    def __copy__(self) -> Verified:
+        """Return this object, which cannot change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Verified:
+        """Return this object, which cannot change."""
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Verified cannot be pickled: send Verdict.to_dict(), or verify the package again there")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a Verified cannot be pickled")
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise TypeError("a Verified cannot be unpickled")
 
     @property
     def trust_statement(self) -> str:
@@ -66,9 +176,6 @@ class Verified:
             f"Package attested by namespace {self.namespace} at {self.signed_at_utc}; "
             f"package hash {self.hash_algorithm}:{self.package_hash}."
         )
-
-
-SEAL = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +199,8 @@ class Verdict:
     def __post_init__(self) -> None:
         if (self.verified is None) == (self.code is None):
             raise TypeError("a verdict is either a proof or a code")
+        if self.verified is not None and not isinstance(self.verified, Verified):
+            raise TypeError("the proof of a verdict is a Verified, which only wcp_attest.verify makes")
 
     @property
     def ok(self) -> bool:
@@ -104,19 +213,24 @@ class Verdict:
 
     @property
     def decided(self) -> bool:
-        """Whether anything was found out; False when a piece that the decision needs was missing or broke."""
+        """Whether anything was found out; False when something that the decision needs was missing or broken."""
         return self.code not in UNDECIDED
 
 
-def judge(check: Callable[[], Verified]) -> Verdict:
-    """Run a check and turn whatever comes of it into a verdict.
+def judge(check: Callable[[], Verified], *, mistakes_raise: bool = True) -> Verdict:
+    """Run a check and turn what comes of it into a verdict.
 
     Args:
         check: returns the proof or raises.
+        mistakes_raise: whether a `ConfigError`, the caller's mistake, is raised. False makes a denial of it, for
+            programs that must have an answer whatever happens.
 
     Returns:
         A pass for a `Verified`, otherwise a denial: with the error's own code for a `VerificationError`, with
         `ATTEST_INTERNAL_ERROR` for everything else, `MemoryError` and `RecursionError` included.
+
+    Raises:
+        ConfigError: the check raised it, and mistakes are raised.
     """
     try:
         verified = check()
@@ -126,6 +240,8 @@ def judge(check: Callable[[], Verified]) -> Verdict:
     except VerificationError as refusal:
         return Verdict(None, refusal.code, str(refusal))
     except ConfigError as problem:
+        if mistakes_raise:
+            raise
         return Verdict(None, DenyCode.INTERNAL_ERROR, str(problem))
     except Exception as problem:  # the one broad except: an error nobody foresaw is a denial, never a pass
         import logging

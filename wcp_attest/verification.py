@@ -1,37 +1,113 @@
 """Verify a package, in the order of the design: cheap before expensive, signature before tree.
 
-    1 signature file: size, strict JSON, shape      5 the manifest is parsed; identity, schema, age, excludes
-    2 a known signer?                               6 bans: manifest, package, files, worker, signer
-    3 the signature over the DSSE encoding          7 the tree against the manifest, entry by entry
-    4 statement: types, one subject, its digest     8 `verdict.judge` makes a code of whatever was raised
-
-Steps 1 to 4 are `wcp_attest.signatures`, 5 is `wcp_attest.acceptance`, 6 is asked of `wcp_attest.trust.bans`, and 7 is
-`wcp_attest.disk`.
+`attest` is the whole decision: its steps stand numbered beside the calls, and every other function of this module is
+one of those steps. `verify` is the same for callers who want a `Verdict` instead of an exception.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wcp_attest.acceptance import Expectation, check_acceptable, check_age, check_bans, check_identity, digests_of
+from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.errors import (
+    Expired,
+    IdentityMismatch,
+    ManifestMissing,
+    NotAcceptable,
+    SignatureInvalid,
+    SignatureMissing,
+    SignerUntrusted,
+    ThresholdNotMet,
+    TrustUnusable,
+    VerificationError,
+)
 from wcp_attest.base.identity import format_utc, namespace_of, parse_utc
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.options import ReadOptions
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
-from wcp_attest.signatures import PackageFiles, count_signers, verified_signatures
-from wcp_attest.verdict import SEAL, Verdict, Verified, judge
+from wcp_attest.disk.files import read_bounded
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SCHEMA, SIGNATURE_NAME, Manifest
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
+from wcp_attest.package.statement import Statement
+from wcp_attest.signing.signature_lines import Counted, distinct, verify_line
+from wcp_attest.verdict import SEAL, Expectation, Question, Verdict, Verified, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from wcp_attest.signatures import Signed
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.legacy_manifest import Awp1Manifest
+    from wcp_attest.signing import SignedBy
     from wcp_attest.trust.conditions import BanCheck
-    from wcp_attest.trust.policy import Policy
+    from wcp_attest.trust.policy import Accept, Namespace, Policy
 
 __all__ = ["Expectation", "attest", "verify"]
+
+MAX_CLOCK_SKEW = 300  # seconds a signer's clock may be ahead of ours
+
+_REPEATED = ("worker_id", "worker_species_id", "worker_version", "package_hash", "hash_algorithm")
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePair:
+    """The manifest and the signature file of a package, as bytes.
+
+    Attributes:
+        manifest: the bytes of `manifest.json`.
+        signatures: the bytes of `manifest.sig`, None when there is no such file.
+    """
+
+    manifest: bytes
+    signatures: bytes | None
+
+    @classmethod
+    def read(cls, root: str) -> PackagePair:
+        """Read both, bounded, following no link.
+
+        Raises:
+            ManifestMissing: the manifest is absent or unreadable.
+            SignatureMissing: the signature file is there but unreadable.
+        """
+        manifest = read_bounded(
+            os.path.join(root, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
+        )
+        path = os.path.join(root, SIGNATURE_NAME)
+        if not os.path.lexists(path):
+            return cls(manifest, None)
+        signatures = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME, missing=SignatureMissing)
+        return cls(manifest, signatures)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageProof:
+    """What the two files of a package prove by themselves, whatever the time, the bans and the tree.
+
+    Attributes:
+        pair: the two files.
+        manifest: signed, parsed and acceptable.
+        namespace: whose authority the package carries.
+        counted: one signature for each distinct signer that counts towards the threshold.
+        signers: the signers of every signature that is valid, whether it counts or not; ban checks look at all of them.
+    """
+
+    pair: PackagePair
+    manifest: Manifest
+    namespace: str
+    counted: tuple[PackageSignature, ...]
+    signers: tuple[SignedBy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSignature(Counted):
+    """A valid signature over this very manifest.
+
+    Attributes:
+        statement: what was signed.
+        at: when, in seconds since the epoch: as a log or a timestamp authority proves, else as the statement says.
+    """
+
+    statement: Statement
+    at: int
 
 
 def verify(
@@ -48,7 +124,7 @@ def verify(
 
     Args:
         root: the package directory.
-        policy: who is believed.
+        policy: who is trusted for what (`wcp_attest.load_policy`).
         expect: what the worker must be, beyond what the policy says.
         stage: a directory to create with the very bytes that were verified; it must not exist.
         bans: ban checks beyond those of the policy.
@@ -56,9 +132,15 @@ def verify(
         options: how to read the tree.
 
     Returns:
-        A verdict. Every failure is a denial in it; nothing is raised but KeyboardInterrupt and SystemExit.
+        A verdict. Everything that is wrong with the package is a denial in it.
+
+    Raises:
+        ConfigError: the caller's mistake: `stage` exists, `root` is a link, the policy reads a file inside the package.
+        TypeError: an argument has the wrong type.
     """
-    return judge(lambda: attest(root, policy, expect=expect, stage=stage, bans=bans, now=now, options=options))
+    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options)
+    staging = None if stage is None else os.fspath(stage)
+    return judge(lambda: decide(question, stage=staging)[0])
 
 
 def attest(
@@ -71,91 +153,333 @@ def attest(
     now: float | None = None,
     options: ReadOptions | None = None,
 ) -> Verified:
-    """Verify a package or raise why not; `verify` for those who want the exception.
+    """Verify a package or raise why not; `verify` for callers who want the exception.
 
     Args: as `verify`.
 
     Raises:
         VerificationError: the package is refused, a leaf for each reason.
-        ConfigError: the arguments cannot be used.
+        ConfigError: the caller's mistake, as in `verify`.
+        TypeError: an argument has the wrong type.
     """
-    package = os.fspath(root)
-    expected = expect or Expectation()
-    moment = time.time() if now is None else now
-    reading = options or ReadOptions()
-    if policy.accept.permissions == "strict":
-        reading = replace(reading, strict_permissions=True)
-    files = PackageFiles.read(package)
-    if files.signatures is None:
-        from wcp_attest.legacy_verification import attest_awp1, refuse_stage
-
-        if stage is not None:
-            refuse_stage()
-        return attest_awp1(package, files.manifest, policy, expected, bans, now=moment, options=reading)
-    signed = signed_package(files, policy, expected)
-    check_standing(signed, policy, bans, now=moment)
-    copies = {MANIFEST_NAME: files.manifest, SIGNATURE_NAME: files.signatures}
-    staging = None if stage is None else os.fspath(stage)
-    check_tree(package, signed.manifest, options=reading, stage=staging, extra=copies)
-    return signed.verified
+    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options)
+    return decide(question, stage=None if stage is None else os.fspath(stage))[0]
 
 
-@dataclass(frozen=True, slots=True)
-class SignedPackage:
-    """What the two files of a package prove before anybody looks at time, bans or tree.
+def decide(
+    question: Question,
+    *,
+    stage: str | None = None,
+    earlier: PackageProof | None = None,
+    compare: Callable[[Manifest], None] | None = None,
+) -> tuple[Verified, PackageProof | None]:
+    """Take every step of the decision, in order. Each step raises when the package fails it.
 
-    Attributes:
-        manifest: signed, parsed, acceptable.
-        signed_at: when each counted signer signed, in seconds since the epoch.
-        verified: what to hand out once time, bans and tree agree as well.
-    """
+    Args:
+        question: what is to be decided.
+        stage: a new directory for a copy of the verified bytes, or None.
+        earlier: what an earlier decision under the same policy proved; it stands while both files are the same.
+        compare: compares the tree with a manifest in place of `check_tree`.
 
-    manifest: Manifest
-    signed_at: tuple[int, ...]
-    verified: Verified
-
-
-def signed_package(files: PackageFiles, policy: Policy, expect: Expectation) -> SignedPackage:
-    """Do what depends on nothing but the bytes of the two files and the policy: steps 1 to 5 without age.
+    Returns:
+        The proof for the caller, and the part of it that holds as long as the two files do not change (None for
+        `awp.v1`).
 
     Raises:
         VerificationError: the package is refused.
+        ConfigError: the caller's mistake.
     """
-    signed, missed = verified_signatures(files, policy)
-    manifest = Manifest.parse(files.manifest)
-    check_identity(manifest, [signature.statement for signature in signed], expect)
-    namespace = policy.namespace(namespace_of(manifest.worker_id))
-    counted = count_signers(namespace, signed, missed)
-    check_acceptable(manifest, policy.accept)
-    verified = _verified(manifest, namespace.name, counted, policy)
-    return SignedPackage(manifest, tuple(signature.at for signature in counted), verified)
+    policy = question.policy
+    # 0  Nothing that decides may lie inside the package, or the package would decide about itself.
+    policy.check_outside(question.package)
+    # 1  Read the pair: regular files of bounded size, no link followed.
+    pair = PackagePair.read(question.package)
+    if pair.signatures is None:
+        return _decide_legacy(question, pair.manifest, staged=stage is not None), None
+    proof = earlier
+    if proof is None or proof.pair != pair:
+        # 2  Lines by signers that the policy knows. 3  Their signature over the DSSE encoding.
+        # 4  Their statement: types, one subject, the SHA-256 of this manifest.
+        signatures, missed = _valid_signatures(pair, policy)
+        # 5  Only now is the manifest parsed: identity, namespace and its threshold, schema, excludes.
+        manifest = Manifest.parse(pair.manifest)
+        _check_identity(manifest, signatures, question.expect)
+        namespace = policy.namespace(namespace_of(manifest.worker_id))
+        counted = count_signers(namespace, signatures, missed)
+        _check_acceptable(manifest, policy.accept)
+        proof = PackageProof(pair, manifest, namespace.name, counted, tuple(each.by for each in signatures))
+    # 6  What changes with time: age and bans, before a single file is opened.
+    check_age_and_bans(question, proof)
+    # 7  The tree against the manifest: every entry, none missing, none extra.
+    if compare is not None:
+        compare(proof.manifest)
+    else:
+        copies = {MANIFEST_NAME: pair.manifest, SIGNATURE_NAME: pair.signatures}
+        check_tree(question.package, proof.manifest, options=question.options, stage=stage, extra=copies)
+    # 8  The proof, made nowhere else and of nothing but what was checked above. `judge` makes the verdict of it.
+    return proven(question, proof), proof
 
 
-def check_standing(signed: SignedPackage, policy: Policy, bans: Sequence[BanCheck], *, now: float) -> None:
-    """Do what changes with time: age and bans.
-
-    Raises:
-        Expired: a signature is too old, or dated in the future.
-        Banned: a ban names the package.
-        BansUnusable: what was asked for cannot be relied on.
-    """
-    check_age(signed.signed_at, policy.accept, now=now)
-    check_bans(signed.verified, lambda: digests_of(signed.manifest), policy, bans, now=now)
-
-
-def _verified(manifest: Manifest, namespace: str, counted: Sequence[Signed], policy: Policy) -> Verified:
-    latest = max(parse_utc(signature.statement.signed_at_utc) or 0 for signature in counted)
+def proven(question: Question, proof: PackageProof) -> Verified:
+    """Return the proof for the caller; call it last, after age, bans and tree."""
+    manifest = proof.manifest
     return Verified(
-        namespace=namespace,
+        namespace=proof.namespace,
         worker_id=manifest.worker_id,
         worker_species_id=manifest.worker_species_id,
         worker_version=manifest.worker_version,
         package_hash=manifest.package_hash,
         hash_algorithm=manifest.hash_algorithm,
-        manifest_sha256=counted[0].statement.manifest_sha256,
-        signers=tuple(signature.by for signature in counted),
-        signed_at_utc=format_utc(latest),
-        policy_digest=policy.digest,
+        manifest_sha256=proof.counted[0].statement.manifest_sha256,
+        signers=tuple(signature.by for signature in proof.counted),
+        signed_at_utc=format_utc(max(parse_utc(each.statement.signed_at_utc) or 0 for each in proof.counted)),
+        policy_digest=question.policy.digest,
         excludes=manifest.excludes,
         seal=SEAL,
     )
+
+
+def _valid_signatures(
+    pair: PackagePair, policy: Policy
+) -> tuple[tuple[PackageSignature, ...], tuple[VerificationError, ...]]:
+    """Verify every line that names a signer the policy knows, and read what it signed.
+
+    A line that names a trusted key must verify and must cover this manifest. A line by a key that the policy does not
+    know is passed over, so that a second signer breaks nothing. A keyless line that does not verify counts for nothing
+    and denies only where it is missed: which Sigstore instance it belongs to is not known before.
+
+    Returns:
+        The valid signatures, and why each keyless line counts for nothing.
+
+    Raises:
+        SignatureMissing: there is no signature.
+        SignatureInvalid: a line is malformed, or one that names a trusted key does not hold over this manifest.
+        SignerUntrusted: no signature is by a signer that the policy knows.
+        TrustUnusable: what keyless verification needs is not available.
+    """
+    digest = sha256_hex(pair.manifest)
+    valid: list[PackageSignature] = []
+    missed: list[VerificationError] = []
+    for line in parse_lines(pair.signatures or b""):
+        try:
+            found = verify_line(line, policy.keys, policy.identities, policy.sigstore)
+            if found is None:
+                continue
+            statement = Statement.from_bytes(found.payload)
+        except VerificationError as problem:
+            if line.kind != "sigstore":
+                raise
+            missed.append(problem)
+            continue
+        if found.mismatch is not None:
+            missed.append(found.mismatch)
+        if statement.manifest_sha256 == digest:
+            at = found.at if found.at is not None else parse_utc(statement.signed_at_utc) or 0
+            valid.append(PackageSignature(found.by, found.entries, statement, at))
+        elif found.entries:
+            raise SignatureInvalid(f"the signature by {found.by} is over another manifest.json than this one")
+    if any(signature.entries for signature in valid):
+        return tuple(valid), tuple(missed)
+    if missed:
+        raise _unchecked(missed) or missed[0]
+    raise SignerUntrusted("none of the signatures is by a signer that the policy names")
+
+
+def count_signers(
+    namespace: Namespace, signatures: Sequence[PackageSignature], missed: Sequence[VerificationError] = ()
+) -> tuple[PackageSignature, ...]:
+    """Return one signature for each distinct signer that the namespace trusts.
+
+    Each entry of the policy counts once, and so does each person or machine: the same identity twice is one signer, and
+    one that matches two entries is not two.
+
+    Raises:
+        SignerUntrusted: none of them is trusted for this namespace.
+        ThresholdNotMet: there are fewer than the threshold.
+        TrustUnusable: there are fewer, and one of the others could not be checked.
+    """
+    counted = distinct(signatures, {*namespace.keys, *namespace.identities})
+    if not counted:
+        others = ", ".join(str(signature.by) for signature in signatures)
+        raise SignerUntrusted(f"signed by {others}; the policy does not trust them for namespace {namespace.name}")
+    if len(counted) < namespace.threshold:
+        unchecked = _unchecked(missed)
+        if unchecked is not None:
+            raise unchecked
+        signed = f"{len(counted)} has signed" if len(counted) == 1 else f"{len(counted)} have signed"
+        who = ", ".join(str(signature.by) for signature in counted)
+        besides = f"; a further signature does not count: {missed[0]}" if missed else ""
+        raise ThresholdNotMet(f"{namespace.name} needs {namespace.threshold} signers, {signed}: {who}{besides}")
+    return counted
+
+
+def _unchecked(problems: Sequence[VerificationError]) -> TrustUnusable | None:
+    """Return why a line could not even be checked, if that happened: then nothing was found out about it."""
+    return next((problem for problem in problems if isinstance(problem, TrustUnusable)), None)
+
+
+def _check_identity(manifest: Manifest, signatures: Sequence[PackageSignature], expect: Expectation) -> None:
+    """Compare the manifest with what its signers said of it and with what the caller expects.
+
+    Raises:
+        IdentityMismatch: they differ.
+    """
+    for signature in signatures:
+        if not signature.entries:
+            continue  # a stranger's statement cannot deny a package
+        for name in _REPEATED:
+            said, found = getattr(signature.statement, name), getattr(manifest, name)
+            if said != found:
+                raise IdentityMismatch(f"the signed statement says {name} {said!r}, the manifest {found!r}")
+    expect.check(manifest.worker_id, manifest.worker_species_id)
+
+
+def _check_acceptable(manifest: Manifest, accept: Accept) -> None:
+    """Compare the manifest with the policy's `[accept]` table.
+
+    Raises:
+        NotAcceptable: its schema is not accepted, or it excludes something where nothing may be excluded.
+    """
+    if SCHEMA not in accept.schemas:
+        raise NotAcceptable(f"the package has schema {SCHEMA}; the policy accepts {', '.join(accept.schemas)}")
+    if manifest.excludes and not accept.excludes:
+        patterns = ", ".join(repr(pattern) for pattern in manifest.excludes[:5])
+        raise NotAcceptable(f"the manifest excludes {patterns} from what it covers; the policy accepts no exclude")
+
+
+def check_age_and_bans(question: Question, proof: PackageProof) -> None:
+    """Check what changes with time.
+
+    Raises:
+        Expired: a signature is too old, or a signature or the manifest is dated in the future.
+        Banned: a ban names the package.
+        BansUnusable: a ban list that the policy asks for cannot be used.
+    """
+    manifest = proof.manifest
+    built_at = parse_utc(manifest.built_at_utc) or 0
+    _check_age(question, [signature.at for signature in proof.counted], built_at)
+    # The manifest is signed and the tree must match it, so its digests tell of banned files before any is opened.
+    _check_bans(
+        question, manifest, proof.counted[0].statement.manifest_sha256, proof.signers, lambda: digests(manifest)
+    )
+
+
+def _check_age(question: Question, signed_at: Sequence[int], built_at: int) -> None:
+    latest = question.now + MAX_CLOCK_SKEW
+    if built_at > latest:
+        raise Expired(f"the manifest was built at {format_utc(built_at)}, which is in the future; check both clocks")
+    max_age = question.policy.accept.max_age
+    for at in signed_at:
+        if at > latest:
+            raise Expired(f"a signature is dated {format_utc(at)}, which is in the future; check both clocks")
+        if max_age is not None and question.now - at > max_age:
+            raise Expired(f"a signature of {format_utc(at)} is older than the policy's max_age; sign the package again")
+
+
+def _check_bans(
+    question: Question,
+    manifest: Manifest | Awp1Manifest,
+    manifest_sha256: str,
+    signers: tuple[SignedBy, ...],
+    files: Callable[[], Sequence[tuple[str, str]]],
+) -> None:
+    """Ask every ban check about the package, then about its files."""
+    if not question.bans and not question.policy.conditions:
+        return
+    from wcp_attest.trust.conditions import PackageFacts
+
+    facts = PackageFacts(
+        manifest_sha256=manifest_sha256,
+        package_hash=manifest.package_hash,
+        hash_algorithm=manifest.hash_algorithm,
+        worker_id=manifest.worker_id,
+        worker_version=manifest.worker_version,
+        signers=signers,
+    )
+    checks = [*question.bans, *(condition.open(now=question.now) for condition in question.policy.conditions)]
+    for check in checks:
+        check.check_before(facts)
+    listed = files()
+    for check in checks:
+        check.check_files(listed, manifest.hash_algorithm)
+
+
+def digests(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return path and digest of every file that a manifest lists.
+
+    Raises:
+        ManifestMalformed: an entry of it is.
+    """
+    from wcp_attest.package.entries import File
+
+    return [(path, entry.digest) for path, entry in manifest.entries().items() if isinstance(entry, File)]
+
+
+def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified:
+    """Decide about a package without `manifest.sig`: perhaps the predecessors' schema `awp.v1`, HMAC inside.
+
+    It must be allowed by name, and it counts as the one signature of a shared secret, so it can never satisfy a policy
+    that asks for a key, for Sigstore, or for two signers. Only its seven signed fields are used.
+
+    Raises:
+        SignatureMissing: the policy does not accept `awp.v1`, so a signature file is missing.
+        VerificationError: the package is refused, a leaf for each reason.
+    """
+    from wcp_attest.package import legacy_manifest
+
+    policy = question.policy
+    if "awp.v1" not in policy.accept.schemas:
+        why = "sign the package with `wcp-attest sign`"
+        if b'"awp.v1"' in data[: legacy_manifest.MAX_BYTES]:
+            why = "manifest.json says that it has schema awp.v1, which the policy must accept by name"
+        raise SignatureMissing(f"manifest.sig is missing; {why}")
+    if staged:
+        raise NotAcceptable("a package of schema awp.v1 cannot be staged; sign it again as awp.v2")
+    # 2 to 5  This schema signs its own fields, so they are parsed first, and nothing is used before its HMAC holds.
+    manifest = legacy_manifest.parse(data)
+    question.expect.check(manifest.worker_id, manifest.worker_species_id)
+    namespace = policy.namespace(namespace_of(manifest.worker_id))
+    signer = _legacy_signer(manifest, namespace)
+    # 6a Age.
+    _check_age(question, [manifest.built_at], manifest.built_at)
+    # 7  The tree, before bans: this schema lists no files, so their digests are known only from the tree.
+    files = legacy_manifest.check_tree(question.package, manifest, question.options)
+    # 6b Bans.
+    digest = sha256_hex(data)
+    _check_bans(question, manifest, digest, (signer,), lambda: files)
+    # 8  The proof.
+    return Verified(
+        namespace=namespace.name,
+        worker_id=manifest.worker_id,
+        worker_species_id=manifest.worker_species_id,
+        worker_version=manifest.worker_version,
+        package_hash=manifest.package_hash,
+        hash_algorithm=manifest.hash_algorithm,
+        manifest_sha256=digest,
+        signers=(signer,),
+        signed_at_utc=manifest.built_at_utc,
+        policy_digest=policy.digest,
+        schema=legacy_manifest.SCHEMA,
+        seal=SEAL,
+    )
+
+
+def _legacy_signer(manifest: Awp1Manifest, namespace: Namespace) -> SignedBy:
+    from wcp_attest.package import legacy_manifest
+    from wcp_attest.signing import SignedBy
+    from wcp_attest.signing.hmac import HmacSecret
+
+    secrets = [key for key in namespace.keys if isinstance(key, HmacSecret)]
+    if not secrets:
+        raise SignerUntrusted(f"awp.v1 is signed by a shared secret; the policy trusts none for {namespace.name}")
+    if namespace.threshold > 1:
+        raise ThresholdNotMet(
+            f"awp.v1 carries one signature; namespace {namespace.name} needs {namespace.threshold} signers"
+        )
+    for secret in secrets:
+        try:
+            legacy_manifest.check_signature(manifest, secret.secret)
+        except SignatureInvalid:
+            continue
+        return SignedBy(key_id=secret.key_id)
+    raise SignatureInvalid("the HMAC inside manifest.json does not hold: wrong secret or changed manifest")

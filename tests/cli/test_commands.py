@@ -121,7 +121,7 @@ def test_awp1_is_written_for_earlier_verifiers_and_must_be_allowed_by_name(wcp: 
     wcp.ok("verify", signed, "--hmac", "--accept-schema", "awp.v1", *WORKER, env=HMAC_ENV)
     denied = wcp("verify", signed, "--hmac", *WORKER, "--format", "json", env=HMAC_ENV)
     assert (denied.status, denied.json["code"]) == (1, "ATTEST_SIGNATURE_MISSING")
-    assert "awp.v1, which must be accepted by name" in denied.json["message"]
+    assert "awp.v1, which the policy must accept by name" in denied.json["message"]
 
 
 @pytest.mark.parametrize(

@@ -220,12 +220,17 @@ def test_a_manifest_of_awp_v2_without_its_signatures_is_called_unsigned(package:
 
 
 class TestSignature:
-    @pytest.mark.parametrize("signature", ["0" * 64, "", "x", "\u00e9", "\ud800", "0" * 63, "0" * 65])
+    @pytest.mark.parametrize("signature", ["0" * 64, "", "x", "\u00e9", "0" * 63, "0" * 65])
     def test_a_wrong_one_is_refused(self, package: Path, signature: str) -> None:
         fields = {**json.loads(write(package)), "signature_hmac_sha256": signature}
         (package / "manifest.json").write_text(json.dumps(fields))
         expected = DenyCode.SIG_INVALID if signature else DenyCode.SIGNATURE_MISSING
         assert check(package).code is expected
+
+    def test_half_a_surrogate_pair_is_malformed(self, package: Path) -> None:
+        fields = {**json.loads(write(package)), "signature_hmac_sha256": "\ud800"}
+        (package / "manifest.json").write_text(json.dumps(fields))
+        assert check(package).code is DenyCode.MANIFEST_MALFORMED
 
     def test_another_spelling_of_the_right_one_is_refused(self, package: Path) -> None:
         fields = json.loads(write(package))

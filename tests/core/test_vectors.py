@@ -12,9 +12,9 @@ import pytest
 
 from tests.vectors.generate import documents
 from tests.vectors.packages import materialise
-from wcp_attest.acceptance import Expectation
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.trust.policy_file import parse_policy
+from wcp_attest.verdict import Expectation
 from wcp_attest.verification import verify
 
 if TYPE_CHECKING:

@@ -202,11 +202,13 @@ def test_the_two_files_must_be_files(signed: Path, name: str) -> None:
     assert check(signed).ok
 
 
-def test_a_root_that_is_absent_a_link_or_a_file_is_denied(signed: Path) -> None:
+def test_a_root_that_is_absent_or_a_file_is_denied_and_a_link_is_a_mistake(signed: Path) -> None:
     (signed.parent / "alias").symlink_to(signed)
     (signed.parent / "file").write_bytes(b"")
-    for name in ("absent", "alias", "file"):
-        assert not check(signed.parent / name).ok
+    for name in ("absent", "file"):
+        assert check(signed.parent / name).code is DenyCode.MANIFEST_MISSING
+    with pytest.raises(ConfigError, match="symbolic link"):
+        check(signed.parent / "alias")
 
 
 def test_signatures_accumulate_and_a_signer_replaces_its_own(signed: Path) -> None:
@@ -347,7 +349,8 @@ def test_staging_writes_the_very_bytes_and_only_on_success(signed: Path, tmp_pat
     assert verify(signed, policy(), now=NOW, stage=stage).ok
     assert check(stage).ok
     assert os.readlink(stage / "link") == "code/run"
-    assert not verify(signed, policy(), now=NOW, stage=stage).ok, "an existing stage is never overwritten"
+    with pytest.raises(ConfigError, match="exists already"):
+        verify(signed, policy(), now=NOW, stage=stage)
     (signed / "code" / "run").write_text("#!/bin/evil\n")
     assert not verify(signed, policy(), now=NOW, stage=tmp_path / "second").ok
     assert not (tmp_path / "second").exists()
@@ -430,14 +433,14 @@ def test_overlapping_entries_count_as_many_signers_as_they_can() -> None:
     """Two keyless signers, of whom the first also fits the only entry of the second."""
     from wcp_attest import SignedBy, SigstoreIdentity
     from wcp_attest.package.statement import Statement
-    from wcp_attest.signatures import Signed, count_signers
+    from wcp_attest.verification import PackageSignature, count_signers
 
     issuer = "https://issuer.example"
     broad = SigstoreIdentity(issuer, repository="acme/worker")
     narrow = SigstoreIdentity(issuer, repository="acme/worker", ref="refs/tags/*")
     statement = Statement("0a" * 32, WORKER, SPECIES, "1", "1b" * 32, "sha256", "2027-01-15T08:00:00Z")
-    first = Signed(SignedBy(identity="https://a", issuer=issuer), statement, 0, (broad, narrow))
-    second = Signed(SignedBy(identity="https://b", issuer=issuer), statement, 0, (broad,))
+    first = PackageSignature(SignedBy(identity="https://a", issuer=issuer), (broad, narrow), statement, 0)
+    second = PackageSignature(SignedBy(identity="https://b", issuer=issuer), (broad,), statement, 0)
     both = Namespace("org.acme", identities=(broad, narrow), threshold=2)
     assert len(count_signers(both, [first, second])) == 2
     assert len(count_signers(both, [second, first])) == 2

@@ -21,6 +21,7 @@ MAX_INT_DIGITS = 19  # 64-bit integers; also keeps int() of hostile digits cheap
 # What is left of a text once its strings are blanked is brackets, and their running balance is the depth. The
 # quantifiers are possessive: nothing is remembered for stepping back, which costs 120 bytes a character of a string.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKET = re.compile(rb"[^\[\]{}]++")
 
 
@@ -37,8 +38,8 @@ def loads(
         error: the error type to raise.
 
     Raises:
-        Error: of type `error`: too large, not UTF-8, not JSON, a duplicate key, a float, a number out of range,
-            nested too deeply.
+        Error: of type `error`: too large, not UTF-8, not JSON, a duplicate key, a float, a number out of range, half
+            of a surrogate pair, nested too deeply.
     """
     if len(data) > max_bytes:
         raise error(f"{what} is larger than {max_bytes} bytes")
@@ -63,6 +64,11 @@ def loads(
         ) from None
     except RecursionError:
         raise error(f"{what} is nested too deeply") from None
+    if _SURROGATE.search(data):  # half a pair is no character: it cannot be written, and readers differ on it
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise error(f"{what} holds half of a surrogate pair, which is no character") from None
     return cast("JsonValue", value)
 
 

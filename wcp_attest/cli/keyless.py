@@ -156,7 +156,9 @@ def sigstore_trust_of(flags: TrustFlags) -> SigstoreTrust:
         from wcp_attest.signing.sigstore.trusted_root import MAX_TRUSTED_ROOT_BYTES
 
         root = read_bounded(flags.trusted_root, limit=MAX_TRUSTED_ROOT_BYTES, what="the trusted root", follow=True)
-    return SigstoreTrust(root, flags.require_timestamp, "staging" if flags.staging else "production")
+    return SigstoreTrust(
+        root, flags.require_timestamp, "staging" if flags.staging else "production", flags.trusted_root or ""
+    )
 
 
 def check_bundle_path(path: str | None, package: str) -> None:

@@ -96,9 +96,9 @@ def unpack(
     \b
       wcp-attest unpack my-worker-1.4.0.tar.gz /srv/my-worker --policy policy.toml
     """
-    from wcp_attest.acceptance import Expectation
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.pack import unpack as unpack_archive
+    from wcp_attest.verdict import Expectation, judge
 
     flags = TrustFlags(**trust)
     policy = policy_of(flags)
@@ -109,7 +109,7 @@ def unpack(
             expect = Expectation(flags.worker_id, flags.species_id)
             return unpack_archive(archive, directory, policy, expect=expect, options=reading, max_bytes=max_size)
 
-        verdict = verdicts.judged(attempt)
+        verdict = judge(attempt)
     if out.format == "json":
         out.deliver_json("verify-result", verdicts.as_json(verdict, archive))
     else:

@@ -82,8 +82,6 @@ def hmac_secrets(from_environment: bool, paths: Sequence[str]) -> tuple[HmacSecr
     Raises:
         ConfigError: one cannot be had, or is too short or too long.
     """
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.signing.hmac import MAX_FILE_BYTES as MAX_SECRET_FILE_BYTES
     from wcp_attest.signing.hmac import HmacSecret
 
     secrets: list[HmacSecret] = []
@@ -92,10 +90,7 @@ def hmac_secrets(from_environment: bool, paths: Sequence[str]) -> tuple[HmacSecr
         if text is None:
             raise ConfigError(f"the environment variable {HMAC_VARIABLE} is not set; set it, or use --hmac-file")
         secrets.append(HmacSecret.from_file_bytes(os.fsencode(text)))
-    for path in paths:
-        data = read_bounded(path, limit=MAX_SECRET_FILE_BYTES, what="the HMAC secret file", follow=True, pipe=True)
-        secrets.append(HmacSecret.from_file_bytes(data))
-    return tuple(secrets)
+    return (*secrets, *(HmacSecret.from_file(path) for path in paths))
 
 
 def _passphrase(data: bytes, what: str) -> bytes:

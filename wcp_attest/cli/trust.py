@@ -174,12 +174,10 @@ def keys_of(flags: TrustFlags) -> tuple[TrustedSigner, ...]:
     """
     keys: list[TrustedSigner] = []
     if flags.public_key:
-        from wcp_attest.disk.files import read_bounded
-        from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
+        from wcp_attest.signing.key import TrustedKey
 
         for path in flags.public_key:
-            data = read_bounded(path, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True, pipe=True)
-            keys.extend(TrustedKey.all_from_file_bytes(data, what=path))
+            keys += TrustedKey.all_from_file(path)
     if flags.hmac or flags.hmac_file:
         from wcp_attest.cli.secrets import hmac_secrets
 

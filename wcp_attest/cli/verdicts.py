@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import differences
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wcp_attest.base.errors import DenyCode
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
@@ -26,29 +23,6 @@ def exit_status(verdict: Verdict) -> int:
     if verdict.ok:
         return 0
     return REFUSED if verdict.decided else UNDECIDED
-
-
-def judged(check: Callable[[], Verified]) -> Verdict:
-    """Judge as the library does, but leave the user's own mistakes, such as a stage that exists, to be said as such.
-
-    Raises:
-        ConfigError: what the user asked for cannot be done.
-    """
-    from wcp_attest.verdict import judge
-
-    mistakes: list[ConfigError] = []
-
-    def attempt() -> Verified:
-        try:
-            return check()
-        except ConfigError as mistake:
-            mistakes.append(mistake)
-            raise
-
-    verdict = judge(attempt)
-    if mistakes:
-        raise mistakes[0]
-    return verdict
 
 
 def as_text(verdict: Verdict, root: str, paint: Painter) -> str:

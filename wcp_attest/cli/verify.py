@@ -10,7 +10,7 @@ import click
 
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
+from wcp_attest.cli.options import jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
@@ -50,8 +50,8 @@ def verify(
       wcp-attest verify my-worker --policy policy.toml
       wcp-attest verify my-worker --public-key acme.pub --worker-id org.acme.summarizer
     """
-    from wcp_attest.acceptance import Expectation
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.verdict import Expectation, judge
     from wcp_attest.verification import attest
 
     flags = TrustFlags(**trust)
@@ -59,8 +59,6 @@ def verify(
     if not archived:
         require_package(package, out)
     policy = policy_of(flags)
-    trusted_files = (flags.policy, *flags.public_key, *flags.hmac_file, flags.trusted_root)
-    require_outside(package, trusted_files, "which may not say itself whom to trust; take it from elsewhere")
     with counting.Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
@@ -73,7 +71,7 @@ def verify(
             with unpacked(package, max_bytes=max_size) as root:
                 return attest(root, policy, expect=expect, stage=stage, options=options)
 
-        verdict = verdicts.judged(attempt)
+        verdict = judge(attempt)
     _deliver(out, verdict, package)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")

@@ -46,6 +46,7 @@ from wcp_attest.package.provenance import BUILD_SOURCES, BuildSource
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.signing.hmac import HmacSecret
 
 SCHEMA: Final = "awp.v1"
@@ -108,6 +109,11 @@ class Awp1Manifest:
         for name, problem in checks:
             if problem is not None:
                 raise ManifestMalformed(f"manifest.json: {name} {problem}")
+
+    @property
+    def hash_algorithm(self) -> HashAlgorithm:
+        """Always `sha256`."""
+        return "sha256"
 
     @property
     def built_at(self) -> int:

@@ -123,12 +123,12 @@ def parse_line(raw: bytes, *, what: str = "the signature") -> Line:
         raise SignatureInvalid(f"{what} is not a Sigstore bundle v0.3 with a DSSE envelope")
     envelope = _envelope(_object(fields["dsseEnvelope"], what), what)
     material = _object(fields["verificationMaterial"], what)
-    match material.get("publicKey"):
-        case {"hint": str(hint), **others} if not others and "certificate" not in material:
+    match material:
+        case {"publicKey": {"hint": str(hint), **others}, **more} if not others and not more:
             return Line("key", hint, envelope, raw)
-        case None if "certificate" in material:
+        case {"certificate": _} if "publicKey" not in material:
             return Line("sigstore", "", envelope, raw)
-    raise SignatureInvalid(f"{what} names neither a public key nor a certificate")
+    raise SignatureInvalid(f"{what} names neither exactly one public key nor a certificate")
 
 
 def render_hmac(envelope: Envelope) -> bytes:

@@ -103,8 +103,10 @@ class SigstoreTrust:
         trusted_root: the bytes of a pinned Sigstore trusted root (JSON); None takes the public-good root through TUF.
         require_timestamp: whether a signed timestamp (RFC 3161) is demanded even where the log vouches for the time.
         instance: which public instance to take the root of when none is pinned.
+        file: where `trusted_root` was read from; no package that is verified may hold it.
     """
 
     trusted_root: bytes | None = None
     require_timestamp: bool = False
     instance: Literal["production", "staging"] = "production"
+    file: str = field(default="", compare=False)

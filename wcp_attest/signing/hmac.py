@@ -6,10 +6,12 @@ The key id is the HMAC of a fixed text: it tells two secrets apart and reveals n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from hmac import compare_digest, digest
 
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.secret_text import secret_line
@@ -28,15 +30,21 @@ class HmacSecret:
     Attributes:
         secret: 16 to 4096 bytes, not counting zero bytes and white space at either end.
 
+        file: where it was read from, if from a file; no package that is verified may hold it.
+
     Raises:
-        ConfigError: the secret is too short or too long.
+        ConfigError: the secret is too short, too long, or mostly zero bytes.
     """
 
     secret: bytes = field(repr=False)
+    file: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.secret.strip(_PADDING)) < MIN_SECRET_BYTES:
+        measured = self.secret.strip(_PADDING)
+        if len(measured) < MIN_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is shorter than {MIN_SECRET_BYTES} bytes; use 32 random bytes, as hex")
+        if measured.count(0) * 2 > len(measured):
+            raise ConfigError("the HMAC secret is mostly zero bytes; is its file damaged? use 32 random bytes, as hex")
         if len(self.secret) > MAX_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
 
@@ -53,6 +61,20 @@ class HmacSecret:
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
         return cls(secret_line(data, "the HMAC secret"))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> HmacSecret:
+        """Take the first line of a secret's file.
+
+        Args:
+            path: the file; it may be a link, or a pipe that a shell opened (`<(…)`).
+
+        Raises:
+            ConfigError: it cannot be read, or as `from_file_bytes`.
+        """
+        file = os.fspath(path)
+        data = read_bounded(file, limit=MAX_FILE_BYTES, what="the HMAC secret file", follow=True, pipe=True)
+        return replace(cls.from_file_bytes(data), file=os.path.abspath(file))
 
     @property
     def key_id(self) -> str:

@@ -7,13 +7,15 @@ context). A key's id is the SHA-256 of its DER SubjectPublicKeyInfo. What key fi
 
 from __future__ import annotations
 
+import os
 import re
 from binascii import a2b_base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_key
 from wcp_attest.signing import SignedBy
 
@@ -62,12 +64,14 @@ class TrustedKey:
 
     Attributes:
         spki: its DER SubjectPublicKeyInfo.
+        file: where it was read from, if from a file; no package that is verified may hold it.
 
     Raises:
         ConfigError: it is an Ed25519 key for which anybody can make signatures.
     """
 
     spki: bytes = field(repr=False)
+    file: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.spki.startswith(_ED25519_SPKI):
@@ -111,6 +115,35 @@ class TrustedKey:
         from wcp_attest.signing.key_files import load_public_keys
 
         return tuple(cls(_spki(_supported_public(key, what))) for key in load_public_keys(data, what))
+
+    @classmethod
+    def all_from_file(cls, path: str | os.PathLike[str]) -> tuple[TrustedKey, ...]:
+        """Read every public key of a file.
+
+        Args:
+            path: PEM or OpenSSH lines; it may be a link, or a pipe that a shell opened (`<(…)`).
+
+        Raises:
+            ConfigError: it cannot be read, or as `all_from_file_bytes`.
+        """
+        file = os.fspath(path)
+        data = read_bounded(file, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True, pipe=True)
+        return tuple(replace(key, file=os.path.abspath(file)) for key in cls.all_from_file_bytes(data, what=file))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> TrustedKey:
+        """Read a file that holds one public key.
+
+        Args:
+            path: PEM or one OpenSSH line; it may be a link, or a pipe that a shell opened (`<(…)`).
+
+        Raises:
+            ConfigError: it cannot be read, is not a public key, is of an unsupported type, or holds several.
+        """
+        keys = cls.all_from_file(path)
+        if len(keys) > 1:
+            raise ConfigError(f"{os.fspath(path)} holds {len(keys)} public keys; use TrustedKey.all_from_file")
+        return keys[0]
 
     @property
     def key_id(self) -> str:
@@ -166,6 +199,22 @@ class KeySigner:
     """
 
     private: PrivateKey = field(repr=False)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], passphrase: bytes | None = None) -> KeySigner:
+        """Read a private key file.
+
+        Args:
+            path: PEM or OpenSSH; it may be a link, or a pipe that a shell opened (`<(…)`).
+            passphrase: of an encrypted key, else None.
+
+        Raises:
+            ConfigError: it cannot be read, is not a private key, is of an unsupported type, or the passphrase is wrong
+                or missing.
+        """
+        file = os.fspath(path)
+        data = read_bounded(file, limit=MAX_KEY_FILE_BYTES, what="the key", follow=True, pipe=True)
+        return cls.from_file_bytes(data, passphrase, what=file)
 
     @classmethod
     def from_file_bytes(cls, data: bytes, passphrase: bytes | None = None, *, what: str = "the key") -> KeySigner:

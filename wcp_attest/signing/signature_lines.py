@@ -1,15 +1,15 @@
 """Lines of a signature file, whatever they are about: make them, verify them, count who made them.
 
 A package and a ban list are signed by the same lines, so the rules are here once: a line that names a known key must
-hold, a line by somebody unknown is passed over, and each entry of a policy and each person or machine counts once.
+be valid, a line by an unknown key is passed over, and each entry of a policy and each person or machine counts once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from wcp_attest.base.errors import ConfigError, SignerUntrusted, SigningError, VerificationError
+from wcp_attest.base.errors import ConfigError, SignatureInvalid, SignerUntrusted, SigningError, VerificationError
 from wcp_attest.package.signature_file import parse_line
 
 if TYPE_CHECKING:
@@ -24,92 +24,103 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """A line that holds.
+class Counted:
+    """A valid signature, as far as counting signers needs to know it.
 
     Attributes:
         by: who made it.
-        payload: what they signed.
-        entries: the entries of the policy that they match; a keyless signer can match several.
-        at: the proven time in seconds since the epoch, None when nothing but the signer says when.
+        entries: the entries of the policy that it matches. A keyless signer can match several, or none: then the
+            signature is valid and counts for nothing.
     """
 
     by: SignedBy
-    payload: bytes
     entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidSignature(Counted):
+    """A line whose signature is valid.
+
+    Attributes:
+        payload: what was signed.
+        at: the proven time in seconds since the epoch, None when only the signer says when.
+        mismatch: of a keyless line that matches no entry, why not.
+    """
+
+    payload: bytes
     at: int | None = None
+    mismatch: SignerUntrusted | None = None
 
 
 def verify_line(
     line: Line, keys: Iterable[TrustedSigner], identities: Sequence[SigstoreIdentity], trust: SigstoreTrust
-) -> Holding | None:
+) -> ValidSignature | None:
     """Verify one line.
 
     Args:
         line: parsed.
-        keys: the keys and secrets that are believed.
-        identities: the keyless signers that are believed.
-        trust: what keyless verification rests on.
+        keys: the trusted keys and shared secrets.
+        identities: the trusted keyless signers.
+        trust: what keyless verification needs.
 
     Returns:
-        What holds, or None when the line names nobody known.
+        The valid signature, or None when the line names no known key, or is keyless and no keyless signer is trusted.
 
     Raises:
-        SignatureInvalid: it names somebody known and does not hold.
-        SignerUntrusted: it is a keyless line that holds, by somebody else.
-        TrustUnusable: what keyless verification rests on cannot be had.
+        SignatureInvalid: it names a known key and its signature does not hold.
+        TrustUnusable: what keyless verification needs is not available.
     """
     if line.kind == "sigstore":
         return _verify_keyless(line, identities, trust) if identities else None
-    matching = tuple(key for key in keys if key.key_id == line.hint)
-    return Holding(matching[0].verify(line), line.envelope.payload, matching) if matching else None
+    # The hint only selects which keys are tried; what counts is which of them verify.
+    entries: list[Entry] = []
+    signer, problem = None, None
+    for key in keys:
+        if key.key_id == line.hint:
+            try:
+                signer = key.verify(line)
+                entries.append(key)
+            except SignatureInvalid as failed:
+                problem = failed
+    if signer is not None:
+        return ValidSignature(signer, tuple(entries), line.envelope.payload)
+    if problem is not None:
+        raise problem
+    return None
 
 
-def _verify_keyless(line: Line, identities: Sequence[SigstoreIdentity], trust: SigstoreTrust) -> Holding:
+def _verify_keyless(line: Line, identities: Sequence[SigstoreIdentity], trust: SigstoreTrust) -> ValidSignature:
     from wcp_attest.signing.sigstore.bundle import verify_bundle
 
     bundle = verify_bundle(line, trust)
     matching: list[SigstoreIdentity] = []
-    mismatches: list[SignerUntrusted] = []
+    mismatch: SignerUntrusted | None = None
     for identity in identities:
         try:
             identity.matches(bundle.claims)
             matching.append(identity)
         except SignerUntrusted as problem:
-            mismatches.append(problem)
-    if not matching:
-        raise mismatches[0]
-    return Holding(bundle.by, line.envelope.payload, tuple(matching), bundle.at)
-
-
-class Counted(Protocol):
-    """Something that somebody signed, with the entries of the policy that they match."""
-
-    @property
-    def by(self) -> SignedBy:
-        """Who signed."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The entries that they match."""
+            mismatch = mismatch or problem
+    return ValidSignature(bundle.by, tuple(matching), line.envelope.payload, bundle.at, None if matching else mismatch)
 
 
 _C = TypeVar("_C", bound=Counted)
 
 
-def distinct(signed: Iterable[_C], entries: AbstractSet[Entry]) -> tuple[_C, ...]:
+def distinct(signatures: Iterable[_C], entries: AbstractSet[Entry]) -> tuple[_C, ...]:
     """Return one signature for each distinct signer, as many as the entries allow.
 
     The same signer twice is one, and one that matches two entries is not two. Where entries overlap they are shared out
     so that as many signers as possible count (augmenting paths, Kuhn 1955).
 
     Args:
-        signed: signatures that hold.
+        signatures: valid ones.
         entries: the entries of the policy that may be counted.
     """
     first: dict[SignedBy, _C] = {}
-    for signature in signed:
-        first.setdefault(signature.by, signature)
+    for signature in signatures:
+        if not entries.isdisjoint(signature.entries):
+            first.setdefault(signature.by, signature)
     holders: dict[Entry, _C] = {}
     return tuple(signature for signature in first.values() if _place(signature, entries, holders, set()))
 

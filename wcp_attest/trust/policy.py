@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
@@ -10,6 +11,8 @@ from wcp_attest.base.identity import check_namespace
 from wcp_attest.signing import SigstoreTrust
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wcp_attest.signing import TrustedSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
     from wcp_attest.trust.conditions import BanCheck
@@ -18,10 +21,15 @@ Schema = Literal["awp.v2", "awp.v1"]
 SCHEMAS: tuple[Schema, ...] = get_args(Schema)
 MAX_NAMESPACES = 10_000
 MAX_SIGNERS = 1_000  # of one namespace
+MAX_LINKS = 40  # followed from one path, as Linux does
 
 
 class Condition(Protocol):
-    """A further condition of a policy, such as its ban lists or the registry's word."""
+    """A further condition of a policy, such as its ban lists or a registry.
+
+    A condition that reads or writes files names them in an attribute `files`, an iterable of paths; `verify` refuses a
+    package that holds one of them.
+    """
 
     def open(self, *, now: float) -> BanCheck:
         """Get ready to answer for packages.
@@ -96,17 +104,19 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who is believed.
+    """Who is trusted for what.
 
     Attributes:
         namespaces: at least one, each named once.
         accept: what is acceptable from them.
-        sigstore: what keyless verification rests on.
+        sigstore: what keyless verification needs.
         conditions: ban lists and the like, all of which must agree.
         digest: SHA-256 of the policy file, 64 lower-case hex digits; empty for a policy built in memory.
+        files: paths of everything that the policy was read from and everything it will read or write: itself, keys,
+            secrets, roots, certificates, ban lists, state. Files that keys, roots and conditions name are added here.
 
     Raises:
-        ConfigError: there is no namespace, or one is listed twice.
+        ConfigError: there is no namespace, one is listed twice, or two different keys have one id.
     """
 
     namespaces: tuple[Namespace, ...]
@@ -114,12 +124,22 @@ class Policy:
     sigstore: SigstoreTrust = field(default_factory=SigstoreTrust)
     conditions: tuple[Condition, ...] = ()
     digest: str = ""
+    files: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.namespaces) <= MAX_NAMESPACES:
-            raise ConfigError("the policy names no namespace; nobody could be trusted")
+            raise ConfigError(f"the policy names {len(self.namespaces)} namespaces; it needs 1 to {MAX_NAMESPACES}")
         if len({namespace.name for namespace in self.namespaces}) != len(self.namespaces):
             raise ConfigError("the policy names a namespace twice; put its signers into one [[namespace]]")
+        by_id: dict[str, TrustedSigner] = {}
+        for key in self.keys:
+            if by_id.setdefault(key.key_id, key) != key:
+                raise ConfigError(f"two different keys or secrets of the policy have the id {key.key_id}; replace one")
+        named = [*self.files, self.sigstore.file, *(getattr(key, "file", "") for key in self.keys)]
+        for condition in self.conditions:
+            named += getattr(condition, "files", ())
+        files = dict.fromkeys(place for path in named if path for place in _places(path))
+        object.__setattr__(self, "files", tuple(files))
 
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of that name.
@@ -133,6 +153,36 @@ class Policy:
         known = ", ".join(namespace.name for namespace in self.namespaces[:5])
         raise NamespaceInvalid(f"the policy does not know the namespace {name}; it knows {known}")
 
+    def check_outside(self, root: str) -> None:
+        """Refuse to judge a package that holds something the policy was read from or will read.
+
+        Args:
+            root: the package directory.
+
+        Raises:
+            ConfigError: it does.
+        """
+        try:
+            package = os.stat(root)
+        except (OSError, ValueError):
+            return  # nothing is there to hold anything; reading it will say so
+        outside: set[str] = set()
+        for path in dict.fromkeys(place for file in self.files for place in _places(file)):
+            folder = path
+            while folder not in outside:
+                outside.add(folder)
+                try:
+                    status = os.stat(folder)
+                    inside = (status.st_dev, status.st_ino) == (package.st_dev, package.st_ino)
+                except OSError:
+                    inside = False
+                if inside:
+                    raise ConfigError(
+                        f"{path!r} is inside the package. A package cannot choose its own policy, keys or ban lists; "
+                        "keep them elsewhere"
+                    )
+                folder = os.path.dirname(folder)
+
     @property
     def keys(self) -> tuple[TrustedSigner, ...]:
         """The trusted keys and secrets of all namespaces."""
@@ -142,3 +192,34 @@ class Policy:
     def identities(self) -> tuple[SigstoreIdentity, ...]:
         """The trusted keyless signers of all namespaces."""
         return tuple(identity for namespace in self.namespaces for identity in namespace.identities)
+
+
+def _places(path: str) -> Iterator[str]:
+    """Yield every absolute path by which a path is reached: each link on the way, and the place where it ends.
+
+    A link inside a package that leads to a key outside chooses a key as much as the key itself would.
+    """
+    links = 0
+    waiting = os.path.abspath(path).split(os.sep)[1:]
+    reached = os.sep
+    while waiting:
+        name = waiting.pop(0)
+        if name in {"", os.curdir}:
+            continue
+        if name == os.pardir:
+            reached = os.path.dirname(reached)
+            continue
+        here = os.path.join(reached, name)
+        try:
+            target = os.readlink(here) if links < MAX_LINKS else ""
+        except (OSError, ValueError):
+            target = ""
+        if not target:
+            reached = here
+            continue
+        links += 1
+        yield here
+        if target.startswith(os.sep):
+            reached = os.sep
+        waiting[:0] = target.split(os.sep)
+    yield reached

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from wcp_attest.base import toml_table as stricttoml
@@ -58,7 +59,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 Read: TypeAlias = "Callable[[str, int, str], bytes]"
 
 
-def load_policy(path: str, environ: Mapping[str, str] | None = None) -> Policy:
+def load_policy(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Policy:
     """Read a policy file and the key files it names.
 
     Args:
@@ -68,16 +69,20 @@ def load_policy(path: str, environ: Mapping[str, str] | None = None) -> Policy:
     Raises:
         ConfigError: a file cannot be read, or the policy is malformed, empty or contradicts itself.
     """
-    folder = os.path.dirname(path)
+    file = os.fspath(path)
+    folder = os.path.dirname(file)
+    files = [file]
 
     def read(name: str, limit: int, what: str) -> bytes:
-        return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
+        files.append(os.path.join(folder, name))
+        return read_bounded(files[-1], limit=limit, what=what, follow=True)
 
-    data = read_bounded(path, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
+    data = read_bounded(file, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
     try:
-        return parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
+        policy = parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
     except ConfigError as problem:
-        raise ConfigError(f"{path}: {problem}") from None
+        raise ConfigError(f"{file}: {problem}") from None
+    return replace(policy, files=(*policy.files, *files))
 
 
 def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:

@@ -243,7 +243,12 @@ class Attestor:
     def _seal(self, worker: WorkerRecord, expect: Expectation, now: float) -> str:
         """Copy a package while it is verified, and return the path of the one copy that its release has."""
         fresh = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{secrets.token_hex(8)}.new")
-        verdict = verify(worker.package_root, self.policy, expect=expect, stage=fresh, bans=self.bans, now=now)
+        try:
+            verdict = verify(worker.package_root, self.policy, expect=expect, stage=fresh, bans=self.bans, now=now)
+        except ConfigError as problem:
+            raise Refusal(
+                Code.INTERNAL_ERROR, f"the package of worker `{worker.worker_id}` cannot be verified: {problem}"
+            ) from None
         if verdict.verified is None:
             raise _refused(worker, verdict)
         target = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{verdict.verified.manifest_sha256[:32]}")

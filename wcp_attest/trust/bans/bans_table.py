@@ -40,7 +40,7 @@ from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_verifier import Admission
-from wcp_attest.trust.bans.signed_list import ListSigners
+from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, ListSigners
 from wcp_attest.trust.bans.state import SeenLists
 
 if TYPE_CHECKING:
@@ -84,6 +84,19 @@ class BansCondition:
             raise ConfigError(f"[bans] needs 1 to {MAX_SOURCES} [[bans.source]]")
         if len({feed.name for feed in self.feeds}) != len(self.feeds):
             raise ConfigError("[bans] names a source twice")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file and directory that the lists are read from or kept in."""
+        named = [self.state]
+        for feed in self.feeds:
+            for attribute in ("path", "compiled", "ca_file", "directory"):
+                path = getattr(feed, attribute, None)
+                if path:
+                    named += [path, path + SIGNATURE_SUFFIX] if attribute == "path" else [path]
+        if self.signers is not None:
+            named += [self.signers.sigstore.file, *(getattr(key, "file", "") for key in self.signers.keys)]
+        return tuple(filter(None, named))
 
     def open(self, *, now: float) -> Bans:
         """Get every list.

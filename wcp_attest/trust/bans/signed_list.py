@@ -22,7 +22,7 @@ from wcp_attest.base.errors import BansUnusable, ConfigError, SignatureInvalid, 
 from wcp_attest.package import statement
 from wcp_attest.package.signature_file import MAX_LINES, parse_lines
 from wcp_attest.signing import SigstoreTrust
-from wcp_attest.signing.signature_lines import distinct, make_lines, verify_line
+from wcp_attest.signing.signature_lines import Counted, distinct, make_lines, verify_line
 from wcp_attest.trust.bans.document import Head
 from wcp_attest.trust.bans.state import Seen
 
@@ -101,9 +101,11 @@ class ListSigners:
         problem = "none of its signatures is by somebody who may sign ban lists"
         for line in parse_lines(signatures, what=what):
             try:
-                holding = verify_line(line, self.keys, self.identities, self.sigstore)
-                if holding is not None:
-                    found.append(_Found(holding.by, read_statement(holding.payload), holding.entries))
+                valid = verify_line(line, self.keys, self.identities, self.sigstore)
+                if valid is not None and valid.mismatch is not None:
+                    raise valid.mismatch
+                if valid is not None:
+                    found.append(_Found(valid.by, valid.entries, read_statement(valid.payload)))
             except VerificationError as refusal:
                 if line.kind != "sigstore":
                     raise
@@ -112,10 +114,8 @@ class ListSigners:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    by: SignedBy
+class _Found(Counted):
     said: Seen
-    entries: tuple[TrustedSigner | SigstoreIdentity, ...]
 
 
 def statement_of(seen: Seen) -> bytes:

@@ -43,6 +43,11 @@ class RegistryCondition:
     timeout: int = DEFAULT_TIMEOUT
     ca_file: str | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of certificates, where one is named."""
+        return (self.ca_file,) if self.ca_file else ()
+
     def open(self, *, now: float) -> RegistryCheck:
         """Get ready to ask; nothing is asked yet."""
         del now

@@ -1,0 +1,137 @@
+"""Nothing that decides may lie inside the package, wherever it was named and however it is reached."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.core.test_verification import KEY, NOW, built, make_tree
+from wcp_attest import ConfigError, HmacSecret, Namespace, Policy, SigstoreTrust, TrustedKey, load_policy, sign, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SIGNER = '[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\nkey = "acme.pub"\n'
+BANS = '[bans]\nmax_age = "24h"\n'
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    package = make_tree(tmp_path / "worker")
+    (package / "keys").mkdir()
+    for folder in (package / "keys", tmp_path):
+        (folder / "acme.pub").write_bytes(KEY.public_pem())
+        (folder / "secret").write_bytes(b"a shared secret of good length")
+        (folder / "root.json").write_bytes(b"{}")
+    sign(package, [KEY], manifest=built(package), now=NOW)
+    return package
+
+
+def loaded(package: Path, text: str) -> Policy:
+    file = package.parent / "policy.toml"
+    file.write_text("version = 1\n" + text)
+    return load_policy(file, {"HOME": str(package.parent)})
+
+
+def second_signer(text: str) -> str:
+    return f"{SIGNER}[[namespace.signer]]\n{text}\n"
+
+
+INSIDE = {
+    "key": second_signer('key = "worker/keys/acme.pub"').replace('key = "acme.pub"', 'hmac = {file="secret"}'),
+    "secret": second_signer('hmac = { file = "worker/keys/secret" }'),
+    "trusted root": SIGNER + '[sigstore]\ntrusted_root = "worker/keys/root.json"\n',
+    "unsigned ban list": SIGNER + BANS + '[[bans.source]]\nfile = "worker/bans.json"\nsigned = false\n',
+    "compiled ban list": (
+        SIGNER + BANS + '[[bans.source]]\nfile = "bans.json"\ncompiled = "worker/bans.idx"\nsigned = false\n'
+    ),
+    "key of ban lists": (
+        SIGNER + BANS + '[[bans.signer]]\nkey = "worker/keys/acme.pub"\n[[bans.source]]\nfile = "bans.json"\n'
+    ),
+    "state": SIGNER + BANS + 'state = "worker/state"\n[[bans.source]]\nfile = "bans.json"\nsigned = false\n',
+    "TUF root": (
+        SIGNER
+        + BANS
+        + '[[bans.signer]]\nkey = "acme.pub"\n[[bans.source]]\n[bans.source.tuf]\nmetadata = "https://localhost/m"\n'
+        'targets = "https://localhost/t"\nroot = "worker/keys/root.json"\ntarget = "bans.json"\n'
+    ),
+    "certificates of a list": (
+        SIGNER
+        + BANS
+        + '[[bans.signer]]\nkey = "acme.pub"\n[[bans.source]]\nurl = "https://localhost/b"\nca_file = "worker/ca.pem"\n'
+    ),
+    "certificates of a registry": (
+        SIGNER + '[registry]\nrequire = true\nurl = "https://localhost"\nca_file = "worker/ca.pem"\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(INSIDE))
+def test_refuses_what_a_policy_names_inside_the_package(what: str, package: Path) -> None:
+    policy = loaded(package, INSIDE[what])
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(package, policy, now=NOW)
+    assert not (package / "state").exists()
+
+
+def test_takes_the_same_things_from_outside(package: Path) -> None:
+    assert verify(package, loaded(package, second_signer('hmac = { file = "secret" }')), now=NOW).ok
+
+
+IN_MEMORY: dict[str, Callable[[Path], Policy]] = {
+    "key": lambda root: Policy((Namespace("org.acme", (TrustedKey.from_file(root / "keys/acme.pub"),)),)),
+    "secret": lambda root: Policy((Namespace("org.acme", (KEY.trusted, HmacSecret.from_file(root / "keys/secret"))),)),
+    "root": lambda root: Policy(
+        (Namespace("org.acme", (KEY.trusted,)),), sigstore=SigstoreTrust(b"{}", file=str(root / "keys/root.json"))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(IN_MEMORY))
+def test_refuses_what_a_program_took_from_the_package(what: str, package: Path) -> None:
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(package, IN_MEMORY[what](package), now=NOW)
+
+
+def test_refuses_links_that_lead_in_or_out_of_the_package(package: Path) -> None:
+    outside = package.parent
+    (outside / "in.pub").symlink_to("worker/keys/acme.pub")
+    (package / "out.pub").symlink_to("../acme.pub")
+    (outside / "hop.pub").symlink_to("worker/out.pub")
+    (outside / "folder").symlink_to("worker/keys")
+    for name in ("in.pub", "worker/out.pub", "hop.pub", "folder/acme.pub", "worker/../worker/keys/acme.pub"):
+        trusted = Policy((Namespace("org.acme", (TrustedKey.from_file(outside / name),)),))
+        with pytest.raises(ConfigError, match="is inside the package"):
+            verify(package, trusted, now=NOW)
+
+
+def test_sees_through_another_name_of_the_root(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package.parent / "other").symlink_to(".")
+    trusted = Policy((Namespace("org.acme", (TrustedKey.from_file(package / "keys/acme.pub"),)),))
+    for root in (package.parent / "other" / "worker", package / "keys" / ".."):
+        with pytest.raises(ConfigError, match="is inside the package"):
+            verify(root, trusted, now=NOW)
+    monkeypatch.chdir(package)
+    relative = Policy((Namespace("org.acme", (TrustedKey.from_file("keys/acme.pub"),)),))
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(".", relative, now=NOW)
+
+
+def test_remembers_where_a_link_led_when_the_key_was_read(package: Path) -> None:
+    link = package.parent / "link.pub"
+    link.symlink_to("worker/keys/acme.pub")
+    trusted = Policy((Namespace("org.acme", (TrustedKey.from_file(link),)),))
+    link.unlink()
+    link.symlink_to("acme.pub")
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(package, trusted, now=NOW)
+
+
+def test_links_in_a_circle_end(package: Path) -> None:
+    (package.parent / "a").symlink_to("b")
+    (package.parent / "b").symlink_to("a")
+    policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(os.fspath(package.parent / "a"),))
+    verify(package, policy, now=NOW)
