@@ -47,6 +47,7 @@ class BuildFlags(NamedTuple):
     source_repository: str | None = None
     source_commit: str | None = None
     fresh: bool = False
+    namespace: str | None = None
 
     @property
     def given(self) -> bool:
@@ -82,6 +83,11 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = combine(
         click.option("--worker-id", metavar="ID", help="Who this is, such as org.acme.summarizer."),
         click.option("--species-id", metavar="ID", help="Its species, such as wrk.doc.summarizer."),
+        click.option(
+            "--namespace",
+            metavar="NAME",
+            help="Take the ids from the package itself: a skill, plugin, MCP bundle, model or Python project.",
+        ),
         click.option("--worker-version", metavar="VERSION", help="Its version, such as 1.4.0."),
         click.option(
             "--exclude", multiple=True, metavar="PATTERN", help="Leave out what a gitignore pattern matches; recorded."
@@ -134,6 +140,8 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     """
     from wcp_attest.advice.project_config import find_config
 
+    if flags.namespace is not None:
+        flags = _with_ids_of_package(flags, package, out)
     configuration = find_config(package)
     configured = configuration.package(package) if configuration else None
     taken = _Taken(configured, *((None, None) if flags.fresh else (existing, found_awp1(package))))
@@ -155,6 +163,29 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     if taken.said:
         out.note(f"taken over: {', '.join(taken.said)}")
     return plan
+
+
+def _with_ids_of_package(flags: BuildFlags, package: str, out: Output) -> BuildFlags:
+    """Fill in what the command line leaves open with what the package says of itself, and say so."""
+    from wcp_attest.advice.kinds import READERS, describe, proposed_ids
+
+    described = describe(package)
+    if described is None or flags.namespace is None:
+        raise ConfigError(
+            f"--namespace: {package!r} is none of {', '.join(READERS)};"
+            " give --worker-id, --species-id and --worker-version"
+        )
+    ids = proposed_ids(described, flags.namespace)
+    version = flags.worker_version or ids.worker_version
+    if version is None:
+        raise ConfigError(f"{described.source} of this {described.kind} names no version; give --worker-version")
+    filled = flags._replace(
+        worker_id=flags.worker_id or ids.worker_id,
+        species_id=flags.species_id or ids.worker_species_id,
+        worker_version=version,
+    )
+    out.note(f"{described.kind} ({described.source}): {filled.worker_id} {version}, species {filled.species_id}")
+    return filled
 
 
 def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOptions, out: Output) -> Manifest:

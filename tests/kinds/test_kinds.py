@@ -1,0 +1,179 @@
+"""What people ship: its own files tell what a directory is and propose ids to the signer; nothing is trusted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.conftest import key, wcp  # noqa: F401  # fixtures of the same names
+from wcp_attest.advice.kinds import describe, proposed_ids
+from wcp_attest.advice.kinds.skill import front_matter
+from wcp_attest.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.command import Command
+
+PLUGIN = {
+    "$schema": "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json",
+    "name": "acme.reports",
+    "version": "1.2.0",
+}
+SKILL = '---\nname: pdf-forms\ndescription: "Fill: in"\nmetadata:\n  author: acme\n  version: "2.1.0"\n---\nBody\n'
+BUNDLE = {"manifest_version": "0.3", "name": "Notes Stats", "version": "1.0.0", "author": {"name": "A"}, "server": {}}
+PROJECT = '[project]\nname = "My_Tool"\nversion = "3.0"\n'
+REVISION = "0e9f" * 10
+
+
+def plant(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "ids"),
+    [
+        ({"plugin.json": json.dumps(PLUGIN)}, "plugin", ("org.acme.acme-reports", "wrk.plugin.acme-reports", "1.2.0")),
+        (
+            {".claude-plugin/plugin.json": '{"name": "helper"}'},
+            "plugin",
+            ("org.acme.helper", "wrk.plugin.helper", None),
+        ),
+        ({"SKILL.md": SKILL}, "skill", ("org.acme.pdf-forms", "wrk.skill.pdf-forms", "2.1.0")),
+        ({"manifest.json": json.dumps(BUNDLE)}, "mcpb", ("org.acme.notes-stats", "wrk.mcpb.notes-stats", "1.0.0")),
+        ({"pyproject.toml": PROJECT}, "python", ("org.acme.my-tool", "wrk.python.my-tool", "3.0")),
+        (
+            {"PKG-INFO": "Metadata-Version: 2.1\nName: sdist\nVersion: 1.5\n\nName: not this\n"},
+            "python",
+            ("org.acme.sdist", "wrk.python.sdist", "1.5"),
+        ),
+        ({"config.json": "{}", "model.safetensors": ""}, "model", ("org.acme.there", "wrk.model.there", None)),
+        ({"tiny.gguf": ""}, "model", ("org.acme.there", "wrk.model.there", None)),
+        (
+            {"plugin.json": json.dumps(PLUGIN), "SKILL.md": SKILL, "pyproject.toml": PROJECT},
+            "plugin",
+            ("org.acme.acme-reports", "wrk.plugin.acme-reports", "1.2.0"),
+        ),
+    ],
+)
+def test_kind_and_ids_come_from_the_files_that_the_formats_name(
+    tmp_path: Path, files: dict[str, str], kind: str, ids: tuple[str, str, str | None]
+) -> None:
+    described = describe(str(plant(tmp_path / "there", **files)))
+    assert described is not None
+    proposed = proposed_ids(described, "org.acme")
+    assert (described.kind, (proposed.worker_id, proposed.worker_species_id, proposed.worker_version)) == (kind, ids)
+
+
+def test_a_snapshot_in_the_cache_of_the_hub_takes_its_revision_as_version(tmp_path: Path) -> None:
+    root = plant(tmp_path / f"models--acme--Reader-7B/snapshots/{REVISION}", **{"model_index.json": "{}"})
+    described = describe(str(root))
+    assert described is not None
+    assert (described.name, described.version) == ("Reader-7B", REVISION)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"README.md": "x"}, {"manifest.json": '{"name": "web app"}'}, {"plugin.json": '{"name": "of another program"}'}],
+)
+def test_other_directories_are_of_no_kind(tmp_path: Path, files: dict[str, str]) -> None:
+    assert describe(str(plant(tmp_path / "d", **files))) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"plugin.json": json.dumps(PLUGIN | {"name": "Upper"})}, "`name`"),
+        ({"plugin.json": json.dumps(PLUGIN | {"name": "a--b"})}, "`name`"),
+        ({"plugin.json": json.dumps(PLUGIN | {"$schema": "https://evil.example/1.0.0/plugin.schema.json"})}, "schema"),
+        ({"plugin.json": json.dumps(PLUGIN | {"version": 3})}, "`version`"),
+        ({"plugin.json": "{" * 5000}, "plugin.json"),
+        ({"SKILL.md": "no front matter"}, "front matter"),
+        ({"SKILL.md": "---\nname: a\n"}, "front matter"),
+        ({"SKILL.md": "---\nname: pdf\nname: other\n---\n"}, "once"),
+        ({"SKILL.md": "---\nname: &anchor pdf\n---\n"}, "plain"),
+        ({"SKILL.md": "---\nname: |\n  pdf\n---\n"}, "plain"),
+        ({"SKILL.md": "---\nname: '../evil'\n---\n"}, "`name`"),
+        ({"SKILL.md": "---\nname: PDF\n---\n"}, "`name`"),
+        ({"SKILL.md": "---\ndescription: nothing else\n---\n"}, "`name`"),
+        ({"manifest.json": '{"manifest_version": "0.3", "name": "x"}'}, "server"),
+        ({"manifest.json": '{"manifest_version": "0.3", "name": ["x"], "server": {}}'}, "`name`"),
+        ({"pyproject.toml": "[project]\nversion = '1'\n"}, "`name`"),
+        ({"pyproject.toml": "[project"}, "TOML"),
+        ({"PKG-INFO": "Name: a\nName: b\n"}, "twice"),
+    ],
+)
+def test_malformed_description_is_one_error(tmp_path: Path, files: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as problem:
+        describe(str(plant(tmp_path / "d", **files)))
+    assert "\n" not in str(problem.value)
+
+
+@given(st.text())
+def test_front_matter_is_read_or_refused_whatever_it_holds(text: str) -> None:
+    try:
+        values = front_matter(f"---\n{text}\n---\n".encode("utf-8", "surrogatepass"))
+    except ConfigError:
+        return
+    assert set(values) <= {"name", "metadata.version"}
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9]|-[a-z0-9]){0,20}", fullmatch=True), st.sampled_from(["", '"', "'"]))
+def test_front_matter_gives_the_name_in_each_plain_spelling(name: str, quote: str) -> None:
+    assert front_matter(f"---\nname: {quote}{name}{quote}  # note\n---\n".encode()) == {"name": name}
+
+
+def test_signs_a_skill_with_nothing_but_a_namespace_and_a_key(wcp: Command, key: Path) -> None:  # noqa: F811
+    plant(wcp.folder / "pdf-forms", **{"SKILL.md": SKILL, "scripts/fill.py": "print()\n"})
+    run = wcp("sign", "pdf-forms", "--namespace", "org.acme", "--key", key.name, "--format", "json")
+    assert (run.status, run.json["package"]["worker_id"]) == (0, "org.acme.pdf-forms")
+    assert "skill (SKILL.md): org.acme.pdf-forms 2.1.0" in run.err
+    trust = ("--public-key", "acme.key.pub", "--worker-id", "org.acme.pdf-forms")
+    assert wcp("verify", "pdf-forms", *trust).status == 0
+    # What the package says of itself is not asked at verify: an unsigned change of it is a changed file.
+    plant(wcp.folder / "pdf-forms", **{"SKILL.md": SKILL.replace("pdf-forms", "other")})
+    assert wcp("verify", "pdf-forms", *trust).status == 1
+
+
+def test_signs_an_installed_distribution(wcp: Command, key: Path) -> None:  # noqa: F811
+    files = importlib.metadata.distribution("click").files or []
+    for file in files:
+        if file.suffix != ".pyc" and ".." not in file.parts:
+            target = wcp.folder / "site" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(file.locate()), target)
+    run = wcp("sign", "site", "--namespace", "org.acme", "--key", key.name, "--format", "json")
+    assert run.json["package"]["worker_id"] == "org.acme.click"
+    assert run.json["package"]["worker_version"] == importlib.metadata.version("click")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "says"),
+    [
+        ({"README": "x"}, (), "is none of plugin, skill"),
+        ({"SKILL.md": "---\nname: a\n---\n"}, (), "names no version"),
+        ({"SKILL.md": SKILL}, ("--namespace", "acme"), "is not a namespace"),
+        ({"SKILL.md": "x"}, (), "front matter"),
+    ],
+)
+def test_what_gives_no_ids_is_status_2(
+    wcp: Command,  # noqa: F811
+    key: Path,  # noqa: F811
+    files: dict[str, str],
+    options: tuple[str, ...],
+    says: str,
+) -> None:
+    plant(wcp.folder / "d", **files)
+    run = wcp("sign", "d", "--namespace", "org.acme", "--key", key.name, *options)
+    assert (run.status, says in run.err, "Traceback" in run.err) == (2, True, False)
+    assert not (wcp.folder / "d" / "manifest.json").exists()
