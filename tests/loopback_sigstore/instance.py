@@ -52,10 +52,10 @@ class LoopbackSigstore:
         timestamps: the timestamp authority.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: str | None = None) -> None:
         self.faults: set[Fault] = set()
         self._open = ExitStack()
-        self._server = LoopbackServer(self.faults)
+        self._server = LoopbackServer(self.faults, certificate)
         self.base = self._server.base
         host = self.base.removeprefix("http://")
         self.provider = IdentityProvider(f"{self.base}/oidc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -72,17 +73,26 @@ def json_response(document: Mapping[str, object], status: int = 200) -> Response
 class LoopbackServer:
     """Serves the routes given to it, and misbehaves as `faults` says at the time of a request.
 
+    Args:
+        faults: how it misbehaves.
+        certificate: path of a server's key and certificate, to speak https.
+
     Attributes:
         base: the URL without a path, `http://127.0.0.1:<port>`.
         requests: every request seen so far, as `METHOD /path`.
     """
 
-    def __init__(self, faults: set[Fault]) -> None:
+    def __init__(self, faults: set[Fault], certificate: str | None = None) -> None:
         self._faults = faults
         self._routes: dict[tuple[str, str], Route] = {}
         self._stopped = threading.Event()
         self._http = _QuietServer(("127.0.0.1", 0), _handler_class(self))
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        scheme = "http" if certificate is None else "https"
+        self.base = f"{scheme}://127.0.0.1:{self._http.server_address[1]}"
         self.requests: list[str] = []
 
     def add(self, routes: list[Route]) -> None:

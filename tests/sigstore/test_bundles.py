@@ -21,6 +21,7 @@ from wcp_attest.package.signature_file import parse_line
 from wcp_attest.package.statement import PACKAGE_PREDICATE, Statement, render
 from wcp_attest.signing import SignedBy, SigstoreTrust
 from wcp_attest.signing.sigstore.bundle import VerifiedBundle, verify_bundle
+from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -370,3 +371,41 @@ def test_a_damaged_trusted_root_never_raises_anything_else(instance: LoopbackSig
 
 def test_a_client_trust_config_holds_a_trusted_root(instance: LoopbackSigstore) -> None:
     check(keyless_line(instance, payload()), json.dumps(instance.client_trust_config()).encode())
+
+
+def later_kind(member: dict[str, Any]) -> dict[str, Any]:
+    changed = copy.deepcopy(member)
+    if "publicKey" in changed:
+        changed["publicKey"]["keyDetails"] = "PKIX_LATER_KIND"
+    else:
+        changed["certChain"]["certificates"] = [{"rawBytes": "AAAA"}]
+    return changed
+
+
+def with_later_field(member: dict[str, Any]) -> dict[str, Any]:
+    return {**copy.deepcopy(member), "laterField": {"x": 1}}
+
+
+@pytest.mark.parametrize("later", [later_kind, with_later_field])
+@pytest.mark.parametrize("name", ["tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"])
+def test_a_member_of_a_later_kind_leaves_the_others_usable(
+    instance: LoopbackSigstore, line: bytes, name: str, later: Any
+) -> None:
+    root = json.loads(root_of(instance))
+    root[name].append(later(root[name][0]))
+    good = check(line, root_of(instance))
+    assert check(line, json.dumps(root).encode()) == good
+    config = {**instance.client_trust_config(), "trustedRoot": root}
+    assert check(line, json.dumps(config).encode()) == good
+    SigstoreSigner(config=json.dumps(config).encode(), token=b"a.b.c")
+    root[name] = [later(member) for member in root[name]]
+    with pytest.raises(TrustUnusable, match=f"none of its {name} is of a known kind"):
+        check(line, json.dumps(root).encode())
+
+
+def test_a_log_that_is_left_out_vouches_for_nothing(instance: LoopbackSigstore) -> None:
+    raw = keyless_line(instance, payload(), rekor=1)
+    root = json.loads(root_of(instance))
+    host = json.loads(raw)["verificationMaterial"]["tlogEntries"][0]["logId"]["keyId"]
+    root["tlogs"] = [later_kind(log) if log["logId"]["keyId"] == host else log for log in root["tlogs"]]
+    refusal(raw, json.dumps(root).encode())

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
-from wcp_attest.signing.sigstore.signer_identity import MAX_FIELD, CertificateClaims, SigstoreIdentity
+from wcp_attest.signing.sigstore.signer_identity import (
+    MAX_FIELD,
+    CertificateClaims,
+    SigstoreIdentity,
+    issuer_of,
+)
 from wcp_attest.trust.policy import Namespace
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -198,3 +203,62 @@ def test_case_counts_on_a_host_that_may_tell_names_by_it() -> None:
 def test_refuses_issuer_of_another_forge(issuer: str, repository: str) -> None:
     with pytest.raises(ConfigError, match="issuer"):
         SigstoreIdentity(issuer=issuer, repository=repository)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "claimed", "same"),
+    [
+        (".github/workflows/Build it.yml", "Build%20it.yml", True),
+        (".github/workflows/Build it.yml", "Build it.yml", True),
+        (".github/workflows/größe.yml", "gr%C3%B6%C3%9Fe.yml", True),
+        (".github/workflows/größe.yml", "größe.yml", True),
+        (".github/workflows/Build%20it.yml", "Build%20it.yml", True),
+        (".github/workflows/Build%20it.yml", "Build it.yml", False),
+        (".github/workflows/Build it.yml", "Build+it.yml", False),
+        (".github/workflows/größe.yml", "gro%CC%88%C3%9Fe.yml", False),
+    ],
+)
+def test_names_that_a_uri_cannot_hold_are_compared_encoded(workflow: str, claimed: str, same: bool) -> None:
+    uri = f"https://github.com/acme/worker/.github/workflows/{claimed}@refs/heads/größe"
+    claims = replace(CLAIMS, build_signer_uri=uri, build_config_uri=uri, source_repository_ref="refs/heads/größe")
+    expected = SigstoreIdentity(ISSUER, repository="acme/worker", workflow=workflow, ref="refs/heads/größe")
+    if same:
+        expected.matches(claims)
+    else:
+        assert "workflow" in refused(expected, claims)
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "a\nb", " a", "a ", "a\u200bb", "a\x7f"])
+def test_hidden_and_surrounding_characters_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="control characters or blanks at its ends"):
+        SigstoreIdentity(ISSUER, repository="acme/worker", ref=f"refs/heads/{text}" if text[0] != " " else text)
+
+
+GITLAB = "https://gitlab.com"
+GITLAB_CLAIMS = CertificateClaims(
+    issuer=GITLAB,
+    san="https://gitlab.com/acme/tools/worker//.gitlab-ci.yml@refs/tags/v1",
+    build_signer_uri="https://gitlab.com/acme/tools/worker//.gitlab-ci.yml@refs/tags/v1",
+    build_config_uri="https://gitlab.com/acme/tools/worker//.gitlab-ci.yml@refs/tags/v1",
+    source_repository_uri="https://gitlab.com/acme/tools/worker",
+    source_repository_ref="refs/tags/v1",
+)
+
+
+def test_a_gitlab_project_and_its_pipeline_match() -> None:
+    project = "https://gitlab.com/Acme/tools/worker"
+    expected = SigstoreIdentity(GITLAB, repository=project, workflow=".gitlab-ci.yml", ref="refs/tags/*")
+    expected.matches(GITLAB_CLAIMS)
+    assert expected.label == "https://gitlab.com/acme/tools/worker//.gitlab-ci.yml@refs/tags/* (https://gitlab.com)"
+    assert "workflow" in refused(SigstoreIdentity(GITLAB, repository=project, workflow="ci/other.yml"), GITLAB_CLAIMS)
+    for name in ("a/b", "../x.yml@y", "/x.yml", "x*.yml", "x"):
+        with pytest.raises(ConfigError, match="workflow"):
+            SigstoreIdentity(GITLAB, repository=project, workflow=name)
+    with pytest.raises(ConfigError, match="workflow"):
+        SigstoreIdentity(ISSUER, repository="acme/worker", workflow=".gitlab-ci.yml")
+
+
+def test_the_host_of_a_repository_says_its_issuer() -> None:
+    assert issuer_of("acme/worker") == issuer_of("https://GitHub.com/acme/worker") == ISSUER
+    assert issuer_of("https://gitlab.com/acme/worker") == GITLAB
+    assert issuer_of("https://git.acme.example/acme/worker") is None

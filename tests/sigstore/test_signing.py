@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.bad_http.tls import Certificates
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore, github_claims
 from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, Run, build_package, quickly, wcp_attest, write_package
 from wcp_attest.base.errors import ConfigError
@@ -354,7 +355,7 @@ def test_a_key_given_as_trust_config_is_not_printed(package: Path) -> None:
     (package.parent / "acme.key").write_text(secret)
     failed = quickly("sign", package, *BUILD, "--sigstore", "--trust-config", package.parent / "acme.key")
     assert failed.status == 2
-    assert "Invalid JSON" in failed.err
+    assert "the trust config is not JSON" in failed.err
     body = secret.splitlines()[1]
     assert not any(body[at : at + 6] in failed.err for at in range(len(body) - 6))
 
@@ -375,3 +376,38 @@ def test_a_malformed_token_is_the_callers_error(token: bytes) -> None:
 def test_a_token_that_is_none_is_said_to_be_and_not_shown(package: Path, config: Path, token: str) -> None:
     failed = sign(package, config, "--identity-token", "-", env={}, stdin=token)
     assert (failed.status, "identity token" in failed.err) == (2, True), failed
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_both_variables_for_own_authorities_are_heard(tmp_path: Path, package: Path, variable: str) -> None:
+    certificates = Certificates.make(tmp_path)
+    with LoopbackSigstore(certificates.server) as instance:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(instance.client_trust_config()))
+        (tmp_path / "token").write_text(instance.token(**github_claims()))
+        arguments = ("--identity-token", tmp_path / "token")
+        assert sign(package, config, *arguments, env={}).status == 2
+        signed = sign(package, config, *arguments, env={variable: certificates.authority})
+        assert signed.status == 0, signed
+
+
+@pytest.mark.parametrize("place", ["missing/x.json", "folder", "link"])
+def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_published(
+    instance: LoopbackSigstore, package: Path, config: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    seen = len(instance.requests)
+    run = sign(package, config, "--bundle-out", tmp_path / place, env=instance.ambient_environment(**github_claims()))
+    assert (run.status, "nothing was signed" in run.err) == (2, True), run
+    assert instance.requests[seen:] == []
+    assert not (package / "manifest.sig").exists()
+
+
+@pytest.mark.parametrize("seconds", ["1e12", "inf", "nan", "86401"])
+def test_a_deadline_that_no_system_can_keep_is_refused(
+    package: Path, config: Path, tmp_path: Path, seconds: str
+) -> None:
+    (tmp_path / "token").write_text("a.b.c")
+    run = sign(package, config, "--identity-token", tmp_path / "token", "--timeout", seconds, env={})
+    assert (run.status, "at most 86400 seconds" in run.err) == (2, True), run

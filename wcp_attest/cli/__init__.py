@@ -11,6 +11,7 @@ command pays only for what it uses.
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -110,6 +111,10 @@ def _run(arguments: list[str]) -> int:
     try:
         from wcp_attest.cli.root import run
 
+        if "REQUESTS_CA_BUNDLE" in os.environ or "SSL_CERT_FILE" in os.environ:
+            from wcp_attest.net.authorities import own_authorities
+
+            os.environ.update(own_authorities(os.environ))
         return run(arguments)
     except Exception as error:  # noqa: BLE001  # the rim of the program: whatever comes is one line and a status
         from wcp_attest.cli.failures import report

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
-GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 TOKEN_VARIABLE = "SIGSTORE_ID_TOKEN"  # as GitLab CI and cosign call it  # noqa: S105
 DEFAULT_TIMEOUT = 60  # seconds; wcp_attest.signing.sigstore.keyless_signer.DEADLINE, which is slow to import
 
@@ -133,9 +132,13 @@ def identities_of(flags: TrustFlags) -> tuple[SigstoreIdentity, ...]:
         return ()
     if flags.identity is not None and flags.issuer is None:
         raise click.UsageError("--identity needs --issuer: the same name from another issuer is somebody else")
-    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
+    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity, issuer_of
 
-    issuer = GITHUB_ISSUER if flags.issuer is None else flags.issuer
+    issuer = flags.issuer
+    if issuer is None:
+        issuer = issuer_of(flags.github_repository or "")
+    if issuer is None:
+        raise click.UsageError("--github-repository is elsewhere than on github.com or gitlab.com; give its --issuer")
     return (SigstoreIdentity(issuer, flags.identity, flags.github_repository, flags.workflow, flags.ref),)
 
 
@@ -165,13 +168,21 @@ def check_bundle_path(path: str | None, package: str) -> None:
     """Refuse to put the bundle where it would change the package that it is about.
 
     Raises:
-        ConfigError: the path lies inside the package.
+        ConfigError: the path lies inside the package, or cannot be written: a signature that is in a public log
+            cannot be taken back for that.
     """
     if path is None:
         return
-    inside, root = os.path.realpath(path), os.path.realpath(package)
-    if os.path.commonpath([inside, root]) == root:
-        raise ConfigError(f"--bundle-out {path!r} lies inside the package, where it would be an unlisted file")
+    target, root = os.path.realpath(path), os.path.realpath(package)
+    if os.path.commonpath([target, root]) == root:
+        raise ConfigError(f"--bundle-out {path!r} is inside the package, where it would be an unlisted file")
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--bundle-out {path!r} cannot be written: there is no folder to write it in; nothing was signed"
+        )
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        raise ConfigError(f"--bundle-out {path!r} is not a regular file; name another place; nothing was signed")
 
 
 def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:

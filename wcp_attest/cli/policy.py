@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
     from wcp_attest.trust.policy import Namespace, Policy
 
-GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
-
 _file_argument = click.argument("file", metavar="[FILE]", envvar=POLICY_VARIABLE, type=click.Path(), required=False)
 
 
@@ -156,7 +154,11 @@ def _keyless_signer(
     issuer: str | None, identity: str | None, repository: str | None, workflow: str | None, ref: str | None
 ) -> list[str]:
     if issuer is None and repository is not None:
-        issuer = GITHUB_ISSUER
+        from wcp_attest.signing.sigstore.signer_identity import issuer_of
+
+        issuer = issuer_of(repository)
+        if issuer is None:
+            raise click.UsageError("--repository is elsewhere than on github.com or gitlab.com; give its --issuer")
     fields = {"issuer": issuer, "identity": identity, "repository": repository, "workflow": workflow, "ref": ref}
     given = [f"{name} = {_quoted(value)}" for name, value in fields.items() if value is not None]
     return [f"sigstore = {{ {', '.join(given)} }}"] if given else []

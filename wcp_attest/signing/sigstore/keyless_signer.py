@@ -1,8 +1,8 @@
 """Sign with Sigstore: no key to keep, an identity token instead, and a deadline for all of it.
 
-The work is done by a process of its own (`sigstore_child`), which is killed when the time is up; the reason stands
-there. What comes back is one Sigstore bundle v0.3 over the Statement's exact bytes, and the trusted root that goes with
-it, by which it is verified before it is written anywhere.
+A process of its own does the work (`child_process`) and is killed when the time is up; the reason stands there. What
+comes back is one Sigstore bundle v0.3 over the Statement's exact bytes, and the trusted root that goes with it. The
+bundle is verified by that root before it is written anywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from wcp_attest.base import strictjson
-from wcp_attest.base.errors import ConfigError, SignatureInvalid, SigningError
+from wcp_attest.base.errors import ConfigError, SignatureInvalid, SigningError, TrustUnusable
+from wcp_attest.net.authorities import own_authorities
 from wcp_attest.package.signature_file import MAX_LINE_BYTES
 from wcp_attest.signing import SignedBy, SigstoreTrust
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wcp_attest.signing.sigstore.child_process import Request
     from wcp_attest.signing.sigstore.trusted_root import Instance
 
+MAX_DEADLINE = 86_400.0  # seconds; longer is a mistake, and systems cannot wait for some larger numbers
 DEADLINE = 60.0  # seconds; a signature takes one or two, a person at a browser longer
 MAX_CONFIG_BYTES = 4 * 1024 * 1024  # the public one is 9 kB
 MAX_TOKEN_BYTES = 64 * 1024  # tokens of CI systems are 2 kB
@@ -33,7 +35,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SigstoreSigner:
-    """Signs as whoever an identity token names.
+    """Signs as the person or CI job that an identity token names.
 
     Args:
         config: a client trust config (JSON) of a private instance; None for a public one.
@@ -58,10 +60,10 @@ class SigstoreSigner:
         browser: bool = False,
         deadline: float = DEADLINE,
     ) -> None:
-        if deadline <= 0:
-            raise ConfigError("the deadline for signing must be longer than nothing")
+        if not 0 < deadline <= MAX_DEADLINE:  # also refuses nan
+            raise ConfigError(f"signing may take more than 0 and at most {MAX_DEADLINE:g} seconds, not {deadline:g}")
         if config is not None:
-            _check_config(config)
+            config = _check_config(config)
         self._request: Request = {
             "payload": "",
             "config": None if config is None else config.decode(),
@@ -126,7 +128,7 @@ class SigstoreSigner:
                 input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
                 timeout=self._deadline,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, **own_authorities(os.environ), "PYTHONPATH": path},
                 check=False,
             )
         except subprocess.TimeoutExpired as problem:
@@ -153,16 +155,19 @@ def _token_text(token: bytes) -> str:
     return text
 
 
-def _check_config(data: bytes) -> None:
-    """Refuse what is no config, and one that would send the identity token in the clear."""
+def _check_config(data: bytes) -> bytes:
+    """Return what of a config can be used; refuse one that would send the identity token in the clear."""
     from sigstore_models.trustroot.v1 import ClientTrustConfig
 
-    from wcp_attest.signing.sigstore.trusted_root import in_words
+    from wcp_attest.signing.sigstore.trusted_root import in_words, usable_config
 
     if len(data) > MAX_CONFIG_BYTES:
         raise ConfigError(f"the trust config is larger than {MAX_CONFIG_BYTES} bytes")
     try:
+        data = usable_config(data)
         config = ClientTrustConfig.from_json(data).signing_config
+    except TrustUnusable as problem:
+        raise ConfigError(str(problem)) from None
     except ValueError as problem:
         raise ConfigError(f"the trust config cannot be used: {in_words(problem)}") from None
     for service in (*config.ca_urls, *config.oidc_urls, *config.rekor_tlog_urls, *config.tsa_urls):
@@ -170,6 +175,7 @@ def _check_config(data: bytes) -> None:
             raise ConfigError(
                 f"the trust config names {service.url!r}; only https is used, or http on this very machine"
             )
+    return data
 
 
 def _confidential(url: str) -> bool:

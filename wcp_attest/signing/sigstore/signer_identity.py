@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
 from wcp_attest.base.forge_name import ForgeUri, repository_of, trusted_spelling
@@ -34,10 +35,10 @@ _HOST_OF_ISSUER = {"https://token.actions.githubusercontent.com": "github.com", 
 # Longer than any SAN, URL or Git ref that Fulcio issues; keeps messages and labels readable.
 MAX_FIELD = 1024
 
-_PRINTABLE = re.compile(r"[!-~]+\Z")
-_URL = re.compile(r"https?://[^/*]+(/[^*]*)?\Z")
+_URL = re.compile(r"https?://[!-)+.0-~-]+(/[!-)+-~]*)?\Z")
 _REPOSITORY = re.compile(r"([A-Za-z0-9._-]+/|https://[A-Za-z0-9.:-]+/([A-Za-z0-9._-]+/)+)[A-Za-z0-9._-]+\Z")
 _WORKFLOW = re.compile(r"([A-Za-z0-9._-]+/[A-Za-z0-9._-]+/)?\.github/workflows/[^/@*]+\Z")
+_GITLAB_FILE = re.compile(r"[^/@*][^@*]*\.ya?ml\Z")  # such as .gitlab-ci.yml, below the project's root
 # A workflow claim is the workflow's path, `@`, and a ref or commit. A file name cannot hold a `/`, so `@refs/` ends it.
 _WORKFLOW_CLAIM = re.compile(r"(?P<path>.+?)@(refs/.+|[0-9a-f]{40,64})\Z")
 
@@ -94,7 +95,8 @@ class SigstoreIdentity:
         issuer: the OIDC issuer's URL, exactly as in the certificate.
         identity: the exact SAN; excludes the other fields.
         repository: `owner/name` on github.com, or the full `https://` URL of a repository elsewhere.
-        workflow: `.github/workflows/<file>`, or `owner/name/.github/workflows/<file>` of a reusable workflow.
+        workflow: `.github/workflows/<file>`, or `owner/name/.github/workflows/<file>` of a reusable workflow; of a
+            project on GitLab the path of its file, such as `.gitlab-ci.yml`.
         ref: a full Git ref such as `refs/heads/main`; a `*` at its end matches any rest, `refs/tags/*`.
 
     Raises:
@@ -134,7 +136,7 @@ class SigstoreIdentity:
         repository = place.repository.lower().removesuffix(".git")
         short = place.host == "github.com"
         object.__setattr__(self, "repository", repository[1:] if short else f"https://{place.host}{repository}")
-        if self.workflow is not None and not self.workflow.startswith(WORKFLOW_DIRECTORY):
+        if self.workflow is not None and self.workflow.find(f"/{WORKFLOW_DIRECTORY}") > 0:
             owner, name, path = self.workflow.split("/", 2)
             object.__setattr__(self, "workflow", f"{owner}/{name}".lower() + f"/{path}")
 
@@ -156,7 +158,12 @@ class SigstoreIdentity:
                 f"issuer `{self.issuer}` vouches for runs on {host}, and repository `{self.repository}` is on "
                 f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
             )
-        if self.workflow is not None and _WORKFLOW.match(self.workflow) is None:
+        elsewhere = place is not None and place.host != "github.com"
+        if (
+            self.workflow is not None
+            and _WORKFLOW.match(self.workflow) is None
+            and not (elsewhere and _GITLAB_FILE.match(self.workflow))
+        ):
             raise ConfigError(
                 f"workflow `{self.workflow}` is neither `.github/workflows/<file>` "
                 "nor `owner/name/.github/workflows/<file>`, without a ref"
@@ -171,10 +178,17 @@ class SigstoreIdentity:
         """A name for people and reports, the same for equal values: `acme/worker (https://…)`."""
         if self.identity is not None:
             return f"{self.identity} ({self.issuer})"
-        workflow = f"/{self.workflow}" if self.workflow and self.workflow.startswith(WORKFLOW_DIRECTORY) else ""
+        workflow = self._own_workflow
         reusable = f" by {self.workflow}" if self.workflow and not workflow else ""
         ref = f"@{self.ref}" if self.ref else ""
         return f"{self.repository}{workflow}{ref}{reusable} ({self.issuer})"
+
+    @property
+    def _own_workflow(self) -> str:
+        """What follows the repository in the URI of its own workflow; empty for none and for a reusable one."""
+        if self.workflow is None or f"/{WORKFLOW_DIRECTORY}" in self.workflow:
+            return ""
+        return f"/{self.workflow}" if self.workflow.startswith(WORKFLOW_DIRECTORY) else f"//{self.workflow}"
 
     def matches(self, claims: CertificateClaims) -> None:
         """Compare the expected signer with the holder of a verified certificate.
@@ -201,8 +215,8 @@ class SigstoreIdentity:
     def _compared_claims(self, claims: CertificateClaims) -> list[tuple[str, str, str | None]]:
         repository = _repository_url(self.repository or "")
         compared: list[tuple[str, str, str | None]] = [("repository", repository, claims.source_repository_uri)]
-        if self.workflow is not None and self.workflow.startswith(WORKFLOW_DIRECTORY):
-            expected = f"{repository}/{self.workflow}"
+        if self._own_workflow:
+            expected = f"{repository}{self._own_workflow}"
             compared.append(("workflow", expected, _without_ref(claims.build_config_uri)))
             compared.append(("signing workflow", expected, _without_ref(claims.build_signer_uri)))
         elif self.workflow is not None:
@@ -216,9 +230,10 @@ class SigstoreIdentity:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"`{name}` of a sigstore signer must be a non-empty text")
-    if len(value) > MAX_FIELD or _PRINTABLE.match(value) is None:
+    if len(value) > MAX_FIELD or not value.isprintable() or value != value.strip():
         raise ConfigError(
-            f"`{name}` of a sigstore signer is longer than {MAX_FIELD} or holds white space: {value!r:.80}"
+            f"`{name}` of a sigstore signer is longer than {MAX_FIELD}, or holds control characters or blanks at its"
+            f" ends: {value!r:.80}"
         )
 
 
@@ -238,7 +253,22 @@ def _equal(expected: str, found: str | None, name: str) -> bool:
         return found.startswith(expected[:-1])
     if name in {"issuer", "ref"}:
         return found == expected
-    return trusted_spelling(found) == trusted_spelling(expected)
+    if trusted_spelling(found) == trusted_spelling(expected):
+        return True
+    # A file name may hold blanks and letters that a URI cannot; a CI system encodes them there (RFC 3986).
+    encoded = quote(expected, safe="".join(map(chr, range(0x21, 0x7F))))
+    return encoded != expected and trusted_spelling(found) == trusted_spelling(encoded)
+
+
+def issuer_of(repository: str) -> str | None:
+    """Return the issuer that vouches for the CI runs of a repository; None when its host has none of its own.
+
+    Args:
+        repository: `owner/name` on github.com, or a full https URL.
+    """
+    place = ForgeUri.parse(_repository_url(repository))
+    hosts = {host: issuer for issuer, host in _HOST_OF_ISSUER.items()}
+    return None if place is None else hosts.get(place.host)
 
 
 def _shown(found: str | None) -> str:

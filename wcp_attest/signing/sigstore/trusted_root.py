@@ -1,10 +1,10 @@
 """What keyless verification rests on: a trusted root, and in it only what was valid when the signature was made.
 
-A trusted root lists the keys of logs and the chains of authorities, each with the window of time in which it may be
-believed (`validFor`, both ends included; sigstore/protobuf-specs, trustroot.proto). The library enforces the start of a
-window against the clock and its end not at all, so a log key that was retired because it leaked would be believed for
-ever. Here whatever was not valid at every proven time of a signature is taken out of the root before the library
-sees it.
+A trusted root lists the keys of logs and the chains of authorities, each with the window of time in which it is trusted
+(`validFor`, both ends included; sigstore/protobuf-specs, trustroot.proto). The library enforces the start of a window
+against the clock and its end not at all, so it would still trust a log key that was retired because it leaked. Here
+every log and authority that was not valid at each proven time of a signature is taken out of the root before the
+library sees it.
 
 A pinned root is used as given: no socket is opened, and no cache or home directory is read or written. Without one the
 root of the public instance comes through TUF, as the library does it.
@@ -12,9 +12,11 @@ root of the public instance comes through TUF, as the library does it.
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from wcp_attest.base import strictjson
 from wcp_attest.base.errors import TrustUnusable
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sigstore_models.common.v1 import TimeRange
     from sigstore_models.trustroot.v1 import CertificateAuthority, TransparencyLogInstance, TrustedRoot
 
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_attest.signing import SigstoreTrust
 
     _Member = TypeVar("_Member", TransparencyLogInstance, CertificateAuthority)
@@ -37,7 +40,7 @@ MAX_QUOTED = 300  # characters of what a library or a service says
 # keyless lines must not make it wait for a dead network once a line.
 FRESH, RETRY = 3600.0, 60.0  # seconds
 
-_CLIENT_TRUST_CONFIG = b'"application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"'
+_CLIENT_TRUST_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _PIN = (
     "pin a trusted root: fetch it elsewhere with `wcp-attest policy root FILE`, and name it by --trusted-root or in "
     "the policy's [sigstore] table"
@@ -74,22 +77,78 @@ def public_root(instance: Instance) -> bytes:
 def parse_root(data: bytes) -> TrustedRoot:
     """Parse a trusted root.
 
+    A log or authority of a later kind (a new key type, a field that is not known here) is left out: what it vouches for
+    is refused, and all else can still be verified.
+
     Args:
         data: its JSON, or that of a client trust config, which holds one.
 
     Raises:
-        TrustUnusable: it is too large, or neither.
+        TrustUnusable: it is too large, neither, or of one kind no log or authority is left.
     """
-    from sigstore_models.trustroot.v1 import ClientTrustConfig, TrustedRoot
+    from sigstore_models.trustroot.v1 import TrustedRoot
 
-    if len(data) > MAX_TRUSTED_ROOT_BYTES:
-        raise TrustUnusable(f"the trusted root is larger than {MAX_TRUSTED_ROOT_BYTES} bytes")
+    fields = _fields(data, "the trusted root")
+    if fields.get("mediaType") == _CLIENT_TRUST_CONFIG:
+        inner = fields.get("trustedRoot")
+        if not isinstance(inner, dict):
+            raise TrustUnusable("the trusted root cannot be used: the client trust config holds none")
+        fields = inner
     try:
-        if _CLIENT_TRUST_CONFIG in data:
-            return ClientTrustConfig.from_json(data).trusted_root
-        return TrustedRoot.from_json(data)
+        return TrustedRoot.from_json(json.dumps(_without_later_kinds(fields)))
     except ValueError as problem:
         raise TrustUnusable(f"the trusted root cannot be used: {in_words(problem)}") from None
+
+
+def usable_config(data: bytes) -> bytes:
+    """Return a client trust config without logs and authorities of a later kind, which need not keep it from signing.
+
+    Args:
+        data: its JSON.
+
+    Raises:
+        TrustUnusable: it is too large or no JSON object, or of one kind no log or authority is left.
+    """
+    fields = _fields(data, "the trust config")
+    inner = fields.get("trustedRoot")
+    return json.dumps(
+        {**fields, "trustedRoot": _without_later_kinds(inner)} if isinstance(inner, dict) else fields
+    ).encode()
+
+
+def _fields(data: bytes, what: str) -> JsonObject:
+    return strictjson.loads_object(data, what=what, max_bytes=MAX_TRUSTED_ROOT_BYTES, error=TrustUnusable)
+
+
+def _without_later_kinds(root: JsonObject) -> JsonObject:
+    """Return the JSON of a trusted root with those of its members alone that the library can read and use."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.x509 import load_der_x509_certificate
+    from sigstore_models.trustroot.v1 import CertificateAuthority, TransparencyLogInstance
+
+    kept = dict(root)
+    for name in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"):
+        members = root.get(name)
+        if not isinstance(members, list):
+            continue
+        good: list[JsonValue] = []
+        first = ""
+        for member in members:
+            try:
+                text = json.dumps(member)
+                if name.endswith("Authorities"):
+                    for certificate in CertificateAuthority.from_json(text).cert_chain.certificates:
+                        load_der_x509_certificate(certificate.raw_bytes).public_key()
+                else:
+                    TransparencyLogInstance.from_json(text)
+            except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+                first = first or in_words(problem)
+            else:
+                good.append(member)
+        if members and not good:
+            raise TrustUnusable(f"the trusted root cannot be used: none of its {name} is of a known kind ({first})")
+        kept[name] = good
+    return kept
 
 
 def root_of(config: ClientTrustConfig) -> bytes:
