@@ -122,33 +122,35 @@ def _fields(data: bytes, what: str) -> JsonObject:
 
 def _without_later_kinds(root: JsonObject) -> JsonObject:
     """Return the JSON of a trusted root with those of its members alone that the library can read and use."""
+    kept = dict(root)
+    for name in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"):
+        members = root.get(name)
+        if not isinstance(members, list) or not members:
+            continue
+        reasons = [_reason_to_leave_out(name, member) for member in members]
+        kept[name] = [member for member, reason in zip(members, reasons, strict=True) if reason is None]
+        if not kept[name]:
+            raise TrustUnusable(
+                f"the trusted root cannot be used: none of its {name} is of a known kind ({reasons[0]})"
+            )
+    return kept
+
+
+def _reason_to_leave_out(name: str, member: JsonValue) -> str | None:
+    """Say why the library cannot use a member of a trusted root, or return None when it can."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.x509 import load_der_x509_certificate
     from sigstore_models.trustroot.v1 import CertificateAuthority, TransparencyLogInstance
 
-    kept = dict(root)
-    for name in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"):
-        members = root.get(name)
-        if not isinstance(members, list):
-            continue
-        good: list[JsonValue] = []
-        first = ""
-        for member in members:
-            try:
-                text = json.dumps(member)
-                if name.endswith("Authorities"):
-                    for certificate in CertificateAuthority.from_json(text).cert_chain.certificates:
-                        load_der_x509_certificate(certificate.raw_bytes).public_key()
-                else:
-                    TransparencyLogInstance.from_json(text)
-            except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
-                first = first or in_words(problem)
-            else:
-                good.append(member)
-        if members and not good:
-            raise TrustUnusable(f"the trusted root cannot be used: none of its {name} is of a known kind ({first})")
-        kept[name] = good
-    return kept
+    try:
+        if name.endswith("Authorities"):
+            for certificate in CertificateAuthority.from_json(json.dumps(member)).cert_chain.certificates:
+                load_der_x509_certificate(certificate.raw_bytes).public_key()
+        else:
+            TransparencyLogInstance.from_json(json.dumps(member))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        return in_words(problem)
+    return None
 
 
 def root_of(config: ClientTrustConfig) -> bytes:
