@@ -54,6 +54,7 @@ PUBLIC_MODULES = (
     "base.identity",
     "base.strictjson",
     "base.toml_table",
+    "cli.text",  # the one escaping of every output
     "errors",
     "bans",
     "policy",

@@ -37,7 +37,7 @@ from tests.bans.helpers import (
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.net import https as transport
 from wcp_attest.trust.bans.ban_check import Bans
-from wcp_attest.trust.bans.feeds import Opened, registry_feed, url_feed
+from wcp_attest.trust.bans.feeds import Opened, url_feed
 from wcp_attest.trust.bans.feeds import list_cache as cache
 from wcp_attest.trust.bans.feeds.list_cache import PAUSE_WHEN_DOWN
 from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
@@ -59,8 +59,6 @@ LATER = NOW + 60 + REFRESH
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(url_feed, "PAIR_PAUSE", 0.01)
-    monkeypatch.setattr(url_feed, "TIMEOUT", 1.0)
-    monkeypatch.setattr(registry_feed, "TIMEOUT", 1.0)
 
 
 def publish(server: BadServer, version: int = 7, bans: Any = BANS, **answer: Any) -> bytes:
@@ -72,7 +70,7 @@ def publish(server: BadServer, version: int = 7, bans: Any = BANS, **answer: Any
 
 
 def feed(server: BadServer, place: Place) -> UrlFeed:
-    return UrlFeed(server.url + LIST, place.state, REFRESH)
+    return UrlFeed(server.url + LIST, place.state, REFRESH, timeout=1.0)
 
 
 def paths(server: BadServer) -> list[str]:
@@ -267,6 +265,7 @@ class TestUrl:
             server.route(LIST, reply(b"", 500))
             with pytest.raises(BansUnusable):
                 open_at(feed(server, place), place, NOW + 61)
+            os.unlink(path + ".down")
             publish(server)
         os.chmod(path, 0o666)
         open_at(feed(server, place), place, NOW + 61)
@@ -299,16 +298,15 @@ class TestUrl:
 
 
 def rows(count: int, **more: str) -> bytes:
-    return json.dumps(
-        [{"sha256": HEX.upper(), "reason": "bad\x1b[2J", "reported_at": "x", "source": "", **more}] * count
-    ).encode()
+    row = {"sha256": HEX.upper(), "reason": "bad\x1b[2J", "reported_at": "x", "source": "", **more}
+    return json.dumps({"bans": [row] * count, "has_more": False}).encode()
 
 
 class TestRegistry:
     PATH = "/api/v1/ban-list"
 
     def feed(self, server: BadServer, place: Place) -> RegistryFeed:
-        return RegistryFeed(server.url, place.state, REFRESH)
+        return RegistryFeed(server.url, place.state, REFRESH, timeout=1.0)
 
     def test_a_row_bans_whatever_has_the_digest(self, server: BadServer, place: Place) -> None:
         server.route(self.PATH, reply(rows(1)))
@@ -338,7 +336,10 @@ class TestRegistry:
     @pytest.mark.parametrize(
         "wrong",
         [
-            reply(rows(500)),
+            reply(b"[]"),
+            reply(b'{"bans":[]}'),
+            reply(rows(2).replace(b'"has_more": false', b'"total": 2')),
+            reply(rows(1).replace(b'"has_more": false', b'"note": ""')),
             reply(b'{"bans":[],"has_more":true}'),
             reply(b"{}"),
             reply(b"<html>", kind="text/html"),
@@ -360,8 +361,30 @@ class TestRegistry:
         with pytest.raises(BansUnusable, match="is down and no copy"):
             open_at(self.feed(server, place), place, NOW)
 
+    def test_a_silent_registry_costs_one_timeout_and_then_none_for_a_while(
+        self, server: BadServer, place: Place
+    ) -> None:
+        server.route(self.PATH, hang())
+        for now in (NOW, NOW + 1, NOW + PAUSE_WHEN_DOWN - 1):
+            with pytest.raises(BansUnusable, match="no copy"):
+                open_at(self.feed(server, place), place, now)
+        assert len(server.requests) == 1
+        server.route(self.PATH, reply(rows(1)))
+        assert open_at(self.feed(server, place), place, NOW + PAUSE_WHEN_DOWN + 1).index.names_files
+
+    def test_pages_that_trickle_share_one_deadline(self, server: BadServer, place: Place) -> None:
+        def page(handler: Any, exchange: Any) -> None:
+            handler.wait(0.15)
+            body = {"bans": [], "next": f"/api/v1/ban-list?page={len(server.requests)}"}
+            reply(json.dumps(body).encode())(handler, exchange)
+
+        server.route("/*", page)
+        with pytest.raises(BansUnusable, match="is down"):
+            open_at(self.feed(server, place), place, NOW)
+        assert len(server.requests) < 20
+
     def test_a_signed_list_beside_it_still_decides(self, server: BadServer, place: Place) -> None:
-        server.route(self.PATH, reply(b"[]"))
+        server.route(self.PATH, reply(b'{"bans":[],"total":0}'))
         publish(server)
         both = Bans([open_at(self.feed(server, place), place, NOW + 60), open_at(feed(server, place), place, NOW + 60)])
         assert len(both.hits(facts(package_hash=HEX))) == 1

@@ -33,7 +33,6 @@ BANS = (ban("package", HEX),)
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(tuf_feed, "TIMEOUT", 1.0)
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def targets(version: int, bans: Any = BANS, at: Head | None = None, *signers: An
 
 def feed(server: BadServer, place: Place, root: bytes, **options: Any) -> TufFeed:
     urls = (server.url + "/metadata/", server.url + "/targets")
-    return TufFeed(*urls, "bans.json", root, place.state, options.pop("refresh", 0), **options)
+    return TufFeed(*urls, "bans.json", root, place.state, options.pop("refresh", 0), **{"timeout": 5.0, **options})
 
 
 def opened(source: TufFeed, place: Place, after: float = 0) -> Opened:

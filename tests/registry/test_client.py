@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -22,7 +23,7 @@ from wcp_attest.net.https_errors import (
 )
 from wcp_attest.trust.registry import client as client_module
 from wcp_attest.trust.registry.answers import AttestationResponse, Page, Submission, VerifyResponse, parse_object
-from wcp_attest.trust.registry.client import DEFAULT_URL, PAGE, Credentials, RegistryClient
+from wcp_attest.trust.registry.client import DEFAULT_URL, MAX_LINK, PAGE, Credentials, RegistryClient, next_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +116,7 @@ def test_404_is_unknown_for_a_worker_and_an_error_for_all_else(server: BadServer
     "said",
     [
         {**ACTIVE, "worker_id": "org.acme.other"},
+        {"status": "active", "current_hash": HEX},
         {**ACTIVE, "status": "fine"},
         {**ACTIVE, "status": None},
         {**ACTIVE, "status": ["active"]},
@@ -163,8 +165,7 @@ def test_429_is_an_error_of_its_own_everywhere(server: BadServer, client: Regist
 @pytest.mark.parametrize(
     "shape",
     [
-        lambda rows: rows,
-        lambda rows: {"bans": rows},
+        lambda rows: {"bans": rows, "has_more": False},
         lambda rows: {"ban_list": rows, "total": len(rows)},
         lambda rows: {"entries": rows, "next_cursor": None},
         lambda rows: {"items": rows, "next": None, "has_more": False},
@@ -186,7 +187,7 @@ def test_pages_are_followed_to_the_end(server: BadServer, client: RegistryClient
     server.route(
         f"{BAN_LIST}?page=3", answer(third, Link=f'<{server.url}/x>; rel="prev", <{server.url}/api/v1/p4>; rel="next"')
     )
-    server.route("/api/v1/p4", answer([row(9999)]))
+    server.route("/api/v1/p4", answer({"bans": [row(9999)], "has_more": False}))
     assert len(client.get_ban_list()) == 3 * PAGE + 1
     assert client.is_hash_banned(f"{9999:064X}")
 
@@ -194,8 +195,15 @@ def test_pages_are_followed_to_the_end(server: BadServer, client: RegistryClient
 @pytest.mark.parametrize(
     "last",
     [
-        answer([row(n) for n in range(PAGE)]),
+        answer([]),
+        answer([row(1)]),
+        answer([row(1)], Link='<https://registry.example/api/v1/ban-list>; rel="prev"'),
+        answer([row(n) for n in range(100)]),
+        answer({"bans": [row(1)]}),
+        answer({"bans": [row(1)], "has_more": None}),
         answer({"bans": [row(n) for n in range(PAGE)]}),
+        answer({"bans": [row(1), row(1)], "total": 2}),
+        answer({"bans": [row(1)], "next": "/api/v1/grown", "total": 3}),
         answer({"bans": [row(1)], "total": 2}),
         answer({"bans": [row(1)], "has_more": True}),
         answer({"bans": [row(1)], "next": "/api/v1/ban-list?limit=500"}),
@@ -204,11 +212,70 @@ def test_pages_are_followed_to_the_end(server: BadServer, client: RegistryClient
 )
 def test_a_list_that_may_be_a_part_is_not_called_the_list(server: BadServer, client: RegistryClient, last: Any) -> None:
     server.route(BAN_LIST, last)
+    server.route("/api/v1/grown", answer({"bans": [row(2)], "total": 4}))
     server.route("/api/v1/loop", answer({"bans": [row(2)], "next": "/api/v1/loop"}))
     with pytest.raises(RegistryIncompleteError):
         client.get_ban_list()
     with pytest.raises(RegistryIncompleteError):
         client.is_hash_banned(f"{7777:064x}")
+
+
+def test_banned_is_told_of_a_part_and_not_banned_never(server: BadServer, client: RegistryClient) -> None:
+    server.route(BAN_LIST, answer([row(1), row(2)]))
+    assert client.is_hash_banned(f"{2:064x}")
+    with pytest.raises(RegistryIncompleteError):
+        client.is_hash_banned(f"{3:064x}")
+
+
+def test_pages_share_one_limit_of_rows(
+    server: BadServer, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_ROWS", 5)
+    server.route(BAN_LIST, answer({"bans": [row(1), row(2), row(3)], "next": "/api/v1/more"}))
+    server.route("/api/v1/more", answer({"bans": [row(4), row(5), row(6)], "has_more": False}))
+    with pytest.raises(RegistryAnswerError, match="more than 5 rows"):
+        client.get_ban_list()
+
+
+LINKS = [
+    ("", None),
+    ('<https://x/1>; rel="prev", <https://x/2>; rel="next"', "https://x/2"),
+    ("<https://x/a,b;c>;rel=next", "https://x/a,b;c"),
+    ('<https://x/1>; title="a, <b>; rel=next"; rel="last"', None),
+    ('<https://x/1>; REL = "last Next"', "https://x/1"),
+    ('<https://x/1>; rel="nextish"', None),
+    ('<https://x/1>; rel="prev"; rel="next"', None),  # the first counts (RFC 8288, section 3.3)
+    ("<https://x/1>, , <https://x/2>; rel=next", "https://x/2"),
+]
+
+
+@pytest.mark.parametrize(("header", "target"), LINKS)
+def test_the_next_page_is_read_from_link(header: str, target: str | None) -> None:
+    assert next_link(header) == target
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["<a", '<a>; rel="next', "a; rel=next", "<a>; rel=next, <b>; rel=next", "<a>;" * 10_000, "x" * (MAX_LINK + 1)],
+)
+def test_a_link_header_that_is_malformed_is_an_error(header: str) -> None:
+    with pytest.raises(RegistryAnswerError, match="Link"):
+        next_link(header)
+
+
+@given(st.text(st.sampled_from('<>;,="\\ rel next a')))
+def test_any_link_header_gives_an_answer_or_the_documented_error(header: str) -> None:
+    with contextlib.suppress(RegistryAnswerError):
+        assert next_link(header) is None or "next" in header
+
+
+def test_a_link_header_costs_linear_time() -> None:
+    """A pattern that looks for the relation behind any number of `;` needs minutes for this."""
+    begun = time.process_time()
+    for part in ("<a>;", "<a>;x,", '"",', ",", "<a>; rel="):
+        with contextlib.suppress(RegistryAnswerError):
+            next_link(part * (MAX_LINK // len(part)))
+    assert time.process_time() - begun < 2
 
 
 def test_a_list_that_never_ends_is_given_up(
@@ -247,7 +314,7 @@ def test_a_ban_list_that_is_malformed_or_leads_away_is_an_error(
 
 
 def test_banned_is_kept_and_not_banned_is_asked_anew(server: BadServer, client: RegistryClient) -> None:
-    server.route(BAN_LIST, answer([row(1)]), answer([row(1), row(2)]))
+    server.route(BAN_LIST, answer({"bans": [row(1)], "total": 1}), answer({"bans": [row(1), row(2)], "total": 2}))
     assert client.is_hash_banned("sha256:" + f"{1:064x}")
     assert client.is_hash_banned(f"{1:064x}")
     assert len(server.requests) == 1
@@ -305,10 +372,16 @@ def test_an_attestation_is_sent_in_the_union_of_the_shapes(server: BadServer, cl
         answer({"worker_id": WORKER, "package_hash": HEX, "namespace": "org.acme", "status": "active"}, 201),
         answer({"worker_id": "org.acme.other", "package_hash": HEX}),
         answer({"worker_id": WORKER, "package_hash": "0" * 64}),
+        answer({"worker_id": WORKER}),
+        answer({"package_hash": HEX}),
+        reply(b"", 204, kind=""),
     )
     assert client.submit_attestation(submission).namespace == "org.acme"
     for _ in range(2):
         with pytest.raises(RegistryAnswerError, match="something else"):
+            client.submit_attestation(submission)
+    for _ in range(3):
+        with pytest.raises(RegistryAnswerError, match="does not say"):
             client.submit_attestation(submission)
     with pytest.raises(ConfigError):
         Submission("wrk.doc.summarizer", "s", "1", HEX)
@@ -320,7 +393,7 @@ def test_an_attestation_is_sent_in_the_union_of_the_shapes(server: BadServer, cl
 
 def test_what_was_submitted_is_not_answered_from_before(server: BadServer, client: RegistryClient) -> None:
     server.route(VERIFY, answer(ACTIVE), answer({**ACTIVE, "current_hash": "0" * 64}))
-    server.route(f"/api/v1/workers/{WORKER}/attest", answer({"worker_id": WORKER}))
+    server.route(f"/api/v1/workers/{WORKER}/attest", answer({"worker_id": WORKER, "sha256": "0" * 64}))
     assert client.get_worker_hash(WORKER) == HEX
     client.submit_attestation(Submission(WORKER, "wrk.x.y", "1", "0" * 64))
     assert client.get_worker_hash(WORKER) == "0" * 64

@@ -75,7 +75,7 @@ def test_status_in_words(wcp: Command, server: BadServer) -> None:
 
 def test_check_hash_finds_any_spelling(wcp: Command, server: BadServer) -> None:
     row = {"sha256": HEX, "reason": "r", "reported_at": "t", "source": "s"}
-    server.route("/api/v1/ban-list", answer([row]))
+    server.route("/api/v1/ban-list", answer({"bans": [row], "total": 1}))
     for spelling, status in ((HEX, 1), (HEX.upper(), 1), ("sha256:" + HEX, 1), ("0" * 64, 0), ("abc", 2)):
         assert ask(wcp, server, "check-hash", spelling).status == status
     server.route("/api/v1/ban-list", reply(b"", 500))
@@ -85,13 +85,31 @@ def test_check_hash_finds_any_spelling(wcp: Command, server: BadServer) -> None:
 def test_ban_list_prints_all_or_fails(wcp: Command, server: BadServer) -> None:
     rows = [{"sha256": f"{n:064x}", "reason": "r", "reported_at": "t", "source": "s"} for n in range(500)]
     server.route("/api/v1/ban-list", answer({"bans": rows, "next_cursor": "2"}))
-    server.route("/api/v1/ban-list?limit=500&cursor=2", answer(rows[:1]))
+    server.route(
+        "/api/v1/ban-list?limit=500&cursor=2", answer({"bans": [{**rows[0], "sha256": "f" * 64}], "has_more": False})
+    )
     assert len(ask(wcp, server, "ban-list").json["entries"]) == 501
     assert wcp.ok("registry", "ban-list", "--registry-url", server.url).out.count("\n") == 501
     server.route("/api/v1/ban-list", answer(rows))
     run = ask(wcp, server, "ban-list")
     assert run.status == 2
-    assert "whether there are more" in run.err
+    assert "does not say that these are all" in run.err
+
+
+def test_no_field_of_the_registry_makes_up_a_line(wcp: Command, server: BadServer) -> None:
+    fake = f"2026\nACTIVE  {WORKER}\u2028::error::x##[set-output name=a]b"
+    said = {"worker_id": WORKER, "status": "revoked", "attested_at": fake, "ban_reason": fake}
+    server.route(VERIFY, answer(said))
+    run = wcp("registry", "status", WORKER, "--registry-url", server.url)
+    assert run.status == 1
+    assert [line.split()[0] for line in run.out.splitlines()] == ["REVOKED", "attested", "banned"]
+    row = {"sha256": HEX, "reason": fake, "reported_at": fake, "source": fake, "review_status": "pending" + fake}
+    server.route("/api/v1/ban-list", answer({"bans": [row], "total": 1}))
+    listed = wcp.ok("registry", "ban-list", "--registry-url", server.url).out
+    assert listed.count("\n") == 1
+    server.route("/health", answer({"ok": False, "version": fake}))
+    assert wcp("registry", "health", "--registry-url", server.url).out.count("\n") == 1
+    assert "##[" not in run.out + listed
 
 
 def test_health(wcp: Command, server: BadServer) -> None:

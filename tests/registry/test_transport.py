@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import gzip
+import os
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from tests.bad_http import (
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import Origin, same_origin
 from wcp_attest.net import https as transport_module
+from wcp_attest.net.certificates import environment_for_requests
 from wcp_attest.net.https import MAX_ATTEMPTS, Reply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
@@ -220,6 +222,40 @@ def test_https_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
             Transport(server.url).request(Request(server.url + "/x"))
     with pytest.raises(ConfigError):
         Transport("https://x.example", ca_file=str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_certificates_of_the_environment_are_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    certificates = Certificates.make(tmp_path)
+    monkeypatch.setenv(variable, certificates.authority)
+    assert set(environment_for_requests(os.environ).values()) == {certificates.authority}
+    with BadServer(certificates) as server:
+        server.route("/x", reply(b"{}"))
+        assert Transport(server.url).request(Request(server.url + "/x")).body == b"{}"
+        (tmp_path / "other").mkdir()
+        other = Certificates.make(tmp_path / "other")
+        with pytest.raises(RegistryUnreachable, match="certificate"):  # what is named in the policy comes first
+            Transport(server.url, ca_file=other.authority).request(Request(server.url + "/x"))
+    monkeypatch.setenv(variable, str(tmp_path / "absent"))
+    with pytest.raises(ConfigError, match=variable):
+        Transport("https://x.example")
+
+
+def test_a_flood_of_headers_is_refused(server: BadServer) -> None:
+    lines = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 2000) for number in range(50))
+    with pytest.raises(RegistryAnswerError, match="headers"):
+        get(server, raw(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\n{}"))
+
+
+def test_a_deadline_that_has_passed_costs_no_request(server: BadServer) -> None:
+    server.route("/x", reply(b"{}"))
+    with pytest.raises(RegistryUnreachable, match="in time"):
+        Transport(server.url).request(Request(server.url + "/x"), until=time.monotonic() - 1)
+    assert not server.requests
 
 
 def test_a_server_that_never_finishes_its_handshake() -> None:

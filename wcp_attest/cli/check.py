@@ -43,7 +43,7 @@ def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool 
         case _:
             from wcp_attest.cli.formats import render_report
 
-            out.deliver(render_report(report_of(examinations), out.format))
+            out.deliver_commands(render_report(report_of(examinations), out.format))
     return REFUSED if wrong else 0
 
 

@@ -29,4 +29,4 @@ def completion(out: Output, /, shell: str) -> None:
 
     kind = cast("type[ShellComplete]", get_completion_class(shell))
     # The base class's `source` renders the script; bash's own would first start a shell to ask for its version.
-    out.deliver(ShellComplete.source(kind(root, {}, PROGRAM, COMPLETE_VARIABLE)) + "\n")
+    out.deliver_commands(ShellComplete.source(kind(root, {}, PROGRAM, COMPLETE_VARIABLE)) + "\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wcp_attest.cli.text import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,9 +28,9 @@ def as_text(differences: Sequence[Difference], total: int, paint: Painter) -> st
     lines: list[str] = []
     for difference in differences[:MAX_SHOWN]:
         sign = _SIGNS.get(difference.change, "!")
-        lines.append(f"  {paint('bad', f'{sign} {difference.change}')}  {difference.path}")
+        lines.append(f"  {paint('bad', f'{sign} {difference.change}')}  {one_line(difference.path)}")
         lines.extend(
-            f"      {label:<8} {text}"
+            f"      {label:<8} {one_line(text)}"
             for label, text in (
                 ("expected", difference.expected),
                 ("found", difference.found),

@@ -1,7 +1,8 @@
 """Where a command's results go: data to standard output or atomically to a file, talk to standard error.
 
 `reporting` gives a command the options that every command has (`--format`, `--output`, `--quiet`, `--color`) and hands
-it an `Output`. What is written is safe to show: control characters are spelled out, JSON is ASCII.
+it an `Output`. What is written is safe to show (`cli.text`): control characters are spelled out, a runner finds no
+command in it, JSON is ASCII.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
-from wcp_attest.cli.text import ColorChoice, Painter, printable, render, use_color
+from wcp_attest.cli.text import ColorChoice, Painter, json_text, printable, render, use_color, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,17 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         """
         self._write(render(text))
 
+    def deliver_commands(self, text: str) -> None:
+        """Write text that is meant for a runner or shell: workflow commands, a completion script.
+
+        Args:
+            text: what others wrote in it is escaped by whoever made it.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        self._write(visible(text))
+
     def decide(self, text: str) -> None:
         """Write the text of a decision; nothing when the user wants only the exit status.
 
@@ -80,9 +92,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         Raises:
             ConfigError: the file cannot be written.
         """
-        import json
-
-        self._write(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **value}, indent=2) + "\n")
+        self._write(json_text({"schema_version": SCHEMA_VERSION, "kind": kind, **value}))
 
     def note(self, text: str) -> None:
         """Say something on standard error, unless quiet. That nobody hears it changes nothing."""

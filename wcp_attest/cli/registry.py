@@ -11,7 +11,7 @@ from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import combine, root_argument
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.text import count
+from wcp_attest.cli.text import count, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +80,8 @@ def status(out: Output, /, worker_id: str, **where: Any) -> int:
     else:
         lines = [f"{out.paint('good' if active else 'bad', answer.status.upper())}  {worker_id}\n"]
         lines += [f"  package hash  sha256:{answer.current_hash}\n"] if answer.current_hash else []
-        lines += [f"  attested at   {answer.attested_at}\n"] if answer.attested_at else []
-        lines += [f"  banned for    {answer.ban_reason}\n"] if answer.ban_reason else []
+        lines += [f"  attested at   {one_line(answer.attested_at)}\n"] if answer.attested_at else []
+        lines += [f"  banned for    {one_line(answer.ban_reason)}\n"] if answer.ban_reason else []
         out.decide("".join(lines))
     return 0 if active else REFUSED
 
@@ -189,7 +189,7 @@ def health(out: Output, /, **where: Any) -> int:
         out.deliver_json("registry-health", {"registry": client.base_url, "ok": answer.ok, "version": answer.version})
     else:
         state = out.paint("good", "UP") if answer.ok else out.paint("bad", "NOT WELL")
-        out.decide(f"{state}  {client.base_url}  {answer.version}".rstrip() + "\n")
+        out.decide(f"{state}  {client.base_url}  {one_line(answer.version)}".rstrip() + "\n")
     return 0 if answer.ok else REFUSED
 
 
@@ -239,4 +239,4 @@ def _entry_json(entry: BanEntry) -> dict[str, Any]:
 
 def _entry_text(entry: BanEntry) -> str:
     state = "" if entry.in_force else f"  ({entry.review_status}, not a ban)"
-    return f"sha256:{entry.sha256}  {entry.reported_at}  {entry.source}: {entry.reason}{state}\n"
+    return one_line(f"sha256:{entry.sha256}  {entry.reported_at}  {entry.source}: {entry.reason}{state}") + "\n"

@@ -1,26 +1,60 @@
-"""Text for people: safe to show on a terminal, and coloured when they want it."""
+"""Text that is safe to show: on a terminal, in the log of a CI job, and coloured when people want it.
+
+Names and messages quote what others wrote. An escape sequence in a file name must not repaint a verdict, and a runner
+of GitHub Actions must not take one for a command: it obeys lines that begin with `::` and, by its older rule, `##[`
+anywhere in a line (actions/runner, ActionCommand.cs). Every output of every command goes through `render` or
+`json_text`.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import IO, Final, Literal
+import re
+from typing import IO, TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonValue
 
 ColorChoice = Literal["auto", "always", "never"]
 _STYLES: Final = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
 Style = Literal["good", "bad", "warn", "dim", "bold"]
 
 
-def printable(text: str) -> str:
-    r"""Return `text` with everything that a terminal could act on or hide spelled out, as `\x1b`.
+_COMMAND = re.compile(r"##(?=\[)|^( *+):(?=:)", re.MULTILINE)
 
-    Names and messages quote what others wrote; an escape sequence in a file name must not repaint a verdict. Line
-    breaks stay.
+
+def visible(text: str) -> str:
+    r"""Return `text` with every character that a terminal could act on or hide spelled out, as `\x1b`.
+
+    Line breaks stay.
     """
-    if text.isprintable():
+    return "\n".join(line if line.isprintable() else _spelled_out(line) for line in text.split("\n"))
+
+
+def printable(text: str) -> str:
+    r"""Return `text` as `visible` does, and without commands to a runner: `\x3a:` for `::` and `\x23#[` for `##[`."""
+    text = visible(text)
+    if "##[" not in text and "::" not in text:
         return text
+    return _COMMAND.sub(lambda found: r"\x23#" if found[0] == "##" else rf"{found[1]}\x3a", text)
+
+
+def json_text(value: JsonValue, *, indent: int | None = 2) -> str:
+    """Return JSON in ASCII, ending in a line break, in which a runner finds no command.
+
+    Args:
+        value: anything that JSON can say.
+        indent: spaces of one level; None writes one line.
+    """
+    import json
+
+    # `##[` can only stand inside a string, where `\\u0023` means the same character.
+    return json.dumps(value, indent=indent).replace("##[", r"\u0023#[") + "\n"
+
+
+def _spelled_out(line: str) -> str:
     return "".join(
-        character if character == "\n" or character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in line
     )
 
 

@@ -39,7 +39,7 @@ def as_text(verdict: Verdict, root: str, paint: Painter) -> str:
     if code is None:  # a verdict is one or the other
         raise TypeError("a verdict is either a proof or a code")
     head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
-    lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {verdict.message}"]
+    lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {one_line(verdict.message)}"]
     text = "".join(f"{line}\n" for line in lines)
     text += differences.as_text(verdict.differences, verdict.total_differences, paint)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in hints(code)[:MAX_HINTS])

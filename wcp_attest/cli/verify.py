@@ -88,4 +88,4 @@ def _deliver(out: Output, verdict: Verdict, package: str) -> None:
         from wcp_attest.cli.formats.report import from_verdict
 
         report = from_verdict(package, verdict, verdicts.exit_status(verdict))
-        out.deliver(render_report(report, out.format))
+        out.deliver_commands(render_report(report, out.format))

@@ -1,9 +1,10 @@
 """HTTP that cannot hang, grow without bound, or be led elsewhere.
 
 One request has one deadline that covers name resolution, connection, TLS, headers, body and retries together: it runs
-in a thread of its own, and at the deadline its socket is shut down. Bodies are bounded, never decompressed, and
-redirects are followed only within the origin. Only what may help is tried again: connection failures and 5xx of
-requests that change nothing when repeated, and 429 after the time the server asks for.
+in a thread of its own, and at the deadline its socket is shut down. Headers and bodies are bounded, nothing is
+decompressed, redirects are followed only within the origin, and proxies of the environment are not used. Only what may
+help is tried again: connection failures and 5xx of requests that change nothing when repeated, and 429 after the time
+the server asks for.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from wcp_attest import __version__
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import Origin, same_origin
+from wcp_attest.net.certificates import tls_context
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
 DEFAULT_TIMEOUT: Final = 10.0  # seconds for one request with its retries and redirects
@@ -35,6 +36,7 @@ CONNECT_TIMEOUT: Final = 5.0
 MAX_ATTEMPTS: Final = 3
 MAX_REDIRECTS: Final = 3
 FIRST_PAUSE: Final = 0.2  # seconds before the second attempt, doubled before the third
+MAX_HEADER_BYTES: Final = 64 << 10  # of all headers of an answer together
 _BLOCK: Final = 1 << 16
 _REPEATABLE: Final = frozenset({"GET", "PUT"})
 _NETWORK_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
@@ -85,7 +87,10 @@ class Transport:
     Args:
         url: any URL of the origin.
         timeout: seconds for one request with its retries and redirects.
-        ca_file: PEM certificates to trust instead of the system's.
+        ca_file: PEM certificates to trust instead of those of the environment and the system (`net.certificates`).
+
+    Raises:
+        ConfigError: the URL or the timeout cannot be used, or the certificates cannot be read.
     """
 
     def __init__(self, url: str, *, timeout: float = DEFAULT_TIMEOUT, ca_file: str | None = None) -> None:
@@ -99,8 +104,12 @@ class Transport:
         """Whether requests travel by https."""
         return self._origin.scheme == "https"
 
-    def request(self, request: Request) -> Reply:
+    def request(self, request: Request, *, until: float | None = None) -> Reply:
         """Send a request and return the complete answer.
+
+        Args:
+            request: the request.
+            until: a deadline that several requests share, as `time.monotonic` counts; the timeout holds beside it.
 
         Raises:
             RegistryUnreachable: no complete answer came in time.
@@ -108,6 +117,7 @@ class Transport:
             RegistryAnswerError: the answer cannot be used.
         """
         deadline = time.monotonic() + self._timeout
+        deadline = deadline if until is None else min(deadline, until)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 return self._follow(request, deadline)
@@ -137,12 +147,16 @@ class Transport:
 
     def _send(self, request: Request, url: str, deadline: float) -> Reply:
         """Run one exchange in a thread, so that nothing it waits for outlives the deadline."""
+        late = RegistryUnreachable(f"{self._origin} gave no complete answer in time ({self._timeout:g} s a request)")
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise late
         call = _Call(self._pool, request, url, deadline)
         call.start()
-        call.join(max(0.0, deadline - time.monotonic()))
+        call.join(left)
         if call.is_alive():
             call.abort()
-            raise RegistryUnreachable(f"{self._origin} gave no complete answer within {self._timeout:g} s")
+            raise late
         if isinstance(call.problem, _NETWORK_ERRORS):
             raise RegistryUnreachable(f"{self._origin} cannot be reached: {_reason(call.problem)}")
         if call.problem is not None:
@@ -194,6 +208,8 @@ class _Call(threading.Thread):
         try:
             names = {name.lower() for name in response.headers}
             found = {name: ", ".join(response.headers.getlist(name)) for name in names}
+            if sum(map(len, found)) + sum(map(len, found.values())) > MAX_HEADER_BYTES:
+                raise RegistryAnswerError(f"{self._url} answers with more than {MAX_HEADER_BYTES} bytes of headers")
             body = self._body(response, found)
             response.release_conn()
             return Reply(response.status, found, body, self._url)
@@ -245,18 +261,9 @@ def _pool(origin: Origin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
         plain = urllib3.HTTPConnectionPool(origin.host, origin.port, maxsize=4)
         plain.ConnectionCls = _Watched
         return plain
-    pool = urllib3.HTTPSConnectionPool(origin.host, origin.port, maxsize=4, ssl_context=_tls(ca_file))
+    pool = urllib3.HTTPSConnectionPool(origin.host, origin.port, maxsize=4, ssl_context=tls_context(ca_file))
     pool.ConnectionCls = _WatchedTls
     return pool
-
-
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    import ssl
-
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as problem:
-        raise ConfigError(f"certificates of {ca_file!r} cannot be read: {problem}") from None
 
 
 def _target(url: str) -> str:

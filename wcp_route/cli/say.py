@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from wcp_attest.cli.text import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ format_option = click.option(
 
 
 def printable(text: str) -> str:
-    """Return text with everything that is not printable spelled out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Return text on one line, with everything that a terminal or a runner could act on spelled out."""
+    return one_line(text)
 
 
 def say(text: str) -> None:
@@ -30,7 +31,7 @@ def say(text: str) -> None:
 
 def say_json(value: JsonValue) -> None:
     """Write one JSON value."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.write(json_text(value))
 
 
 def note(text: str) -> None:

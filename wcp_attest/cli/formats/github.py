@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wcp_attest.cli.text import printable
+from wcp_attest.cli.text import visible
 
 if TYPE_CHECKING:
     from wcp_attest.cli.formats.report import Report
@@ -18,7 +18,7 @@ _TITLE = "wcp-attest"
 
 def escape_data(text: str) -> str:
     """Escape the message of a command."""
-    return printable(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
+    return visible(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def escape_property(text: str) -> str:

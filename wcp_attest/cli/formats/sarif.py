@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from wcp_attest import __version__
-from wcp_attest.cli.text import printable
+from wcp_attest.cli.text import json_text, visible
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue
@@ -32,7 +31,7 @@ def to_sarif(report: Report) -> str:
         "invocations": [_invocation(report)],
         "results": [_result(finding, rules) for finding in report.findings],
     }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _uri(path: str) -> str:
@@ -77,4 +76,4 @@ def _result(finding: Finding, rules: list[Rule]) -> JsonValue:
 
 
 def _text(message: str) -> str:
-    return printable(message) or "no message"
+    return visible(message) or "no message"

@@ -4,6 +4,7 @@
     max_age = "24h"                          # since its issue; beyond that a list is stale, whatever it says of itself
     threshold = 1                            # distinct signers of the list below
     refresh = "5m"                           # how long a kept copy is used before the source is asked again
+    timeout = "20s"                          # in which a source has to bring its whole list
     state = "/var/lib/wcp-attest/bans"       # what was seen before, and kept copies; for one user
       [[bans.signer]]                        # as in [[namespace]]: key, hmac or sigstore
       key = "keys/soc.pub"
@@ -32,12 +33,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_verifier import Admission
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, ListSigners
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 STATE_VARIABLE: Final = "WCP_ATTEST_STATE_DIR"
 DEFAULT_REFRESH: Final = 300  # seconds: how long a new ban takes to arrive at most
 MAX_SOURCES: Final = 32
+MAX_TIMEOUT: Final = 600  # seconds
 MAX_ROOT_BYTES: Final = 512_000  # of a TUF root, as python-tuf takes
 _KINDS: Final = ("file", "url", "tuf", "registry")
 
@@ -169,7 +172,10 @@ def parse_bans_table(table: Table, around: Surroundings) -> BansCondition:
     state = _state(table, around)
     refresh = table.age("refresh") if "refresh" in table else DEFAULT_REFRESH
     max_age = table.age("max_age")
-    feeds = tuple(_feed(source, around, state, refresh) for source in table.tables("source"))
+    timeout = table.age("timeout") if "timeout" in table else int(DEFAULT_TIMEOUT)
+    if timeout > MAX_TIMEOUT:
+        raise table.wrong("timeout", f"at most {MAX_TIMEOUT}s")
+    feeds = tuple(_feed(source, around, state, refresh, timeout) for source in table.tables("source"))
     condition = BansCondition(feeds, _signers(table, around, feeds), max_age, state)
     table.finish()
     return condition
@@ -213,44 +219,49 @@ def _signers(table: Table, around: Surroundings, feeds: tuple[Feed, ...]) -> Lis
     )
 
 
-def _feed(table: Table, around: Surroundings, state: str, refresh: int) -> Feed:
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What every source behind a network needs; the parameters of its feed are called the same."""
+
+    directory: str
+    refresh: int
+    ca_file: str | None
+    timeout: float
+
+
+def _feed(table: Table, around: Surroundings, state: str, refresh: int, timeout: int) -> Feed:
     kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:
         raise table.wrong("source", f"exactly one of {', '.join(_KINDS)}")
     signed = table.flag("signed", default=True)
     ca_file = _path(table, "ca_file", around) if "ca_file" in table else None
+    network = _Network(state, refresh, ca_file, timeout)
     feed: Feed
     match kinds[0]:
         case "file":
             compiled = _path(table, "compiled", around) if "compiled" in table else None
             feed = FileFeed(_path(table, "file", around), compiled, signed)
         case "url":
-            feed = _url(table, state, refresh, ca_file, signed=signed)
+            from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
+
+            if not signed:
+                raise table.wrong("signed", "true: a list behind a URL must be signed")
+            feed = UrlFeed(_checked_url(table, "url"), **asdict(network))
         case "tuf":
-            feed = _tuf(table.table("tuf"), around, state, refresh, ca_file=ca_file, signed=signed)
+            feed = _tuf(table.table("tuf"), around, network, signed=signed)
         case _:
-            feed = _registry(table, state, refresh, ca_file, signed=signed)
+            from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
+
+            if signed:
+                raise table.wrong(
+                    "signed", "false: a registry signs nothing, so say that its word is enough, or use a `url`"
+                )
+            feed = RegistryFeed(_checked_url(table, "registry"), **asdict(network))
     table.finish()
     return feed
 
 
-def _url(table: Table, state: str, refresh: int, ca_file: str | None, *, signed: bool) -> Feed:
-    from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
-
-    if not signed:
-        raise table.wrong("signed", "true: a list behind a URL must be signed")
-    return UrlFeed(_checked_url(table, "url"), state, refresh, ca_file)
-
-
-def _registry(table: Table, state: str, refresh: int, ca_file: str | None, *, signed: bool) -> Feed:
-    from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
-
-    if signed:
-        raise table.wrong("signed", "false: a registry signs nothing, so say that its word is enough, or use a `url`")
-    return RegistryFeed(_checked_url(table, "registry"), state, refresh, ca_file)
-
-
-def _tuf(table: Table, around: Surroundings, state: str, refresh: int, *, ca_file: str | None, signed: bool) -> Feed:
+def _tuf(table: Table, around: Surroundings, network: _Network, *, signed: bool) -> Feed:
     from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
     feed = TufFeed(
@@ -258,10 +269,8 @@ def _tuf(table: Table, around: Surroundings, state: str, refresh: int, *, ca_fil
         targets_url=_checked_url(table, "targets"),
         target=table.text("target"),
         root=around.read(table.text("root"), MAX_ROOT_BYTES, "the pinned TUF root"),
-        directory=state,
-        refresh=refresh,
         signed=signed,
-        ca_file=ca_file,
+        **asdict(network),
     )
     table.finish()
     return feed

@@ -66,9 +66,10 @@ class VerifyResponse:
         Raises:
             RegistryAnswerError: it is malformed, or about another worker.
         """
-        if value.get("worker_id", worker_id) != worker_id:
-            raise RegistryAnswerError(f"asked for {worker_id}, the registry answered for another worker")
         status = value.get("status")
+        # An answer that names no worker may be about any; only a refusal is taken from it.
+        if value.get("worker_id", None if status == "active" else worker_id) != worker_id:
+            raise RegistryAnswerError(f"asked for {worker_id}, the registry answered for another worker or for none")
         if not isinstance(status, str) or status not in STATUSES:
             raise RegistryAnswerError(f"the registry gives the unknown status {str(status)[:40]!r} for {worker_id}")
         digest = _text(value, "current_hash")
@@ -117,11 +118,13 @@ class Page:
         entries: the rows.
         following: what leads to the next page: a URL, path, query or cursor; None on the last.
         total: how many rows the whole list has, None when the registry does not say.
+        last: whether the page says that none follows: `has_more` is false, or a cursor is there and null.
     """
 
     entries: tuple[BanEntry, ...]
     following: str | None
     total: int | None
+    last: bool = False
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Page:
@@ -143,7 +146,8 @@ class Page:
         total = value.get("total")
         if total is not None and (not isinstance(total, int) or isinstance(total, bool)):
             raise RegistryAnswerError("the registry's ban list has a `total` that is no number")
-        return cls(tuple(map(_entry, rows)), following, total)
+        last = value.get("has_more") is False or any(key in value for key in _CURSOR_KEYS)
+        return cls(tuple(map(_entry, rows)), following, total, last and following is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +256,12 @@ class AttestationResponse:
         Raises:
             RegistryAnswerError: it is malformed, or the registry recorded something else.
         """
-        digest = _text(value, "package_hash") or _text(value, "sha256") or submission.package_hash
-        if _text(value, "worker_id") not in {None, submission.worker_id} or _digest(digest) != submission.package_hash:
+        digest = _text(value, "package_hash") or _text(value, "sha256")
+        if digest is None or _text(value, "worker_id") is None:
+            raise RegistryAnswerError(
+                f"the registry does not say what it recorded for {submission.worker_id}: no `worker_id` or no hash"
+            )
+        if _text(value, "worker_id") != submission.worker_id or _digest(digest) != submission.package_hash:
             raise RegistryAnswerError(f"the registry recorded something else than was sent for {submission.worker_id}")
         number = value.get("id")
         return cls(

@@ -30,7 +30,7 @@ from wcp_attest.trust.registry.answers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from wcp_attest.base.strictjson import JsonObject
 
@@ -39,12 +39,15 @@ URL_VARIABLE: Final = "PYHALL_REGISTRY_URL"
 DEFAULT_TTL: Final = 60.0  # seconds that a positive answer is kept; a revocation takes at most that long to arrive
 MAX_CACHED: Final = 10_000  # workers
 PAGE: Final = 500  # rows asked for at a time, which is what the public registry gives at most
-MAX_PAGES: Final = 2_000  # with 500 rows each: a million bans; larger lists are signed lists (docs/bans.md)
+LIST_TIMEOUT: Final = 60.0  # seconds for all pages of a ban list together
+MAX_PAGES: Final = 2_000
+MAX_ROWS: Final = 100_000  # of all pages together; larger lists are signed lists (docs/bans.md)
+MAX_LIST_BYTES: Final = 64 << 20  # of all pages together
+MAX_LINK: Final = 16 << 10  # characters of `Link` headers
 MAX_REASON: Final = 2_000  # characters
 _JSON: Final = frozenset({"application/json"})
 _TOKEN = re.compile(r"[!-~]{1,8192}\Z")
 _COOKIE = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}\Z")  # RFC 6265, section 4.1.1: cookie-octet
-_NEXT = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class RegistryClient:
         cache_ttl: seconds that "active" is kept; nothing else is kept.
         telemetry: whether counts of decisions are sent; they never are unless asked for.
         ca_file: PEM certificates to trust instead of the system's.
+        list_timeout: seconds for all pages of a ban list together.
 
     Raises:
         ConfigError: the URL cannot be used, or credentials would travel by plain http.
@@ -101,6 +105,7 @@ class RegistryClient:
         cache_ttl: float = DEFAULT_TTL,
         telemetry: bool = False,
         ca_file: str | None = None,
+        list_timeout: float = LIST_TIMEOUT,
     ) -> None:
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
         if "?" in url:
@@ -110,7 +115,7 @@ class RegistryClient:
         self._headers = (credentials or Credentials()).headers()
         if self._headers and not self._transport.encrypted:
             raise ConfigError("a token is never sent over plain http; use an https URL")
-        self._ttl, self._telemetry = cache_ttl, telemetry
+        self._ttl, self._telemetry, self._list_timeout = cache_ttl, telemetry, list_timeout
         self._lock = threading.Lock()
         self._active: dict[str, tuple[float, VerifyResponse]] = {}
         self._banned: dict[str, float] = {}
@@ -171,30 +176,21 @@ class RegistryClient:
     def get_ban_list(self) -> tuple[BanEntry, ...]:
         """Return the whole ban list, all pages of it.
 
+        A list is whole only when the registry says so: by `total`, by `has_more: false` or by a cursor that is null. A
+        bare array says nothing of what it leaves out. All pages together have one deadline, one limit of rows and one
+        limit of bytes.
+
         Raises:
-            RegistryIncompleteError: the registry gave a part and no way to the rest.
-            RegistryUnreachable: no answer came.
-            RegistryAnswerError: the answer cannot be used.
+            RegistryIncompleteError: the registry gave a part, or does not say that it gave all.
+            RegistryUnreachable: no answer came in time.
+            RegistryAnswerError: the answer cannot be used, or the list is too long.
         """
-        path = f"/api/v1/ban-list?limit={PAGE}"
-        entries: list[BanEntry] = []
-        asked: set[str] = set()
-        while path not in asked and len(asked) < MAX_PAGES:
-            asked.add(path)
-            reply = self._found(path)
-            page = Page.from_bytes(reply.body)
-            entries += page.entries
-            following = _next_path(self._base, reply, page)
-            if following is None:
-                _check_complete(page, len(entries))
-                return tuple(entries)
-            path = following
-        raise RegistryIncompleteError("the registry's ban list never ends: a page leads to one that was read before")
+        return tuple(entry for page in self._pages() for entry in page)
 
     def is_hash_banned(self, digest: str) -> bool:
         """Tell whether a digest is on the registry's ban list.
 
-        "Banned" is kept for the TTL; "not banned" is asked anew each time.
+        "Banned" is kept for the TTL, and told as soon as a page says so; "not banned" needs the whole list, each time.
 
         Args:
             digest: SHA-256 in hex, any case, with or without `sha256:`.
@@ -206,10 +202,52 @@ class RegistryClient:
         with self._lock:
             if self._banned.get(wanted, 0.0) > now:
                 return True
-        banned = {entry.sha256 for entry in self.get_ban_list() if entry.in_force}
-        with self._lock:
-            self._banned = dict.fromkeys(banned, now + self._ttl)
-        return wanted in banned
+        for page in self._pages():
+            banned = {entry.sha256 for entry in page if entry.in_force}
+            with self._lock:
+                if len(self._banned) >= MAX_ROWS:
+                    self._banned.clear()
+                self._banned.update(dict.fromkeys(banned, now + self._ttl))
+            if wanted in banned:
+                return True
+        return False
+
+    def _pages(self) -> Iterator[tuple[BanEntry, ...]]:
+        """Yield the rows of each page; end only when the registry says that there are no more."""
+        until = time.monotonic() + self._list_timeout
+        path: str | None = f"/api/v1/ban-list?limit={PAGE}"
+        asked: set[str] = set()
+        seen: set[BanEntry] = set()
+        total: int | None = None
+        rows = size = 0
+        while path is not None:
+            if path in asked or len(asked) >= MAX_PAGES:
+                raise RegistryIncompleteError("the registry's ban list never ends: a page leads to one read before")
+            asked.add(path)
+            reply = self._found(path, until)
+            page = Page.from_bytes(reply.body)
+            rows, size = rows + len(page.entries), size + len(reply.body)
+            if rows > MAX_ROWS or size > MAX_LIST_BYTES:
+                raise RegistryAnswerError(
+                    f"the registry's ban list has more than {MAX_ROWS} rows or {MAX_LIST_BYTES} bytes; publish a list "
+                    "of that size signed, as a `url` source"
+                )
+            seen.update(page.entries)
+            if page.total is not None and total not in {None, page.total}:
+                raise RegistryIncompleteError("the registry's ban list changed its `total` between pages; ask again")
+            total = page.total if page.total is not None else total
+            yield page.entries
+            path = _next_path(self._base, reply, page)
+        # Rows that come twice hide others that were never sent, so each counts once.
+        if total is not None and total != len(seen):
+            raise RegistryIncompleteError(
+                f"the registry's ban list has {total} rows and gave {len(seen)} different ones"
+            )
+        if total is None and not page.last:
+            raise RegistryIncompleteError(
+                f"the registry gave {rows} rows and does not say that these are all: neither `total` nor `has_more` "
+                "nor a cursor that is null"
+            )
 
     def health(self) -> Health:
         """Ask whether the registry is up.
@@ -293,18 +331,17 @@ class RegistryClient:
                     del self._active[next(iter(self._active))]
                 self._active[answer.worker_id] = until, answer
 
-    def _get(self, path: str) -> Reply:
-        return self._transport.request(
-            Request(
-                self._base + path,
-                headers={"Accept": "application/json", **self._headers},
-                max_bytes=MAX_ANSWER_BYTES,
-                types=_JSON,
-            )
+    def _get(self, path: str, until: float | None = None) -> Reply:
+        request = Request(
+            self._base + path,
+            headers={"Accept": "application/json", **self._headers},
+            max_bytes=MAX_ANSWER_BYTES,
+            types=_JSON,
         )
+        return self._transport.request(request, until=until)
 
-    def _found(self, path: str) -> Reply:
-        reply = self._get(path)
+    def _found(self, path: str, until: float | None = None) -> Reply:
+        reply = self._get(path, until)
         if reply.status != 200:
             raise RegistryAnswerError(f"{self._base}{path}: status {reply.status}; is this a worker registry?")
         return reply
@@ -327,11 +364,11 @@ class RegistryClient:
 
 def _next_path(base: str, reply: Reply, page: Page) -> str | None:
     """Return the path of the page after this one: from `Link` (RFC 8288), a URL in the body, or a cursor."""
-    found = _NEXT.search(reply.headers.get("link", ""))
-    link = found[1] if found else page.following
+    found = next_link(reply.headers.get("link", ""))
+    link = page.following if found is None else found
     if link is None:
         return None
-    if not found and "/" not in link and "?" not in link:
+    if found is None and "/" not in link and "?" not in link:
         return "/api/v1/ban-list?" + urlencode({"limit": PAGE, "cursor": link})
     target = same_origin(reply.url, link)
     if target is None or not target.startswith(base + "/"):
@@ -339,10 +376,50 @@ def _next_path(base: str, reply: Reply, page: Page) -> str | None:
     return target[len(base) :]
 
 
-def _check_complete(page: Page, count: int) -> None:
-    if page.total is not None and page.total != count:
-        raise RegistryIncompleteError(f"the registry's ban list has {page.total} rows and gave {count}")
-    if page.total is None and len(page.entries) >= PAGE:
-        raise RegistryIncompleteError(
-            f"the registry gave {count} rows, as many as it was asked for, and does not say whether there are more"
-        )
+def next_link(header: str) -> str | None:
+    """Return the target of the link with relation `next` (RFC 8288, section 3), or None when there is none.
+
+    Reads the header once from left to right, so that its cost grows with its length only.
+
+    Args:
+        header: the value of `Link`, several joined by commas.
+
+    Raises:
+        RegistryAnswerError: it is longer than 16 KiB, malformed, or names two different next pages.
+    """
+    if len(header) > MAX_LINK:
+        raise RegistryAnswerError(f"the registry's `Link` header is longer than {MAX_LINK} characters")
+    targets: set[str] = set()
+    for link in _split(header, ","):
+        target, *parameters = _split(link, ";")
+        target = target.strip()
+        if not target and not parameters:
+            continue  # an empty element of a list (RFC 9110, section 5.6.1)
+        if not (target.startswith("<") and target.endswith(">")):
+            raise RegistryAnswerError("the registry's `Link` header is malformed")
+        pairs = [parameter.partition("=") for parameter in parameters]
+        relations = [
+            value.strip().strip('"').lower().split() for name, _, value in pairs if name.strip().lower() == "rel"
+        ]
+        if relations and "next" in relations[0]:
+            targets.add(target[1:-1])
+    if len(targets) > 1:
+        raise RegistryAnswerError("the registry's `Link` header names two next pages")
+    return next(iter(targets), None)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a separator that stands outside of quotes and angle brackets."""
+    parts: list[str] = []
+    start, closing = 0, ""
+    for at, character in enumerate(text):
+        if closing:
+            closing = "" if character == closing else closing
+        elif character in '<"':
+            closing = ">" if character == "<" else '"'
+        elif character == separator:
+            parts.append(text[start:at])
+            start = at + 1
+    if closing:
+        raise RegistryAnswerError("the registry's `Link` header is malformed")
+    return [*parts, text[start:]]

@@ -6,11 +6,13 @@ A feed brings bytes and says why it cannot; `wcp_attest.trust.bans.list_verifier
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import Admission
     from wcp_attest.trust.bans.lookup import Index
+
+DEFAULT_TIMEOUT: Final = 20.0  # seconds in which a source has to bring its whole list; 64 MiB need some 27 Mbit/s
 
 
 class SourceDown(Exception):

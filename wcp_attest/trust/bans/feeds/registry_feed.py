@@ -17,7 +17,7 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.base.identity import format_utc, parse_utc
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
-from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
 from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
 from wcp_attest.trust.bans.list_verifier import Copy
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.registry.answers import BanEntry
 
-TIMEOUT: Final = 20.0  # seconds for one page
 LIST_NAME: Final = "registry"
 _HIDDEN = re.compile(r"[^\x20-\x7e]+")
 
@@ -42,12 +41,14 @@ class RegistryFeed:
         directory: the state directory.
         refresh: seconds during which the kept copy is used without asking.
         ca_file: PEM certificates to trust instead of the system's.
+        timeout: seconds for the whole list, all pages together.
     """
 
     url: str
     directory: str
     refresh: int
     ca_file: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
 
     @property
     def name(self) -> str:
@@ -81,7 +82,8 @@ class RegistryFeed:
 
         del kept
         try:
-            with contextlib.closing(RegistryClient(self.url, timeout=TIMEOUT, ca_file=self.ca_file)) as client:
+            client = RegistryClient(self.url, timeout=self.timeout, ca_file=self.ca_file, list_timeout=self.timeout)
+            with contextlib.closing(client):
                 entries = client.get_ban_list()
         except RegistryUnreachable as problem:
             raise SourceDown(str(problem)) from None

@@ -21,7 +21,7 @@ from wcp_attest.base.identity import format_utc
 from wcp_attest.disk.private_files import check_private_directory
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
 from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
 from wcp_attest.trust.bans.list_verifier import Copy
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import Admission
     from wcp_attest.trust.bans.lookup import Index
 
-TIMEOUT: Final = 10.0  # seconds for one file
-BUDGET: Final = 60.0  # seconds for one update with all its files: a chain of root rotations is no excuse
 LOCK_WAIT: Final = 20.0
 MAX_ROOT_ROTATIONS: Final = 64
 _ROLES: Final = ("root", "timestamp", "snapshot", "targets")
@@ -58,6 +56,7 @@ class TufFeed:
         signed: whether the list must be signed as well, its signatures being the target with `.sig` appended; the
             repository's own signatures stand for it otherwise.
         ca_file: PEM certificates to trust instead of the system's.
+        timeout: seconds for one update with all its files, however many root rotations it has to follow.
     """
 
     metadata_url: str
@@ -68,6 +67,7 @@ class TufFeed:
     refresh: int
     signed: bool = True
     ca_file: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
 
     @property
     def name(self) -> str:
@@ -135,7 +135,7 @@ class TufFeed:
             directory,
             self.metadata_url,
             target_base_url=self.targets_url,
-            fetcher=_fetcher(self.metadata_url, self.targets_url, self.ca_file),
+            fetcher=_fetcher(self.metadata_url, self.targets_url, self.ca_file, self.timeout),
             config=UpdaterConfig(max_root_rotations=MAX_ROOT_ROTATIONS),
             bootstrap=self.root,
         )
@@ -189,7 +189,7 @@ class _Refused(Exception):
     """An answer that came and cannot be used; not a download that failed."""
 
 
-def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None) -> FetcherInterface:
+def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: float) -> FetcherInterface:
     """Return a fetcher for python-tuf over the one transport of this toolkit."""
     from tuf.api.exceptions import DownloadError, DownloadHTTPError
     from tuf.ngclient.fetcher import FetcherInterface
@@ -199,9 +199,9 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None) -> Fetche
     from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
 
     transports = {
-        Origin.of(url): Transport(url, timeout=TIMEOUT, ca_file=ca_file) for url in (metadata_url, targets_url)
+        Origin.of(url): Transport(url, timeout=timeout, ca_file=ca_file) for url in (metadata_url, targets_url)
     }
-    deadline = time.monotonic() + BUDGET
+    deadline = time.monotonic() + timeout
 
     class Fetcher(FetcherInterface):
         """Downloads whole files, bounded in size and time."""
@@ -211,9 +211,9 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None) -> Fetche
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
             if time.monotonic() > deadline:
-                raise DownloadError(f"the repository took longer than {BUDGET:.0f} s")
+                raise DownloadError(f"the repository took longer than {timeout:g} s")
             try:
-                reply = transports[Origin.of(url)].request(Request(url, max_bytes=max_length))
+                reply = transports[Origin.of(url)].request(Request(url, max_bytes=max_length), until=deadline)
             except RegistryUnreachable as problem:
                 raise DownloadError(str(problem)) from None
             except RegistryAnswerError as problem:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import Opened, SourceDown
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
 from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
 from wcp_attest.trust.bans.list_verifier import Copy
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import Admission
     from wcp_attest.trust.bans.lookup import Index
 
-TIMEOUT: Final = 20.0  # seconds for one file; a list of 64 MiB in that time needs some 27 Mbit/s
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: a publisher may be between them
 PAIR_PAUSE: Final = 1.0  # seconds between the attempts
 # What static hosts give for a `.json` file; anything else is a login page or an error that calls itself 200.
@@ -36,12 +35,14 @@ class UrlFeed:
         directory: the state directory.
         refresh: seconds during which the kept copy is used without asking.
         ca_file: PEM certificates to trust instead of the system's.
+        timeout: seconds for list and signatures together, with every attempt.
     """
 
     url: str
     directory: str
     refresh: int
     ca_file: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class UrlFeed:
         from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
 
         try:
-            transport = Transport(self.url, timeout=TIMEOUT, ca_file=self.ca_file)
+            transport = Transport(self.url, timeout=self.timeout, ca_file=self.ca_file)
             with contextlib.closing(transport):
                 return self._fetch_pair(transport, kept, admission)
         except RegistryUnreachable as problem:
@@ -80,12 +81,13 @@ class UrlFeed:
             raise BansUnusable(f"{self.name}: {problem}") from None
 
     def _fetch_pair(self, transport: Transport, kept: Kept | None, admission: Admission) -> Kept | None:
-        """Fetch both files until they belong together."""
+        """Fetch both files until they belong together, all within one deadline."""
+        until = time.monotonic() + self.timeout
         for attempt in range(1, PAIR_ATTEMPTS + 1):
-            answer = self._get(transport, self.url, MAX_LIST_BYTES, _conditions(kept))
+            answer = self._get(transport, self.url, MAX_LIST_BYTES, _conditions(kept), until)
             if answer.status == 304:
                 return None
-            signatures = self._get(transport, self.url + SIGNATURE_SUFFIX, MAX_SIGNATURE_FILE_BYTES, {})
+            signatures = self._get(transport, self.url + SIGNATURE_SUFFIX, MAX_SIGNATURE_FILE_BYTES, {}, until)
             fetched = Kept(
                 Copy(answer.body, signatures.body),
                 etag=answer.headers.get("etag", ""),
@@ -96,10 +98,10 @@ class UrlFeed:
             time.sleep(PAIR_PAUSE)
         raise BansUnusable(f"{self.name}: list and signatures never belonged together")
 
-    def _get(self, transport: Transport, url: str, limit: int, headers: dict[str, str]) -> Reply:
+    def _get(self, transport: Transport, url: str, limit: int, headers: dict[str, str], until: float) -> Reply:
         from wcp_attest.net.https import Request
 
-        answer = transport.request(Request(url, headers=headers, max_bytes=limit, types=TYPES))
+        answer = transport.request(Request(url, headers=headers, max_bytes=limit, types=TYPES), until=until)
         if answer.status == 200 or (answer.status == 304 and headers):
             return answer
         raise BansUnusable(f"{self.name}: {url} answers with status {answer.status}")
