@@ -20,6 +20,7 @@ MAX_NESTING = 3
 LAYERS = (
     ("cli",),
     ("advice",),
+    ("gate",),
     ("recheck", "compat", "pack"),
     (
         "build",

@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
     },
     "Decide": {
         "verify": Row("verify:verify", "Check a package against a trust policy."),
+        "gate": Row("gate:gate", "Answer a host that asks before it installs or loads a package."),
         "policy": Row("policy:policy", "Start, check and show trust policies."),
         "ban": Row("ban:ban", "Make, sign and search ban lists."),
         "registry": Row("registry:registry", "Ask and tell a worker registry."),

@@ -1,0 +1,61 @@
+"""The gate itself: one package, one policy, one answer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Literal
+
+from wcp_attest.base.errors import DenyCode
+from wcp_attest.gate.claude_code import ClaudeCode
+from wcp_attest.gate.generic import Generic
+from wcp_attest.gate.openclaw import OpenClaw
+from wcp_attest.gate.request import Answer, RequestError
+from wcp_attest.verdict import judge
+from wcp_attest.verification import attest
+
+if TYPE_CHECKING:
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.gate.request import Adapter, Decision
+    from wcp_attest.trust.policy import Policy
+    from wcp_attest.verdict import Verified
+
+
+def decide(
+    path: str, policy: Policy, *, unsigned: Literal["warn", "block"] = "block", options: ReadOptions | None = None
+) -> Answer:
+    """Decide about one package, a directory or an archive.
+
+    Args:
+        path: of the package.
+        policy: the operator's.
+        unsigned: what a package without any signature gets.
+        options: how to read the tree.
+
+    Raises:
+        ConfigError: the package cannot be read, or the policy lies inside it.
+    """
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode
+    except (OSError, ValueError):
+        raise RequestError(f"there is no package at {path!r}") from None
+
+    def attempt() -> Verified:
+        if not stat.S_ISREG(mode):
+            return attest(path, policy, options=options)
+        from wcp_attest.pack import unpacked
+
+        with unpacked(path) as root:
+            return attest(root, policy, options=options)
+
+    verdict = judge(attempt)
+    decision: Decision = "allow" if verdict.ok else "block"
+    if verdict.code in {DenyCode.SIGNATURE_MISSING, DenyCode.MANIFEST_MISSING}:
+        decision = unsigned
+    return Answer(path, decision, verdict)
+
+
+def adapter_of(host: str) -> Adapter:
+    """Return the adapter of a host: `openclaw`, `claude-code` or `json`."""
+    hosts: dict[str, type[Adapter]] = {"openclaw": OpenClaw, "claude-code": ClaudeCode, "json": Generic}
+    return hosts[host]()
