@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.identity import AUTHORITIES, format_utc, id_problem, version_problem
-from wcp_attest.disk.files import read_bounded, write_atomic
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, write_file
 from wcp_attest.disk.read import read_tree
-from wcp_attest.package.manifest import MANIFEST_NAME, MAX_EXCLUDES, Manifest
+from wcp_attest.package import ours
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_EXCLUDES, SIGNATURE_NAME, Manifest
 from wcp_attest.package.provenance import BUILD_SOURCES, exclude_problem
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
 DEFAULT_EXCLUDES: Final = (".git/",)
 IGNORE_NAME: Final = ".wcpignore"
 MAX_IGNORE_BYTES = 1024 * 1024  # twice what the most patterns take
+
+_ADVICE = "move it away, or rename it: the package needs that name for itself"
+MANIFEST_KIND: Final = OutputKind("a manifest of wcp-attest", ours.is_manifest, ours.MAX_READ, _ADVICE)
+SIGNATURE_KIND: Final = OutputKind(
+    "a signature file of wcp-attest", ours.is_signature_file, MAX_SIGNATURE_FILE_BYTES + 1, _ADVICE
+)
 
 
 def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's to say, by its name
@@ -103,11 +112,26 @@ def write_manifest(root: str | os.PathLike[str], manifest: Manifest) -> str:
         The path of the file.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: it cannot be written, or another program's file stands there, which is never overwritten.
     """
     path = os.path.join(os.fspath(root), MANIFEST_NAME)
-    write_atomic(path, manifest.to_bytes())
+    with only_writer(os.fspath(root)):
+        write_file(path, manifest.to_bytes(), MANIFEST_KIND)
     return path
+
+
+def check_outputs(root: str | os.PathLike[str]) -> None:
+    """Check that a package can be written to, and that its `manifest.json` and `manifest.sig` are ours or absent.
+
+    Args:
+        root: the package directory.
+
+    Raises:
+        ConfigError: one of them is another program's file, a link, a directory or a special file; or nothing can be
+            written there. Nothing was changed.
+    """
+    check_place(os.path.join(os.fspath(root), MANIFEST_NAME), MANIFEST_KIND)
+    check_place(os.path.join(os.fspath(root), SIGNATURE_NAME), SIGNATURE_KIND)
 
 
 def check_metadata(worker_id: str, worker_species_id: str, worker_version: str, build_source: str) -> None:

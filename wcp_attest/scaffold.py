@@ -11,16 +11,14 @@ The files stand as templates in `wcp_attest/templates/worker`; only the three id
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import check_metadata
 from wcp_attest.disk.directory import words
-from wcp_attest.disk.files import write_atomic
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from wcp_attest.disk.overwrite import OutputKind, Planned, write_files
 
 BOOTSTRAP: Final = "code/bootstrap.py"
 LOGIC: Final = "code/worker_logic.py"
@@ -45,13 +43,14 @@ def scaffold_package(
         species_id: `wrk.doc.summarizer`.
         version: of the worker.
         logic: the bytes of your own `worker_logic.py`, which defines `execute(request, context)`; None for a stub.
-        force: replace files that are already there.
+        force: replace files that are already there; each that is not as written here is kept as `NAME.orig`.
 
     Returns:
         The paths of the files written.
 
     Raises:
-        ConfigError: an id is malformed, the logic cannot be used, a file is already there, or it cannot be written.
+        ConfigError: an id is malformed, the logic cannot be used, a file is already there, or one of them cannot be
+            written. Then none was.
     """
     check_metadata(worker_id, species_id, version, "local")
     contents = _contents(worker_id, species_id, version)
@@ -60,11 +59,38 @@ def scaffold_package(
         contents[LOGIC] = logic
     package = os.fspath(directory)
     _check_room(package, force=force)
+    files = [
+        Planned(
+            os.path.join(package, name),
+            data,
+            OutputKind("as `wcp-attest init` writes it", data.__eq__),
+            0o755 if name == BOOTSTRAP else 0o644,
+        )
+        for name, data in contents.items()
+    ]
+    made = _make_folders(os.path.join(package, "code"))
     try:
-        os.makedirs(os.path.join(package, "code"), exist_ok=True)
+        write_files(files, force=force)
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        raise
+    return tuple(one.path for one in files)
+
+
+def _make_folders(folder: str) -> list[str]:
+    """Make a folder and those above it, and return the ones that were not there before, outermost first."""
+    missing = []
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    try:
+        os.makedirs(folder, exist_ok=True)
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot create {package!r}: {words(problem)}") from None
-    return tuple(_write(package, contents))
+        raise ConfigError(f"cannot create {folder!r}: {words(problem)}; nothing was changed") from None
+    return missing[::-1]
 
 
 def _contents(worker_id: str, species_id: str, version: str) -> dict[str, bytes]:
@@ -112,12 +138,3 @@ def _check_room(package: str, *, force: bool) -> None:
     there = [name for name in FILES if os.path.lexists(os.path.join(package, name))]
     if there and not force:
         raise ConfigError(f"{package!r} already holds {', '.join(there)}; choose another directory or use --force")
-
-
-def _write(package: str, contents: Mapping[str, bytes]) -> list[str]:
-    paths = []
-    for name, data in contents.items():
-        path = os.path.join(package, name)
-        write_atomic(path, data, mode=0o755 if name == BOOTSTRAP else 0o644)
-        paths.append(path)
-    return paths

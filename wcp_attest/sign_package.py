@@ -6,25 +6,26 @@ than the one signed now are dropped, because they could only deny.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError, ManifestMissing, SigningError, VerificationError
 from wcp_attest.base.identity import format_utc
+from wcp_attest.build import check_outputs
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import draft, holds, read_bounded, write_atomic
+from wcp_attest.disk.files import Draft, contains, draft, read_bounded
 from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.overwrite import only_writer, put_all, unchanged
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from wcp_attest.package.signature_file import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.signature_lines import make_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
     from wcp_attest.signing import SignedBy, Signer
 
@@ -81,32 +82,35 @@ def sign(
     if not signers:
         raise ConfigError("no signer is given; sign with a key, a shared secret or Sigstore")
     package = os.fspath(root)
+    manifest_path, signature_path = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
+    check_outputs(package)
     if manifest is None:
         data = _read_manifest(package)
         manifest = Manifest.from_bytes(data)
         check_tree(package, manifest, options=options or ReadOptions())
     else:
         data = manifest.to_bytes()
-    with _on_its_way(package, data) as put_manifest:
+    with only_writer(package), contextlib.ExitStack() as drafts:
+        check_outputs(package)
+        written: list[Draft] = []
+        if not contains(manifest_path, data):
+            # On its way to the disk while it is signed. That the package cannot be written to is found out before a
+            # signature is made, which a public log may keep.
+            written.append(drafts.enter_context(draft(manifest_path, data)))
         statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
+        before = _read_signatures(signature_path)
         lines, made_by = make_lines(signers, statement.to_bytes())
-        kept, dropped = _earlier_lines(package, signers, statement.manifest_sha256)
+        kept, dropped = _earlier_lines(before, signers, statement.manifest_sha256)
         signatures = b"".join(line + b"\n" for line in (*kept, *lines))
         if len(kept) + len(lines) > MAX_LINES or len(signatures) > MAX_SIGNATURE_FILE_BYTES:
             raise ConfigError(f"{SIGNATURE_NAME} would hold more than {MAX_LINES} signatures")
-        put_manifest()
-        write_atomic(os.path.join(package, SIGNATURE_NAME), signatures)
+        written.append(drafts.enter_context(draft(signature_path, signatures)))
+        for one in written:
+            one.settle()
+        unchanged(signature_path, before)
+        put_all(written)
     _read_back(package, data, signatures)
     return SignResult(manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped)
-
-
-def _on_its_way(package: str, manifest: bytes) -> AbstractContextManager[Callable[[], None]]:
-    """Send the manifest on its way to the disk, unless it stands there; it is hashed and signed meanwhile.
-
-    A package that cannot be written to is found out by this before a signature is made, which a log may keep for ever.
-    """
-    path = os.path.join(package, MANIFEST_NAME)
-    return nullcontext(lambda: None) if holds(path, manifest) else draft(path, manifest)
 
 
 def _read_manifest(package: str) -> bytes:
@@ -115,16 +119,17 @@ def _read_manifest(package: str) -> bytes:
     )
 
 
-def _earlier_lines(package: str, signers: Sequence[Signer], manifest_sha256: str) -> tuple[list[bytes], int]:
-    """Return the lines that stay, and how many do not because they are over another manifest or unreadable."""
-    path = os.path.join(package, SIGNATURE_NAME)
+def _read_signatures(path: str) -> bytes | None:
     if not os.path.lexists(path):
+        return None
+    return read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
+
+
+def _earlier_lines(data: bytes | None, signers: Sequence[Signer], manifest_sha256: str) -> tuple[list[bytes], int]:
+    """Return the lines that stay, and how many do not because they are over another manifest."""
+    if not data:
         return [], 0
-    data = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
-    try:
-        earlier = parse_lines(data)
-    except VerificationError:
-        return [], max(1, data.count(b"\n")) if data.strip() else 0
+    earlier = parse_lines(data)
     current = [line for line in earlier if _covers(line, manifest_sha256)]
     kept = [line.raw for line in current if not any(signer.made(line) for signer in signers)]
     return kept, len(earlier) - len(current)
@@ -144,5 +149,5 @@ def _read_back(package: str, manifest: bytes, signatures: bytes) -> None:
         SigningError: it does not.
     """
     files = ((MANIFEST_NAME, manifest), (SIGNATURE_NAME, signatures))
-    if not all(holds(os.path.join(package, name), data) for name, data in files):
+    if not all(contains(os.path.join(package, name), data) for name, data in files):
         raise SigningError("what was written does not read back the same; somebody else is writing to the package")

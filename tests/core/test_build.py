@@ -273,10 +273,18 @@ def test_progress_is_reported(package: Path) -> None:
 
 def test_writing_replaces_the_old_manifest_whole(package: Path) -> None:
     manifest = build_manifest(package, **WHO)
-    (package / "manifest.json").write_bytes(b"old")
+    (package / "manifest.json").write_bytes(b'{"schema_version": "awp.v2", "worker_id": "org.acme.older"}')
     assert write_manifest(package, manifest) == str(package / "manifest.json")
     assert (package / "manifest.json").read_bytes() == manifest.to_bytes()
     assert sorted(path.name for path in package.iterdir() if "tmp" in path.name) == []
+
+
+def test_writing_over_another_programs_file_is_refused(package: Path) -> None:
+    manifest = build_manifest(package, **WHO)
+    (package / "manifest.json").write_bytes(b'{"manifest_version": 3, "name": "an extension"}')
+    with pytest.raises(ConfigError, match="is not a manifest of wcp-attest, so it is not overwritten"):
+        write_manifest(package, manifest)
+    assert b"an extension" in (package / "manifest.json").read_bytes()
 
 
 def test_writing_over_a_link_or_into_nowhere_is_refused(package: Path, tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def build_awp1(
     """
     from wcp_attest import Accept, Namespace, Policy, verify
     from wcp_attest.base.identity import namespace_of
-    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.build import MANIFEST_KIND, check_outputs
+    from wcp_attest.disk.overwrite import only_writer, write_file
     from wcp_attest.package import legacy_manifest as awp1
     from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
@@ -113,9 +114,13 @@ def build_awp1(
         options=options,
     )
     path, signatures = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
-    write_atomic(path, data)
-    if os.path.lexists(signatures):
-        os.unlink(signatures)
+    with only_writer(package):
+        check_outputs(package)
+        write_file(path, data, MANIFEST_KIND)
+        removed = os.path.lexists(signatures)
+        if removed:
+            os.unlink(signatures)
+    if removed:
         out.note(f"removed {SIGNATURE_NAME}, which does not cover the new manifest")
     policy = Policy((Namespace(namespace_of(plan.worker_id), (secret,)),), accept=Accept(schemas=("awp.v1",)))
     verdict = verify(package, policy, options=options)

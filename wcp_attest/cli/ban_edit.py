@@ -118,7 +118,9 @@ def sign(out: Output, /, file: str, renew: bool, expires: str | None, **signing:
     dropped.
     """
     from wcp_attest.base.digest import sha256_hex
-    from wcp_attest.disk.files import read_bounded, write_atomic
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, unchanged, write_file
+    from wcp_attest.package.ours import is_signature_lines
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
     from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, sign_list
     from wcp_attest.trust.bans.state import Seen
@@ -133,14 +135,18 @@ def sign(out: Output, /, file: str, renew: bool, expires: str | None, **signing:
     elif ban_lists.now() >= listed.head.expires_at:
         raise ConfigError(f"{file!r} has expired, nobody would accept it; use --renew, or `wcp-attest ban add`")
     target = os.path.realpath(file) + SIGNATURE_SUFFIX
-    earlier = b""
+    kind = OutputKind("a signature file of wcp-attest", is_signature_lines, MAX_SIGNATURE_FILE_BYTES + 1)
+    check_place(target, kind)
+    earlier = None
     if os.path.lexists(target):
         earlier = read_bounded(target, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures")
     signers = signers_of(SignerFlags(**{name: signing[name] for name in _SIGNER_NAMES}))
-    signatures, made_by = sign_list(Seen(listed.head, sha256_hex(data)), signers, earlier)
+    signatures, made_by = sign_list(Seen(listed.head, sha256_hex(data)), signers, earlier or b"")
     if renew:
         ban_lists.write_list(file, before, listed)
-    write_atomic(target, signatures)
+    with only_writer(os.path.dirname(target)):
+        unchanged(target, earlier)
+        write_file(target, signatures, kind)
     _report_signed(out, file, listed, made_by, signatures)
 
 

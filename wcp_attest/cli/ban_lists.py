@@ -174,16 +174,17 @@ def write_list(path: str, before: bytes | None, listed: BanList) -> None:
     Raises:
         ConfigError: it cannot be written, or somebody else changed it in between.
     """
-    from wcp_attest.disk.files import read_bounded, write_atomic
+    from wcp_attest.disk.overwrite import OutputKind, only_writer, unchanged, write_file
     from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 
     real = os.path.realpath(path)
-    if before is not None and read_bounded(real, limit=MAX_LIST_BYTES, what="the ban list") != before:
-        raise ConfigError(f"{path!r} was changed by somebody else in the meantime; look at it and try again")
     data = listed.to_bytes()
     if len(data) > MAX_LIST_BYTES:
         raise ConfigError(f"the list would be larger than {MAX_LIST_BYTES} bytes; start a second one")
-    write_atomic(real, data)
+    kind = OutputKind("the ban list that was read", lambda found: found == before, MAX_LIST_BYTES + 1)
+    with only_writer(os.path.dirname(real)):
+        unchanged(real, before)
+        write_file(real, data, kind)
 
 
 def list_json(path: str, listed: BanList) -> JsonObject:

@@ -59,9 +59,11 @@ def build(
       wcp-attest build my-worker --worker-id org.acme.summarizer \\
         --species-id wrk.doc.summarizer --worker-version 1.4.0
     """
+    from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
 
     require_package(package, out)
+    check_outputs(package)
     flags = building.BuildFlags(**identity)
     if schema == "awp.v2" and (hmac or hmac_file or order):
         raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")

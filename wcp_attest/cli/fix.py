@@ -10,7 +10,7 @@ import click
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.staging import Examination, examine_all, renewed, staging_arguments, targets
+from wcp_attest.cli.staging import FOREIGN, Examination, examine_all, renewed, staging_arguments, targets
 
 
 @click.command()
@@ -22,10 +22,14 @@ def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | 
     Nothing is staged and nothing signed. Exit status 1 says that a manifest was written and wants `git add`, 0 that
     every one in the index was up to date.
     """
+    from wcp_attest.build import write_manifest
+
     examinations = examine_all(targets(packages, file), cache, out)
     stale = [examination for examination in examinations if not examination.ok]
     for examination in stale:
-        _write(examination)
+        _check(examination)
+    for examination in stale:
+        write_manifest(examination.target.directory, renewed(examination, time.time()))
     written = [os.path.join(examination.target.directory, "manifest.json") for examination in stale]
     if not written:
         out.note("every manifest is up to date")
@@ -38,12 +42,20 @@ def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | 
     return REFUSED
 
 
-def _write(examination: Examination) -> None:
-    from wcp_attest.build import write_manifest
+def _check(examination: Examination) -> None:
+    """Check that the manifest of a package can be written, before that of any package is.
+
+    Raises:
+        ConfigError: it cannot be, or must not: another program's file stands at its place.
+    """
+    from wcp_attest.build import MANIFEST_KIND
+    from wcp_attest.disk.overwrite import check_place
 
     directory = examination.target.directory
+    if FOREIGN in examination.problems:
+        raise ConfigError(f"{directory}: {FOREIGN}")
     if examination.expected is None:
         raise ConfigError(f"{directory}: no manifest can describe what is staged: " + "; ".join(examination.problems))
     if not os.path.isdir(directory):
         raise ConfigError(f"{directory!r} is in the index but not in the work tree; restore it first")
-    write_manifest(directory, renewed(examination, time.time()))
+    check_place(os.path.join(directory, "manifest.json"), MANIFEST_KIND)

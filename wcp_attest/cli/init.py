@@ -15,7 +15,7 @@ from wcp_attest.cli.output import Output, reporting
 @click.option("--species-id", metavar="ID", default="wrk.example.worker", show_default=True, help="Its species.")
 @click.option("--worker-version", metavar="VERSION", default="0.1.0", show_default=True, help="Its version.")
 @click.option("--logic", metavar="FILE", type=click.Path(), help="Your own worker_logic.py instead of a stub.")
-@click.option("--force", is_flag=True, help="Replace files that are already there.")
+@click.option("--force", is_flag=True, help="Replace files that are already there; each is kept as NAME.orig.")
 @reporting("text", "json")
 def init(
     out: Output,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.cli.signers import SignerFlags
     from wcp_attest.cli.trust import TrustFlags
+    from wcp_attest.disk.overwrite import OutputKind
     from wcp_attest.signing import SigstoreTrust
     from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
@@ -183,6 +184,9 @@ def check_bundle_path(path: str | None, package: str) -> None:
         )
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
         raise ConfigError(f"--bundle-out {path!r} is not a regular file; name another place; nothing was signed")
+    from wcp_attest.disk.overwrite import check_place
+
+    check_place(os.path.abspath(path), _bundle_kind())
 
 
 def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:
@@ -191,11 +195,19 @@ def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.disk.overwrite import write_file
     from wcp_attest.package.signature_file import parse_line
 
     keyless = next(line for line in lines if parse_line(line).kind == "sigstore")
-    write_atomic(os.path.abspath(path), keyless + b"\n")
+    write_file(os.path.abspath(path), keyless + b"\n", _bundle_kind())
+
+
+def _bundle_kind() -> OutputKind:
+    from wcp_attest.disk.overwrite import OutputKind
+    from wcp_attest.package.ours import is_signature_file
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+
+    return OutputKind("an earlier bundle of a package", is_signature_file, MAX_SIGNATURE_FILE_BYTES + 1)
 
 
 def _token(source: str) -> bytes:

@@ -108,9 +108,11 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
             if sys.stdout is not None:
                 sys.stdout.write(text)
             return
-        from wcp_attest.disk.files import write_atomic
+        from wcp_attest.cli.results import RESULT
+        from wcp_attest.disk.overwrite import write_file
 
-        write_atomic(os.path.abspath(self.file), text.encode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+        write_file(os.path.abspath(self.file), data, RESULT, error=Misplaced)
 
 
 class Misplaced(ConfigError):
@@ -148,7 +150,7 @@ def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]
                 options.pop("quiet"),
                 options.pop("color"),
             )
-            _refuse_overwriting(output, options)
+            _check_place(output, options)
             if output.format != "json" or output.file is None:
                 return command(output, *args, **options)
             try:
@@ -166,11 +168,12 @@ def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]
     return decorate
 
 
-def _refuse_overwriting(output: Output, options: dict[str, Any]) -> None:
-    """Refuse to write the result over a file that the command line names as well: a key, a policy, a list.
+def _check_place(output: Output, options: dict[str, Any]) -> None:
+    """Check, before the command does anything, that its result can be written and overwrites nothing.
 
     Raises:
-        Misplaced: it would be written there.
+        Misplaced: the command line names the same file for something else, such as a key or a policy; or what stands
+            there is not an earlier result; or nothing can be written there.
     """
     if output.file is None:
         return
@@ -178,6 +181,10 @@ def _refuse_overwriting(output: Output, options: dict[str, Any]) -> None:
     for name, path in _files_named(options):
         if os.path.realpath(path) == place:
             raise Misplaced(f"{path!r} is also {name}, and the result would overwrite it; name another place")
+    from wcp_attest.cli.results import RESULT
+    from wcp_attest.disk.overwrite import check_place
+
+    check_place(os.path.abspath(output.file), RESULT, error=Misplaced)
 
 
 def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:

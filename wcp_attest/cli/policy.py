@@ -57,10 +57,12 @@ def init(
       wcp-attest policy init policy.toml --namespace org.acme --repository acme/worker \\
         --workflow .github/workflows/release.yml --ref "refs/tags/*"
     """
-    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
 
     if os.path.lexists(file) and not force:
-        raise ConfigError(f"{file!r} exists; choose another name or use --force")
+        raise ConfigError(f"{file!r} exists; choose another name, or use --force, which keeps it as {file + '.orig'!r}")
+    # An earlier policy may have been edited by hand, so it is always kept, unless it is the very same text.
+    kind = OutputKind("the same policy", lambda data: data == text.encode())
     signers = [f"key = {_quoted(_beside(key, file))}" for key in public_key]
     signers += ['hmac = { env = "WCP_ATTEST_HMAC_KEY" }'] if hmac else []
     signers += _keyless_signer(**keyless)
@@ -68,7 +70,10 @@ def init(
         raise click.UsageError("nobody to trust: give --public-key, --hmac, --identity or --repository")
     text = _text(namespace, signers, threshold)
     _parse(text, file)
-    write_atomic(file, text.encode())
+    replaced = os.path.lexists(file) and check_place(os.path.abspath(file), kind, force=force)
+    write_file(os.path.abspath(file), text.encode(), kind, force=force)
+    if replaced:
+        out.note(f"the earlier file is kept beside it as {os.path.basename(file)}.orig")
     if out.format == "json":
         out.deliver_json("policy-init", {"file": file, "namespace": namespace, "signers": len(signers)})
         return
@@ -112,15 +117,28 @@ def root(out: Output, /, file: str, staging: bool) -> None:
     again when Sigstore changes its keys: a signature made with newer ones is refused until then.
     """
     from wcp_attest.base.errors import TrustUnusable
-    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
     from wcp_attest.signing.sigstore.trusted_root import public_root
+
+    place, kind = os.path.abspath(file), OutputKind("a trusted root of Sigstore", _is_trusted_root)
+    check_place(place, kind)
 
     try:
         data = public_root("staging" if staging else "production")
     except TrustUnusable as problem:
         raise ConfigError(str(problem)) from None
-    write_atomic(os.path.abspath(file), data + b"\n")
+    write_file(place, data + b"\n", kind)
     out.decide(f"wrote {file}\n")
+
+
+def _is_trusted_root(data: bytes) -> bool:
+    from wcp_attest.base.strictjson import loads_object
+
+    try:
+        kind = loads_object(data, what="the trusted root", max_bytes=16 * 1024 * 1024).get("mediaType")
+    except ConfigError:
+        return False
+    return isinstance(kind, str) and kind.startswith("application/vnd.dev.sigstore.trustedroot")
 
 
 def _load(file: str | None) -> Policy:

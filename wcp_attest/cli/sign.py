@@ -49,11 +49,13 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
       wcp-attest sign my-worker --key second.key
       wcp-attest sign my-worker --sigstore --bundle-out my-worker.sigstore.json
     """
+    from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
     require_package(package, out)
+    check_outputs(package)
     check_bundle_path(signing.bundle_out, package)
     secret_files = (*signing.key, *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wcp_attest.package.manifest import Manifest
 
 
+FOREIGN: Final = "manifest.json is another program's file, not a manifest of wcp-attest; it is left alone"
 MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
 
 
@@ -60,6 +61,11 @@ class Examination:
     def ok(self) -> bool:
         """Whether the next commit has a manifest that is true."""
         return not self.problems and not self.differences
+
+    @property
+    def repairable(self) -> bool:
+        """Whether `fix` can write the manifest that fits."""
+        return not self.ok and self.expected is not None and FOREIGN not in self.problems
 
 
 def staging_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,7 +137,7 @@ def _examine(target: Target, cache: caching.Cache | None) -> Examination:
 
 def repair(examinations: Sequence[Examination]) -> str:
     """Return the command that repairs what a command can repair, empty when that is nothing."""
-    wrong = [item.target.directory for item in examinations if not item.ok and item.expected is not None]
+    wrong = [item.target.directory for item in examinations if item.repairable]
     roots = [os.path.join(os.curdir, root) if root.startswith("-") else root for root in wrong]
     manifests = [os.path.join(root, "manifest.json") for root in roots]
     return f"wcp-attest fix {shlex.join(roots)}; git add {shlex.join(manifests)}" if roots else ""
@@ -140,14 +146,18 @@ def repair(examinations: Sequence[Examination]) -> str:
 def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
     from wcp_attest.advice.git_index import LINK
     from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.ours import is_manifest
 
     staged = index.files.get(MANIFEST_NAME)
     if staged is None:
         return None, "manifest.json is not in the index"
     if staged.mode == LINK:
         return None, "manifest.json is a symbolic link"
+    data = index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    if data and not is_manifest(data):
+        return None, FOREIGN
     try:
-        manifest = Manifest.from_bytes(index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
+        manifest = Manifest.from_bytes(data)
     except ManifestMalformed as problem:
         return None, str(problem)
     return manifest, ""

@@ -7,6 +7,7 @@ than the caller allows. Writing leaves the old file or the whole new one, whatev
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.disk.directory import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 MAX_NAME = 255  # bytes; what file systems take
 PIPE_DEADLINE = 60.0  # seconds; a person may have to unlock what writes into it
@@ -78,26 +79,61 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
     Args:
         path: where it goes; an existing link, directory or special file is not replaced.
         data: its whole content.
-        mode: permission bits of the file, lessened by the umask.
+        mode: permission bits of the file, reduced by the umask.
 
     Raises:
         ConfigError: it cannot be written; what was there before still is.
     """
-    with draft(path, data, mode=mode) as put:
-        put()
+    with draft(path, data, mode=mode) as written:
+        written.put()
+
+
+class Draft:
+    """A file written beside its place, under a temporary name.
+
+    Attributes:
+        path: the place.
+    """
+
+    def __init__(self, path: str, temporary: str, descriptor: int) -> None:
+        self.path = path
+        self._temporary, self._descriptor = temporary, descriptor
+        self._settled = False
+
+    def settle(self) -> None:
+        """Bring the content to the disk: what fails for want of room fails here, and nothing was changed yet.
+
+        Raises:
+            ConfigError: it cannot be brought there.
+        """
+        if not self._settled:
+            with _write_problems(self.path):
+                os.fsync(self._descriptor)
+            self._settled = True
+
+    def put(self) -> None:
+        """Make it appear at its place.
+
+        Raises:
+            ConfigError: it cannot; what was there before still is.
+        """
+        self.settle()
+        with _write_problems(self.path):
+            os.replace(self._temporary, self.path)
+        sync_folder(os.path.dirname(self.path) or os.curdir)
 
 
 @contextlib.contextmanager
-def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Callable[[], None]]:
+def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Draft]:
     """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
 
     Args:
         path: where it goes; an existing link, directory or special file is not replaced.
         data: its whole content.
-        mode: permission bits of the file, lessened by the umask.
+        mode: permission bits of the file, reduced by the umask.
 
     Yields:
-        A function that puts it; what was not put is removed at the end.
+        The draft; if it was not put, it is removed at the end.
 
     Raises:
         ConfigError: it cannot be written, now or when it is put; what was there before still is.
@@ -105,36 +141,49 @@ def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Callable[[],
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
     descriptor = -1
-
-    def put() -> None:
-        with _in_words(path):
-            os.fsync(descriptor)
-            os.replace(temporary, path)
-        _sync_folder(folder or os.curdir)
-
     try:
-        with _in_words(path):
+        with _write_problems(path):
             _refuse_odd_target(path)
             descriptor = os.open(temporary, _CREATE, mode)
             write_all(descriptor, data)
             _begin_sync(descriptor)
-        yield put
+        yield Draft(path, temporary, descriptor)
     finally:
-        with contextlib.suppress(OSError):  # not there any more, once it was put; an interrupt may come before we know
+        with contextlib.suppress(OSError):  # already renamed when it was put; an interrupt may come before we know
             os.unlink(temporary)
         if descriptor >= 0:
             os.close(descriptor)
 
 
 @contextlib.contextmanager
-def _in_words(path: str) -> Iterator[None]:
+def _write_problems(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as problem:
         raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
 
 
-def holds(path: str, data: bytes) -> bool:
+def read_start(path: str, limit: int) -> bytes:
+    """Read the first bytes of a regular file, following no link.
+
+    Args:
+        path: of the file.
+        limit: the most bytes that are read.
+
+    Raises:
+        OSError: it cannot be opened or read, or is no regular file.
+    """
+    descriptor = os.open(path, _READ | _NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return _read_up_to(descriptor, min(status.st_size, limit), limit - 1)
+    finally:
+        os.close(descriptor)
+
+
+def contains(path: str, data: bytes) -> bool:
     """Tell whether a path is a regular file, not a link, with exactly this content."""
     try:
         descriptor = os.open(path, _READ | _NOFOLLOW)
@@ -235,7 +284,7 @@ def _begin_sync(descriptor: int) -> None:
             advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # on Linux this writes back what is not written yet
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Bring the new name to disk, where the system can; the file itself already stands."""
     if os.name == "nt":
         return

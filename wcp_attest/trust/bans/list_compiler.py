@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.overwrite import OutputKind, check_place
 from wcp_attest.disk.private_files import open_regular
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, RANK, Kind, ban_from_json
 from wcp_attest.trust.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, CompiledBans, Header, Section
@@ -112,8 +113,9 @@ def compile_list(source: str, target: str) -> Header:
 
     Raises:
         BansUnusable: the list is malformed, or too large and not in the layout that is written.
-        ConfigError: a file cannot be read or written.
+        ConfigError: a file cannot be read or written, or what stands at `target` is no compiled list.
     """
+    check_place(target, COMPILED)
     try:
         with open(_opened(source), "rb") as stream:
             return _compile(stream, source, target)
@@ -126,6 +128,17 @@ def _opened(source: str) -> int:
         return open_regular(source, f"the ban list `{source}`", follow=True)
     except BansUnusable as problem:  # of the caller's own file nothing was found out yet
         raise ConfigError(str(problem)) from None
+
+
+def _is_compiled(data: bytes) -> bool:
+    try:
+        Header.from_bytes(data[:HEADER_BYTES])
+    except ConfigError:
+        return False
+    return True
+
+
+COMPILED: Final = OutputKind("a compiled ban list", _is_compiled, HEADER_BYTES)
 
 
 def check_compiled(source: str, target: str) -> None:
@@ -184,6 +197,7 @@ def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target
             head = _read(lines, output, source)
             header = _finish(output, head, hasher.digest().hex())
             os.fsync(records.fileno())
+        check_place(target, COMPILED)
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)

@@ -1,0 +1,73 @@
+"""Tell files that wcp-attest wrote from files of somebody else that only have the same name.
+
+`manifest.json` is also what browser extensions, MCP bundles and web applications call a file of theirs. A command
+replaces or deletes a file only when it reads as one of ours; what is damaged so that it cannot be read is not ours.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError, VerificationError
+from wcp_attest.package.manifest import MAX_HEADER_BYTES
+from wcp_attest.package.signature_file import parse_lines
+from wcp_attest.package.statement import Statement
+
+SCHEMAS: Final = ("awp.v1", "awp.v2")
+MAX_READ: Final = MAX_HEADER_BYTES  # bytes that are enough to recognise a manifest by
+_SPACE = rb"[ \t\r\n]{0,64}"
+_HEAD = re.compile(rb'S\{S"schema_version"S:S"awp\.v[12]"S,S"worker_id"S:S"'.replace(b"S", _SPACE))
+
+
+def is_manifest(data: bytes) -> bool:
+    """Tell whether a file is a manifest of this project, in its accepted spelling or reformatted by another program.
+
+    Args:
+        data: the file, or its first `MAX_READ` bytes.
+
+    Returns:
+        Whether `schema_version`, of `awp.v1` or `awp.v2`, and `worker_id` stand at the start, as we write them; or
+        among the fields of the JSON object, in a file that another program has reformatted.
+    """
+    if _HEAD.match(data) is not None:
+        return True
+    try:
+        fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_HEADER_BYTES)
+    except ConfigError:
+        return False
+    if not fields:
+        return True  # holds nothing that could be lost
+    return fields.get("schema_version") in SCHEMAS and isinstance(fields.get("worker_id"), str)
+
+
+def is_signature_file(data: bytes) -> bool:
+    """Tell whether a file holds signatures of packages and nothing else. An empty file holds nothing to lose.
+
+    Args:
+        data: the whole file.
+    """
+    return not data or (is_signature_lines(data) and all(map(_is_statement, data.splitlines())))
+
+
+def is_signature_lines(data: bytes) -> bool:
+    """Tell whether a file holds signature lines of the format of `manifest.sig`, whatever they are over.
+
+    Args:
+        data: the whole file.
+    """
+    try:
+        return not data or bool(parse_lines(data))
+    except VerificationError:
+        return False
+
+
+def _is_statement(line: bytes) -> bool:
+    from wcp_attest.package.signature_file import parse_line
+
+    try:
+        Statement.from_bytes(parse_line(line).envelope.payload)
+    except VerificationError:
+        return False
+    return True
