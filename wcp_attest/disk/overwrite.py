@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import words
-from wcp_attest.disk.files import Draft, contains, draft, read_start, sync_folder, temporary_name
+from wcp_attest.disk.files import Draft, contains, draft, read_start, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -156,26 +156,31 @@ def put_all(drafts: Iterable[Draft]) -> None:
     Raises:
         ConfigError: one cannot be put, and all old files stand as they stood.
     """
-    with contextlib.ExitStack() as spares, contextlib.ExitStack() as undo:
-        for one in drafts:
-            folder, name = os.path.split(one.path)
-            spare = os.path.join(folder, temporary_name(name))
-            spares.callback(_remove, spare)  # renaming one of two names of the same file leaves both
-            if os.path.lexists(one.path):
-                try:
-                    _copy_name(one.path, spare)
-                except OSError as problem:
-                    raise ConfigError(f"cannot write {one.path!r}: {words(problem)}; nothing was changed") from None
-                undo.callback(_restore, spare, one.path)
-            else:
-                undo.callback(_remove, one.path)
+    waiting = tuple(drafts)
+    with contextlib.ExitStack() as undo:
+        for position, one in enumerate(waiting):
+            if position < len(waiting) - 1:  # nothing can fail after the last one
+                undo.callback(_restore, one.path, *_kept_in_memory(one.path))
             one.put()
         undo.pop_all()
 
 
-def _restore(spare: str, path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.replace(spare, path)
+def _kept_in_memory(path: str) -> tuple[bytes | None, int]:
+    """Return the content and the mode of a file, None and 0 when there is none. A spare copy could be left behind."""
+    try:
+        status = os.lstat(path)
+        return read_start(path, status.st_size + 1), stat.S_IMODE(status.st_mode)
+    except FileNotFoundError:
+        return None, 0
+    except OSError as problem:
+        raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
+
+
+def _restore(path: str, data: bytes | None, mode: int) -> None:
+    if data is None:
+        _remove(path)
+    else:
+        write_atomic(path, data, mode=mode)
 
 
 def _remove(path: str) -> None:
@@ -243,9 +248,7 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
     Raises:
         ConfigError: the directory cannot be opened, or another process still writes there at the deadline.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if os.name == "nt":
         yield
         return
     try:
@@ -254,25 +257,30 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
         raise ConfigError(f"cannot open the directory {folder!r}: {words(problem)}") from None
     until = time.monotonic() + deadline
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise ConfigError(
-                        f"another wcp-attest process has been writing in {folder or os.curdir!r} for {deadline:.0f}"
-                        " seconds; nothing was changed, try again when it has ended"
-                    ) from None
-                time.sleep(_PAUSE)
-            except OSError as problem:
-                if problem.errno not in _NO_LOCKS:
-                    raise ConfigError(f"cannot lock the directory {folder!r}: {words(problem)}") from None
-                break
-            else:
-                break
+        while not _locked(descriptor, folder):
+            if time.monotonic() >= until:
+                raise ConfigError(
+                    f"another wcp-attest process has been writing in {folder or os.curdir!r} for {deadline:.0f} seconds;"
+                    " nothing was changed, try again when it has ended"
+                )
+            time.sleep(_PAUSE)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, folder: str) -> bool:
+    """Lock a directory, or return False while another process holds the lock."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as problem:
+        if problem.errno not in _NO_LOCKS:
+            raise ConfigError(f"cannot lock the directory {folder!r}: {words(problem)}") from None
+    return True
 
 
 def unchanged(path: str, before: bytes | None) -> None:
