@@ -260,7 +260,7 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
         while not _locked(descriptor, folder):
             if time.monotonic() >= until:
                 raise ConfigError(
-                    f"another wcp-attest process has been writing in {folder or os.curdir!r} for {deadline:.0f} seconds;"
+                    f"another wcp-attest process has been writing in {folder or os.curdir!r} for {deadline:.0f} s;"
                     " nothing was changed, try again when it has ended"
                 )
             time.sleep(_PAUSE)
