@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.quick_check import Folder
-    from wcp_attest.package.manifest import Manifest
     from wcp_attest.trust.conditions import BanCheck
     from wcp_attest.trust.policy import Policy
     from wcp_attest.verdict import Expectation, Verified
@@ -52,6 +51,7 @@ class Recheck:
         policy: who is trusted for what.
         expect: what the worker must be.
         options: how to read the tree.
+        attestation: the directory of a detached pair, or None.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -64,8 +64,11 @@ class Recheck:
         *,
         expect: Expectation | None = None,
         options: ReadOptions | None = None,
+        attestation: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._question = Question.of(root, policy, expect=expect, bans=(), now=None, options=options)
+        self._question = Question.of(
+            root, policy, expect=expect, bans=(), now=None, options=options, attestation=attestation
+        )
         self.root = self._question.package
         self._remembered: _Remembered | None = None
 
@@ -111,12 +114,13 @@ class Recheck:
             remembered = None
         shape: Folder | None = None
 
-        def compare(manifest: Manifest) -> None:
+        def compare(proof: PackageProof) -> None:
             nonlocal shape
-            shape = remembered.shape if remembered is not None and remembered.proof.manifest is manifest else None
+            shape = remembered.shape if remembered is not None and remembered.proof is proof else None
             if shape is None or not is_same(self.root, shape):
-                check_tree(self.root, manifest, options=question.options)
-                shape = None if question.options.strict_permissions else shape_of(manifest)
+                placement = proof.pair.place.placement
+                check_tree(self.root, proof.manifest, options=replace(question.options, placement=placement))
+                shape = None if question.options.strict_permissions else shape_of(proof.manifest, placement)
 
         earlier = None if remembered is None else remembered.proof
         verified, proof = decide(question, earlier=earlier, compare=compare)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.differences import Difference
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.package.placement import Placement
     from wcp_attest.signing import SignedBy
     from wcp_attest.trust.conditions import BanCheck
 
@@ -65,6 +66,7 @@ class Question:
         bans: ban checks beyond those of the policy.
         now: seconds since the epoch.
         options: how to read the tree; the policy's `permissions = "strict"` is already in it.
+        attestation: the directory of a detached pair, or None.
     """
 
     package: str
@@ -73,6 +75,7 @@ class Question:
     bans: tuple[BanCheck, ...]
     now: float
     options: ReadOptions
+    attestation: str | None = None
 
     @classmethod
     def of(
@@ -84,6 +87,7 @@ class Question:
         bans: Iterable[BanCheck],
         now: float | None,
         options: ReadOptions | None,
+        attestation: str | os.PathLike[str] | None = None,
     ) -> Question:
         """Fill in what the caller left out, and check what the caller gave.
 
@@ -99,12 +103,13 @@ class Question:
                 raise TypeError(f"expected {wanted}, got a {type(value).__name__}")
         if not all(hasattr(check, "check_before") and hasattr(check, "check_files") for check in checks):
             raise TypeError("`bans` takes ban checks, such as the one that wcp_attest.bans.load_bans returns")
-        package = os.fspath(root)
-        if not isinstance(package, str):
-            raise TypeError("the package's path must be text or a path object, not bytes")
+        package, detached = os.fspath(root), None if attestation is None else os.fspath(attestation)
+        paths: tuple[object, ...] = (package, detached or "")
+        if not all(isinstance(path, str) for path in paths):
+            raise TypeError("paths must be text or path objects, not bytes")
         if policy.accept.permissions == "strict":
             options = replace(options, strict_permissions=True)
-        return cls(package, policy, expect, checks, moment, options)
+        return cls(package, policy, expect, checks, moment, options, detached)
 
 
 @final
@@ -129,6 +134,7 @@ class Verified:
         policy_digest: SHA-256 of the policy file, empty for a policy built in memory.
         schema: of the manifest, `awp.v2` or `awp.v1`.
         excludes: gitignore patterns of what the signer left out; nobody vouches for what they match.
+        placement: where the manifest and its signatures were read: `beside`, `folder` or `detached`.
     """
 
     namespace: str
@@ -143,6 +149,7 @@ class Verified:
     policy_digest: str = ""
     schema: str = "awp.v2"
     excludes: tuple[str, ...] = ()
+    placement: Placement = "beside"
     seal: InitVar[object] = None
 
     def __post_init__(self, seal: object) -> None:

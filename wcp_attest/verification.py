@@ -7,7 +7,7 @@ one of those steps. `verify` is the same for callers who want a `Verdict` instea
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.digest import sha256_hex
@@ -26,7 +26,8 @@ from wcp_attest.base.errors import (
 from wcp_attest.base.identity import format_utc, namespace_of, parse_utc
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.files import read_bounded
-from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SCHEMA, SIGNATURE_NAME, Manifest
+from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SCHEMA, Manifest
+from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES, PairPlace, find_place
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.signature_lines import Counted, distinct, verify_line
@@ -55,27 +56,39 @@ class PackagePair:
     Attributes:
         manifest: the bytes of `manifest.json`.
         signatures: the bytes of `manifest.sig`, None when there is no such file.
+        place: where they were read.
     """
 
     manifest: bytes
     signatures: bytes | None
+    place: PairPlace
+
+    @property
+    def in_tree(self) -> dict[str, bytes]:
+        """The two files by their paths in the tree; none for a detached pair."""
+        folder = PAIR_FOLDERS.get(self.place.placement)
+        contents = zip(PAIR_NAMES, (self.manifest, self.signatures or b""), strict=True)
+        return {} if folder is None else {folder + name: data for name, data in contents}
 
     @classmethod
-    def read(cls, root: str) -> PackagePair:
-        """Read both, bounded, following no link.
+    def read(cls, place: PairPlace) -> PackagePair:
+        """Read both, bounded. No link is followed in a package; a detached pair lies where its user put it.
 
         Raises:
             ManifestMissing: the manifest is absent or unreadable.
-            SignatureMissing: the signature file is there but unreadable.
+            SignatureMissing: the signature file is there but unreadable, or a detached pair has none.
         """
+        follow = place.placement == "detached"
         manifest = read_bounded(
-            os.path.join(root, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
+            place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", missing=ManifestMissing, follow=follow
         )
-        path = os.path.join(root, SIGNATURE_NAME)
-        if not os.path.lexists(path):
-            return cls(manifest, None)
-        signatures = read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME, missing=SignatureMissing)
-        return cls(manifest, signatures)
+        path = place.signatures
+        if place.placement == "beside" and not os.path.lexists(path):
+            return cls(manifest, None, place)
+        signatures = read_bounded(
+            path, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures", missing=SignatureMissing, follow=follow
+        )
+        return cls(manifest, signatures, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,7 @@ def verify(
     bans: Sequence[BanCheck] = (),
     now: float | None = None,
     options: ReadOptions | None = None,
+    attestation: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Decide whether a package may run.
 
@@ -130,6 +144,8 @@ def verify(
         bans: ban checks beyond those of the policy.
         now: the time to judge by, in seconds since the epoch; the clock by default.
         options: how to read the tree.
+        attestation: the directory that holds `manifest.json` and `manifest.sig`, for a package whose pair lies outside
+            of it; by default they lie in its `.wcp/` or in its root.
 
     Returns:
         A verdict. Everything that is wrong with the package is a denial in it.
@@ -138,7 +154,7 @@ def verify(
         ConfigError: the caller's mistake: `stage` exists, `root` is a link, the policy reads a file inside the package.
         TypeError: an argument has the wrong type.
     """
-    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options)
+    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options, attestation=attestation)
     staging = None if stage is None else os.fspath(stage)
     return judge(lambda: decide(question, stage=staging)[0])
 
@@ -152,6 +168,7 @@ def attest(
     bans: Sequence[BanCheck] = (),
     now: float | None = None,
     options: ReadOptions | None = None,
+    attestation: str | os.PathLike[str] | None = None,
 ) -> Verified:
     """Verify a package or raise why not; `verify` for callers who want the exception.
 
@@ -162,7 +179,7 @@ def attest(
         ConfigError: the caller's mistake, as in `verify`.
         TypeError: an argument has the wrong type.
     """
-    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options)
+    question = Question.of(root, policy, expect=expect, bans=bans, now=now, options=options, attestation=attestation)
     return decide(question, stage=None if stage is None else os.fspath(stage))[0]
 
 
@@ -171,7 +188,7 @@ def decide(
     *,
     stage: str | None = None,
     earlier: PackageProof | None = None,
-    compare: Callable[[Manifest], None] | None = None,
+    compare: Callable[[PackageProof], None] | None = None,
 ) -> tuple[Verified, PackageProof | None]:
     """Take every step of the decision, in order. Each step raises when the package fails it.
 
@@ -179,7 +196,7 @@ def decide(
         question: what is to be decided.
         stage: a new directory for a copy of the verified bytes, or None.
         earlier: what an earlier decision under the same policy proved; it stands while both files are the same.
-        compare: compares the tree with a manifest in place of `check_tree`.
+        compare: compares the tree with the proof's manifest in place of `check_tree`.
 
     Returns:
         The proof for the caller, and the part of it that holds as long as the two files do not change (None for
@@ -192,8 +209,9 @@ def decide(
     policy = question.policy
     # 0  Nothing that decides may lie inside the package, or the package would decide about itself.
     policy.check_outside(question.package)
-    # 1  Read the pair: regular files of bounded size, no link followed.
-    pair = PackagePair.read(question.package)
+    # 1  Find the pair and read it: regular files of bounded size.
+    place = find_place(question.package, question.attestation)
+    pair = PackagePair.read(place)
     if pair.signatures is None:
         return _decide_legacy(question, pair.manifest, staged=stage is not None), None
     proof = earlier
@@ -212,10 +230,10 @@ def decide(
     check_age_and_bans(question, proof)
     # 7  The tree against the manifest: every entry, none missing, none extra.
     if compare is not None:
-        compare(proof.manifest)
+        compare(proof)
     else:
-        copies = {MANIFEST_NAME: pair.manifest, SIGNATURE_NAME: pair.signatures}
-        check_tree(question.package, proof.manifest, options=question.options, stage=stage, extra=copies)
+        options = replace(question.options, placement=place.placement)
+        check_tree(question.package, proof.manifest, options=options, stage=stage, extra=pair.in_tree)
     # 8  The proof, made nowhere else and of nothing but what was checked above. `judge` makes the verdict of it.
     return proven(question, proof), proof
 
@@ -235,6 +253,7 @@ def proven(question: Question, proof: PackageProof) -> Verified:
         signed_at_utc=format_utc(max(parse_utc(each.statement.signed_at_utc) or 0 for each in proof.counted)),
         policy_digest=question.policy.digest,
         excludes=manifest.excludes,
+        placement=proof.pair.place.placement,
         seal=SEAL,
     )
 
@@ -335,11 +354,7 @@ def _check_identity(manifest: Manifest, signatures: Sequence[PackageSignature], 
 
 
 def _check_acceptable(manifest: Manifest, accept: Accept) -> None:
-    """Compare the manifest with the policy's `[accept]` table.
-
-    Raises:
-        NotAcceptable: its schema is not accepted, or it excludes something where nothing may be excluded.
-    """
+    """Compare the manifest with the policy's `[accept]` table."""
     if SCHEMA not in accept.schemas:
         raise NotAcceptable(f"the package has schema {SCHEMA}; the policy accepts {', '.join(accept.schemas)}")
     if manifest.excludes and not accept.excludes:
@@ -405,11 +420,7 @@ def _check_bans(
 
 
 def digests(manifest: Manifest) -> list[tuple[str, str]]:
-    """Return path and digest of every file that a manifest lists.
-
-    Raises:
-        ManifestMalformed: an entry of it is.
-    """
+    """Return path and digest of every file that a manifest lists."""
     from wcp_attest.package.entries import File
 
     return [(path, entry.digest) for path, entry in manifest.entries().items() if isinstance(entry, File)]

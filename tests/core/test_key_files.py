@@ -129,6 +129,7 @@ def test_refuses_a_file_that_mixes_forms_or_holds_something_else() -> None:
         (b"-----BEGIN RSA PUBLIC KEY-----\nAAAA\n-----END RSA PUBLIC KEY-----\n", "is an RSA key"),
         (b"-----BEGIN THING-----\nAAAA\n-----END THING-----\n", "'THING' in PEM form"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # the data hold new keys each time
 )
 def test_names_what_is_no_public_key(data: bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:

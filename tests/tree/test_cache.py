@@ -334,7 +334,7 @@ def test_old_and_surplus_caches_go_and_nothing_else_does(place: Place) -> None:
 
 CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.caching"}
 LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.staging"}
-DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat", "legacy_verification",
+DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat",
             "package.legacy_manifest", "cli.verify", "cli.sign", "cli.build", "cli.hash", "disk", "disk.check_tree",
             "disk.read", "disk.verified_copy", "disk.explain_differences", "disk.hashing", "disk.helper"}  # fmt: skip
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from wcp_attest.cli.output import Output
 
 root_argument = click.argument("package", metavar="ROOT", type=click.Path())
+attestation_option = click.option(
+    "--attestation",
+    metavar="DIR",
+    type=click.Path(),
+    help="The directory of manifest.json and manifest.sig, when they lie outside of the package.",
+)
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="How many processes hash at once; by default as many as help."
 )

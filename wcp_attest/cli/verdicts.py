@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wcp_attest.signing import SignedBy
     from wcp_attest.verdict import Verdict, Verified
 
+_PLACES = {"beside": "", "folder": ", in .wcp/", "detached": ", outside of the package"}
 MAX_HINTS = 2  # the rest is a command away
 
 
@@ -50,7 +51,7 @@ def _pass_text(verified: Verified, root: str, paint: Painter) -> str:
     rows = [
         ("worker", f"{verified.worker_id} {verified.worker_version} ({verified.worker_species_id})"),
         *(("signed by", str(signer)) for signer in verified.signers),
-        ("manifest", f"sha256:{verified.manifest_sha256}"),
+        ("manifest", f"sha256:{verified.manifest_sha256}" + _PLACES[verified.placement]),
         *(
             ("excluded", f"{pattern!r}, by the signer; what it matches was not checked")
             for pattern in verified.excludes
@@ -90,6 +91,7 @@ def _package(verified: Verified) -> JsonObject:
         "signed_at_utc": verified.signed_at_utc,
         "policy_sha256": verified.policy_digest or None,
         "excludes": [*verified.excludes],
+        "placement": verified.placement,
     }
 
 

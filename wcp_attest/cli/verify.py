@@ -10,7 +10,7 @@ import click
 
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.options import jobs_option, require_package, root_argument
+from wcp_attest.cli.options import attestation_option, jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @root_argument
+@attestation_option
 @trust_options
 @click.option("--max-size", type=click.IntRange(1), metavar="BYTES", help="How far an archive may expand.")
 @click.option(
@@ -32,6 +33,7 @@ def verify(
     out: Output,
     /,
     package: str,
+    attestation: str | None,
     stage: str | None,
     max_size: int | None,
     jobs: int | None,
@@ -65,11 +67,11 @@ def verify(
 
         def attempt() -> Verified:
             if not archived:
-                return attest(package, policy, expect=expect, stage=stage, options=options)
+                return attest(package, policy, expect=expect, stage=stage, options=options, attestation=attestation)
             from wcp_attest.pack import unpacked
 
             with unpacked(package, max_bytes=max_size) as root:
-                return attest(root, policy, expect=expect, stage=stage, options=options)
+                return attest(root, policy, expect=expect, stage=stage, options=options, attestation=attestation)
 
         verdict = judge(attempt)
     _deliver(out, verdict, package)

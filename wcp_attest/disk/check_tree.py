@@ -18,6 +18,7 @@ from wcp_attest.disk.read import path_of
 from wcp_attest.disk.verified_copy import Stage
 from wcp_attest.disk.walk import Link, Rules, Walk, open_root, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
+from wcp_attest.package.placement import PAIR_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def check_tree(
         manifest: whose signature was verified.
         options: how to read.
         stage: a new directory that takes a copy of the very bytes that were hashed; it appears only when all is well.
-        extra: further files of the staged copy, by name, already verified by the caller.
+        extra: further files of the staged copy, by path, already verified by the caller.
 
     Raises:
         TreeMismatch: the tree differs; the error holds every difference.
@@ -80,6 +81,7 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
         excludes=Excludes(manifest.excludes),
         keep_bytecode=True,
         owner=strict_owner(options),
+        pair_folder=PAIR_FOLDERS.get(options.placement),
     )
     walk = Walk(root, rules)
     directories, others = _parted(manifest)

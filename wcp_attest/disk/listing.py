@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import TreeUnsafe
 from wcp_attest.disk.directory import fingerprint
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.package.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wcp_attest.disk.excludes import Excludes
 
-_RESERVED = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
+_RESERVED = frozenset(PAIR_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,20 @@ def decoded(name: str) -> str:
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-def without_reserved(listing: Listing) -> Listing:
-    """Take out the two names that the root keeps for the manifest and its signatures.
+def without_pair(path: str, listing: Listing) -> Listing:
+    """Take out the two names that a directory keeps for the manifest and its signatures.
+
+    Args:
+        path: of the directory, empty or ending in `/`.
+        listing: what it holds.
 
     Raises:
         TreeUnsafe: one of them is not a regular file, and might hide something.
     """
     wrong = _RESERVED.intersection((*listing.folders, *listing.links, *listing.others))
     if wrong:
-        raise TreeUnsafe(f"{min(wrong)!r} at the root is not a regular file; remove it")
+        where = "" if path else " at the root"
+        raise TreeUnsafe(f"{path + min(wrong)!r}{where} is not a regular file; remove it")
     return listing.without(_RESERVED.intersection(listing.files))
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from wcp_attest.package.placement import Placement
+
 Bytecode = Literal["leave", "include"]
 
 
@@ -40,6 +42,7 @@ class ReadOptions:
         strict_permissions: also deny group- or world-writable entries, foreign owners and files with further links.
         bytecode: when building, leave bytecode out of the manifest or include it as ordinary files.
         allow_twins: when building, allow names that differ only by case or Unicode normal form.
+        placement: where the pair lies, which is no entry of its own tree. When verifying, it is found out anyway.
     """
 
     jobs: int | None = None
@@ -48,6 +51,7 @@ class ReadOptions:
     strict_permissions: bool = False
     bytecode: Bytecode = "leave"
     allow_twins: bool = False
+    placement: Placement = "beside"
 
 
 @dataclass(frozen=True, slots=True)

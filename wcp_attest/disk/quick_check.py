@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from wcp_attest.disk.directory import FOLDER_FLAGS
 from wcp_attest.disk.hashing import FILE_FLAGS
 from wcp_attest.package.entries import EmptyDirectory, File, Symlink
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.package.entries import Entry
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.placement import Placement
 
 MAX_ENTRIES = 512  # beyond, the set-up of a proper look no longer counts
 MAX_BYTES = 8 << 20  # in all; a file is read in one piece
@@ -53,11 +54,12 @@ class Folder(NamedTuple):
     folders: list[tuple[str, Folder]]
 
 
-def shape_of(manifest: Manifest) -> Folder | None:
+def shape_of(manifest: Manifest, placement: Placement = "beside") -> Folder | None:
     """Return what the root of a package must hold, or None for a tree that needs a proper look every time.
 
     Args:
         manifest: one that the tree was found to agree with.
+        placement: where its pair lies.
 
     Raises:
         ManifestMalformed: an entry cannot be read.
@@ -68,14 +70,18 @@ def shape_of(manifest: Manifest) -> Folder | None:
     plain = all(path.isascii() for path in entries)  # the system's spelling of other names is left to a proper look
     if not plain or sum(entry.size for entry in entries.values() if isinstance(entry, File)) > MAX_BYTES:
         return None
-    return _folder(entries, "", {MANIFEST_NAME, SIGNATURE_NAME})
+    return _folder(entries, "", PAIR_FOLDERS.get(placement))
 
 
-def _folder(entries: Mapping[str, Entry], prefix: str, names: set[str]) -> Folder:
-    """Return what the directory `prefix` must hold, beside `names`."""
+def _folder(entries: Mapping[str, Entry], prefix: str, pair_folder: str | None) -> Folder:
+    """Return what the directory `prefix` must hold, the pair included where it lies in the tree."""
     files: list[_Leaf] = []
     links: list[tuple[str, str]] = []
     below: dict[str, None] = {}
+    names: set[str] = set(PAIR_NAMES) if prefix == pair_folder else set()
+    if pair_folder and not prefix:
+        below[pair_folder[:-1]] = None
+        names.add(pair_folder[:-1])
     for path, entry in entries.items():
         if not path.startswith(prefix):
             continue
@@ -87,7 +93,7 @@ def _folder(entries: Mapping[str, Entry], prefix: str, names: set[str]) -> Folde
         elif isinstance(entry, Symlink):
             links.append((name, entry.target))
         names.add(name)
-    folders = [(name, _folder(entries, f"{prefix}{name}/", set())) for name in below]
+    folders = [(name, _folder(entries, f"{prefix}{name}/", pair_folder)) for name in below]
     return Folder(frozenset(names), files, links, folders)
 
 

@@ -15,6 +15,7 @@ from wcp_attest.disk.options import Reading, ReadOptions
 from wcp_attest.disk.pool import hash_all
 from wcp_attest.disk.walk import Rules, Walk, open_root, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
+from wcp_attest.package.placement import PAIR_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,7 @@ def read_tree(
         keep_bytecode=options.bytecode == "include",
         refuse_twins=not options.allow_twins,
         owner=strict_owner(options),
+        pair_folder=PAIR_FOLDERS.get(options.placement),
     )
     with closing(open_root(root)) as opened:
         walk = Walk(opened, rules)
@@ -72,9 +74,11 @@ def read_tree(
 def _refuse_odd(root: str, walk: Walk) -> None:
     if not walk.files:
         raise ConfigError(f"the package {root!r} holds no file")
-    leftover = next((name for name in walk.folders[0].names.split("/") if is_leftover(name)), None)
-    if leftover is not None:
-        raise TreeUnsafe(f"{leftover!r} was left behind by an interrupted write; remove it")
+    for folder in walk.folders:
+        if folder.path in {"", walk.rules.pair_folder}:
+            leftover = next((name for name in folder.names.split("/") if is_leftover(name)), None)
+            if leftover is not None:
+                raise TreeUnsafe(f"{folder.path + leftover!r} was left behind by an interrupted write; remove it")
 
 
 def _with_empty(body: bytes, empty: list[str], algorithm: HashAlgorithm) -> bytes:

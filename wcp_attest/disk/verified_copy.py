@@ -84,17 +84,19 @@ class Stage:
             self._make_folder(path + "/")
 
     def finish(self, extra: Mapping[str, bytes]) -> None:
-        """Add further files at the root and put the copy in its place.
+        """Add further files and put the copy in its place.
 
         Args:
-            extra: contents by name.
+            extra: contents by path.
 
         Raises:
             ConfigError: it cannot be done, or something has taken the place meanwhile.
         """
         try:
-            for name, data in extra.items():
-                self._write(name, data)
+            for path, data in extra.items():
+                above, slash, name = path.rpartition("/")
+                self._make_folder(above + slash)
+                self._write(self._descent.open(above + slash, None) if above else self.descriptor, name, data)
             os.fchmod(self.descriptor, _FOLDER_MODE)
             if os.path.lexists(os.path.join(self._parent, self._name)):
                 raise ConfigError(f"cannot stage into {self._target!r}: it exists already; name a new directory")
@@ -126,9 +128,9 @@ class Stage:
         except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, folder: int, name: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, _FILE_MODE, dir_fd=self.descriptor)
+        descriptor = os.open(name, flags, _FILE_MODE, dir_fd=folder)
         try:
             os.fchmod(descriptor, _FILE_MODE)
             write_all(descriptor, data)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.directory import FOLDER_FLAGS, native, words
 from wcp_attest.disk.hashing import SMALL, permission_problem
-from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_reserved
+from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_pair
 from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.package.names import bytecode_among, is_bytecode, name_problems, twins
+from wcp_attest.package.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,8 @@ class Rules:
         keep_bytecode: whether bytecode counts as ordinary entries; else it is left out and named.
         refuse_twins: whether names that differ only by case or Unicode form are refused.
         owner: the user who may own entries when permissions are strict, else None.
+        pair_folder: the directory, empty or ending in `/`, whose `manifest.json` and `manifest.sig` are the pair and so
+            no entries; None: the pair lies outside of the tree.
     """
 
     algorithm: HashAlgorithm
@@ -86,6 +89,7 @@ class Rules:
     keep_bytecode: bool
     refuse_twins: bool = False
     owner: int | None = None
+    pair_folder: str | None = ""
 
 
 class _State(Enum):
@@ -209,7 +213,9 @@ class Walk:
             if state is not _State.SEARCHED:
                 self.folders.append(folder)
                 self._refuse_permissions(folder, status)
-            return self._settle(descriptor, folder, listing if path else without_reserved(listing), state)
+            if path == self.rules.pair_folder:
+                listing = without_pair(path, listing)
+            return self._settle(descriptor, folder, listing, state)
         except OSError as problem:
             os.close(descriptor)
             raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {words(problem)}") from None
@@ -226,12 +232,12 @@ class Walk:
         for problem in name_problems(path, names):
             self.refuse(problem)
         if self.rules.refuse_twins:
-            for problem in twins(path, names):
+            for problem in twins(path, [*names, *PAIR_NAMES] if path == self.rules.pair_folder else names):
                 self.refuse(problem)
         self._entries += len(names)
         if self._entries > MAX_ENTRIES:
             raise TreeUnsafe(f"the tree holds more than {MAX_ENTRIES} entries")
-        if not names and path and state is not _State.SEARCHED:
+        if not names and path not in {"", self.rules.pair_folder} and state is not _State.SEARCHED:
             self.empty.append(path[:-1])
         return _Frame(descriptor, folder, steps(listing, below), frozenset(listing.links), frozenset(below), state)
 

@@ -1,0 +1,142 @@
+"""Where the two files of a package lie: `manifest.json` and `manifest.sig`, the pair.
+
+    beside     my-worker/manifest.json, manifest.sig              the default
+    folder     my-worker/.wcp/manifest.json, .wcp/manifest.sig    when another program's file has one of the names
+    detached   a directory outside of the package                 for packages that must not change
+
+The pair is all of a package that no manifest lists. Which files that are follows from where the pair was read: with
+`folder`, a `manifest.json` in the root is an ordinary entry; with `detached`, nothing is left out. So a second pair
+that somebody adds to a signed package is either an entry that no manifest lists, or it is read instead of the first and
+must be signed like any other. The formats are the same in all three; a statement's subject is always `manifest.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from wcp_attest.base.errors import ConfigError
+from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Placement = Literal["beside", "folder", "detached"]
+PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
+FOLDER_NAME: Final = ".wcp"
+PAIR_NAMES: Final = (MANIFEST_NAME, SIGNATURE_NAME)
+# The directory of the tree, as a walk names it, whose two files are the pair; no key: nothing in the tree is the pair.
+PAIR_FOLDERS: Final[dict[Placement, str]] = {"beside": "", "folder": f"{FOLDER_NAME}/"}
+
+
+@dataclass(frozen=True, slots=True)
+class PairPlace:
+    """Where a pair lies.
+
+    Attributes:
+        placement: which of the three.
+        directory: the directory that holds the two files.
+    """
+
+    placement: Placement
+    directory: str
+
+    @property
+    def manifest(self) -> str:
+        """The path of `manifest.json`."""
+        return os.path.join(self.directory, MANIFEST_NAME)
+
+    @property
+    def signatures(self) -> str:
+        """The path of `manifest.sig`."""
+        return os.path.join(self.directory, SIGNATURE_NAME)
+
+    @property
+    def label(self) -> str:
+        """How messages name the manifest: `manifest.json`, `.wcp/manifest.json`, or its whole path."""
+        if self.placement == "detached":
+            return self.manifest
+        return PAIR_FOLDERS[self.placement] + MANIFEST_NAME
+
+
+def find_place(root: str, attestation: str | None = None) -> PairPlace:
+    """Return where the pair of a package is read from. Nothing is opened.
+
+    Args:
+        root: the package directory.
+        attestation: the directory of a detached pair, or None.
+
+    Raises:
+        ConfigError: the directory of the detached pair is none, or lies inside the package.
+    """
+    if attestation is not None:
+        if not os.path.isdir(attestation):
+            raise ConfigError(f"{attestation!r} is not a directory; --attestation names the directory of the pair")
+        return _detached(root, attestation)
+    folder = os.path.join(root, FOLDER_NAME)
+    if _is_directory(folder) and os.path.lexists(os.path.join(folder, SIGNATURE_NAME)):
+        return PairPlace("folder", folder)
+    return PairPlace("beside", root)
+
+
+def choose_place(
+    root: str,
+    *,
+    wanted: Placement | None = None,
+    attestation: str | None = None,
+    is_ours: Callable[[str, str], bool],
+) -> PairPlace:
+    """Return where a pair is to be written. Nothing is changed.
+
+    Args:
+        root: the package directory.
+        wanted: what the user asks for; None keeps the place of a pair that is there, and goes into the folder when
+            another program's file has one of the two names in the root.
+        attestation: the directory for a detached pair, or None.
+        is_ours: tells whether the file of a name (`manifest.json` or `manifest.sig`) at a path is one that wcp-attest
+            wrote; asked only about what exists.
+
+    Raises:
+        ConfigError: the wishes contradict each other, or two pairs of wcp-attest would lie in the package.
+    """
+    if attestation is not None or wanted == "detached":
+        if attestation is None:
+            raise ConfigError("a detached pair needs a directory outside of the package: give --attestation DIR")
+        if wanted not in {None, "detached"}:
+            raise ConfigError(f"the placement is {wanted}, and --attestation asks for a detached pair; choose one")
+        return _detached(root, attestation)
+    in_folder, in_root = PairPlace("folder", os.path.join(root, FOLDER_NAME)), PairPlace("beside", root)
+    there = _is_directory(in_folder.directory) and any(map(os.path.lexists, (in_folder.manifest, in_folder.signatures)))
+    placement = wanted
+    if placement is None:
+        names = [(name, os.path.join(root, name)) for name in PAIR_NAMES]
+        foreign = any(os.path.lexists(path) and not is_ours(name, path) for name, path in names)
+        placement = "folder" if there or foreign else "beside"
+    if placement == "beside":
+        if there:
+            raise ConfigError(f"{in_folder.directory!r} holds a pair, which would be read first; remove it")
+        return in_root
+    if os.path.lexists(in_folder.directory) and not _is_directory(in_folder.directory):
+        raise ConfigError(f"{in_folder.directory!r} is not a directory, so no pair can lie in it; move it away")
+    if os.path.lexists(in_root.manifest) and is_ours(MANIFEST_NAME, in_root.manifest):
+        raise ConfigError(
+            f"{in_root.manifest!r} is an older manifest of wcp-attest, and the pair goes into {FOLDER_NAME}/; "
+            f"remove it and its {SIGNATURE_NAME} first"
+        )
+    return in_folder
+
+
+def _detached(root: str, attestation: str) -> PairPlace:
+    package = os.path.realpath(root)
+    if os.path.commonpath([package, os.path.realpath(attestation)]) == package:
+        raise ConfigError(f"{attestation!r} is inside the package; a detached pair lies outside of it")
+    return PairPlace("detached", attestation)
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
