@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from action.inputs import InputError, Inputs
+from action.inputs import InputError, Inputs, in_input_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 DEADLINE: Final = 6 * 3600.0  # seconds; the longest that a hosted job may take
 MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
-SIGNING_KEY_NAME: Final = "signing.key"
+SIGNING_KEY_NAME: Final = "wcp-attest-signing.key"
+PUBLIC_KEY_NAME: Final = "wcp-attest-public.key"
 _TOKEN_VARIABLES: Final = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 
 
@@ -98,6 +100,7 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
     words: list[str] = []
     for option, value in (
         ("--policy", inputs.policy),
+        ("--policy-sha256", inputs.policy_sha256),
         ("--namespace", inputs.namespace),
         ("--worker-id", inputs.worker_id),
         ("--species-id", inputs.species_id),
@@ -117,6 +120,41 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
     return words
 
 
+def verify_command(inputs: Inputs, outcome: Outcome) -> str:
+    """Return a command that verifies the package as it stands, for a shell; it names no file that is gone by then.
+
+    A public key is written out in it (`<(echo …)`, in bash and zsh), and a shared secret is left to the environment.
+
+    Args:
+        inputs: checked.
+        outcome: of the package.
+    """
+    words = ["wcp-attest", "verify"]
+    key = ""
+    if inputs.mode == "verify":
+        shown = replace(inputs, public_key="") if is_key_text(inputs.public_key) else inputs
+        key = inputs.public_key if shown is not inputs else ""
+        words += verify_options(shown, "")
+    elif outcome.ok and inputs.signs_keyless:
+        return str(outcome.result.get("verify_command", ""))
+    elif outcome.ok:
+        package = outcome.result.get("package")
+        worker = package.get("worker_id") if isinstance(package, dict) else ""
+        words.append(f"--worker-id={worker}")
+        if inputs.signing == "hmac":
+            words.append("--hmac")
+        else:
+            from wcp_attest.signing.key import KeySigner
+            from wcp_attest.signing.secret_text import secret_line
+
+            passphrase = secret_line(inputs.signing_key_passphrase.encode(), "the passphrase")
+            key = KeySigner.from_file_bytes(inputs.signing_key.encode(), passphrase or None).public_pem().decode()
+    else:
+        return ""
+    written = f" --public-key <(echo {shlex.quote(' '.join(key.split()))})" if key else ""
+    return f"{shlex.join(words)}{written} -- {shlex.quote(outcome.package)}"
+
+
 def is_key_text(public_key: str) -> bool:
     """Tell whether the input holds a public key itself, and not the name of a file."""
     return "\n" in public_key.strip() or public_key.lstrip().startswith(("-----BEGIN ", "ssh-", "ecdsa-"))
@@ -130,7 +168,7 @@ def public_key_file(inputs: Inputs, home: str) -> str:
     """
     text = inputs.public_key.strip()
     if is_key_text(text):
-        return _private_file(home, "public.key", text + "\n")
+        return _private_file(home, PUBLIC_KEY_NAME, text + "\n")
     if text.startswith("-") or not text.isprintable():
         raise InputError("input `public-key` is neither a public key nor the name of a file")
     return text
@@ -162,7 +200,20 @@ def run(inputs: Inputs, options: list[str], *, package: str, bundle: str = "") -
     if not isinstance(result, dict) or done.returncode not in (0, 1, 2):
         message = f"wcp-attest ended with status {done.returncode} and no result"
         return Outcome(package, 2, {"ok": False, "code": None, "message": message}, talk, bundle)
+    if "error" in result:  # a mistake in the workflow, to be read by somebody who knows inputs and no options
+        result["message"] = in_input_names(_without_our_files(str(result.get("message")), options))
+        talk = ""
     return Outcome(package, done.returncode, result, talk, bundle)
+
+
+def _without_our_files(message: str, options: list[str]) -> str:
+    """Name the input where a message names the file that we wrote its text to."""
+    for option in options:
+        name, _, path = option.partition("=")
+        if os.path.basename(path) in {SIGNING_KEY_NAME, PUBLIC_KEY_NAME}:
+            shown = "input `signing-key`" if name == "--key" else "input `public-key`"
+            message = message.replace(repr(path), shown).replace(path, shown)
+    return message
 
 
 def _option(name: str, value: str) -> list[str]:

@@ -1,11 +1,12 @@
 """The inputs of the action: read from the environment, checked before anything is done with them.
 
-The runner does not check `required`, hands booleans over as text, and knows no choices; a wrong or contradictory input
-is an error here, because an input that is silently ignored is one that somebody relies on.
+The runner does not check `required`, hands booleans over as text, and knows no choices. A wrong or contradictory input,
+and one that would have no effect, is an error here, because somebody relies on it.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
@@ -26,16 +27,55 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 _LISTS: Final = ("path", "exclude")
 _TEXTS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "public_key")
 _SECRETS: Final = ("signing_key", "signing_key_passphrase", "hmac_key")
-_FOR_SIGN: Final = ("worker_version", "exclude", "signing", "signing_key", "signing_key_passphrase", "trust_config")
-_FOR_VERIFY: Final = (
-    *("policy", "namespace", "identity", "issuer", "github_repository", "github_workflow", "github_ref"),
-    *("public_key", "trusted_root", "bans"),
+_FOR_SIGN: Final = (
+    *("worker_version", "exclude", "signing", "signing_key", "signing_key_passphrase", "trust_config"),
+    "on_missing_token",
 )
+_FOR_VERIFY: Final = (
+    *("policy", "policy_sha256", "namespace", "identity", "issuer", "github_repository", "github_workflow"),
+    *("github_ref", "public_key", "trusted_root", "bans", "fail_on_deny"),
+)
+# An input that is left out arrives as its default, so only another value tells that somebody set it.
+_DEFAULTS: Final[Mapping[str, str]] = {"on_missing_token": "fail", "fail_on_deny": "true"}
+_FOR_METHOD: Final[Mapping[str, str]] = {
+    "signing_key_passphrase": "key",
+    "trust_config": "sigstore",
+    "on_missing_token": "sigstore",
+}
+_NARROWS: Final[Mapping[str, tuple[str, ...]]] = {
+    "issuer": ("identity", "github_repository"),
+    "github_workflow": ("github_repository",),
+    "github_ref": ("github_repository",),
+    "trusted_root": ("identity", "github_repository"),
+}
 _NEEDED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "sigstore": (),
     "key": ("signing_key",),
     "hmac": ("hmac_key",),
 }
+
+
+# Options and variables of the command line, and the inputs that stand for them.
+_INPUTS_OF: Final[Mapping[str, str]] = {
+    **{f"--{name}": name for name in ("worker-id", "species-id", "worker-version", "exclude", "trust-config")},
+    **{f"--{name}": name for name in ("policy", "policy-sha256", "namespace", "identity", "issuer")},
+    **{f"--{name}": name for name in ("github-repository", "public-key", "trusted-root", "bans")},
+    "--workflow": "github-workflow",
+    "--ref": "github-ref",
+    "--key": "signing-key",
+    "--passphrase-file": "signing-key-passphrase",
+    "--hmac": "hmac-key",
+    "--hmac-file": "hmac-key",
+    "--sigstore": "signing",
+    "WCP_ATTEST_KEY_PASSPHRASE": "signing-key-passphrase",
+    "WCP_ATTEST_HMAC_KEY": "hmac-key",
+}
+_OPTION: Final = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*|WCP_ATTEST_[A-Z_]+)(?![\w-])(?: FILE)?")
+
+
+def in_input_names(message: str) -> str:
+    """Return a message of the command line with the names of inputs in place of those of options."""
+    return _OPTION.sub(lambda found: f"`{_INPUTS_OF[found[1]]}`" if found[1] in _INPUTS_OF else found[0], message)
 
 
 class InputError(Exception):
@@ -59,6 +99,7 @@ class Inputs:
     on_missing_token: str
     trust_config: str
     policy: str
+    policy_sha256: str
     namespace: str
     identity: str
     issuer: str
@@ -124,10 +165,9 @@ class Inputs:
             self.lines(name)
 
     def _check_mode(self) -> None:
-        misplaced = _FOR_VERIFY if self.mode == "sign" else _FOR_SIGN
-        for name in misplaced:
-            if getattr(self, name):
-                other = "verify" if self.mode == "sign" else "sign"
+        other = "verify" if self.mode == "sign" else "sign"
+        for name in _FOR_VERIFY if self.mode == "sign" else _FOR_SIGN:
+            if getattr(self, name) not in {"", _DEFAULTS.get(name)}:
                 raise InputError(f"input `{_shown(name)}` belongs to mode `{other}` and would have no effect here")
         if self.mode == "verify":
             self._check_trust()
@@ -138,14 +178,32 @@ class Inputs:
             if needed != bool(getattr(self, name)):
                 verb = "needs" if needed else "excludes"
                 raise InputError(f"`signing: {method}` {verb} the input `{_shown(name)}`")
+        for name, only in _FOR_METHOD.items():
+            if method != only and getattr(self, name) not in {"", _DEFAULTS.get(name)}:
+                raise InputError(f"input `{_shown(name)}` belongs to `signing: {only}` and would have no effect here")
 
     def _check_trust(self) -> None:
         named = ("policy", "identity", "github_repository", "public_key", "hmac_key")
         if not any(getattr(self, name) for name in named):
             shown = ", ".join(f"`{_shown(name)}`" for name in named)
             raise InputError(f"nobody is trusted: mode `verify` needs one of {shown}")
-        if bool(self.identity) != bool(self.issuer):
+        if self.policy:
+            for name in (*named[1:], "issuer", "github_workflow", "github_ref", "trusted_root"):
+                if getattr(self, name):
+                    raise InputError(f"`policy` and `{_shown(name)}` exclude each other; put it into the policy")
+            return
+        if self.policy_sha256:
+            raise InputError("input `policy-sha256` pins a `policy`, which is not given")
+        if self.identity and self.github_repository:
+            raise InputError("`identity` and `github-repository` name two signers; use a `policy` for several")
+        if self.identity and not self.issuer:
             raise InputError("`identity` and `issuer` go together: an identity means nothing without its issuer")
+        for name, needed_names in _NARROWS.items():
+            if getattr(self, name) and not any(getattr(self, needed) for needed in needed_names):
+                shown = " or ".join(f"`{_shown(needed)}`" for needed in needed_names)
+                raise InputError(f"input `{_shown(name)}` has no effect without {shown}")
+        if not self.namespace and not self.worker_id:
+            raise InputError("a signer is trusted for one namespace: give `worker-id` or `namespace`, or a `policy`")
 
 
 def _shown(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import tempfile
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from action.commands import (
     is_key_text,
     run,
     sign_options,
+    verify_command,
     verify_options,
 )
 from action.inputs import InputError, Inputs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _ONE_PACKAGE_ONLY = ("worker_id", "species_id", "worker_version")
-_TRUSTED_FILES = ("policy", "trusted_root", "bans", "public_key")
+_TRUSTED_FILES = ("policy", "trusted_root", "trust_config", "bans", "public_key")
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -83,7 +83,7 @@ def _sign(inputs: Inputs, packages: Sequence[str], home: str, environ: Mapping[s
 
 
 def _verify(inputs: Inputs, packages: Sequence[str], home: str) -> int:
-    from action.results import code_of, to_sarif
+    from action.results import code_of, is_mistake, to_sarif
 
     outcomes = []
     for package in packages:
@@ -95,7 +95,7 @@ def _verify(inputs: Inputs, packages: Sequence[str], home: str) -> int:
     set_output("sarif-path", sarif)
     denied = [outcome for outcome in outcomes if not outcome.ok]
     set_output("verified", "false" if denied else "true")
-    set_output("deny-code", code_of(denied[0].result).value if denied else "")
+    set_output("deny-code", code_of(denied[0].result).value if denied and not is_mistake(denied[0]) else "")
     status = _status(outcomes)
     return 0 if status == 1 and inputs.fail_on_deny == "false" else status
 
@@ -110,9 +110,10 @@ def _tell(outcome: Outcome) -> None:
     from action.results import difference_lines, text
 
     result = outcome.result
-    word = "ok" if outcome.ok else f"failed {text(result, 'code')}".rstrip()
-    message = text(result, "message") or text(result, "trust_statement") or text(result, "verify_command")
-    print(plain(f"{outcome.package!r}: {word}: {message}"), flush=True)
+    if outcome.ok:
+        print(plain(f"{outcome.package!r}: ok: {text(result, 'trust_statement') or 'signed'}"), flush=True)
+    else:  # the annotation says why, in the log as well
+        print(plain(f"{outcome.package!r}: failed {text(result, 'code')}".rstrip()), flush=True)
     for line in difference_lines(result):
         print(plain(f"  {line}"), flush=True)
     if outcome.talk:
@@ -120,7 +121,7 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
-    """Leave behind what every mode leaves: annotations, the JSON file, the summary, the outputs."""
+    """Write what every mode leaves behind: annotations, the JSON file, the summary, the outputs."""
     from action.results import annotation_lines, text, to_json
     from action.summary import render
 
@@ -129,23 +130,13 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     result = os.path.join(home, "result.json")
     _write(result, to_json(inputs.mode, outcomes))
     if inputs.summary == "true":
-        append_summary(render(inputs.mode, outcomes, verify_command=_shown_command(inputs, outcomes)))
+        append_summary(render(inputs.mode, outcomes, [verify_command(inputs, outcome) for outcome in outcomes]))
     done = [outcome for outcome in outcomes if outcome.ok]
     hashes = [(text(o.result, "package", "hash_algorithm"), text(o.result, "package", "package_hash")) for o in done]
     set_output("result-path", result)
     set_output("manifest-path", "\n".join(os.path.join(outcome.package, MANIFEST_NAME) for outcome in done))
     set_output("signature-path", "\n".join(os.path.join(outcome.package, SIGNATURE_NAME) for outcome in done))
     set_output("package-hash", "\n".join(f"{algorithm}:{digest}" for algorithm, digest in hashes))
-
-
-def _shown_command(inputs: Inputs, outcomes: Sequence[Outcome]) -> str:
-    """Return the command that was run on the first package, without a secret or a file of ours in it."""
-    if inputs.mode != "verify":
-        return ""
-    from dataclasses import replace
-
-    shown = replace(inputs, public_key="FILE") if is_key_text(inputs.public_key) else inputs
-    return shlex.join(["wcp-attest", "verify", *verify_options(shown, ""), "--", outcomes[0].package])
 
 
 def _bundle_path(home: str, package: str, number: int) -> str:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from action.workflow import TITLE, escape
 from wcp_attest.base.differences import Change, Difference
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.cli.formats import render_report
-from wcp_attest.cli.formats.report import Report, describe, from_verdict
+from wcp_attest.cli.formats.report import Finding, Report, Rule, describe, from_verdict, place
 from wcp_attest.cli.text import printable
 from wcp_attest.verdict import Verdict
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from action.commands import Outcome
 
 SCHEMA_VERSION: Final = 1
+_MISTAKES: Final = ("usage", "config", "signing", "system")
 MAX_ANNOTATIONS: Final = 10  # a job shows no more of one step
 
 
@@ -36,9 +38,20 @@ def to_sarif(outcomes: Sequence[Outcome]) -> str:
 
 def annotation_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """Return workflow commands for what was not verified, the decisions before the single files."""
-    each = [render_report(report_of(outcome), "github").splitlines() for outcome in outcomes if not outcome.ok]
+    each = [_annotations(outcome) for outcome in outcomes if not outcome.ok]
     lines = [commands[0] for commands in each] + [line for commands in each for line in commands[1:]]
     return lines[:MAX_ANNOTATIONS]
+
+
+def _annotations(outcome: Outcome) -> list[str]:
+    if is_mistake(outcome):
+        return [f"::error title={TITLE}::{escape(printable(text(outcome.result, 'message')))}"]
+    return render_report(report_of(outcome), "github").splitlines()
+
+
+def is_mistake(outcome: Outcome) -> bool:
+    """Tell whether the command could not start because of what the workflow gave it; then there is no deny code."""
+    return not outcome.ok and not text(outcome.result, "code") and text(outcome.result, "error") in _MISTAKES
 
 
 def difference_lines(result: Mapping[str, object]) -> list[str]:
@@ -47,10 +60,14 @@ def difference_lines(result: Mapping[str, object]) -> list[str]:
 
 
 def report_of(outcome: Outcome) -> Report:
-    """Return what `verify` decided; whatever is not plainly a pass is a finding."""
+    """Return what `verify` decided; everything but a plain pass is a finding."""
     result = outcome.result
     if outcome.ok:
         return Report(outcome.package, (), text(result, "message"), decided=True, exit_status=0)
+    if is_mistake(outcome):
+        rule = Rule("WCP_ATTEST_INPUT", "An input of the action cannot be used.", ("Correct the workflow.",))
+        finding = Finding(rule, place(outcome.package, "manifest.json"), text(result, "message"))
+        return Report(outcome.package, (finding,), finding.message, decided=False, exit_status=2)
     differences = _differences(result)
     total = result.get("differences_total")
     verdict = Verdict(

@@ -20,17 +20,18 @@ MAX_DIFFERENCES: Final = 50  # that are listed of one package; the SARIF file ha
 _BACKTICKS = re.compile(r"`+")
 
 
-def render(mode: str, outcomes: Sequence[Outcome], *, verify_command: str = "") -> str:
+def render(mode: str, outcomes: Sequence[Outcome], commands: Sequence[str]) -> str:
     """Return the Markdown of the summary.
 
     Args:
         mode: `sign` or `verify`.
         outcomes: one a package.
-        verify_command: of mode `verify`, the command that was run; of mode `sign` each result has its own.
+        commands: one a package: the command that verifies it, or nothing.
     """
-    parts = [_package(mode, outcome) for outcome in outcomes]
-    if mode == "verify" and verify_command:
-        parts.append(f"Verified with:\n\n{_block(verify_command)}")
+    parts = []
+    for outcome, command in zip(outcomes, commands, strict=True):
+        said = "Verify it with:" if mode == "sign" else "Verified with:" if outcome.ok else "Checked with:"
+        parts.append(_package(mode, outcome) + (f"\n{said}\n\n{_block(command)}" if command else ""))
     return "".join(f"{part}\n" for part in parts)
 
 
@@ -46,10 +47,7 @@ def _package(mode: str, outcome: Outcome) -> str:
         ("Signed at", text(result, "signed_at_utc") or text(result, "package", "signed_at_utc")),
     ]
     table = "".join(f"| {label} | {_code(value)} |\n" for label, value in rows if value.strip(" :"))
-    lines = f"### ✅ {_code(outcome.package)} {done}\n\n| | |\n|---|---|\n{table}"
-    if command := text(result, "verify_command"):
-        lines += f"\nVerify it with:\n\n{_block(command)}"
-    return lines
+    return f"### ✅ {_code(outcome.package)} {done}\n\n| | |\n|---|---|\n{table}"
 
 
 def _denial(mode: str, outcome: Outcome) -> str:

@@ -41,13 +41,18 @@ def plain(text: str) -> str:
 
 
 def set_output(name: str, value: str) -> None:
-    """Set an output of the step, whatever characters it has."""
+    """Set an output of the step, whatever characters it has; a runner that takes none gets none."""
     delimiter = f"end-{secrets.token_hex(16)}"
+    if not os.environ.get("GITHUB_OUTPUT"):
+        return
     with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8", newline="\n") as file:
         file.write(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
 
 
 def append_summary(markdown: str) -> None:
-    """Append to the job summary."""
+    """Append to the job summary, where the runner has one; older servers and runners of other makers have none."""
+    if not os.environ.get("GITHUB_STEP_SUMMARY"):
+        print("this runner has no job summary", flush=True)
+        return
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(markdown)
