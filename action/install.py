@@ -1,15 +1,19 @@
 """First step of the action: install the code of this very commit into a virtual environment of its own.
 
-Runs under the caller's Python, isolated (`-I`), with nothing but the standard library. The environment lies in a fresh
-folder under the runner's temporary one: `PATH` and the caller's Python stay as they are, and no earlier step can have
-put something there. Dependencies come by hash; with them pinned, an index of the operator's choice is safe to use, so
-pip's own settings for reaching one are kept and all its other settings are not. The lock is whole, so nothing is
-resolved (`--no-deps`): pip before 23.3 looks past a lock for the newest `package[extra]`, and fails once there is one.
+Runs under the caller's Python, isolated (`-I`), with nothing but the standard library. The environment lies in a folder
+under the runner's temporary one, which the runner empties for each job: `PATH` and the caller's Python stay as they
+are. Further steps of the job use it again when they run the same code under the same Python (docs/adr/0063).
+
+Dependencies come by hash; with them pinned, an index of the operator's choice is safe to use, so pip's own settings for
+reaching one are kept and all its other settings are not. The lock is whole, so nothing is resolved (`--no-deps`): pip
+before 23.3 looks past a lock for the newest `package[extra]`, and fails once there is one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +22,8 @@ from typing import Final
 HERE: Final = os.path.dirname(os.path.abspath(__file__))
 DEADLINE: Final = 900.0  # seconds for one pip; a slow mirror takes minutes
 TAIL: Final = 4000  # characters of pip's words that are shown when it fails
+
+WHOLE: Final = "whole"  # stands beside an environment that was made to its end
 
 _KEPT: Final = frozenset(
     f"PIP_{name}"
@@ -43,6 +49,46 @@ def environment(base: dict[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def fingerprint() -> str:
+    """Return what an environment depends on: this Python, and every byte of this commit that goes into it."""
+    digest = hashlib.sha256(f"{sys.executable}\n{sys.version}\n".encode())
+    root = os.path.dirname(HERE)
+    names = ["pyproject.toml", "action/requirements.txt", "action/install.py"]
+    for package in ("wcp_attest", "wcp_route"):
+        for folder, _, files in os.walk(os.path.join(root, package)):
+            names += [os.path.relpath(os.path.join(folder, name), root) for name in files if not name.endswith(".pyc")]
+    for name in sorted(names):
+        with open(os.path.join(root, name), "rb") as file:
+            content = hashlib.sha256(file.read()).hexdigest()
+        digest.update(f"{content} {name}\n".encode())
+    return digest.hexdigest()
+
+
+def environment_in(temp: str) -> str:
+    """Return the path of the Python of this commit's environment, which is made when there is none.
+
+    Args:
+        temp: the runner's temporary folder.
+
+    Raises:
+        InstallError: a step failed.
+    """
+    home = os.path.join(temp, f"wcp-attest-{fingerprint()}")
+    python = os.path.join(home, "venv", "bin", "python")
+    try:
+        os.mkdir(home, 0o700)
+    except FileExistsError:
+        # Made by an earlier step, whole and by this very user; else one of our own, beside it.
+        status = os.lstat(home)
+        own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+        if own and os.path.exists(os.path.join(home, WHOLE)):
+            return python
+        return install(tempfile.mkdtemp(prefix="wcp-attest-", dir=temp))
+    install(home)
+    with open(os.path.join(home, WHOLE), "x", encoding="utf-8"):
+        return python
+
+
 def install(home: str) -> str:
     """Make the environment and return the path of its Python.
 
@@ -53,7 +99,7 @@ def install(home: str) -> str:
         InstallError: a step failed.
     """
     venv = os.path.join(home, "venv")
-    python = os.path.join(venv, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+    python = os.path.join(venv, "bin", "python")
     requirements = os.path.join(HERE, "requirements.txt")
     _run([sys.executable, "-I", "-m", "venv", venv], home, "make a virtual environment")
     hashed = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
@@ -85,9 +131,8 @@ def _run(command: list[str], home: str, what: str) -> None:
 
 def main() -> int:
     """Install, and hand the path of Python on to the next step."""
-    home = tempfile.mkdtemp(prefix="wcp-attest-", dir=os.environ["RUNNER_TEMP"])
     try:
-        python = install(home)
+        python = environment_in(os.environ["RUNNER_TEMP"])
     except InstallError as error:
         text = str(error).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
         print(f"::error title=wcp-attest::{text}")

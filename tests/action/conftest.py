@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,3 +116,62 @@ def make_job(base: Path, action: Path) -> Job:
     (package / "code/run.py").write_text("print()\n")
     (package / "data file.txt").write_text("1\n")
     return Job(action, workspace, temp)
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """What the second step of the action said and left, run by itself."""
+
+    status: int
+    log: str
+    summary: str
+    outputs: Mapping[str, str]
+
+    @property
+    def errors(self) -> str:
+        return "\n".join(line for line in self.log.splitlines() if line.startswith("::error"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """The second step of the action under this Python: as the executor runs it, without a new environment."""
+
+    workspace: Path
+    temp: Path
+
+    def __call__(self, changed: Mapping[str, str | None] | None = None, /, **inputs: str) -> StepRun:
+        defaults = {"path": "pkg", "on_missing_token": "fail", "fail_on_deny": "true", "summary": "true"}
+        names = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
+        files = {name: self.temp / f"{name}-{os.urandom(4).hex()}" for name in names}
+        given: dict[str, str | None] = {
+            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            "RUNNER_TEMP": str(self.temp),
+            **{name: str(path) for name, path in files.items()},
+            **{f"WCP_INPUT_{name.upper()}": value for name, value in {**defaults, **inputs}.items()},
+            **(changed or {}),
+        }
+        done = subprocess.run(
+            [sys.executable, "-I", ROOT / "action/main.py"],
+            cwd=self.workspace,
+            env={name: value for name, value in given.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        kept = {name: path.read_text() if path.exists() else "" for name, path in files.items()}
+        outputs = dict(re.findall(r"^([a-z-]+)<<(?:.+)\n((?:.*\n)*?)end-", kept["GITHUB_OUTPUT"], re.MULTILINE))
+        return StepRun(
+            done.returncode,
+            done.stdout + done.stderr,
+            kept["GITHUB_STEP_SUMMARY"],
+            {name: value.removesuffix("\n") for name, value in outputs.items()},
+        )
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Step:
+    """A workspace with one package, and the step that signs or verifies it."""
+    job = make_job(tmp_path, ROOT / "action")
+    return Step(job.workspace, job.temp)

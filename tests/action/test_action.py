@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from tests.action.conftest import ROOT, Job
+from tests.action.conftest import ROOT, Job, Step
+from wcp_attest.base.digest import sha256_hex
 
 if TYPE_CHECKING:
     from tests.composite_action import Result
@@ -133,7 +134,8 @@ def test_a_denial_may_be_left_to_the_outputs_but_no_undecided_one(signed: Job, k
     broken = signed.run(mode="verify", path="pkg", policy="absent.toml", fail_on_deny="false")
     assert not broken.ok
     assert broken.outputs["verified"] == "false"
-    assert broken.outputs["deny-code"] == "ATTEST_INTERNAL_ERROR"
+    assert broken.outputs["deny-code"] == ""  # a mistake in the workflow, not a finding about the package
+    assert "absent.toml" in errors(broken)
     sarif = json.loads(Path(broken.outputs["sarif-path"]).read_text())
     assert sarif["runs"][0]["invocations"][0]["executionSuccessful"] is False
     assert sarif["runs"][0]["results"]
@@ -191,19 +193,36 @@ def test_several_packages_by_pattern_and_names_with_spaces_and_line_breaks(job: 
     assert len(denied.outputs["package-hash"].splitlines()) == 3
 
 
+BY_SECRET = {"mode": "verify", "hmac_key": SECRET, "namespace": "org.acme"}
 REFUSED_INPUTS = {
     "no mode": ({}, "`mode`"),
     "unknown mode": ({"mode": "attest"}, "`sign`, `verify`"),
     "nobody trusted": ({"mode": "verify"}, "nobody is trusted"),
     "identity without issuer": ({"mode": "verify", "identity": "x"}, "go together"),
+    "issuer alone": ({"mode": "verify", "hmac_key": SECRET, "issuer": "https://x"}, "no effect without `identity`"),
+    "workflow alone": ({"mode": "verify", "hmac_key": SECRET, "github_workflow": "x"}, "no effect without `github-rep"),
+    "ref alone": ({"mode": "verify", "hmac_key": SECRET, "github_ref": "refs/x"}, "no effect without `github-rep"),
+    "root alone": ({"mode": "verify", "hmac_key": SECRET, "trusted_root": "r"}, "no effect without `identity`"),
+    "no namespace": ({"mode": "verify", "hmac_key": SECRET}, "give `worker-id` or `namespace`"),
+    "pin without policy": ({"mode": "verify", "hmac_key": SECRET, "policy_sha256": "0"}, "pins a `policy`"),
+    "policy and key": ({"mode": "verify", "policy": "p", "public_key": "k"}, "`policy` and `public-key` exclude"),
+    "policy and root": ({"mode": "verify", "policy": "p", "trusted_root": "k"}, "`policy` and `trusted-root` exclude"),
+    "two signers": ({"mode": "verify", "identity": "x", "issuer": "y", "github_repository": "a/b"}, "two signers"),
+    "passphrase for no key": ({"mode": "sign", "signing_key_passphrase": "x"}, "belongs to `signing: key`"),
+    "config for a key": ({"mode": "sign", "signing": "key", "signing_key": "k", "trust_config": "c"},
+                         "belongs to `signing: sigstore`"),
+    "skip with a key": ({"mode": "sign", "signing": "key", "signing_key": "k", "on_missing_token": "skip"},
+                        "belongs to `signing: sigstore`"),
+    "skip in verify": ({"mode": "verify", "policy": "p", "on_missing_token": "skip"}, "belongs to mode `sign`"),
+    "deny in sign": ({"mode": "sign", "fail_on_deny": "false"}, "belongs to mode `verify`"),
     "path is an option": ({"mode": "verify", "hmac_key": SECRET, "path": "--help"}, "looks like an option"),
     "policy is an option": ({"mode": "verify", "policy": "--hmac"}, "looks like an option"),
     "exclude is an option": ({"mode": "sign", "exclude": "ok\n--fresh"}, "looks like an option"),
     "line break": ({"mode": "verify", "policy": "a\nb"}, "line break"),
-    "pattern matches nothing": ({"mode": "verify", "hmac_key": SECRET, "path": "absent*"}, "matches none"),
-    "one of two matches nothing": ({"mode": "verify", "hmac_key": SECRET, "path": "pkg\nabsent"}, "matches none"),
-    "empty path": ({"mode": "verify", "hmac_key": SECRET, "path": " \n"}, "empty"),
-    "path is a file": ({"mode": "verify", "hmac_key": SECRET, "path": "pkg/data file.txt"}, "no directory"),
+    "pattern matches nothing": ({**BY_SECRET, "path": "absent*"}, "matches none"),
+    "one of two matches nothing": ({**BY_SECRET, "path": "pkg\nabsent"}, "matches none"),
+    "empty path": ({**BY_SECRET, "path": " \n"}, "empty"),
+    "path is a file": ({**BY_SECRET, "path": "pkg/data file.txt"}, "no directory"),
     "boolean": ({"mode": "verify", "hmac_key": SECRET, "fail_on_deny": "yes"}, "fail-on-deny"),
     "misplaced in sign": ({"mode": "sign", "policy": "p.toml"}, "belongs to mode `verify`"),
     "misplaced in verify": ({"mode": "verify", "hmac_key": SECRET, "exclude": "x"}, "belongs to mode `sign`"),
@@ -216,12 +235,11 @@ REFUSED_INPUTS = {
 
 
 @pytest.mark.parametrize("case", REFUSED_INPUTS)
-def test_inputs_that_are_refused(job: Job, case: str) -> None:
+def test_inputs_that_are_refused(step: Step, case: str) -> None:
     inputs, words = REFUSED_INPUTS[case]
-    result = job.run(**inputs)
-    assert not result.ok
-    assert result.steps["run"].exit_status == 2
-    assert words in errors(result)
+    done = step(**inputs)
+    assert done.status == 2
+    assert words in done.errors
 
 
 INJECTIONS = [
@@ -239,7 +257,9 @@ INJECTIONS = [
 @pytest.mark.parametrize("value", INJECTIONS)
 def test_no_input_is_ever_run_or_obeyed(job: Job, value: str) -> None:
     for name in ("path", "worker_id", "policy", "public_key"):
-        inputs = {"mode": "verify", "path": "pkg", "public_key": "absent.pub", "issuer": "", name: value}
+        inputs = {"mode": "verify", "path": "pkg", "namespace": "org.acme", "public_key": "absent.pub", name: value}
+        if name == "policy":
+            del inputs["public_key"]
         result = job.run(**inputs)
         assert not result.ok
         assert result.outputs["verified"] in ("", "false")
@@ -256,6 +276,91 @@ def test_names_in_a_package_cannot_speak_to_the_runner(signed: Job, key: tuple[s
     assert "forged" not in [issue.data for issue in result.annotations]
     assert len([issue for issue in result.annotations if "title" in issue.properties]) == 5
     assert "<img" not in result.summary
+
+
+def test_a_key_and_its_passphrase_as_secrets_arrive(step: Step, key: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "encrypted"
+    path.write_text("hunter2\n")
+    command = [sys.executable, "-m", "wcp_attest", "keygen", str(tmp_path / "k"), "--passphrase-file", str(path)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    encrypted = (tmp_path / "k").read_text()
+    for passphrase in ("hunter2\n", "hunter2\r\n", "hunter2"):
+        done = step(mode="sign", signing="key", signing_key=encrypted, signing_key_passphrase=passphrase, **IDS)
+        assert done.status == 0, done
+        assert "hunter2" not in done.log.replace("::add-mask::hunter2", "")
+    for text in (key[0].replace("\n", "\\n"), key[0].replace("\n", "\r\n"), key[0].replace("\n", " ")):
+        assert step(mode="sign", signing="key", signing_key=text, **IDS).status == 0
+    wrong = step(mode="sign", signing="key", signing_key=encrypted, signing_key_passphrase="no", **IDS)
+    assert wrong.status == 2
+    assert "input `signing-key` cannot be read: its passphrase is wrong" in wrong.errors
+    missing = step(mode="sign", signing="key", signing_key=encrypted, **IDS)
+    assert "`signing-key-passphrase`" in missing.errors
+    assert "--passphrase-file" not in missing.log
+
+
+def test_a_mistake_in_the_workflow_is_no_deny_code(step: Step) -> None:
+    assert step(mode="sign", signing="hmac", hmac_key=SECRET, **IDS).status == 0
+    done = step(mode="verify", public_key="nowhere.pub", worker_id=IDS["worker_id"])
+    assert (done.status, done.outputs["deny-code"], done.outputs["verified"]) == (2, "", "false")
+    assert "nowhere.pub" in done.errors
+    assert "ATTEST_INTERNAL_ERROR" not in done.log + json.dumps(done.outputs)
+    sarif = json.loads(Path(done.outputs["sarif-path"]).read_text())
+    jsonschema.validate(sarif, SARIF_SUBSET)
+    assert [result["ruleId"] for run in sarif["runs"] for result in run["results"]] == ["WCP_ATTEST_INPUT"]
+
+
+def commands_in(summary: str) -> list[str]:
+    return [line.removeprefix("$ ") for line in summary.splitlines() if line.startswith("$ ")]
+
+
+def test_the_commands_of_the_summary_work_when_pasted(step: Step, key: tuple[str, str]) -> None:
+    def pasted(summary: str) -> int:
+        (command,) = commands_in(summary)
+        folder = str(Path(sys.executable).parent)
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(step.temp), "WCP_ATTEST_HMAC_KEY": SECRET}
+        return subprocess.run(
+            ["bash", "-c", command], cwd=step.workspace, env=environment, capture_output=True, check=False
+        ).returncode
+
+    signed = step(mode="sign", signing="key", signing_key=key[0], **IDS)
+    assert "Verify it with:" in signed.summary
+    assert pasted(signed.summary) == 0
+    assert pasted(step(mode="sign", signing="hmac", hmac_key=SECRET).summary) == 0
+    verified = step(mode="verify", public_key=key[1], worker_id=IDS["worker_id"])
+    assert "Verified with:" in verified.summary
+    assert pasted(verified.summary) == 0
+    (step.workspace / "pkg/code/run.py").write_text("evil()\n")
+    denied = step(mode="verify", public_key=key[1], worker_id=IDS["worker_id"])
+    assert "Checked with:" in denied.summary
+    assert "Verified with:" not in denied.summary
+    assert pasted(denied.summary) == 1
+
+
+def test_what_is_wrong_is_said_once(step: Step, key: tuple[str, str]) -> None:
+    step(mode="sign", signing="key", signing_key=key[0], **IDS)
+    (step.workspace / "pkg/code/run.py").write_text("evil()\n")
+    done = step(mode="verify", public_key=key[1], worker_id=IDS["worker_id"])
+    (message,) = [line.rpartition("::")[2] for line in done.errors.splitlines() if "manifest.json" in line]
+    assert done.log.count(message) == 1
+
+
+def test_a_runner_without_summary_and_outputs_signs(step: Step, key: tuple[str, str]) -> None:
+    bare = {"GITHUB_STEP_SUMMARY": None, "GITHUB_OUTPUT": None}
+    done = step(bare, mode="sign", signing="key", signing_key=key[0], **IDS)
+    assert (done.status, "Traceback" in done.log) == (0, False), done
+    assert (step.workspace / "pkg/manifest.sig").exists()
+
+
+def test_a_pinned_policy_refuses_another(step: Step, key: tuple[str, str]) -> None:
+    step(mode="sign", signing="key", signing_key=key[0], **IDS)
+    (step.workspace / "acme.pub").write_text(key[1])
+    policy = '[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\nkey = "acme.pub"\n'
+    (step.workspace / "policy.toml").write_text(f"version = 1\n{policy}[accept]\nexcludes = false\n")
+    pin = sha256_hex((step.workspace / "policy.toml").read_bytes())
+    assert step(mode="verify", policy="policy.toml", policy_sha256=pin).status == 0
+    (step.workspace / "policy.toml").write_text(f"version = 1\n{policy}")
+    cut = step(mode="verify", policy="policy.toml", policy_sha256=pin)
+    assert (cut.status, "not the policy that is pinned" in cut.errors) == (2, True)
 
 
 def test_the_environment_of_the_job_decides_nothing(signed: Job, key: tuple[str, str], tmp_path: Path) -> None:
@@ -278,7 +383,7 @@ def test_the_environment_of_the_job_decides_nothing(signed: Job, key: tuple[str,
 def test_what_cannot_be_signed_says_why(job: Job, key: tuple[str, str]) -> None:
     result = job.run(mode="sign", path="pkg", signing="key", signing_key=key[0])
     assert not result.ok
-    assert "--worker-id is needed" in errors(result)
+    assert "`worker-id` is needed" in errors(result)
     assert "not signed" in result.summary
     garbage = job.run(mode="sign", path="pkg", signing="key", signing_key="no key", **IDS)
     assert not garbage.ok

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.action.conftest import copy_checkout, make_job, skip_when_unreachable
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from action import install
+from tests.action.conftest import ROOT, copy_checkout, make_job, skip_when_unreachable
 
 pytestmark = pytest.mark.xdist_group("action")
 
@@ -113,3 +113,66 @@ def test_on_a_runner_that_it_cannot_work_on_it_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout.startswith("::error title=wcp-attest::this action runs on Linux and macOS only")
     assert [path.name for path in tmp_path.iterdir()] == ["checkout"]
+
+
+def test_a_job_installs_once_for_each_commit(tmp_path: Path) -> None:
+    action = copy_checkout(tmp_path / "checkout")
+    job = make_job(tmp_path, action)
+    pythons = []
+    for _ in range(2):
+        result = job.run(mode="none")
+        skip_when_unreachable(result)
+        pythons.append(result.steps["install"].outputs["python"])
+    assert pythons[0] == pythons[1]
+    assert job.run(mode="none").steps["run"].exit_status == 2, "the environment works"
+    home = Path(pythons[0]).parents[2]
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_another_commit_or_a_half_made_environment_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def record(home: str) -> str:
+        made.append(home)
+        return str(Path(home) / "python")
+
+    monkeypatch.setattr(install, "install", record)  # the real one is what the test above runs
+    first = install.environment_in(str(tmp_path))
+    assert install.environment_in(str(tmp_path)) == first
+    assert len(made) == 1
+    Path(made[0]).chmod(0o777)  # others could have written it
+    assert install.environment_in(str(tmp_path)) != first
+    Path(made[0]).chmod(0o700)
+    assert install.environment_in(str(tmp_path)) == first
+    (Path(made[0]) / install.WHOLE).unlink()
+    assert install.environment_in(str(tmp_path)) != first
+    copy = copy_checkout(tmp_path / "checkout")
+    before = install.fingerprint()
+    monkeypatch.setattr(install, "HERE", str(copy))
+    assert install.fingerprint() == before, "the same commit elsewhere"
+    (copy.parent / "wcp_attest/__init__.py").write_text("# another commit")
+    assert install.fingerprint() != before
+
+
+def test_the_action_of_the_root_does_the_same(tmp_path: Path, installed_python: str) -> None:
+    root = copy_checkout(tmp_path / "checkout").parent
+    shutil.copy(ROOT / "action.yml", root)
+    (root / "action/install.sh").write_text(f'echo "python={installed_python}" >> "$GITHUB_OUTPUT"\n')
+    job = make_job(tmp_path, root)
+    result = job.run(mode="verify", path="pkg", github_repository="acme/worker", worker_id="org.acme.worker")
+    assert (result.ok, result.outputs["verified"]) == (False, "false")
+    assert result.outputs["deny-code"] == "ATTEST_MANIFEST_MISSING"
+    assert not job.run(mode="sign", path="pkg", worker_id="org.acme.worker").ok  # there is no identity token here
+
+
+def test_the_action_of_the_root_passes_on_every_input_it_has() -> None:
+    inner, outer = (yaml.safe_load((ROOT / name).read_text()) for name in ("action/action.yml", "action.yml"))
+    environment = outer["runs"]["steps"][1]["env"]
+    for name, field in outer["inputs"].items():
+        assert field.get("default", "") == inner["inputs"][name].get("default", "")
+        assert environment[f"WCP_INPUT_{name.upper().replace('-', '_')}"] == f"${{{{ inputs.{name} }}}}"
+    for name, field in outer["outputs"].items():
+        assert field["value"] == inner["outputs"][name]["value"]
+    for name, field in inner["inputs"].items():  # what the root leaves out keeps its default
+        if name not in outer["inputs"]:
+            assert environment.get(f"WCP_INPUT_{name.upper().replace('-', '_')}", "") == field.get("default", "")

@@ -28,6 +28,7 @@ class TrustFlags(NamedTuple):
     """What the command line says of trust, as it was given."""
 
     policy: str | None = None
+    policy_sha256: str | None = None
     public_key: tuple[str, ...] = ()
     hmac: bool = False
     hmac_file: tuple[str, ...] = ()
@@ -58,6 +59,11 @@ def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = combine(
         click.option(
             "--policy", envvar=POLICY_VARIABLE, show_envvar=True, type=click.Path(), help="The trust policy (TOML)."
+        ),
+        click.option(
+            "--policy-sha256",
+            metavar="HEX",
+            help="Refuse any policy but this one: a digest that `wcp-attest policy show` prints.",
         ),
         click.option(
             "--public-key", multiple=True, type=click.Path(), metavar="FILE", help="Trust this key; may be repeated."
@@ -99,15 +105,17 @@ def policy_of(flags: TrustFlags) -> Policy:
             f"a policy (--policy or {POLICY_VARIABLE}) and flags that name signers, what they rest on or what is"
             " accepted exclude each other; put them into the policy"
         )
+    if flags.policy is None and flags.policy_sha256 is not None:
+        raise click.UsageError(f"--policy-sha256 pins a policy; give --policy or {POLICY_VARIABLE}")
     namespace = expected_namespace(flags)
-    policy = _policy_of_flags(flags, namespace) if flags.policy is None else _policy_of_file(flags.policy, namespace)
+    policy = _policy_of_flags(flags, namespace) if flags.policy is None else _policy_of_file(flags, namespace)
     return _with_bans(policy, flags.bans) if flags.bans else policy
 
 
-def _policy_of_file(file: str, namespace: str | None) -> Policy:
+def _policy_of_file(flags: TrustFlags, namespace: str | None) -> Policy:
     from wcp_attest.trust.policy_file import load_policy
 
-    policy = load_policy(file)
+    policy = load_policy(flags.policy or "", sha256=flags.policy_sha256)
     if namespace is None:
         return policy
     from dataclasses import replace

@@ -112,6 +112,8 @@ class Policy:
         sigstore: what keyless verification needs.
         conditions: ban lists and the like, all of which must agree.
         digest: SHA-256 of the policy file, 64 lower-case hex digits; empty for a policy built in memory.
+        content_digest: SHA-256 over `digest` and the digests of the key and root files that were read (not of secrets),
+            in the same form; empty for a policy built in memory.
         files: paths of everything that the policy was read from and everything it will read or write: itself, keys,
             secrets, roots, certificates, ban lists, state. Files that keys, roots and conditions name are added here.
 
@@ -124,6 +126,7 @@ class Policy:
     sigstore: SigstoreTrust = field(default_factory=SigstoreTrust)
     conditions: tuple[Condition, ...] = ()
     digest: str = ""
+    content_digest: str = field(default="", compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:

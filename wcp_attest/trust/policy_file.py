@@ -35,6 +35,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
+from wcp_attest.base import strictjson
 from wcp_attest.base import toml_table as stricttoml
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from wcp_attest.signing import TrustedSigner
 
 MAX_POLICY_BYTES = 1024 * 1024
+SECRET_FILE = "the secret"  # noqa: S105  # what a file is, for messages
 MAX_TRUSTED_ROOT_BYTES = 4 * 1024 * 1024
 _AGE = re.compile(r"([1-9][0-9]{0,8})([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -59,30 +61,56 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 Read: TypeAlias = "Callable[[str, int, str], bytes]"
 
 
-def load_policy(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Policy:
+def load_policy(
+    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, sha256: str | None = None
+) -> Policy:
     """Read a policy file and the key files it names.
 
     Args:
         path: the TOML file; the files it names are relative to it.
         environ: where secrets named by `env` are taken from; the process environment by default.
+        sha256: what the policy must be: SHA-256 of the file (`Policy.digest`) or of it with the files it reads
+            (`Policy.content_digest`), 64 hex digits, `sha256:` before them or not. A policy that lost its last tables
+            is still TOML, and looser; a pin notices.
 
     Raises:
-        ConfigError: a file cannot be read, or the policy is malformed, empty or contradicts itself.
+        ConfigError: a file cannot be read, the policy is malformed, empty or contradicts itself, or is not the one that
+            `sha256` names.
     """
     file = os.fspath(path)
     folder = os.path.dirname(file)
     files = [file]
+    contents: dict[str, str] = {}
 
     def read(name: str, limit: int, what: str) -> bytes:
         files.append(os.path.join(folder, name))
-        return read_bounded(files[-1], limit=limit, what=what, follow=True)
+        content = read_bounded(files[-1], limit=limit, what=what, follow=True)
+        # A digest of a secret would let everybody who sees it try guesses; the name and presence of it must do.
+        contents[name] = what if what == SECRET_FILE else sha256_hex(content)
+        return content
 
+    pin = None if sha256 is None else _pin(sha256)
     data = read_bounded(file, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
     try:
         policy = parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
     except ConfigError as problem:
         raise ConfigError(f"{file}: {problem}") from None
-    return replace(policy, files=(*policy.files, *files))
+    listed = strictjson.dumps({"policy": policy.digest, "files": {name: contents[name] for name in sorted(contents)}})
+    content_digest = sha256_hex(listed)
+    if pin is not None and pin not in {policy.digest, content_digest}:
+        raise ConfigError(
+            f"{file} is not the policy that is pinned: it has sha256:{policy.digest}, and the pin is {pin}"
+        )
+    return replace(policy, files=(*policy.files, *files), content_digest=content_digest)
+
+
+def _pin(sha256: str) -> str:
+    pin = sha256.strip().lower().removeprefix("sha256:")
+    if re.fullmatch(r"[0-9a-f]{64}", pin) is None:
+        raise ConfigError(
+            f"the pin of a policy is 64 hex digits, not {sha256[:80]!r}; `wcp-attest policy show` says it"
+        )
+    return pin
 
 
 def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
@@ -258,7 +286,7 @@ def _secret(table: Table, read: Read, environ: Mapping[str, str]) -> HmacSecret:
         raise table.wrong("env", "given alone: an hmac signer is exactly one of `env` and `file`")
     if "file" in table:
         name = table.text("file")
-        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_FILE_BYTES, "the secret"))
+        secret = HmacSecret.from_file_bytes(read(name, MAX_SECRET_FILE_BYTES, SECRET_FILE))
     else:
         variable = table.text("env")
         if variable not in environ:
