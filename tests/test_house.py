@@ -20,7 +20,7 @@ MAX_NESTING = 3
 LAYERS = (
     ("cli",),
     ("advice",),
-    ("gate",),
+    ("gate", "lock"),
     ("recheck", "compat", "pack"),
     (
         "build",

@@ -45,6 +45,7 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
         "explain": Row("explain:explain", "Tell what a deny code means and what to do."),
     },
     "Tend": {
+        "lock": Row("lock:lock", "Pin the packages that a project loads, and check them."),
         "check": Row("check:check", "Check that committed manifests are up to date."),
         "fix": Row("fix:fix", "Bring committed manifests up to date."),
         "clean": Row("clean:clean", "Remove bytecode and left-over temporary files."),
