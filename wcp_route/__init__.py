@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import Check as Check
     from wcp_route.domain.decision import Evidence as Evidence
     from wcp_route.domain.decision import RouteDecision as RouteDecision
-    from wcp_route.domain.decision_model import to_wire as to_wire
+    from wcp_route.domain.decision_wire import to_wire as to_wire
     from wcp_route.domain.events import events as events
     from wcp_route.domain.record_model import read_record as read_record
     from wcp_route.domain.request_model import parse_request as parse_request
@@ -71,7 +71,7 @@ _HOMES = {
     "domain.events": ("events",),
     "domain.values": ("RouteInput", "WorkerRecord"),
     "config_model": ("read_config",),
-    "domain.decision_model": ("to_wire",),
+    "domain.decision_wire": ("to_wire",),
     "domain.record_model": ("read_record",),
     "domain.request_model": ("parse_request",),
     "rules.rules_model": ("read_rules",),

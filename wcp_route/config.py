@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import sha256_of
 from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE
+from wcp_route.domain.wire_model import fold_control
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.domain.values import DataLabel, Egress, Env, Level
 
@@ -29,9 +29,11 @@ KNOWN_SCOPES: Final[Mapping[str, Scope]] = MappingProxyType(
 )
 
 MAX_CALLBACK_SECONDS: Final = 60.0
+MAX_DECISION_SECONDS: Final = 300.0
+DEFAULT_THRESHOLD: Final = 85  # the reference's, where a rule demands scoring and no threshold is set
 MAX_APPROVAL_SECONDS: Final = 30 * 24 * 3600
 
-_HIGH_SCORE: Final[Mapping[Env, int]] = MappingProxyType({"prod": 85, "edge": 85})  # the reference's threshold
+_HIGH_SCORE: Final[Mapping[Env, int]] = MappingProxyType({"prod": DEFAULT_THRESHOLD, "edge": DEFAULT_THRESHOLD})
 _WHOLE_CHAIN: Final[Mapping[Env, int]] = MappingProxyType({"prod": 25, "edge": 25})  # what one worker can declare
 
 
@@ -87,8 +89,12 @@ class HallConfig:
         fall_through_to_next_attested_worker: when a worker is refused, try the next candidate instead of refusing.
         supervisor_level: who must say, where the policy gate does not name a level.
         approval_seconds: how long a hold waits.
-        callback_seconds: how long a policy gate or availability callback may take.
+        callback_seconds: how long a policy gate may take, and all availability checks of one decision together.
+        decision_seconds: how long a decision may take in all, with locks, ban lists, callbacks and its receipt.
+        requests_per_second: the most that one tenant may ask of this Hall in a second; none for no limit.
         unsafe_dispatch_workers_without_attestation: dispatch without knowing what is dispatched.
+        unsafe_dispatch_without_signed_durable_receipts: let a Hall for prod or edge start that leaves no evidence, or
+            evidence that anybody could have written.
     """
 
     env: Env
@@ -113,17 +119,30 @@ class HallConfig:
     supervisor_level: Level = "gatekeeper"
     approval_seconds: int = 3600
     callback_seconds: float = 1.0
+    decision_seconds: float = 10.0
+    requests_per_second: int | None = None
     unsafe_dispatch_workers_without_attestation: bool = False
+    unsafe_dispatch_without_signed_durable_receipts: bool = False
 
     def __post_init__(self) -> None:
+        own: dict[str, object] = {  # of its own, so that nobody changes them later behind the digest
+            "allowed_tenants": frozenset(self.allowed_tenants),
+            "tenant_credentials": MappingProxyType(dict(self.tenant_credentials)),
+            "controls_present": frozenset(fold_control_id(name) for name in self.controls_present),
+            "control_scopes": MappingProxyType({fold_control_id(k): v for k, v in self.control_scopes.items()}),
+            "blast_thresholds": MappingProxyType(dict(self.blast_thresholds)),
+            "chain_thresholds": MappingProxyType(dict(self.chain_thresholds)),
+            "ceilings": tuple(self.ceilings),
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
         problem = _problem(self)
         if problem is not None:
             raise ConfigError(problem)
 
     def digest(self) -> str:
         """Return `sha256:` and the hash of all settings."""
-        plain = {name: _plain(value) for name, value in asdict(self).items()}
-        return sha256_of(cast("JsonValue", plain))
+        return sha256_of(cast("JsonValue", _plain(self)))
 
     def scope_of(self, control: str) -> Scope:
         """Return who must provide a control."""
@@ -131,23 +150,44 @@ class HallConfig:
 
 
 def _problem(config: HallConfig) -> str | None:
-    guarded = config.env in GUARDED_ENVS
-    if guarded and config.unsafe_dispatch_workers_without_attestation:
-        return f"a Hall for {config.env} attests its workers; take unsafe_dispatch_workers_without_attestation out"
-    if guarded and config.attestation == "on-change":
-        return f"attestation `on-change` is defeated by whoever sets the clock; use always or sealed in {config.env}"
-    problem = _threshold_problem(config) if guarded else None
-    if problem is not None:
-        return problem
-    if config.attestation == "sealed" and not config.seal_directory:
-        return "attestation `sealed` needs a seal_directory that only the Hall may write to"
-    if config.require_signatory and not config.allowed_tenants:
-        return "require_signatory is on and allowed_tenants is empty: every request would be refused; list the tenants"
-    if not 0 < config.callback_seconds <= MAX_CALLBACK_SECONDS:
-        return f"callback_seconds must be more than 0 and at most {MAX_CALLBACK_SECONDS:g}"
-    if not 0 < config.approval_seconds <= MAX_APPROVAL_SECONDS:
-        return f"approval_seconds must be more than 0 and at most {MAX_APPROVAL_SECONDS}"
-    return None
+    """Return the first setting that this Hall must not or cannot have, or none."""
+    env, guarded = config.env, config.env in GUARDED_ENVS
+    problems = (
+        (
+            guarded and config.unsafe_dispatch_workers_without_attestation,
+            f"a Hall for {env} attests its workers; take unsafe_dispatch_workers_without_attestation out",
+        ),
+        (
+            guarded and config.attestation == "on-change",
+            f"attestation `on-change` misses changes that keep times and sizes; use always or sealed in {env}",
+        ),
+        (
+            config.attestation == "sealed" and not config.seal_directory,
+            "attestation `sealed` needs a seal_directory that only the Hall may write to",
+        ),
+        (
+            config.require_signatory and not config.allowed_tenants,
+            "require_signatory is on and allowed_tenants is empty: every request would be refused; list the tenants",
+        ),
+        (
+            not 0 < config.callback_seconds <= MAX_CALLBACK_SECONDS,
+            f"callback_seconds must be more than 0 and at most {MAX_CALLBACK_SECONDS:g}",
+        ),
+        (
+            not 0 < config.decision_seconds <= MAX_DECISION_SECONDS,
+            f"decision_seconds must be more than 0 and at most {MAX_DECISION_SECONDS:g}",
+        ),
+        (
+            not 0 < config.approval_seconds <= MAX_APPROVAL_SECONDS,
+            f"approval_seconds must be more than 0 and at most {MAX_APPROVAL_SECONDS}",
+        ),
+        (
+            config.requests_per_second is not None and config.requests_per_second < 1,
+            "requests_per_second must be at least 1; leave it out for no limit",
+        ),
+    )
+    found = next((message for wrong, message in problems if wrong), None)
+    return found or (_threshold_problem(config) if guarded else None)
 
 
 def _threshold_problem(config: HallConfig) -> str | None:
@@ -165,4 +205,20 @@ def _plain(value: object) -> object:
         return sorted(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, Ceiling | HallConfig):
+        return {column.name: _plain(getattr(value, column.name)) for column in fields(value)}
+    return value
+
+
+def fold_control_id(text: str) -> str:
+    """Return a control id in its one spelling.
+
+    Raises:
+        ConfigError: it is no control id.
+    """
+    try:
+        return fold_control(text)
+    except ValueError as problem:
+        raise ConfigError(f"control {text[:80]!r} {problem}") from None

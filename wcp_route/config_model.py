@@ -20,7 +20,15 @@ from pydantic import AfterValidator, Field
 
 from wcp_attest.base import toml_table as stricttoml
 from wcp_attest.base.errors import ConfigError
-from wcp_route.config import MAX_APPROVAL_SECONDS, MAX_CALLBACK_SECONDS, Ceiling, HallConfig, Mode, Scope
+from wcp_route.config import (
+    MAX_APPROVAL_SECONDS,
+    MAX_CALLBACK_SECONDS,
+    MAX_DECISION_SECONDS,
+    Ceiling,
+    HallConfig,
+    Mode,
+    Scope,
+)
 from wcp_route.domain.record_model import Hosts, Names, Paths
 from wcp_route.domain.values import DataLabel, Egress, Env, Level
 from wcp_route.domain.wire_model import ControlId, Model, Token, WireError, read, unique
@@ -71,7 +79,10 @@ class HallConfigModel(Model):
     supervisor_level: Level = "gatekeeper"
     approval_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
     callback_seconds: Annotated[float, Field(gt=0, le=MAX_CALLBACK_SECONDS)] = 1.0
+    decision_seconds: Annotated[float, Field(gt=0, le=MAX_DECISION_SECONDS)] = 10.0
+    requests_per_second: Annotated[int, Field(ge=1)] | None = None
     unsafe_dispatch_workers_without_attestation: bool = False
+    unsafe_dispatch_without_signed_durable_receipts: bool = False
 
     def to_value(self) -> HallConfig:
         """Return the frozen value.

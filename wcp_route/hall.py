@@ -6,38 +6,52 @@
         run(decision.package_path)
 
 `route` never raises and never hangs: malformed input, a failing callback, a full disk and bugs of our own are denials
-with a code. The same input, judged by the same world at the same time with the same ids, gives the same decision.
+with a code, and `decision_seconds` is the deadline of each. The same input, judged by the same world at the same time
+with the same ids, gives the same decision.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
+import os
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.domain.clock import now_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import DenyReason
+from wcp_route.domain.events import one_line
 from wcp_route.domain.ids import new_id
 from wcp_route.domain.request_hash import fingerprints
-from wcp_route.domain.request_model import parse_request
+from wcp_route.domain.request_model import MAX_REQUEST_BYTES, parse_request
 from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.domain.wire_model import WireError
 from wcp_route.gates.attestation import Attestor, check_seal_directory
-from wcp_route.gates.blast import Chains
-from wcp_route.gates.callbacks import Callbacks, Caught
+from wcp_route.gates.blast import Chains, Rates
+from wcp_route.gates.callbacks import CallbackFailed, Callbacks, Deadline
 from wcp_route.gates.controls import Controls
-from wcp_route.gates.deciding import Case, World
-from wcp_route.gates.outcome import decided, evidence_of, evidence_of_nothing, undecided
+from wcp_route.gates.deciding import (
+    Deciding,
+    World,
+    decided,
+    evidence_of,
+    evidence_of_nothing,
+    undecided,
+)
 from wcp_route.gates.pipeline import pass_gates
+from wcp_route.gates.refusal import Refusal
+from wcp_route.gates.table import check_tenant
 from wcp_route.rules.rules import RuleSet
 from wcp_route.rules.rules_model import read_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from wcp_attest import Policy
     from wcp_attest.bans import BanCheck
@@ -57,7 +71,8 @@ _log = logging.getLogger("wcp_route")
 
 CHUNK = 128  # decisions whose receipts `route_many` hands over together
 MAX_MESSAGE = 1024  # characters of what is wrong with an input that are repeated
-_FAILED = DenyReason(Code.INTERNAL_ERROR, "the Hall failed; its log says why")
+MAX_POINTER = 256  # characters of where it is wrong
+MAX_UNKNOWN_BYTES = 16 << 10  # of a request whose tenant has not been looked at; a larger one is looked at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Services:
 
 
 class Hall:
-    """Decides. Safe to share between threads.
+    """Decides. Safe to share between threads; a context manager that closes it at the end.
 
     Args:
         rules: compiled rules, or the rules document.
@@ -98,8 +113,8 @@ class Hall:
         services: everything else.
 
     Raises:
-        ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, or there is no
-            trust policy.
+        ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, there is no trust
+            policy, or a Hall for prod or edge has no signed durable receipts.
     """
 
     def __init__(
@@ -112,9 +127,14 @@ class Hall:
         services: Services | None = None,
     ) -> None:
         self._services = services or Services()
+        _check_receipts(self._services.receipts, config)
         self._callbacks = Callbacks(config.callback_seconds)
+        self._decisions = Callbacks(config.decision_seconds)
+        self._rates = Rates(config.requests_per_second)
         self._chains = Chains()
         self._swapping = threading.Lock()
+        self._process = os.getpid()
+        self._closed = False
         self._world = World(
             config=config,
             controls=Controls(config),
@@ -126,7 +146,20 @@ class Hall:
             approvals=self._services.approvals,
             trust_policy_digest="" if trust_policy is None else trust_policy.digest,
             config_digest=config.digest(),
+            keeps_receipts=self._services.receipts is not None,
         )
+
+    def close(self) -> None:
+        """End the Hall's threads; every later request is denied. Registry, approvals and receipts stay open."""
+        self._closed = True
+        self._callbacks.close()
+        self._decisions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def world(self) -> World:
@@ -165,103 +198,199 @@ class Hall:
         Returns:
             The decision. Its receipt is durable by then.
         """
-        return self._settled(self._decide(request, grant, principal)).decision
+        return self._finish([self._decide(request, grant, principal)])[0].decision
+
+    async def aroute(
+        self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
+    ) -> RouteDecision:
+        """Decide as `route` does, in a thread, so that the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.route, request, grant=grant, principal=principal)
 
     def route_many(
-        self, requests: Sequence[RouteInput | bytes | JsonValue], *, principal: str | None = None
+        self, requests: Iterable[RouteInput | bytes | JsonValue], *, principal: str | None = None
     ) -> list[RouteDecision]:
         """Decide on several requests in their order; as `route`, but the disk works while the Hall decides."""
         begun: list[tuple[list[_Ruling], Waitable | None]] = []
-        for start in range(0, len(requests), CHUNK):
-            part = [self._decide(request, "", principal) for request in requests[start : start + CHUNK]]
+        waiting = iter(requests)
+        while chunk := list(itertools.islice(waiting, CHUNK)):
+            part = [self._decide(request, "", principal) for request in chunk]
             begun.append((part, self._submit(part)))
             for ruling in part:
-                ruling.let_go()
-        return [ruling.decision for part, stored in begun for ruling in self._finish(part, stored)]
+                ruling.forget_case()
+        return [ruling.decision for part, stored in begun for ruling in self._finish(part, stored, submitted=True)]
+
+    def decide(
+        self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
+    ) -> Evidence:
+        """Decide as `route` does, and return all that the receipt says, with every check in order."""
+        return self._finish([self._decide(request, grant, principal)])[0].evidence
 
     def explain(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
     ) -> Evidence:
-        """Decide as `route` does, and return all that the receipt says, with every check in order."""
-        return self._settled(self._decide(request, grant, principal)).evidence
+        """Return what `decide` would, as a dry run that changes nothing.
 
-    def _decide(self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None) -> _Ruling:
+        No hold, no used grant, no quarantine, no place in a chain, no receipt and no event comes of it.
+        """
+        return self._decide(request, grant, principal, rehearsal=True).evidence
+
+    def _decide(
+        self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None, *, rehearsal: bool = False
+    ) -> _Ruling:
+        """Decide, in a thread of its own where something might block, and deny when that takes too long."""
         started = time.perf_counter_ns()
-        ruling: _Ruling | None = None
-        caught = Caught()
-        with caught:
-            ruling = self._ruled(request, grant, principal)
+        if os.getpid() != self._process:
+            self._after_fork()
+        world = self._world
+        deadline = Deadline.after(world.config.decision_seconds)
+        asked = _Asked(request, grant, principal, deadline, rehearsal=rehearsal)
+        message = "the Hall failed; its log says why"
+        try:
+            if self._closed or _may_block(world):  # whose threads refuse when it is closed
+                ruling = self._decisions.call("Hall", lambda: self._ruled(asked), seconds=deadline.remaining())
+            else:
+                ruling = self._ruled(asked)
+        except CallbackFailed as problem:
+            asked.late = True
+            message = f"no decision in time: {problem}"
+            ruling = None
+        except Exception as error:  # noqa: BLE001  # whatever fails is a denial with a receipt
+            _log.error("a decision failed: %s", one_line(error), exc_info=_log.isEnabledFor(logging.DEBUG))
+            ruling = None
         if ruling is None:
-            _log.error("a decision failed unexpectedly", exc_info=caught.error)
-            world = self._world
-            ruling = _Ruling(undecided(world, _FAILED, new_id(), now_ms()), world)
+            reason = DenyReason(Code.INTERNAL_ERROR, message)
+            ruling = _Ruling(undecided(world, reason, new_id(), now_ms()), world)
         ruling.elapsed_ns = time.perf_counter_ns() - started
         return ruling
 
-    def _ruled(self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None) -> _Ruling:
-        world, services = self._world, self._services
+    def _after_fork(self) -> None:
+        """Make anew what a fork must not take along: another thread may have held one of these locks."""
+        self._process = os.getpid()
+        self._swapping = threading.Lock()
+        self._chains, self._rates = Chains(), Rates(self._world.config.requests_per_second)
+
+    def _ruled(self, asked: _Asked) -> _Ruling:
+        world, services, request = self._world, self._services, asked.request
         now, decision_id = services.clock(), services.ids()
         try:
+            if isinstance(request, bytes) and len(request) > MAX_UNKNOWN_BYTES:
+                request = self._large(request, asked, world.config)
             parsed = parse_request(request)
             request_hash, input_hash = fingerprints(parsed)
+        except Refusal as refusal:
+            reason = DenyReason(refusal.code, refusal.message, refusal.extras)
+            return _Ruling(undecided(world, reason, decision_id, now), world)
         except ConfigError as problem:
             return _Ruling(undecided(world, _malformed(problem), decision_id, now), world)
-        case = Case(
+        case = Deciding(
             world=world,
             snapshot=world.registry.snapshot(),
             request=parsed,
             input_hash=input_hash,
             request_hash=request_hash,
             now_ms=now,
-            grant_id=grant,
-            principal=principal,
+            grant_id=asked.grant,
+            principal=asked.principal,
             callbacks=self._callbacks,
             chains=self._chains,
+            rates=self._rates,
             new_id=services.ids,
             config=world.config,
+            deadline=asked.deadline,
+            rehearsal=asked.rehearsal,
         )
-        refusal = pass_gates(case)
-        if case.reserved is not None and (refusal is not None or parsed.dry_run):
-            self._chains.release(*case.reserved)
-        return _Ruling(decided(case, refusal, decision_id, services.task_id), world, case)
+        refusal_or_none = pass_gates(case)
+        ruling = _Ruling(decided(case, refusal_or_none, decision_id, services.task_id), world, case)
+        if refusal_or_none is not None or asked.late:
+            self._release(case)
+        return ruling
 
-    def _settled(self, ruling: _Ruling) -> _Ruling:
-        part = [ruling]
-        return self._finish(part, self._submit(part))[0]
+    def _large(self, data: bytes, asked: _Asked, config: HallConfig) -> JsonValue:
+        """Look at the tenant of a large request before anything else is done with it."""
+        if asked.principal is not None:
+            check_tenant(config, asked.principal, asked.principal, None, credential_known=False)
+        value = strictjson.loads(data, what="request", max_bytes=MAX_REQUEST_BYTES, floats=True, error=WireError)
+        if isinstance(value, dict):
+            tenant_id, credential = value.get("tenant_id"), value.get("tenant_credential")
+            if isinstance(tenant_id, str):
+                given = credential if isinstance(credential, str) else None
+                check_tenant(config, tenant_id[:MAX_POINTER], asked.principal, given)
+        return value
 
     def _submit(self, part: list[_Ruling]) -> Waitable | None:
         """Begin to store receipts."""
         receipts = self._services.receipts
-        if receipts is None:
+        if receipts is None or not part:
             return None
-        stored: Waitable | None = None
-        caught = Caught()
-        with caught:
-            stored = receipts.submit([ruling.evidence for ruling in part])
-        if caught.error is not None:
-            self._withdraw(part, caught.error)
-        return stored
+        try:
+            return receipts.submit([ruling.evidence for ruling in part])
+        except Exception as error:  # noqa: BLE001  # a store is foreign code
+            if len(part) == 1:
+                self._withdraw(part, error)
+                return None
+        stored = []
+        for ruling in part:  # one bad receipt must not cost its neighbours theirs
+            try:
+                stored.append((ruling, receipts.submit([ruling.evidence])))
+            except Exception as error:  # noqa: BLE001
+                self._withdraw([ruling], error)
+        return _Several(stored, self._withdraw)
 
-    def _finish(self, part: list[_Ruling], stored: Waitable | None) -> list[_Ruling]:
+    def _finish(self, part: list[_Ruling], stored: Waitable | None = None, *, submitted: bool = False) -> list[_Ruling]:
         """Wait for the receipts, then tell. What has no receipt is not dispatched."""
+        stored = stored if submitted else self._submit(part)
         if stored is not None:
-            caught = Caught()
-            with caught:
+            try:
                 stored.wait()
-            if caught.error is not None:
-                self._withdraw(part, caught.error)
+            except Exception as error:  # noqa: BLE001  # a store is foreign code
+                self._withdraw(part, error)
         events = self._services.events
-        if events is not None:
-            for ruling in part:
-                _tell(events, ruling)
+        for ruling in part if events is not None else ():
+            try:
+                events.emit(ruling.decision, ruling.elapsed_ns)  # type: ignore[union-attr]  # looked at above
+            except Exception as error:  # noqa: BLE001  # telemetry is not evidence: the receipt is stored by now
+                _log.error("events could not be sent: %s", one_line(error))
         return part
 
     def _withdraw(self, part: list[_Ruling], problem: BaseException) -> None:
-        _log.error("receipts could not be stored", exc_info=problem)
+        _log.error("receipts could not be stored: %s", one_line(problem))
         for ruling in part:
-            if ruling.case is not None and ruling.case.reserved is not None and not ruling.decision.denied:
-                self._chains.release(*ruling.case.reserved)
+            if ruling.case is not None:
+                self._release(ruling.case)
             ruling.withdraw()
+
+    def _release(self, case: Deciding) -> None:
+        """Take a request that is not dispatched out of its chain, once."""
+        if case.reserved is not None:
+            self._chains.release(*case.reserved)
+            case.reserved = None
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request with what came along. `late`: the caller has been told a denial, and whatever is reserved goes back."""
+
+    request: RouteInput | bytes | JsonValue
+    grant: str
+    principal: str | None
+    deadline: Deadline
+    rehearsal: bool
+    late: bool = False
+
+
+@dataclass(slots=True)
+class _Several:
+    """Receipts that are on their way one by one."""
+
+    stored: list[tuple[_Ruling, Waitable]]
+    withdraw: Callable[[list[_Ruling], BaseException], None]
+
+    def wait(self) -> None:
+        for ruling, each in self.stored:
+            try:
+                each.wait()
+            except Error as problem:
+                self.withdraw([ruling], problem)
 
 
 @dataclass(slots=True)
@@ -270,7 +399,7 @@ class _Ruling:
 
     decision: RouteDecision
     world: World
-    case: Case | None = None
+    case: Deciding | None = None
     elapsed_ns: int = 0
 
     @property
@@ -280,7 +409,7 @@ class _Ruling:
             return evidence_of_nothing(self.world, self.decision)
         return evidence_of(self.case, self.decision)
 
-    def let_go(self) -> None:
+    def forget_case(self) -> None:
         """Drop the case, once its evidence is on its way, unless something may have to be taken back."""
         if self.case is not None and self.case.reserved is None:
             self.case = None
@@ -290,6 +419,22 @@ class _Ruling:
         reason = DenyReason(Code.RECEIPT_UNAVAILABLE, "the receipt could not be stored, so nothing is dispatched")
         self.decision = replace(
             self.decision, outcome="DENY", denied=True, reason=reason, package_path="", pending_approval_id=""
+        )
+
+
+def _may_block(world: World) -> bool:
+    """Tell whether something outside of this process is asked: a database, a ban list."""
+    quick = getattr(world.registry, "never_waits", False)
+    return not quick or world.approvals is not None or (world.attestor is not None and world.attestor.asks_bans)
+
+
+def _check_receipts(receipts: ReceiptStore | None, config: HallConfig) -> None:
+    if config.env not in GUARDED_ENVS or config.unsafe_dispatch_without_signed_durable_receipts:
+        return
+    if not (getattr(receipts, "signed", False) and getattr(receipts, "durable", False)):
+        raise ConfigError(
+            f"a Hall for {config.env} keeps signed receipts in a state file: open it with a receipt key "
+            "(`wcp-attest keygen`), or set unsafe_dispatch_without_signed_durable_receipts"
         )
 
 
@@ -314,12 +459,4 @@ def _usable(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:
 
 def _malformed(problem: ConfigError) -> DenyReason:
     pointer = problem.pointer if isinstance(problem, WireError) else "/request"
-    return DenyReason(Code.INVALID_INPUT, str(problem)[:MAX_MESSAGE], (("pointer", pointer),))
-
-
-def _tell(events: EventSink, ruling: _Ruling) -> None:
-    caught = Caught()
-    with caught:
-        events.emit(ruling.decision, ruling.elapsed_ns)
-    if caught.error is not None:  # telemetry is not evidence: the receipt is, and it is stored by now
-        _log.error("events could not be sent", exc_info=caught.error)
+    return DenyReason(Code.INVALID_INPUT, str(problem)[:MAX_MESSAGE], (("pointer", pointer[:MAX_POINTER]),))

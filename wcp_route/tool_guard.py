@@ -7,19 +7,20 @@
         run(decision.package_path)
 
 What the Hall attests is the enrolled package of the worker. A tool that is imported from elsewhere is only as good as
-the import path: import it from `decision.package_path`, or enrol the directory it comes from.
+the import path: import it from `decision.package_path`, or enroll the directory it comes from.
 """
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from wcp_attest.base.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.domain.decision import RouteDecision
@@ -55,15 +56,14 @@ def guarded(
         NotDispatched: it is denied, held, or a dry run; the block does not run.
     """
     decision = hall.route(request, grant=grant, principal=principal)
-    if decision.denied or decision.outcome != "DISPATCH" or decision.dry_run:
-        raise NotDispatched(decision)
+    _check(decision)
     yield decision
 
 
 def guard(
     hall: Hall, describe: Callable[P, RouteInput | bytes | JsonValue]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator for a tool.
+    """Return a decorator for a tool: a function, a coroutine function or an asynchronous generator.
 
     Args:
         hall: who decides.
@@ -76,6 +76,24 @@ def guard(
             with guarded(hall, describe(*args, **kwargs)):
                 return tool(*args, **kwargs)
 
-        return call
+        @wraps(tool)
+        async def await_call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            _check(await hall.aroute(describe(*args, **kwargs)))
+            return await cast("Awaitable[Any]", tool(*args, **kwargs))
+
+        @wraps(tool)
+        async def iterate_call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            _check(await hall.aroute(describe(*args, **kwargs)))
+            async for each in cast("AsyncIterator[Any]", tool(*args, **kwargs)):
+                yield each
+
+        if inspect.iscoroutinefunction(tool):
+            return cast("Callable[P, R]", await_call)
+        return cast("Callable[P, R]", iterate_call) if inspect.isasyncgenfunction(tool) else call
 
     return decorate
+
+
+def _check(decision: RouteDecision) -> None:
+    if decision.denied or decision.outcome != "DISPATCH" or decision.dry_run:
+        raise NotDispatched(decision)

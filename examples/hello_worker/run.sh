@@ -53,13 +53,8 @@ run wcp-route explain request.json
 wcp-route decide request.json --format json > decision.json
 
 say "Run the worker from the sealed copy, the very bytes that were verified"
-sealed=$("$python" - <<'PYTHON'
-import glob
-
-print(sorted(glob.glob("sealed/*/code/bootstrap.py"))[-1])
-PYTHON
-)
-run "$python" "$sealed" "$(cat request.json)"
+sealed=$("$python" -c 'import json; print(json.load(open("decision.json"))["package_path"])')
+run "$python" -B "$sealed/code/bootstrap.py" "$(cat request.json)"
 
 say "The receipt: what was checked, and what each check said"
 decision=$("$python" -c 'import json; print(json.load(open("decision.json"))["decision_id"])')

@@ -29,7 +29,7 @@ from wcp_attest.base.errors import Banned, BansUnusable
 from wcp_attest.signing.key import generate
 from wcp_route.config import HallConfig
 from wcp_route.domain.codes import FROM_ATTEST, Code
-from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.decision_wire import to_wire
 from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
 from wcp_route.storage.approvals import MemoryApprovals
@@ -52,6 +52,7 @@ def corrupt(root: str, name: str, data: bytes) -> None:
         file.write(data)
 
 
+QUARANTINED = {"ATTEST_HASH_MISMATCH", "ATTEST_SIG_INVALID"}  # what a second reading can confirm
 ATTACKS: list[tuple[str, Callable[[str], Any], Code]] = [
     ("one byte of code", tamper, Code.WORKER_TAMPERED),
     ("an added file", lambda root: corrupt(root, "code/extra.py", b"import os\n"), Code.WORKER_TAMPERED),
@@ -69,19 +70,23 @@ ATTACKS: list[tuple[str, Callable[[str], Any], Code]] = [
 
 @pytest.mark.parametrize("mode", ["always", "on-change"])
 @pytest.mark.parametrize(("name", "attack", "code"), ATTACKS, ids=[name for name, _, _ in ATTACKS])
-def test_a_worker_that_changed_is_refused_and_quarantined(
+def test_a_worker_that_changed_is_refused_and_quarantined_when_files_or_signatures_are_wrong(
     name: str, attack: Callable[[str], Any], code: Code, mode: str, world: World
 ) -> None:
     hall = world.hall(attestation=mode)
     assert hall.route(a_request()).denied is False
     attack(world.package())
     decision = hall.route(a_request())
-    assert (decision.code, decision.denied, decision.quarantined) == (code, True, True), name
+    blamed = attest_code(decision) in QUARANTINED
+    assert (decision.code, decision.denied, decision.quarantined) == (code, True, blamed), name
     assert decision.worker_attestation_checked is True
     assert decision.worker_attestation_valid is (False if code == Code.WORKER_TAMPERED else None)
     assert attest_code(decision)
-    assert WORKER in world.registry.snapshot().quarantined
-    assert hall.route(a_request()).code == Code.WORKER_QUARANTINED
+    found = world.registry.snapshot().quarantined.get(WORKER)
+    assert (found is not None) is blamed
+    if found is not None:
+        assert (attest_code(decision) or "") in found.reason  # the cause is shown
+    assert hall.route(a_request()).code == (Code.WORKER_QUARANTINED if blamed else code)
 
 
 def test_only_an_operator_lifts_a_quarantine(world: World) -> None:
@@ -127,12 +132,12 @@ def test_a_worker_without_a_package_is_refused_and_not_blamed(world: World) -> N
 
 def test_no_digest_is_in_the_reply_and_they_are_in_the_evidence(world: World) -> None:
     hall = world.hall()
-    passed: Evidence = hall.explain(a_request())
+    passed: Evidence = hall.decide(a_request())
     digests = dict(next(check.digests for check in passed.checks if check.name == "attestation"))
     assert digests["package_hash"] == passed.package_hash
     assert len(digests["manifest_sha256"]) == 64
     tamper(world.package())
-    refused = hall.explain(a_request())
+    refused = hall.decide(a_request())
     assert [check.outcome for check in refused.checks if check.name == "attestation"] == ["deny"]
     for evidence in (passed, refused):
         wire = to_wire(evidence.decision)
@@ -231,7 +236,12 @@ def test_attestation_is_on_by_default_in_every_environment(env: str, world: Worl
     tamper(world.package())
     assert world.hall(env=env).route(a_request(env=env)).code == Code.WORKER_TAMPERED
     with pytest.raises(ConfigError, match="trust policy"):
-        Hall({"rules": [a_rule()]}, world.registry, None, HallConfig(env=env))  # type: ignore[arg-type]
+        Hall(
+            {"rules": [a_rule()]},
+            world.registry,
+            None,
+            HallConfig(env=env, unsafe_dispatch_without_signed_durable_receipts=True),  # type: ignore[arg-type]
+        )
 
 
 @pytest.mark.parametrize("env", ["prod", "edge"])
@@ -249,7 +259,7 @@ def test_doing_without_is_long_and_loud(world: World, caplog: pytest.LogCaptureF
         HallConfig(env="dev", unsafe_dispatch_workers_without_attestation=True),
     )
     assert "UNSAFE" in caplog.text
-    evidence = hall.explain(a_request())
+    evidence = hall.decide(a_request())
     assert evidence.decision.denied is False
     assert (evidence.decision.worker_attestation_checked, evidence.decision.worker_attestation_valid) == (False, None)
     check = next(check for check in evidence.checks if check.name == "attestation")
@@ -323,7 +333,7 @@ def test_the_receipt_says_which_issue_of_the_list_was_asked(world: World) -> Non
     hall = Hall(
         {"rules": [a_rule()]}, world.registry, policy, HallConfig(env="dev"), services=Services(clock=world.clock)
     )
-    assert hall.explain(a_request()).versions.bans == "acme-soc=7"
+    assert hall.decide(a_request()).versions.bans == "acme-soc=7"
     assert [facts.worker_id for facts in bans.asked] == [WORKER]
 
 

@@ -145,7 +145,7 @@ def test_text_tells_who_waits_and_what_a_rehearsal_is(desk: Desk) -> None:
     desk.enroll()
     assert "nothing waits" in desk.run("approvals", "list", *state)[2]
     desk.write("rules.json", {"rules": [a_rule(escalation={"human_required_default": True})]})
-    assert "waiting for a human: wcp-route approvals approve" in desk.decide()[1]
+    assert "waiting for a human, as " in desk.decide()[1]
     assert "gatekeeper" in desk.run("approvals", "list", *state)[1]
     desk.write("rules.json", {"rules": [a_rule()]})
     desk.write("request.json", a_request(dry_run=True))

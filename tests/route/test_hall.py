@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.route.worlds import CAPABILITY, WORKER, Counting, World, a_record, a_request, a_rule, make_package, trust
 from wcp_attest import ConfigError
 from wcp_route.domain.codes import Code
-from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.decision_wire import to_wire
 from wcp_route.gates.callbacks import MAX_HANGING, CallbackFailed, Callbacks
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
@@ -226,11 +226,13 @@ def test_a_fork_has_threads_of_its_own() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_an_interrupt_of_the_caller_is_not_swallowed() -> None:
-    from wcp_route.gates.callbacks import Caught
-
-    with pytest.raises(KeyboardInterrupt), Caught():
+def test_an_interrupt_of_the_caller_is_not_swallowed(tmp_path: Path) -> None:
+    def interrupt() -> int:
         raise KeyboardInterrupt
+
+    hall = World(tmp_path).hall(services=Services(clock=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        hall.route(a_request())
 
 
 def test_threads_are_reused() -> None:
@@ -400,7 +402,7 @@ def test_without_a_receipt_nothing_is_dispatched(world: World) -> None:
     for decision in (hall.route(a_request()), *hall.route_many([a_request(), a_request(env="prod")])):
         assert (decision.code, decision.denied, decision.package_path) == (Code.RECEIPT_UNAVAILABLE, True, "")
     assert {decision.code for decision in sink.decisions} == {Code.RECEIPT_UNAVAILABLE}
-    assert hall.explain(a_request()).decision.denied is True
+    assert hall.decide(a_request()).decision.denied is True
 
 
 def test_a_store_that_takes_nothing_dispatches_nothing_either(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, tamper
 from wcp_route.domain.codes import Code
-from wcp_route.domain.decision_model import to_wire
+from wcp_route.domain.decision_wire import to_wire
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Services
 from wcp_route.storage.approvals import ApprovalError, MemoryApprovals
@@ -78,7 +78,7 @@ def grant_for(hall: Hall, approvals: MemoryApprovals, world: World, **request: A
 def test_an_approval_lets_the_very_request_pass_once(world: World, approvals: MemoryApprovals) -> None:
     hall = hall_of(world, approvals, HELD)
     grant = grant_for(hall, approvals, world)
-    passed = hall.explain(a_request(), grant=grant)
+    passed = hall.decide(a_request(), grant=grant)
     assert (passed.decision.outcome, passed.grant_id) == ("DISPATCH", grant)
     assert passed.decision.supervisor_required is False
     assert grant not in json.dumps(to_wire(passed.decision))

@@ -17,7 +17,7 @@ from tests.route.worlds import SPECIES, WORKER, World, a_record, a_request, a_ru
 from wcp_attest.signing.key import generate
 from wcp_route.cli import main
 from wcp_route.cli.root import COMMANDS
-from wcp_route.json_schemas import MODELS
+from wcp_route.json_schemas import SCHEMAS
 from wcp_route.storage.receipts import SqliteReceipts
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def test_cedar_policies_are_the_gate(desk: Desk) -> None:
     assert desk.decide("--cedar", policies)[0] == 0
 
 
-@pytest.mark.parametrize("name", [*MODELS, "receipt"])
+@pytest.mark.parametrize("name", [*SCHEMAS, "receipt"])
 def test_schemas_are_printed(name: str, desk: Desk) -> None:
     status, out, _ = desk.run("schema", name)
     assert (status, json.loads(out)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")
@@ -285,7 +285,7 @@ def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, mo
     status, out, err = desk.decide("--events", events)
     other.close()
     assert (status, out.split(":")[0]) == (2, "DENY  DENY_RECEIPT_UNAVAILABLE")
-    assert err.startswith("error: receipts could not be stored: state file")
+    assert err.startswith("error: receipts could not be stored: ReceiptError: state file")
     assert err.count("\n") == 1
     assert "locked" in err
 

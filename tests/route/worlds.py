@@ -152,6 +152,8 @@ class World:
     ) -> Hall:
         """Return a Hall for these rules, one rule for everything by default."""
         config = config or HallConfig(**{"env": "dev", **settings})
+        if services is None or services.receipts is None:  # most tests are not about receipts
+            config = replace(config, unsafe_dispatch_without_signed_durable_receipts=True)
         services = services or Services(clock=self.clock, ids=Counting())
         spoken_for = {"org.acme", *(namespace_of(worker.worker_id) for worker in self.registry.workers())}
         policy = trust(self.signer, namespaces=spoken_for)

@@ -20,7 +20,7 @@ _UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"
 _MARKS: Final = {"pass": "ok", "deny": "DENY", "hold": "HOLD", "warn": "warn", "off": "off", "skipped": "-"}
 
 
-def _deciding(show: Callable[[Evidence, str], None]) -> Callable[..., int]:
+def _deciding(show: Callable[[Evidence, str], None], *, rehearsal: bool) -> Callable[..., int]:
     """Return a command that decides on a request, shows the outcome by `show`, and exits by it."""
 
     @click.argument("request", metavar="[REQUEST]", default="-")
@@ -33,7 +33,8 @@ def _deciding(show: Callable[[Evidence, str], None]) -> Callable[..., int]:
 
         data = read_file(request, limit=MAX_REQUEST_BYTES, what="request")
         with opened(**places) as each:
-            evidence = each.hall.explain(data, grant=grant, principal=principal)
+            ask = each.hall.explain if rehearsal else each.hall.decide
+            evidence = ask(data, grant=grant, principal=principal)
         show(evidence, form)
         return _status(evidence.decision)
 
@@ -65,9 +66,9 @@ def _show_checks(evidence: Evidence, form: str) -> None:
 
 
 def _wire(evidence: Evidence) -> JsonValue:
-    from wcp_route.domain.decision_model import to_wire
+    from wcp_route.domain.decision_wire import to_wire
 
-    return to_wire(evidence.decision)
+    return to_wire(evidence.decision, operator=True)
 
 
 def _say(decision: RouteDecision) -> None:
@@ -80,12 +81,13 @@ def _say(decision: RouteDecision) -> None:
         return
     say(f"{decision.outcome}  {decision.reason.code.value}: {decision.reason.message}")
     if decision.pending_approval_id:
-        say(f"waiting for a human: wcp-route approvals approve {decision.pending_approval_id}")
+        say(f"waiting for a human, as {decision.pending_approval_id}")
 
 
 decide = click.command("decide", help="Decide on the request in a JSON file, or on standard input.")(
-    _deciding(_show_decision)
+    _deciding(_show_decision, rehearsal=False)
 )
-explain = click.command("explain", help="Decide, and show each check and why. A dry_run request changes nothing.")(
-    _deciding(_show_checks)
-)
+explain = click.command(
+    "explain",
+    help="Show what `decide` would say, and why. No hold, receipt or quarantine comes of it.",
+)(_deciding(_show_checks, rehearsal=True))

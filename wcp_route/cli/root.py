@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 COMMANDS: Final[dict[str, Row]] = {
     "decide": Row("decide:decide", "Decide on one request, and keep the receipt."),
-    "explain": Row("decide:explain", "Decide, and show each check and why."),
+    "explain": Row("decide:explain", "Show what decide would say, and why; changes nothing."),
     "rules": Row("rules:rules", "Check, cover and test a rule set."),
     "enroll": Row("registry:enroll", "Enrol a worker with its package."),
     "withdraw": Row("registry:withdraw", "Take a worker out of the registry."),

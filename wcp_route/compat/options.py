@@ -11,11 +11,12 @@ fields, misspelt match keys and unattested workers are refused here.
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wcp_route.domain.decision_model import RouteDecisionModel, to_wire
+from wcp_route.domain.decision_wire import to_wire
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
 
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wcp_attest import Policy
-    from wcp_attest.base.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.config import HallConfig
     from wcp_route.domain.values import RouteInput
     from wcp_route.gates.policy_gate import PolicyContext
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.registry import Registry
 
-MAX_HALLS = 64  # one for each registry that decisions are made with
+MAX_HALLS = 16  # kept open, one for each pair of options and registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,38 @@ class Options:
     principal: str | None = None
 
 
+class LegacyDecision:
+    """A decision whose members of the wire object are attributes, as the earlier SDK's model had them.
+
+    Args:
+        wire: what `to_wire` made.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: JsonObject) -> None:
+        self._wire = wire
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._wire:
+            raise AttributeError(f"a decision has no member {name!r}")
+        return self._wire[name]
+
+    def __repr__(self) -> str:
+        return f"LegacyDecision({self._wire['outcome']}, {self._wire['deny_code']})"
+
+    def model_dump(self, **_: object) -> JsonObject:
+        """Return all members as a JSON object, as the earlier SDK's model did."""
+        return copy.deepcopy(self._wire)
+
+    to_dict = model_dump
+
+
 _halls: dict[tuple[int, int], tuple[Options, Registry, Hall]] = {}
 _making = threading.Lock()
 
 
-def make_decision(
-    route_input: RouteInput | bytes | JsonValue, registry: Registry, options: Options
-) -> RouteDecisionModel:
+def make_decision(route_input: RouteInput | bytes | JsonValue, registry: Registry, options: Options) -> LegacyDecision:
     """Decide on one request; never raises for the request's sake.
 
     Args:
@@ -72,7 +98,7 @@ def make_decision(
         ConfigError: the options cannot be used.
     """
     decision = _hall(registry, options).route(route_input, grant=options.grant, principal=options.principal)
-    return RouteDecisionModel.model_validate(to_wire(decision))
+    return LegacyDecision(to_wire(decision, operator=True))
 
 
 def _hall(registry: Registry, options: Options) -> Hall:
@@ -83,7 +109,7 @@ def _hall(registry: Registry, options: Options) -> Hall:
         if known is None:
             hall = Hall(options.rules, registry, options.trust_policy, options.config, services=options.services)
             if len(_halls) >= MAX_HALLS:
-                _halls.pop(next(iter(_halls)))
+                _halls.pop(next(iter(_halls)))[2].close()
             known = _halls[key] = (options, registry, hall)
     return known[2]
 

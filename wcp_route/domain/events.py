@@ -17,6 +17,7 @@ are stripped of control characters and cut at `MAX_TEXT`. No event holds a hash,
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import RouteDecision
 
 MAX_TEXT: Final = 512  # characters; ids are at most 128, messages at most as long as this
+_log = logging.getLogger("wcp_route")
 _CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, lone surrogates, line and paragraph separators
 
 
@@ -74,9 +76,12 @@ class EventSinks:
         self._sinks = sinks
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
-        """Tell every sink."""
+        """Tell every sink; one that fails keeps no other from being told."""
         for sink in self._sinks:
-            sink.emit(decision, elapsed_ns)
+            try:
+                sink.emit(decision, elapsed_ns)
+            except Exception as error:  # noqa: BLE001  # a sink is foreign code, and telemetry is not evidence
+                _log.error("events could not be sent: %s", one_line(error))
 
 
 def events(decision: RouteDecision) -> tuple[Event, ...]:
@@ -113,6 +118,11 @@ def clean(text: str) -> str:
     if not text.isprintable():
         text = "".join([char for char in text if unicodedata.category(char) not in _CONTROLS])
     return text[:MAX_TEXT]
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says as one line for a log; it may quote what a caller sent."""
+    return clean(f"{type(error).__name__}: {error}".replace("\n", " "))
 
 
 class _Case(NamedTuple):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest import Expectation, Recheck, verify
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import DenyCode as AttestCode
 from wcp_route.domain.codes import FROM_ATTEST, Code
 from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.gates.refusal import Refusal
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again
 MAX_WATCHED: Final = 10_000  # packages remembered; a fleet has fewer
+_CONFIRMED: Final = frozenset({AttestCode.HASH_MISMATCH, AttestCode.SIG_INVALID})  # a second reading can confirm these
+_DIGEST: Final = re.compile(r"(?:sha256:|blake3:)?[0-9a-f]{64}")
 _HMAC: Final = "hmac-"  # how the key ids of shared secrets begin
 MAX_STAMPED: Final = 100_000  # entries whose time stamps are compared; larger trees are read in full
 
@@ -110,7 +114,9 @@ class _Sealed:
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         if 0 <= now - self.read_at < FULL_EVERY:
-            return self.recheck.standing(bans=bans, now=now)
+            verdict = self.recheck.standing(bans=bans, now=now)
+            if verdict.code != AttestCode.NOT_ACCEPTABLE:  # else another thread made it forget; read it again
+                return verdict
         verdict = self.recheck.verify(bans=bans, now=now)
         self.read_at = now if verdict else 0.0
         return verdict
@@ -129,7 +135,9 @@ class _OnChange:
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         stamps = _stamps(self.recheck.root)  # before the reading, so that a change during it shows the next time
         if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
-            return self.recheck.standing(bans=bans, now=now)
+            verdict = self.recheck.standing(bans=bans, now=now)
+            if verdict.code != AttestCode.NOT_ACCEPTABLE:
+                return verdict
         verdict = self.recheck.verify(bans=bans, now=now)
         self.stamps, self.read_at = (stamps, now) if verdict else (None, 0.0)
         return verdict
@@ -206,13 +214,15 @@ class Attestor:
         if not worker.package_root:
             raise Refusal(
                 Code.WORKER_ATTESTATION_MISSING,
-                f"worker `{worker.worker_id}` is enrolled without a package; enrol it with its package root",
+                f"worker `{worker.worker_id}` is enrolled without a package; enroll it with its package root",
             )
         self._seen.versions = ""
         package = self._package(worker, now)
         verdict = package.verify(self.bans, now)
         if verdict.verified is None:
-            raise _refused(worker, verdict)
+            cause = self._confirmed_cause(worker, package.path, verdict, now) if verdict.code in _CONFIRMED else ""
+            raise _refused(worker, verdict, cause)
+        _check_code_hash(worker, verdict.verified)
         if self.config.env in GUARDED_ENVS and not _convinces_others(verdict.verified):
             raise Refusal(
                 Code.WORKER_UNTRUSTED,
@@ -221,6 +231,19 @@ class Attestor:
                 {"attest_code": None, "worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
             )
         return Attested(verdict.verified, package.path, self._seen.versions)
+
+    @property
+    def asks_bans(self) -> bool:
+        """Whether any ban list is asked."""
+        return bool(self.policy.conditions or self.bans)
+
+    def _confirmed_cause(self, worker: WorkerRecord, root: str, verdict: Verdict, now: float) -> str:
+        """Read the package a second time from the start, and return what is wrong if that comes to the same."""
+        expect = Expectation(worker.worker_id, worker.worker_species_id)
+        again = verify(root, self.policy, expect=expect, bans=self.bans, now=now)
+        if again.code != verdict.code:
+            return ""
+        return f"{verdict.code}: {_DIGEST.sub('…', again.message)}"
 
     def _package(self, worker: WorkerRecord, now: float) -> _Package:
         """Return what is remembered of a worker's package, unless it was enrolled anew since."""
@@ -279,12 +302,27 @@ def check_seal_directory(path: str) -> None:
         raise ConfigError(f"the seal directory {path!r} must be a directory of this user with mode 0700")
 
 
-def _refused(worker: WorkerRecord, verdict: Verdict) -> Refusal:
+def _check_code_hash(worker: WorkerRecord, verified: Verified) -> None:
+    """Refuse a record that declares a code hash other than that of the attested package."""
+    declared = worker.attestation
+    if declared is None:
+        return
+    if declared.code_hash in (f"sha256:{verified.manifest_sha256}", f"sha256:{verified.package_hash}"):
+        return
+    raise Refusal(
+        Code.WORKER_ATTESTATION_INVALID_HASH,
+        f"the record of worker `{worker.worker_id}` declares a code_hash that is not its package's; "
+        "enroll it again with the hash of its manifest, or without one",
+        {"worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
+    )
+
+
+def _refused(worker: WorkerRecord, verdict: Verdict, cause: str = "") -> Refusal:
     """Translate a verdict. The verifier's message may hold digests, so it goes into the receipt, not the reply."""
     attest_code = verdict.code
     if attest_code is None:
         return Refusal(Code.INTERNAL_ERROR, "the package verifier gave neither proof nor reason")
-    code = FROM_ATTEST[attest_code]
+    code = FROM_ATTEST.get(attest_code, Code.INTERNAL_ERROR)
     return Refusal(
         code,
         f"worker `{worker.worker_id}` is not attested: {attest_code.value}; `wcp-attest explain` says what to do",
@@ -294,4 +332,5 @@ def _refused(worker: WorkerRecord, verdict: Verdict) -> Refusal:
             "worker_species_id": worker.worker_species_id,
         },
         digests=(("attest_message", verdict.message[:1024]),),
+        cause=cause,
     )

@@ -14,6 +14,7 @@ workers (requests with one `chain_id`) it adds up.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _LABEL: Final = {"PUBLIC": 0, "INTERNAL": 20, "RESTRICTED": 40}
 
-MAX_CHAINS: Final = 10_000  # open at a time; a full ledger refuses new chains rather than forget old ones
+MAX_CHAINS: Final = 100_000  # open at a time; a full table refuses new chains rather than forget old ones
+MAX_CHAINS_OF_TENANT: Final = 1000  # so that one tenant cannot use up what all have
 CHAIN_SECONDS: Final = 24 * 3600  # after the last request of a chain
 
 
@@ -59,8 +61,11 @@ class Chains:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+        self._of_tenant: dict[str, int] = {}
 
-    def reserve(self, chain: tuple[str, str], score: int, limit: int | None, now_ms: int) -> tuple[bool, int]:
+    def reserve(
+        self, chain: tuple[str, str], score: int, limit: int | None, now_ms: int, *, keep: bool = True
+    ) -> tuple[str, int]:
         """Add a score to a chain if the sum stays within the limit.
 
         Args:
@@ -68,19 +73,27 @@ class Chains:
             score: declared, 0 to 25.
             limit: the highest sum allowed; none for no limit.
             now_ms: milliseconds since 1970.
+            keep: whether to add it; else only look.
 
         Returns:
-            Whether it was added, and the sum that it makes or would make.
+            Why it was not added (empty when it was), and the sum that it makes or would make.
         """
         with self._lock:
             self._forget(now_ms)
             total = self._open.get(chain, (0, 0))[0] + score
-            full = chain not in self._open and len(self._open) >= MAX_CHAINS
-            if full or (limit is not None and total > limit):
-                return False, total
-            self._open[chain] = (total, now_ms)
-            self._open.move_to_end(chain)
-            return True, total
+            if limit is not None and total > limit:
+                return f"the declared scores of the chain add up to {total}, allowed are {limit}", total
+            if chain not in self._open:
+                if self._of_tenant.get(chain[0], 0) >= MAX_CHAINS_OF_TENANT:
+                    return f"the tenant has {MAX_CHAINS_OF_TENANT} open chains, the most it may have", total
+                if len(self._open) >= MAX_CHAINS:
+                    return f"this Hall has {MAX_CHAINS} open chains, the most it keeps", total
+            if keep:
+                if chain not in self._open:
+                    self._of_tenant[chain[0]] = self._of_tenant.get(chain[0], 0) + 1
+                self._open[chain] = (total, now_ms)
+                self._open.move_to_end(chain)
+            return "", total
 
     def release(self, chain: tuple[str, str], score: int) -> None:
         """Take back what was reserved for a request that was not dispatched."""
@@ -88,12 +101,46 @@ class Chains:
             total, at_ms = self._open.get(chain, (score, 0))
             if total > score:
                 self._open[chain] = (total - score, at_ms)
-            else:
-                self._open.pop(chain, None)
+            elif chain in self._open:
+                self._drop(chain)
 
     def _forget(self, now_ms: int) -> None:
         while self._open:
             chain, (_, at_ms) = next(iter(self._open.items()))
             if now_ms - at_ms <= CHAIN_SECONDS * 1000:
                 return
-            del self._open[chain]
+            self._drop(chain)
+
+    def _drop(self, chain: tuple[str, str]) -> None:
+        del self._open[chain]
+        left = self._of_tenant.get(chain[0], 1) - 1
+        if left:
+            self._of_tenant[chain[0]] = left
+        else:
+            self._of_tenant.pop(chain[0], None)
+
+
+class Rates:
+    """How many requests each tenant made in the present second. One Hall's memory.
+
+    Args:
+        per_second: the most that one tenant may make; none for no limit.
+    """
+
+    def __init__(self, per_second: int | None) -> None:
+        self._per_second = per_second
+        self._lock = threading.Lock()
+        self._second = 0
+        self._made: dict[str, int] = {}
+
+    def admits(self, tenant_id: str) -> bool:
+        """Count one request of a tenant, and tell whether it may be decided."""
+        if self._per_second is None:
+            return True
+        second = int(time.monotonic())
+        with self._lock:
+            if second != self._second or len(self._made) > MAX_CHAINS:
+                self._second = second
+                self._made.clear()
+            made = self._made[tenant_id] = self._made.get(tenant_id, 0) + 1
+        return made <= self._per_second

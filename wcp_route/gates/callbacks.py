@@ -1,7 +1,8 @@
 """Calls into code that is not ours, with a deadline: it may raise, hang or answer nonsense, and the Hall goes on.
 
-A call runs in a thread of its own kind: a daemon, so that one which never returns does not keep the process alive, and
-one of a bounded number, so that calls which hang cannot pile up. Whoever waits gets the answer or a `CallbackFailed`.
+A call runs in a daemon thread, so that one which never returns does not keep the process alive (the threads of
+`concurrent.futures` would: the interpreter joins them at exit). The number of calls that hang is bounded. The caller
+gets the answer or a `CallbackFailed`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+import weakref
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from wcp_attest.base.errors import Error
+from wcp_route.domain.events import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
-MAX_HANGING = 32  # threads given up on; from then on every call is refused at once
+MAX_HANGING: Final = 32  # threads given up on; from then on every call is refused at once
 
 _log = logging.getLogger("wcp_route")
 
@@ -29,42 +33,69 @@ class CallbackFailed(Error):
     """A callback raised, took too long, or could not be called."""
 
 
-class Caught:
-    """Keeps what a block of foreign code raised, so that it becomes a refusal and never passes unseen.
-
-    Args:
-        kinds: what is kept. By default `KeyboardInterrupt` and `SystemExit` go through: they are meant for the thread
-            that runs the block.
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a decision must be made.
 
     Attributes:
-        error: what was raised; none when nothing was.
+        at: on the clock of `time.monotonic`, seconds.
     """
 
-    __slots__ = ("_kinds", "error")
+    at: float
 
-    def __init__(self, kinds: type[BaseException] = Exception) -> None:
-        self.error: BaseException | None = None
-        self._kinds = kinds
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """Return the deadline that many seconds from now."""
+        return cls(time.monotonic() + seconds)
 
-    def __enter__(self) -> Self:
-        """Return the keeper."""
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """Keep what is of the kinds; let everything else pass."""
-        self.error = error
-        return isinstance(error, self._kinds)
+    def remaining(self) -> float:
+        """Return the seconds left, never less than 0."""
+        return max(0.0, self.at - time.monotonic())
 
 
-class _Call(Generic[T]):
-    __slots__ = ("abandoned", "answer", "caught", "done", "run")
+class _Call:
+    __slots__ = ("abandoned", "answer", "done", "error", "run")
 
-    def __init__(self, run: Callable[[], T]) -> None:
+    def __init__(self, run: Callable[[], Any]) -> None:
         self.run = run
-        self.caught = Caught(BaseException)  # the thread is ours, and an end of it would leave the caller waiting
-        self.answer: list[T] = []
+        self.error: BaseException | None = None
+        self.answer: Any = None
         self.done = threading.Event()
         self.abandoned = False
+
+
+class _Threads:
+    """Threads of one process, each with a queue of its own; shared with the threads, which must not hold the owner."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.idle: SimpleQueue[SimpleQueue[_Call | None]] = SimpleQueue()
+        self.lock = threading.Lock()
+        self.hanging = 0
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        while True:
+            try:
+                self.idle.get_nowait().put(None)
+            except Empty:
+                return
+
+
+def _serve(threads: _Threads, inbox: SimpleQueue[_Call | None]) -> None:
+    while (call := inbox.get()) is not None:
+        try:
+            call.answer = call.run()
+        except BaseException as error:  # noqa: BLE001  # the thread is ours; the caller would wait for its answer
+            call.error = error
+        with threads.lock:
+            call.done.set()
+            threads.hanging -= call.abandoned
+        del call  # an idle thread keeps nobody's request
+        threads.idle.put(inbox)
+        if threads.closed:
+            threads.close()
 
 
 class Callbacks:
@@ -76,58 +107,57 @@ class Callbacks:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begin()
+        self._threads = _Threads()
+        self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
+        self._finalizer.atexit = False
 
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._idle: SimpleQueue[SimpleQueue[_Call[object]]] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._hanging = 0
+    def close(self) -> None:
+        """End the threads that are idle, and each other one when its call returns. Calls are refused from now on."""
+        self._threads.close()
 
-    def call(self, what: str, run: Callable[[], T]) -> T:
+    def call(self, what: str, run: Callable[[], T], *, seconds: float | None = None) -> T:
         """Call `run` and return its answer.
 
         Args:
             what: what is called, for messages (`policy gate`).
             run: the call.
+            seconds: how long it may take, when that is less than usual.
 
         Raises:
             CallbackFailed: it raised, or did not return in time, or too many calls hang already.
         """
-        call = _Call(run)
-        self._hand_over(what, call)
-        if not call.done.wait(self._seconds):
-            self._abandon(call)
-            raise CallbackFailed(f"the {what} did not answer within {self._seconds:g} seconds")
-        if call.caught.error is not None:
-            _log.error("the %s failed", what, exc_info=call.caught.error)
-            raise CallbackFailed(f"the {what} failed")
-        return call.answer[0]
-
-    def _abandon(self, call: _Call[T]) -> None:
-        with self._lock:
-            call.abandoned = not call.done.is_set()
-            self._hanging += call.abandoned
-
-    def _hand_over(self, what: str, call: _Call[T]) -> None:
-        if os.getpid() != self._process:  # a fork takes no threads along
-            self._begin()
-        with self._lock:
-            if self._hanging >= MAX_HANGING:
-                raise CallbackFailed(f"the {what} was not asked: {self._hanging} calls hang already")
+        allowed = self._seconds if seconds is None else min(seconds, self._seconds)
+        if allowed <= 0:
+            raise CallbackFailed(f"the {what} was not asked: the time for this decision is over")
+        threads, call = self._own_threads(), _Call(run)
+        with threads.lock:
+            if threads.closed:
+                raise CallbackFailed(f"the {what} was not asked: the Hall is closed")
+            if threads.hanging >= MAX_HANGING:
+                raise CallbackFailed(f"the {what} was not asked: {threads.hanging} calls hang already")
         try:
-            inbox = self._idle.get_nowait()
+            inbox = threads.idle.get_nowait()
         except Empty:
             inbox = SimpleQueue()
-            threading.Thread(target=self._serve, args=(inbox,), name="wcp-route-callback", daemon=True).start()
-        inbox.put(call)  # type: ignore[arg-type]  # the queue carries calls of every answer
+            try:
+                threading.Thread(target=_serve, args=(threads, inbox), name="wcp-route-callback", daemon=True).start()
+            except RuntimeError:  # the system has no thread left
+                raise CallbackFailed(f"the {what} was not asked: no thread could be started") from None
+        inbox.put(call)
+        if not call.done.wait(allowed):
+            with threads.lock:
+                call.abandoned = not call.done.is_set()
+                threads.hanging += call.abandoned
+            if call.abandoned:
+                raise CallbackFailed(f"the {what} did not answer within {allowed:.3g} seconds")
+        if call.error is not None:
+            _log.error("the %s failed: %s", what, one_line(call.error))
+            raise CallbackFailed(f"the {what} failed")
+        return cast("T", call.answer)
 
-    def _serve(self, inbox: SimpleQueue[_Call[object]]) -> None:
-        while True:
-            call = inbox.get()
-            with call.caught:
-                call.answer.append(call.run())
-            call.done.set()
-            with self._lock:
-                self._hanging -= call.abandoned
-            self._idle.put(inbox)
+    def _own_threads(self) -> _Threads:
+        if os.getpid() != self._threads.process:  # a fork takes no threads along
+            self._threads = _Threads()
+            self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
+            self._finalizer.atexit = False
+        return self._threads

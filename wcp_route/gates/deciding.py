@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
-from wcp_route.domain.decision import PRE_ROUTING
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import (
+    PRE_ROUTING,
+    Check,
+    DenyReason,
+    Escalation,
+    Evidence,
+    Preconditions,
+    RouteDecision,
+    Versions,
+)
+from wcp_route.rules.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_route.config import HallConfig
-    from wcp_route.domain.decision import Candidate, Check, Hold
+    from wcp_route.domain.decision import Candidate, Hold, Outcome
     from wcp_route.domain.values import Level, RegistrySnapshot, RouteInput, WorkerRecord
     from wcp_route.gates.attestation import Attested, Attestor
-    from wcp_route.gates.blast import Chains
-    from wcp_route.gates.callbacks import Callbacks
+    from wcp_route.gates.blast import Chains, Rates
+    from wcp_route.gates.callbacks import Callbacks, Deadline
     from wcp_route.gates.controls import Controls
     from wcp_route.gates.policy_gate import PolicyAnswer, PolicyGate
-    from wcp_route.gates.refusal import Concern
-    from wcp_route.rules.rules import Rule, RuleSet
+    from wcp_route.gates.refusal import Concern, Refusal
+    from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.approvals import ApprovalStore
     from wcp_route.storage.registry import Registry
 
+UNLISTED: Final = "!unlisted"  # the receipt stream of requests whose tenant has none; no tenant's id starts so
+NO_RULE: Final = Rule("", None, 0, (), (), (), Escalation(), 0, Preconditions())
+_STREAM: Final = re.compile(r"[\"-~][!-~]{0,127}\Z")
+_TO_TENANT: Final = frozenset({Code.UNKNOWN_TENANT, Code.MISSING_TENANT_ID})
+
 
 class Availability(Protocol):
-    """Whoever knows whether a worker can take work now."""
+    """Knows whether a worker can take work now."""
 
     def __call__(self, worker: WorkerRecord, /) -> bool:
         """Tell. Called under the Hall's deadline; whatever is not `True` means no."""
@@ -46,6 +63,7 @@ class World:
         approvals: where holds wait; none when nobody can approve.
         trust_policy_digest: of the trust policy, for receipts.
         config_digest: of the settings, for receipts.
+        keeps_receipts: whether each decision leaves a receipt.
     """
 
     config: HallConfig
@@ -58,10 +76,11 @@ class World:
     approvals: ApprovalStore | None
     trust_policy_digest: str
     config_digest: str
+    keeps_receipts: bool = False
 
 
 @dataclass(slots=True)
-class Case:
+class Deciding:
     """One request and what was found about it. Gates read and add; nobody else does.
 
     Attributes:
@@ -75,7 +94,10 @@ class Case:
         principal: whom the transport authenticated; none when it does not say.
         callbacks: calls into foreign code.
         chains: what open chains add up to.
+        rates: how often each tenant asks.
         new_id: makes ids.
+        deadline: when the decision must be made.
+        rehearsal: only explain; hold, grant, quarantine and chain stay as they are.
         config: the Hall's settings.
         matched: the rule; set by the rule gate, for the gates behind it.
         selected: the worker; set by the worker gate, for the gates behind it.
@@ -91,8 +113,11 @@ class Case:
     principal: str | None
     callbacks: Callbacks
     chains: Chains
+    rates: Rates
     new_id: Callable[[], str]
     config: HallConfig
+    deadline: Deadline
+    rehearsal: bool = False
     matched: Rule = field(init=False)
     selected: WorkerRecord = field(init=False)
 
@@ -117,3 +142,117 @@ class Case:
     supervisor: Level | None = None
     hold: Hold | None = None
     grant_used: str = ""
+    availability_seconds: float | None = None
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether this is a dry run or an explanation, which hold nothing and put nobody into quarantine."""
+        return self.rehearsal or self.request.dry_run
+
+
+def evidence_of(case: Deciding, decision: RouteDecision) -> Evidence:
+    """Return what the receipt of a decision says.
+
+    Args:
+        case: after all gates.
+        decision: what was decided about it.
+    """
+    attested = case.attested
+    proof = None if attested is None else attested.verified
+    known = decision.code not in _TO_TENANT and _STREAM.match(decision.tenant_id)
+    return Evidence(
+        stream=decision.tenant_id if known else UNLISTED,
+        decision=decision,
+        checks=tuple(case.checks),
+        versions=versions(
+            case.world, case.snapshot.version, decision.policy_version, "" if attested is None else attested.bans
+        ),
+        package_hash="" if proof is None else proof.package_hash,
+        signers=() if proof is None else tuple([str(signer) for signer in proof.signers]),
+        controls_verified=case.controls_verified,
+        grant_id=case.grant_used,
+    )
+
+
+def decided(case: Deciding, refusal: Refusal | None, decision_id: str, task_id: str) -> RouteDecision:
+    """Return the decision on a case.
+
+    Args:
+        case: after all gates.
+        refusal: the first one; none lets the request go.
+        decision_id: UUID.
+        task_id: the caller's name for the task.
+    """
+    request, rule, worker, hold, answer = case.request, case.rule or NO_RULE, case.worker, case.hold, case.answer
+    outcome: Outcome = "DISPATCH"
+    if refusal is not None:
+        outcome = "STEWARD_HOLD" if hold is not None else "DENY"
+    path = ""
+    if refusal is None and worker is not None and not case.changes_nothing:
+        path = worker.package_root if case.attested is None else case.attested.path
+    escalation = rule.escalation
+    if case.blast_passed is False and not escalation.human_required_default:
+        escalation = replace(escalation, human_required_default=True)
+    return RouteDecision(
+        decision_id=decision_id,
+        decided_at_ms=case.now_ms,
+        outcome=outcome,
+        denied=refusal is not None,
+        reason=None if refusal is None else DenyReason(refusal.code, refusal.message, refusal.extras),
+        matched_rule_id=case.rule_id,
+        correlation_id=request.correlation_id,
+        tenant_id=request.tenant_id,
+        capability_id=request.capability_id,
+        env=request.env,
+        data_label=request.data_label,
+        tenant_risk=request.tenant_risk,
+        qos_class=request.qos_class,
+        dry_run=case.changes_nothing,
+        worker_id="" if worker is None else worker.worker_id,
+        worker_species_id="" if worker is None else worker.worker_species_id,
+        package_path=path,
+        candidates=case.candidates,
+        required_controls=rule.required_controls,
+        recommended_profiles=rule.recommended_profiles,
+        escalation=escalation,
+        preconditions=rule.preconditions,
+        request_hash=case.request_hash,
+        input_hash=case.input_hash,
+        blast_score=case.blast_score,
+        blast_declared=case.blast_declared,
+        blast_gate_passed=case.blast_passed,
+        privilege_envelope_ok=case.privilege_ok,
+        policy_decision=None if answer is None else answer.decision,
+        policy_version=case.config.policy_version if answer is None else answer.policy_version,
+        policy_reason="" if answer is None else answer.reason,
+        worker_attestation_checked=case.attestation_checked,
+        worker_attestation_valid=case.attestation_valid,
+        supervisor_required=case.supervisor is not None,
+        supervisor_level=case.supervisor,
+        pending_approval_id="" if hold is None else hold.pending_id,
+        approval_expires_at_ms=None if hold is None else hold.expires_at_ms,
+        quarantined=case.quarantined,
+        task_id=task_id,
+    )
+
+
+def versions(world: World, registry: int, policy: str, bans: str = "") -> Versions:
+    """Return what a decision was made from."""
+    return Versions(world.rules.digest, policy, world.trust_policy_digest, bans, registry, world.config_digest)
+
+
+def undecided(world: World, reason: DenyReason, decision_id: str, now_ms: int) -> RouteDecision:
+    """Return the refusal of something that never became a request: malformed, or the Hall itself failed.
+
+    Nothing of the input is repeated; it was not understood.
+    """
+    return RouteDecision(
+        decision_id=decision_id, decided_at_ms=now_ms, reason=reason, policy_version=world.config.policy_version
+    )
+
+
+def evidence_of_nothing(world: World, decision: RouteDecision) -> Evidence:
+    """Return what the receipt says of something that never became a request."""
+    name = "input" if decision.code == Code.INVALID_INPUT else "tenant" if decision.code in _TO_TENANT else "hall"
+    message = "" if decision.reason is None else decision.reason.message
+    return Evidence(UNLISTED, decision, (Check(name, "deny", message),), versions(world, 0, decision.policy_version))

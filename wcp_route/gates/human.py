@@ -16,16 +16,16 @@ from wcp_route.storage.approvals import ApprovalError, ApprovalExpired
 
 if TYPE_CHECKING:
     from wcp_route.domain.values import Level
-    from wcp_route.gates.deciding import Case
+    from wcp_route.gates.deciding import Deciding
     from wcp_route.gates.refusal import Concern
     from wcp_route.storage.approvals import ApprovalStore
 
-_NOBODY: Final = Check("human", "pass", "nobody has to say")
+_NOBODY: Final = Check("human", "pass", "no human is needed")
 _APPROVED: Final = Check("human", "pass", "approved, and the grant is used up")
 _WOULD_BE: Final = Check("human", "pass", "approved; a dry run uses up no grant")
 
 
-def human(case: Case) -> Check:
+def human(case: Deciding) -> Check:
     """Hold, let go, or refuse."""
     level = _level(case) if case.concerns else None
     if case.grant_id:
@@ -35,18 +35,18 @@ def human(case: Case) -> Check:
     case.supervisor, first = level, case.concerns[0]
     if level == "advisory":
         return Check("human", "warn", f"a human is told: {first.reason}")
-    if case.world.approvals is not None and not case.request.dry_run:
+    if case.world.approvals is not None and not case.changes_nothing:
         case.hold = _hold(case, case.world.approvals, first, level)
-    raise Refusal(first.code, f"a human has to say: {first.reason}", dict(first.extras))
+    raise Refusal(first.code, f"a human must decide: {first.reason}", dict(first.extras))
 
 
-def _level(case: Case) -> Level:
+def _level(case: Deciding) -> Level:
     """Return the highest level that anybody asked for."""
     levels = [concern.level or case.config.supervisor_level for concern in case.concerns]
     return max(levels, key=LEVELS.index)
 
 
-def _hold(case: Case, approvals: ApprovalStore, concern: Concern, level: Level) -> Hold:
+def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Level) -> Hold:
     request = case.request
     hold = Hold(
         pending_id=case.new_id(),
@@ -70,17 +70,17 @@ def _hold(case: Case, approvals: ApprovalStore, concern: Concern, level: Level) 
         approvals.hold(hold)
     except ApprovalError as problem:
         raise Refusal(
-            concern.code, f"a human has to say, and cannot be asked: {problem}", dict(concern.extras)
+            concern.code, f"a human must decide, and cannot be asked: {problem}", dict(concern.extras)
         ) from None
     return hold
 
 
-def _redeemed(case: Case, level: Level | None) -> Check:
+def _redeemed(case: Deciding, level: Level | None) -> Check:
     """Use a grant up, even if nobody has a concern any more: it was given for this request once."""
     approvals = case.world.approvals
     if approvals is None:
         raise Refusal(Code.APPROVAL_INVALID, "this Hall keeps no approvals")
-    dry_run = case.request.dry_run
+    dry_run = case.changes_nothing
     try:
         approvals.redeem(
             case.grant_id,

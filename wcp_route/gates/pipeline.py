@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import Check
-from wcp_route.gates.callbacks import Caught
+from wcp_route.domain.events import one_line
 from wcp_route.gates.refusal import Refusal
 from wcp_route.gates.table import GATES
 
 if TYPE_CHECKING:
-    from wcp_route.gates.deciding import Case
+    from wcp_route.gates.deciding import Deciding
     from wcp_route.gates.table import Gate
 
 _INPUT: Final = Check("input", "pass")
@@ -20,7 +20,7 @@ _SKIPPED: Final = {gate.name: Check(gate.name, "skipped") for gate in GATES}
 _log = logging.getLogger("wcp_route")
 
 
-def pass_gates(case: Case) -> Refusal | None:
+def pass_gates(case: Deciding) -> Refusal | None:
     """Ask every gate in order, and return the first refusal. After it, only gates that merely look are asked.
 
     What those find goes into the receipt; the caller is told the rule only as far as the request had come. A gate that
@@ -29,44 +29,45 @@ def pass_gates(case: Case) -> Refusal | None:
     checks, reported = case.checks, case.request.reported
     checks.append(Check("input", "warn", "; ".join(reported)) if reported else _INPUT)
     gates = iter(GATES)
-    gate = GATES[0]
-    caught = Caught()
-    with caught:
-        for gate in gates:
-            checks.append(gate.run(case))
-    if caught.error is None:
-        return None
-    refusal = _refusal(gate, caught.error)
-    checks.append(_refused(case, gate, refusal))
+    first: Refusal | None = None
+    for gate in gates:
+        found = _ask(case, gate)
+        if isinstance(found, Check):
+            checks.append(found)
+            continue
+        first = found
+        checks.append(_refused(case, gate, first))
+        break
     told = case.rule_id, case.rule, case.candidates
-    checks += [_look(case, later) for later in gates]
+    for later in gates:
+        if not _may_look(later, case):
+            checks.append(_SKIPPED[later.name])
+            continue
+        found = _ask(case, later)
+        checks.append(found if isinstance(found, Check) else _refused(case, later, found))
     case.rule_id, case.rule, case.candidates = told
-    return refusal
+    return first
 
 
-def _look(case: Case, gate: Gate) -> Check:
-    if not _may_look(gate, case):
-        return _SKIPPED[gate.name]
-    caught = Caught()
-    with caught:
+def _ask(case: Deciding, gate: Gate) -> Check | Refusal:
+    """Return what a gate says. Anything but a refusal is a failure of ours or of a store, and the log says which."""
+    if not case.deadline.remaining():
+        return Refusal(Code.INTERNAL_ERROR, f"the time for a decision is over; the {gate.name} gate was not asked")
+    try:
         return gate.run(case)
-    return _refused(case, gate, _refusal(gate, caught.error))
+    except Refusal as refusal:
+        return refusal
+    except Exception as error:  # noqa: BLE001  # a gate calls stores and disks; each failure must deny
+        _log.error("the gate %s failed: %s", gate.name, one_line(error), exc_info=_log.isEnabledFor(logging.DEBUG))
+        return Refusal(Code.INTERNAL_ERROR, f"the {gate.name} gate failed; the Hall's log says why")
 
 
-def _refusal(gate: Gate, error: BaseException | None) -> Refusal:
-    """Return what a gate raised; anything but a refusal is a failure of ours or of a store, and the log says which."""
-    if isinstance(error, Refusal):
-        return error
-    _log.error("the gate %s failed", gate.name, exc_info=error)
-    return Refusal(Code.INTERNAL_ERROR, f"the {gate.name} gate failed; the Hall's log says why")
-
-
-def _refused(case: Case, gate: Gate, refusal: Refusal) -> Check:
+def _refused(case: Deciding, gate: Gate, refusal: Refusal) -> Check:
     held = gate.name == "human" and case.supervisor is not None and refusal.code != Code.INTERNAL_ERROR
     return Check(gate.name, "hold" if held else "deny", refusal.message, refusal.digests)
 
 
-def _may_look(gate: Gate, case: Case) -> bool:
+def _may_look(gate: Gate, case: Deciding) -> bool:
     if not gate.looks_only:
         return False
     if gate.needs == "worker":

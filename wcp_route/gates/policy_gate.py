@@ -80,13 +80,13 @@ class PolicyAnswer:
 
 
 class PolicyGate(Protocol):
-    """Whoever decides on policy."""
+    """Decides on policy."""
 
     def evaluate(self, context: PolicyContext) -> PolicyAnswer:
         """Decide. Called in another thread, under the Hall's deadline, at times concurrently."""
 
 
-def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks) -> PolicyAnswer:
+def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks, seconds: float) -> PolicyAnswer:
     """Ask a gate, and accept nothing but a well-formed answer.
 
     Raises:
@@ -95,7 +95,7 @@ def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks) -> Polic
     request = replace(context.request, request=copy.deepcopy(context.request.request), tenant_credential=None)
     shown = replace(context, request=request)
     try:
-        answer = callbacks.call("policy gate", lambda: gate.evaluate(shown))
+        answer = callbacks.call("policy gate", lambda: gate.evaluate(shown), seconds=seconds)
     except CallbackFailed as problem:
         raise Refusal(Code.INTERNAL_ERROR, str(problem)) from None
     plain = _plain(answer)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.config import Ceiling
     from wcp_route.domain.values import DataLabel, Env, PrivilegeEnvelope
 
@@ -31,6 +36,47 @@ def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
         or _writes(envelope.filesystem_writes, ceiling.filesystem_writes)
         or _beyond("tools", envelope.tools, ceiling.tools)
     )
+
+
+def announced_excess(context: Mapping[str, JsonValue] | None, envelope: PrivilegeEnvelope) -> str | None:
+    """Return what a caller announces beyond the worker's own envelope (`egress_destination`), or none.
+
+    The announcement is the `privilege_context` of the request. A member that nobody checks is an excess, too: it must
+    not look as if it had been checked. The caller's own values are not repeated.
+    """
+    for name, value in (context or {}).items():
+        announced = [value] if isinstance(value, str) else value
+        check = _ANNOUNCED.get(name)
+        if check is None or not isinstance(announced, list) or not all(isinstance(each, str) for each in announced):
+            return f"privilege_context:{name[:64]}" if name.isprintable() else "privilege_context"
+        if not all(check(str(each), envelope) for each in announced):
+            return name
+    return None
+
+
+def _may_reach(host: str, envelope: PrivilegeEnvelope) -> bool:
+    return envelope.network_egress == "unrestricted" or host in envelope.egress_allowlist
+
+
+def _may_write(path: str, envelope: PrivilegeEnvelope) -> bool:
+    return posixpath.normpath(path) == path and any(_within(path, top) for top in envelope.filesystem_writes)
+
+
+def _may_know(secret: str, envelope: PrivilegeEnvelope) -> bool:
+    return secret in envelope.secrets_access or "*" in envelope.secrets_access
+
+
+_ANNOUNCED: Final[Mapping[str, Callable[[str, PrivilegeEnvelope], bool]]] = MappingProxyType(
+    {
+        "egress_destination": _may_reach,
+        "egress_destinations": _may_reach,
+        "network_egress": lambda kind, envelope: kind in _WIDTH and _WIDTH[kind] <= _WIDTH[envelope.network_egress],
+        "secrets": _may_know,
+        "secrets_access": _may_know,
+        "filesystem_writes": _may_write,
+        "tools": lambda tool, envelope: tool in envelope.tools or "*" in envelope.tools,
+    }
+)
 
 
 def _beyond(dimension: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:

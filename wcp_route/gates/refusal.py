@@ -23,7 +23,8 @@ class Refusal(Error):
         code: the stable reason.
         message: one line for people; no hashes, no secrets.
         extras: further members of the wire object.
-        digests: what was compared; for the stored receipt only.
+        digests: what was compared, and what a tenant must not see; for the stored receipt only.
+        cause: what is wrong with the worker's package, set only when two readings agreed on it.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Refusal(Error):
         extras: Mapping[str, JsonValue] = MappingProxyType({}),
         *,
         digests: tuple[tuple[str, str], ...] = (),
+        cause: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.extras = tuple(sorted(extras.items()))
         self.digests = digests
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,33 +9,35 @@ missing control turn a denial into a dispatch. Only `fall_through_to_next_attest
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import Error
 from wcp_route.domain.clock import format_ms
-from wcp_route.domain.codes import QUARANTINING, Code
+from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import Check
 from wcp_route.gates.callbacks import CallbackFailed
 from wcp_route.gates.refusal import Refusal
 
 if TYPE_CHECKING:
     from wcp_route.domain.values import WorkerRecord
-    from wcp_route.gates.deciding import Availability, Case
+    from wcp_route.gates.deciding import Availability, Deciding
 
 _INVALID: Final = frozenset({Code.WORKER_TAMPERED, Code.WORKER_UNTRUSTED})
-BY: Final = "hall"  # who put a worker into quarantine, when it was the router itself
+BY: Final = "hall"  # put a worker into quarantine, when it was the router itself
 _log = logging.getLogger("wcp_route")
 
 _BANS: Final = Check("bans", "pass")
+_NO_BANS: Final = Check("bans", "off", "the trust policy names no ban list")
 _QUARANTINE: Final = Check("quarantine", "pass")
 _CONTROLS: Final = Check("worker_controls", "pass")
 _found = lru_cache(maxsize=4096)(lambda worker_id: Check("worker", "pass", worker_id))
 _OFF: Final = Check("attestation", "off", "UNSAFE: this Hall dispatches workers without attestation")
 
 
-def find_workers(case: Case) -> Check:
+def find_workers(case: Deciding) -> Check:
     """List the enrolled workers that could do it, in rank order."""
     eligible: list[WorkerRecord] = []
     marked = []
@@ -50,7 +52,7 @@ def find_workers(case: Case) -> Check:
     return _found(eligible[0].worker_id)
 
 
-def _of_species(case: Case, species: str, *, taken: bool) -> tuple[list[WorkerRecord], str]:
+def _of_species(case: Deciding, species: str, *, taken: bool) -> tuple[list[WorkerRecord], str]:
     """Return the workers of one species that could do it, or why there are none."""
     falls_through = case.config.fall_through_to_next_attested_worker
     if taken and not falls_through:
@@ -68,7 +70,7 @@ def _of_species(case: Case, species: str, *, taken: bool) -> tuple[list[WorkerRe
     return found, "" if found else why
 
 
-def _problem(case: Case, worker: WorkerRecord) -> str | None:
+def _problem(case: Deciding, worker: WorkerRecord) -> str | None:
     if case.request.capability_id not in worker.capabilities:
         return "capability_not_declared"
     if case.request.env not in worker.allowed_environments:
@@ -77,15 +79,23 @@ def _problem(case: Case, worker: WorkerRecord) -> str | None:
     return None if available is None else _unavailable(case, available, worker)
 
 
-def _unavailable(case: Case, available: Availability, worker: WorkerRecord) -> str | None:
+def _unavailable(case: Deciding, available: Availability, worker: WorkerRecord) -> str | None:
+    left = case.availability_seconds
+    if left is None:
+        left = case.availability_seconds = case.config.callback_seconds  # for all checks of one decision together
+    began = time.monotonic()
     try:
-        answer = case.callbacks.call("availability check", lambda: available(worker))
+        answer = case.callbacks.call(
+            "availability check", lambda: available(worker), seconds=min(left, case.deadline.remaining())
+        )
     except CallbackFailed:
         return "availability_check_failed"
+    finally:
+        case.availability_seconds = max(0.0, left - (time.monotonic() - began))
     return None if answer is True else "unavailable"
 
 
-def choose_worker(case: Case) -> Check:
+def choose_worker(case: Deciding) -> Check:
     """Take the first worker, and refuse the request if it is refused; or fall through to the next attested one."""
     falls_through = case.config.fall_through_to_next_attested_worker
     for worker in case.eligible:
@@ -99,7 +109,7 @@ def choose_worker(case: Case) -> Check:
     raise Refusal(Code.NO_AVAILABLE_WORKER, "no worker was found")
 
 
-def _judge(case: Case, worker: WorkerRecord) -> Check:
+def _judge(case: Deciding, worker: WorkerRecord) -> Check:
     for check in (_worker_controls(case, worker), _quarantine(case, worker)):
         case.checks.append(check)
     attestor = case.world.attestor
@@ -114,18 +124,21 @@ def _judge(case: Case, worker: WorkerRecord) -> Check:
         _isolate(case, worker, refusal)
         raise
     case.attestation_valid = True
-    case.checks.append(_BANS)
+    _check_providers(case, worker)
+    case.checks.append(_BANS if attestor.asks_bans else _NO_BANS)
     proof = attested.verified
     digests = (("manifest_sha256", proof.manifest_sha256), ("package_hash", proof.package_hash))
     return Check("attestation", "pass", proof.namespace, digests)
 
 
-def _worker_controls(case: Case, worker: WorkerRecord) -> Check:
+def _worker_controls(case: Deciding, worker: WorkerRecord) -> Check:
     rule, controls = case.matched, case.world.controls
     enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
     missing = controls.missing_on(rule.required_controls, worker) if enforced else []
     missing += controls.missing_on(worker.required_controls, worker)
-    missing += controls.missing_around(worker.required_controls, case.snapshot)
+    missing += controls.missing_around(
+        worker.required_controls, case.snapshot, lambda provider: may_provide(case, provider)
+    )
     if not missing:
         return _CONTROLS
     raise Refusal(
@@ -135,7 +148,7 @@ def _worker_controls(case: Case, worker: WorkerRecord) -> Check:
     )
 
 
-def _quarantine(case: Case, worker: WorkerRecord) -> Check:
+def _quarantine(case: Deciding, worker: WorkerRecord) -> Check:
     found = case.snapshot.quarantined.get(worker.worker_id)
     if found is None:
         return _QUARANTINE
@@ -146,18 +159,52 @@ def _quarantine(case: Case, worker: WorkerRecord) -> Check:
     )
 
 
-def _isolate(case: Case, worker: WorkerRecord, refusal: Refusal) -> None:
-    """Put a worker that failed its attestation into quarantine, and let nobody approve what waits for it.
+def may_provide(case: Deciding, worker: WorkerRecord) -> bool:
+    """Tell whether a worker may turn out to provide a control; a candidate of the rule is attested later."""
+    species = {candidate.worker_species_id for candidate in case.candidates}
+    return worker.worker_species_id in species or _is_attested(case, worker)
 
-    A worker enrolled without a package has not failed, and a ban is its own quarantine; both refuse every time anyway.
+
+def _check_providers(case: Deciding, worker: WorkerRecord) -> None:
+    """Refuse when a control around the worker is provided only by a record that no attested package stands behind."""
+    required = case.controls_verified + worker.required_controls
+    missing = case.world.controls.missing_around(
+        required, case.snapshot, lambda provider: provider is worker or _is_attested(case, provider)
+    )
+    if missing:
+        case.controls_verified = ()
+        names = ", ".join(missing)
+        raise Refusal(
+            Code.MISSING_REQUIRED_CONTROLS, f"no attested worker provides {names}", {"missing": [*sorted(set(missing))]}
+        )
+
+
+def _is_attested(case: Deciding, worker: WorkerRecord) -> bool:
+    """Tell whether a worker is what a trusted signer released."""
+    attestor = case.world.attestor
+    if attestor is None:
+        return True
+    try:
+        attestor.attest(worker, case.now_ms / 1000)
+    except Refusal:
+        return False
+    return True
+
+
+def _isolate(case: Deciding, worker: WorkerRecord, refusal: Refusal) -> None:
+    """Put a worker into quarantine whose files or signatures are wrong, and cancel what waits for it.
+
+    Only what two readings agreed on counts (`Refusal.cause`). An accident of the machine, a policy that lacks a signer
+    or a package on the move refuses this request and the next, and ends by itself. So does a ban.
     """
-    failed = refusal.code in QUARANTINING and bool(worker.package_root)
-    if not failed and refusal.code != Code.WORKER_BANNED:
+    failed = bool(refusal.cause)
+    if case.changes_nothing or (not failed and refusal.code != Code.WORKER_BANNED):
         return
     world = case.world
     try:
         if failed:
-            world.registry.quarantine(worker.worker_id, refusal.code.value, by=BY, at_ms=case.now_ms)
+            cause = f"{refusal.code.value}: {refusal.cause}"
+            world.registry.quarantine(worker.worker_id, cause, by=BY, at_ms=case.now_ms)
             case.quarantined = True
         if world.approvals is not None:
             world.approvals.cancel_for(worker.worker_id, by=BY, at_ms=case.now_ms)

@@ -16,23 +16,24 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from wcp_route.config import BLAST_CONTROL, PRIVILEGE_CONTROL
+from wcp_route.config import BLAST_CONTROL, DEFAULT_THRESHOLD, PRIVILEGE_CONTROL
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import NO_MATCH, Check
 from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.gates import blast as scoring
 from wcp_route.gates.human import human
 from wcp_route.gates.policy_gate import PolicyContext, ask
-from wcp_route.gates.privilege import asks_nothing, ceiling_for, excess
+from wcp_route.gates.privilege import announced_excess, asks_nothing, ceiling_for, excess
 from wcp_route.gates.refusal import Concern, Refusal
-from wcp_route.gates.selection import choose_worker, find_workers
+from wcp_route.gates.selection import choose_worker, find_workers, may_provide
 from wcp_route.rules.match_space import cell_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.gates.deciding import Case
+    from wcp_route.config import HallConfig
+    from wcp_route.gates.deciding import Deciding
 
 Needs: TypeAlias = Literal["request", "rule", "worker"]
 
@@ -49,7 +50,7 @@ class Gate:
     """
 
     name: str
-    run: Callable[[Case], Check]
+    run: Callable[[Deciding], Check]
     needs: Needs
     looks_only: bool
 
@@ -79,21 +80,40 @@ _blast_passed = lru_cache(maxsize=4096)(
 )
 
 
-def tenant(case: Case) -> Check:
+def tenant(case: Deciding) -> Check:
     """On whose behalf, and may they."""
-    config, name = case.config, case.request.tenant_id
+    check_tenant(case.config, case.request.tenant_id, case.principal, case.request.tenant_credential)
+    if not case.rehearsal and not case.rates.admits(case.request.tenant_id):
+        raise Refusal(Code.TENANT_LIMIT, "the tenant asks more often than it may; ask again in a second")
+    return _TENANT if case.config.require_signatory else _TENANT_OFF
+
+
+def check_tenant(
+    config: HallConfig, name: str, principal: str | None, credential: str | None, *, credential_known: bool = True
+) -> None:
+    """Refuse a tenant that this Hall does not serve, or that did not authenticate as it should.
+
+    Args:
+        config: the settings.
+        name: the tenant id of the request.
+        principal: the tenant that the transport authenticated; none when it does not say.
+        credential: what came with the request.
+        credential_known: whether the request has been read so far that its credential is known.
+
+    Raises:
+        Refusal: it is refused.
+    """
     if not name:
         raise Refusal(Code.MISSING_TENANT_ID, "the tenant id is blank")
-    if case.principal is not None and case.principal != name:
+    if principal is not None and principal != name:
         raise Refusal(Code.UNKNOWN_TENANT, "the tenant is not the one that authenticated", {"tenant_id": name})
     if config.require_signatory and name not in config.allowed_tenants:
         raise Refusal(Code.UNKNOWN_TENANT, "the tenant is not a signatory of this Hall", {"tenant_id": name})
     expected = config.tenant_credentials.get(name)
     if expected is None and config.require_credential:
         raise Refusal(Code.UNKNOWN_TENANT, "no credential is known for the tenant", {"tenant_id": name})
-    if expected is not None and not _is_credential(case.request.tenant_credential, expected):
+    if expected is not None and credential_known and not _is_credential(credential, expected):
         raise Refusal(Code.UNKNOWN_TENANT, "the tenant's credential does not hold", {"tenant_id": name})
-    return _TENANT if config.require_signatory else _TENANT_OFF
 
 
 def _is_credential(given: str | None, expected: str) -> bool:
@@ -101,7 +121,7 @@ def _is_credential(given: str | None, expected: str) -> bool:
     return given is not None and hmac.compare_digest(digest, expected)
 
 
-def hall_env(case: Case) -> Check:
+def hall_env(case: Deciding) -> Check:
     """The caller does not choose the environment (conformance row 17)."""
     if case.request.env != case.config.env:
         raise Refusal(
@@ -110,7 +130,7 @@ def hall_env(case: Case) -> Check:
     return _ENV
 
 
-def rule_set(case: Case) -> Check:
+def rule_set(case: Deciding) -> Check:
     """A Hall that was started with unreachable rules decides nothing in prod and edge (conformance row 8)."""
     shadows = case.world.rules.shadows
     if not shadows:
@@ -125,7 +145,7 @@ def rule_set(case: Case) -> Check:
     )
 
 
-def rule(case: Case) -> Check:
+def rule(case: Deciding) -> Check:
     """The first rule that matches decides."""
     found = case.world.rules.match(case.request)
     if found is None:
@@ -136,7 +156,7 @@ def rule(case: Case) -> Check:
     return _rule_passed(found.rule_id)
 
 
-def preconditions(case: Case) -> Check:
+def preconditions(case: Deciding) -> Check:
     """What the rule asks for before anything runs."""
     asked, config = case.matched.preconditions, case.config
     if not case.request.correlation_id and (asked.must_have_correlation_id or config.enforce_correlation_id):
@@ -146,26 +166,38 @@ def preconditions(case: Case) -> Check:
     wants_proof = asked.deny_if_unsigned_artifact_in_prod or asked.deny_if_no_attestation_in_prod
     if wants_proof and case.request.env in GUARDED_ENVS and case.world.attestor is None:
         raise Refusal(Code.ATTESTATION_UNCONFIGURED, "the rule wants attested workers and this Hall attests none")
+    if case.matched.demands_artifact_hash and case.request.env in GUARDED_ENVS and not case.world.keeps_receipts:
+        raise Refusal(
+            Code.RECEIPT_UNAVAILABLE, "the rule wants the artifact hash recorded and this Hall keeps no receipts"
+        )
     return _PRECONDITIONS
 
 
-def controls(case: Case) -> Check:
+def controls(case: Deciding) -> Check:
     """Controls that the platform or the Hall must provide; those of the worker are looked at once it is chosen."""
     required = case.matched.required_controls
     if not required:
         return _NO_CONTROLS
     if not case.matched.preconditions.deny_if_missing_required_controls and not case.config.enforce_required_controls:
         return _CONTROLS_OFF
-    missing = case.world.controls.missing_around(required, case.snapshot)
+    missing = case.world.controls.missing_around(required, case.snapshot, lambda worker: may_provide(case, worker))
     if missing:
         raise Refusal(Code.MISSING_REQUIRED_CONTROLS, f"nobody provides {', '.join(missing)}", {"missing": [*missing]})
     case.controls_verified = required
     return _controls_passed(required)
 
 
-def privilege(case: Case) -> Check:
+def privilege(case: Deciding) -> Check:
     """The worker's envelope stays under the operator's ceiling in every dimension (conformance row 11)."""
     config, request, envelope = case.config, case.request, case.selected.privilege_envelope
+    announced = announced_excess(request.privilege_context, envelope)
+    if announced is not None:
+        case.privilege_ok = False
+        raise Refusal(
+            Code.PRIVILEGE_ENVELOPE_VIOLATED,
+            f"the request announces more than its worker may do: {announced}",
+            {"reason": announced, "worker_id": case.selected.worker_id},
+        )
     demanded = PRIVILEGE_CONTROL in case.matched.required_controls
     if not demanded and not config.enforce_privilege_envelopes:
         return _PRIVILEGE_OFF
@@ -184,21 +216,27 @@ def privilege(case: Case) -> Check:
     if beyond is not None:
         raise Refusal(
             Code.PRIVILEGE_ENVELOPE_VIOLATED,
-            f"worker `{who}` asks for more than its ceiling: {beyond}",
-            {"reason": beyond, "worker_id": who, "worker_species_id": case.selected.worker_species_id},
+            f"worker `{who}` asks for more than its ceiling in {beyond.partition(':')[0]}",
+            {
+                "reason": beyond.partition(":")[0],
+                "worker_id": who,
+                "worker_species_id": case.selected.worker_species_id,
+            },
+            digests=(("beyond", beyond),),
         )
     case.privilege_ok = True
     return _PRIVILEGE
 
 
-def blast(case: Case) -> Check:
+def blast(case: Deciding) -> Check:
     """How much can break: scored always, and a matter for a human from the environment's threshold on."""
     config, request = case.config, case.request
     score = case.blast_score = scoring.situational(request)
     case.blast_declared = scoring.declared(case.selected.blast_radius, request.blast_radius)
     threshold = config.blast_thresholds.get(request.env)
-    enforced = config.enforce_blast_scoring_in_prod or request.env not in GUARDED_ENVS
-    if threshold is None or not (enforced or BLAST_CONTROL in case.matched.required_controls):
+    if BLAST_CONTROL in case.matched.required_controls:
+        threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+    elif threshold is None or not (config.enforce_blast_scoring_in_prod or request.env not in GUARDED_ENVS):
         return _BLAST_OFF
     case.blast_passed = score < threshold
     if case.blast_passed:
@@ -208,27 +246,25 @@ def blast(case: Case) -> Check:
     return Check("blast", "hold", reason)
 
 
-def chain(case: Case) -> Check:
+def chain(case: Deciding) -> Check:
     """What a chain of workers can break adds up."""
     request, own = case.request, case.blast_declared or 0
     limit = case.config.chain_thresholds.get(request.env)
     if not request.chain_id and (limit is None or own <= limit):
         return _NO_CHAIN
-    key, total, kept = (request.tenant_id, request.chain_id), own, False
+    key, total, problem = (request.tenant_id, request.chain_id), own, ""
     if request.chain_id:
-        kept, total = case.chains.reserve(key, own, limit, case.now_ms)
-    if not kept:
-        raise Refusal(
-            Code.CHAIN_BLAST_EXCEEDED,
-            f"the declared scores of the chain add up to {total}, allowed are {limit}",
-            {"blast_declared": total},
-        )
-    case.reserved = (key, own)
+        problem, total = case.chains.reserve(key, own, limit, case.now_ms, keep=not case.changes_nothing)
+    elif limit is not None:
+        problem = f"the declared score is {own}, allowed are {limit}"
+    if problem:
+        raise Refusal(Code.CHAIN_BLAST_EXCEEDED, problem, {"blast_declared": total})
+    case.reserved = None if case.changes_nothing else (key, own)
     case.blast_declared = total
     return Check("chain", "pass", f"{total} so far")
 
 
-def policy_gate(case: Case) -> Check:
+def policy_gate(case: Deciding) -> Check:
     """The operator's policy, which sees all of it and whose every failure denies."""
     world = case.world
     if not case.matched.escalation.policy_gate and not case.config.ask_policy_gate:
@@ -246,7 +282,7 @@ def policy_gate(case: Case) -> Check:
         policy_version=case.config.policy_version,
         now_ms=case.now_ms,
     )
-    answer = case.answer = ask(world.policy_gate, context, case.callbacks)
+    answer = case.answer = ask(world.policy_gate, context, case.callbacks, case.deadline.remaining())
     extras: dict[str, JsonValue] = {"reason": answer.reason, "policy_version": answer.policy_version}
     if answer.decision == "DENY":
         raise Refusal(Code.POLICY_GATE, f"the policy denies: {answer.reason or 'no reason given'}", extras)
@@ -257,7 +293,7 @@ def policy_gate(case: Case) -> Check:
     return Check("policy_gate", "pass", answer.policy_version)
 
 
-def wants_human(case: Case) -> Check:
+def wants_human(case: Deciding) -> Check:
     """Gather what the rule says about people, then hold or let go."""
     request, escalation = case.request, case.matched.escalation
     cell = cell_of(request.env, request.data_label, request.tenant_risk, request.qos_class)

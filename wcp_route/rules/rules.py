@@ -43,6 +43,8 @@ class Rule:
         escalation: what it says about people and policy.
         human_cells: cells in which `human_required_if` asks for a human.
         preconditions: what must be before anything runs.
+        demands_artifact_hash: it says `must_record_artifact_hash_if_executes` itself, so a Hall for prod or edge must
+            keep receipts.
     """
 
     rule_id: str
@@ -54,6 +56,7 @@ class Rule:
     escalation: Escalation
     human_cells: int
     preconditions: Preconditions
+    demands_artifact_hash: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,8 @@ class RuleModel(Model):
             escalation=decision.escalation.to_value(),
             human_cells=decision.escalation.cells(),
             preconditions=decision.preconditions.to_value(),
+            demands_artifact_hash="must_record_artifact_hash_if_executes" in decision.preconditions.model_fields_set
+            and decision.preconditions.must_record_artifact_hash_if_executes,
         )
 
 

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json
-from wcp_route.domain.events import events
-from wcp_route.gates.callbacks import Caught
+from wcp_route.domain.events import events, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,8 +83,10 @@ class Telemetry:
             return
         parent = ""
         if self._traceparent is not None:
-            with Caught():
+            try:
                 parent = self._traceparent()
+            except Exception as error:  # noqa: BLE001  # foreign code; the event goes out without a trace
+                _log.error("the trace context could not be read: %s", one_line(error))
         self._queue.put(_Waiting(decision, parent))
 
     def close(self) -> None:
@@ -118,13 +119,12 @@ class Telemetry:
             self._write([one for one in taken if one is not None])
 
     def _write(self, waiting: Sequence[_Waiting]) -> None:
-        caught = Caught()
-        with caught:
+        try:
             told = [event for one in waiting for event in self._cloud_events(one)]
             if told:
                 self._target(told)
-        if caught.error is not None:
-            _log.error("events could not be written", exc_info=caught.error)
+        except Exception as error:  # noqa: BLE001  # the target is foreign code, and this thread must go on
+            _log.error("events could not be written: %s", one_line(error))
             self._drop(len(waiting))
 
     def _cloud_events(self, waiting: _Waiting) -> Iterator[JsonObject]:

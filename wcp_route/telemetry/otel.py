@@ -15,11 +15,11 @@ The GenAI conventions (`gen_ai.*`) are in development and may change; they are w
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest.base.errors import ConfigError
-from wcp_route.domain.events import clean
-from wcp_route.gates.callbacks import Caught
+from wcp_route.domain.events import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import RouteDecision
 
 SCOPE: Final = "wcp_route"
+
+_log = logging.getLogger("wcp_route")
 
 
 class OpenTelemetry:
@@ -69,11 +71,13 @@ class OpenTelemetry:
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
         """Record a decision; the exporters of the SDK do their work in threads of their own."""
-        with Caught():  # an exporter's trouble is not the caller's
+        said: dict[str, AttributeValue] = {"wcp.decision": decision.outcome, "wcp.env": decision.env or ""}
+        try:
             self._span(decision, elapsed_ns)
-            said: dict[str, AttributeValue] = {"wcp.decision": decision.outcome, "wcp.env": decision.env or ""}
             self._duration.record(elapsed_ns / 1e9, said)
             self._count.add(1, said | {"wcp.deny_code": "" if decision.code is None else decision.code.value})
+        except Exception as error:  # noqa: BLE001  # an exporter is foreign code; its trouble is not the caller's
+            _log.error("a decision could not be traced: %s", one_line(error))
 
     def _span(self, decision: RouteDecision, elapsed_ns: int) -> None:
         start = decision.decided_at_ms * 1_000_000
@@ -132,9 +136,11 @@ def _observer(read: Callable[[], float]) -> Callable[[CallbackOptions], Iterator
     def observe(_: CallbackOptions) -> Iterator[Observation]:
         from opentelemetry.metrics import Observation
 
-        caught, found = Caught(), []
-        with caught:
-            found.append(read())
-        yield from (Observation(value) for value in found)
+        try:
+            value = read()
+        except Exception as error:  # noqa: BLE001  # a gauge is foreign code
+            _log.error("a gauge could not be read: %s", one_line(error))
+            return
+        yield Observation(value)
 
     return observe

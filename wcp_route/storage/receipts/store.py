@@ -79,6 +79,13 @@ class MemoryReceipts:
         self.rows: list[Row] = []
         self.batches: list[Batch] = []
 
+    durable = False
+
+    @property
+    def signed(self) -> bool:
+        """Whether somebody vouches for the batches."""
+        return self._signer is not None
+
     def append(self, evidence: Sequence[Evidence], /) -> None:
         """Add a receipt of each.
 
@@ -128,6 +135,13 @@ class SqliteReceipts:
         self._tip = Tip()
         self._seen_version: int | None = None
         self._writer = GroupWriter(self._commit, self._connection.close)
+
+    durable = True
+
+    @property
+    def signed(self) -> bool:
+        """Whether somebody vouches for the batches."""
+        return self._signer is not None
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class MemoryRegistry(Reading):
     """Lives as long as the process; for tests, development and Halls that enrol at start."""
 
+    never_waits = True  # no decision needs a thread for it
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._workers: dict[str, WorkerRecord] = {}
