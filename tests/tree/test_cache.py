@@ -333,7 +333,7 @@ def test_old_and_surplus_caches_go_and_nothing_else_does(place: Place) -> None:
 # Who can reach the cache. Imports within functions count; those for type checkers do not run.
 
 CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.caching"}
-LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.staging"}
+LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.checking"}
 DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat",
             "package.legacy_manifest", "cli.verify", "cli.sign", "cli.build", "cli.hash", "disk", "disk.check_tree",
             "disk.read", "disk.verified_copy", "disk.explain_differences", "disk.hashing", "disk.helper"}  # fmt: skip

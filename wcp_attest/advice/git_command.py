@@ -8,6 +8,7 @@ environment to say which repository and which index are meant (`GIT_DIR`, `GIT_I
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import tempfile
 import threading
@@ -28,6 +29,7 @@ _MAX_PROBLEM: Final = 4096  # bytes of git's own words that are looked at
 
 _SETTINGS: Final = ("-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false", "-c", "core.hooksPath=/dev/null")
 _ADDED: Final = {
+    "GIT_ALLOW_PROTOCOL": "",  # no transport at all; a git that does not know GIT_NO_LAZY_FETCH obeys this
     "GIT_NO_LAZY_FETCH": "1",  # a partial clone does not fetch what is missing; it is reported as missing
     "GIT_NO_REPLACE_OBJECTS": "1",  # replacements stay on this machine; what is committed is what others get
     "GIT_OPTIONAL_LOCKS": "0",
@@ -40,10 +42,73 @@ _REMOVED: Final = frozenset(
 )
 
 
+_SECRETS: Final = ("WCP_ATTEST_", "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_")
+# Files that git reads on its own, below its folder. Where one of them is a FIFO, git would wait without end.
+_READ_BY_GIT: Final = (
+    "HEAD",
+    "commondir",
+    "config",
+    "config.worktree",
+    "index",
+    "info/attributes",
+    "info/exclude",
+    "info/grafts",
+    "objects/info/alternates",
+    "packed-refs",
+    "shallow",
+)
+
+
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for git: the caller's, without what changes the meaning of our arguments."""
-    kept = {name: value for name, value in base.items() if name not in _REMOVED and not name.startswith("GIT_TRACE")}
+    """Return the environment for git: the caller's, without secrets and what would change our arguments."""
+    removed = (*_SECRETS, "GIT_TRACE")
+    kept = {name: value for name, value in base.items() if name not in _REMOVED and not name.startswith(removed)}
     return {**kept, **_ADDED}
+
+
+def refuse_special_files(folder: str) -> None:
+    """Refuse a repository in which git would have to read a FIFO or a device.
+
+    Args:
+        folder: a directory of its work tree.
+
+    Raises:
+        ConfigError: a file that git reads by itself is no regular file.
+    """
+    place = os.path.realpath(folder)
+    while not os.path.lexists(os.path.join(place, ".git")):
+        if place == os.path.dirname(place):
+            return
+        place = os.path.dirname(place)
+    folders = [os.environ.get("GIT_DIR") or os.path.join(place, ".git")]
+    if os.path.isfile(folders[0]):  # a linked work tree or a submodule: the file says where the folder is
+        folders[0] = os.path.join(place, _first_line(folders[0]).removeprefix("gitdir: "))
+    _require_regular(os.path.join(folders[0], "commondir"))
+    common = _first_line(os.path.join(folders[0], "commondir"))
+    if common:
+        folders.append(os.path.join(folders[0], common))
+    for git_folder in folders:
+        _require_regular(git_folder, directory=True)
+        for name in _READ_BY_GIT:
+            _require_regular(os.path.join(git_folder, name))
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readline(4096).rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _require_regular(path: str, *, directory: bool = False) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # not there; or git says itself why it cannot read it
+    if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
+        kind = "directory" if directory else "regular file"
+        raise ConfigError(f"git would have to read {path!r}, which is not a {kind}; remove it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +198,7 @@ def feeding(process: subprocess.Popen[bytes], given: bytes) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        process.kill()  # or the feeder would wait for ever for somebody to read what git answers
+        process.kill()  # otherwise the thread would wait without end for git to read
         raise
     finally:
         feeder.join()

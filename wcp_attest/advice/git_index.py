@@ -15,14 +15,16 @@ exception, because its pointer states digest and size of what a checkout will ho
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.advice.git_command import Git, chunks, deadline, feeding, fields
-from wcp_attest.base.digest import HashAlgorithm, new_hasher
+from wcp_attest.advice.git_command import Git, chunks, deadline, feeding, fields, refuse_special_files
+from wcp_attest.base.digest import ALGORITHMS, HashAlgorithm, new_hasher
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.files import read_start
 from wcp_attest.package.entries import MAX_TARGET_BYTES, Entry, File, Symlink
 
 if TYPE_CHECKING:
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+_PAIR: Final = ("manifest.json", "manifest.sig")
 MAX_FILES: Final = 2_000_000  # as many as a manifest holds
 EXECUTABLE, LINK, SUBMODULE = "100755", "120000", "160000"
 MAX_POINTER_BYTES: Final = 1024  # the Git LFS specification's own limit
 
-_ATTRIBUTES: Final = ("text", "eol", "filter", "ident", "working-tree-encoding")
+_ATTRIBUTES: Final = ("text", "eol", "filter", "ident", "working-tree-encoding", "export-subst", "export-ignore")
+_ARCHIVE: Final = ("export-subst", "export-ignore")  # attributes that make `git archive` differ from a checkout
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
     rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>0|[1-9][0-9]{0,15})\n\Z"
@@ -61,24 +65,30 @@ class GitIndex:
     Attributes:
         prefix: the package's path from the top of the work tree, empty when the package is the whole repository.
         files: every path of it, relative to the package, in byte order; undecodable bytes as surrogate escapes.
+        unmerged: pairs (`manifest.json`, `manifest.sig`) in conflict: their versions by stage, 1 the common ancestor, 2
+            ours, 3 theirs.
         digests: of blobs, with their sizes, by object id and algorithm; what stands there is not hashed.
+        archived_otherwise: after `conversions`, the files that `git archive` changes or leaves out.
     """
 
-    def __init__(self, git: Git, prefix: str, files: Mapping[str, Staged]) -> None:
+    def __init__(self, git: Git, prefix: str, files: dict[str, Staged]) -> None:
         self.prefix = prefix
         self.files = files
+        self.unmerged: dict[str, dict[int, Staged]] = {}
         self.digests: dict[tuple[str, HashAlgorithm], tuple[str, int]] = {}
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline: deadline | None = None
         self._lfs: frozenset[str] = frozenset()
+        self.archived_otherwise: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, package: str) -> Self:
+    def open(cls, package: str, *, resolve: bool = False) -> Self:
         """List the index under a directory.
 
         Args:
             package: path of the package's directory, which need not exist in the work tree.
+            resolve: whether a manifest or signature file may be in conflict; it is in `unmerged` then.
 
         Raises:
             ConfigError: git is missing or fails, this is no repository, the directory is outside of it, a merge is
@@ -90,7 +100,17 @@ class GitIndex:
         # Not `ls-files --stage`: that one also shows paths which are only intended to be added.
         options = ("--cached", "--ita-invisible-in-index", "--ignore-submodules=none", "--no-renames", "--raw", "-z")
         listing = git.output("diff-index", *options, "--no-abbrev", empty_tree, "--", *pathspec)
-        return cls(git, prefix, _parse(listing, prefix))
+        files, conflicts = _parse(listing, prefix)
+        index = cls(git, prefix, files)
+        for path in conflicts:
+            if os.path.basename(path) not in _PAIR:
+                raise ConfigError(f"{path!r} is not merged yet; resolve it and `git add` it")
+            if not resolve:
+                raise ConfigError(
+                    f"{path!r} is not merged yet; `git add` everything else, then `wcp-attest fix` resolves it"
+                )
+            index.unmerged[path[len(prefix) + 1 if prefix else 0 :]] = _stages(git, path)
+        return index
 
     def conversions(self) -> dict[str, str]:
         """Say which files a checkout converts, and how; those of Git LFS are understood and left out.
@@ -103,16 +123,34 @@ class GitIndex:
             ConfigError: git fails.
         """
         regular = [path for path, staged in self.files.items() if staged.mode not in (LINK, SUBMODULE)]
-        full = [os.fsencode(self._full(path)) for path in regular]
-        options = ("--cached", "-z", "--stdin", *_ATTRIBUTES)
-        answers = fields(self._git.output("check-attr", *options, given=b"".join(path + b"\0" for path in full)))
+        self._refuse_special_attributes()
+        # git reads these paths as relative to its current directory, and answers in the order of the questions.
+        here = os.fsdecode(self._git.output("rev-parse", "--show-prefix").removesuffix(b"\n"))
+        given = b"".join(os.fsencode(_relative(self._full(path), here)) + b"\0" for path in regular)
+        answers = fields(self._git.output("check-attr", "--cached", "-z", "--stdin", *_ATTRIBUTES, given=given))
+        if len(answers) != 3 * len(_ATTRIBUTES) * len(regular):
+            raise ConfigError("`git check-attr` did not answer for every file; is git older than 2.40?")
         found: dict[str, dict[str, str]] = {path: {} for path in regular}
         for position in range(0, len(answers), 3):
-            path, name, value = (os.fsdecode(answer) for answer in answers[position : position + 3])
-            found[path[len(self.prefix) + 1 if self.prefix else 0 :]][name] = value
+            _, name, value = (os.fsdecode(answer) for answer in answers[position : position + 3])
+            found[regular[position // (3 * len(_ATTRIBUTES))]][name] = value
+        self.archived_otherwise = tuple(
+            path for path, values in found.items() if any(values.get(name) == "set" for name in _ARCHIVE)
+        )
         self._lfs = frozenset(path for path, values in found.items() if values.get("filter") == "lfs")
         named = {path: _conversion(values) for path, values in found.items()}
         return {path: conversion for path, conversion in named.items() if conversion}
+
+    def _refuse_special_attributes(self) -> None:
+        """Refuse a configured file of attributes that git would wait for without end.
+
+        Raises:
+            ConfigError: it is no regular file.
+        """
+        named = self._git.output("config", "--default", "", "--type=path", "--get", "core.attributesFile")
+        place = os.fsdecode(named).strip()
+        if place and os.path.exists(place) and not os.path.isfile(place):
+            raise ConfigError(f"`core.attributesFile` names {place!r}, which is not a regular file; remove the setting")
 
     def converts_line_endings_here(self) -> bool:
         """Tell whether checkouts on this machine turn LF into CRLF (`core.autocrlf`, `core.eol`)."""
@@ -127,12 +165,84 @@ class GitIndex:
         Raises:
             ConfigError: it is larger than `limit` bytes, or the object is missing.
         """
-        size = self._open_blob(self.files[path].object_id, path)
+        return self.read_version(path, self.files[path], limit)
+
+    def read_version(self, path: str, version: Staged, limit: int) -> bytes:
+        """Return the content of one version of a file, such as one of `unmerged`.
+
+        Raises:
+            ConfigError: it is larger than `limit` bytes, or the object is missing.
+        """
+        size = self._open_blob(version.object_id, path)
         if size > limit:
             self._stop()  # what it is about to say is not wanted
             raise ConfigError(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
         data = b"".join(chunks(self._cat_file(), size + 1))
         return data[:-1]  # git adds a line break
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Take a file as if it were staged with another content; what is asked afterwards goes by that.
+
+        Args:
+            path: relative to the package.
+            data: the content.
+        """
+        pretended = Staged(self.files[path].mode if path in self.files else "100644", f"pretended:{path}")
+        self.files[path] = pretended
+        self.unmerged.pop(path, None)
+        for algorithm in ALGORITHMS:
+            hasher = new_hasher(algorithm)
+            hasher.update(data)
+            self.digests[pretended.object_id, algorithm] = (hasher.hexdigest(), len(data))
+
+    def stage(self, path: str, data: bytes) -> None:
+        """Put a file into the real index, exactly these bytes, as `git add` does without running any filter.
+
+        Args:
+            path: relative to the package.
+            data: the content.
+
+        Raises:
+            ConfigError: git cannot write the object or the index.
+        """
+        object_id = self._git.output("hash-object", "-w", "--stdin", "--no-filters", given=data).decode().strip()
+        place = os.fsencode(self._full(path))
+        record = f"100644 {object_id} 0\t".encode() + place + b"\0"
+        self._git.output("update-index", "-z", "--index-info", given=record)
+
+    def is_ignored(self, path: str) -> bool:
+        """Tell whether `git add` would refuse a path because of a `.gitignore`."""
+        here = os.fsdecode(self._git.output("rev-parse", "--show-prefix").removesuffix(b"\n"))
+        given = os.fsencode(_relative(self._full(path), here)) + b"\0"
+        try:
+            return bool(self._git.output("check-ignore", "-z", "--stdin", given=given))
+        except ConfigError:  # status 1: it is not ignored
+            return False
+
+    def edited(self, package: str, limit: int) -> list[str]:
+        """Return staged files whose content in the work tree is another one; git is not asked, as it may run filters.
+
+        Args:
+            package: path of the package's directory.
+            limit: the largest file, in bytes, that is looked at.
+        """
+        found = []
+        for path, staged in self.files.items():
+            if staged.mode in (LINK, SUBMODULE) or path in _PAIR:
+                continue
+            try:
+                data = read_start(os.path.join(package, path), limit + 1)
+            except FileNotFoundError:
+                found.append(path)
+                continue
+            except OSError:
+                continue
+            algorithm = "sha1" if len(staged.object_id) == 40 else "sha256"
+            blob = hashlib.new(algorithm, b"blob %d\0" % len(data), usedforsecurity=False)
+            blob.update(data)
+            if len(data) <= limit and blob.hexdigest() != staged.object_id:
+                found.append(path)
+        return found
 
     def entry(self, path: str, algorithm: HashAlgorithm) -> Entry:
         """Return what a manifest records for a path. Ask `conversions` first: it says which files are Git LFS.
@@ -172,7 +282,11 @@ class GitIndex:
         process = self._git.start("cat-file", "--batch", "--buffer")
         with process, deadline(process), feeding(process, "".join(f"{name}\n" for name in object_ids).encode()):
             for object_id in object_ids:
-                size = _blob_size(process)
+                try:
+                    size = _blob_size(process)
+                except _EndedEarly:
+                    process.kill()
+                    break  # as git does when an object is missing in a partial clone; `entry` names the file
                 if size is not None:
                     self.digests[object_id, algorithm] = _digest(process, size, algorithm)
 
@@ -210,12 +324,21 @@ class GitIndex:
         try:
             process.stdin.write(f"{object_id}\n".encode())
             process.stdin.flush()
-        except BrokenPipeError:
-            raise ConfigError("`git cat-file` ended too early") from None
-        size = _blob_size(process)
+            size = _blob_size(process)
+        except (BrokenPipeError, _EndedEarly):
+            raise ConfigError(self._missing(path)) from None
         if size is None:
-            raise ConfigError(f"the content of {self._full(path)!r} is not in the object store; run `git fsck`")
+            raise ConfigError(self._missing(path))
         return size
+
+    def _missing(self, path: str) -> str:
+        """Say that the content of a file is not in the repository, and how to get it."""
+        settings = self._git.output("config", "--list", "--name-only").lower().split()
+        partial = any(name == b"extensions.partialclone" or name.endswith(b".promisor") for name in settings)
+        start = f"the content of {self._full(path)!r} is not in the object store"
+        if partial:
+            return f"{start}: this is a partial clone; get what is missing with `git fetch --refetch --no-filter`"
+        return f"{start}; run `git fsck`"
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -235,13 +358,17 @@ class GitIndex:
             self._process = None
 
 
+class _EndedEarly(ConfigError):
+    """`git cat-file` ended before it had answered."""
+
+
 def _blob_size(process: subprocess.Popen[bytes]) -> int | None:
     """Read what `git cat-file --batch` says before a content: `<id> blob <size>`; None when it is missing."""
     assert process.stdout is not None  # noqa: S101 (started with pipes)
     line = process.stdout.readline(256)
     words = line.split()
     if not line.endswith(b"\n"):
-        raise ConfigError("`git cat-file` ended too early")
+        raise _EndedEarly("`git cat-file` ended too early")
     return int(words[2]) if len(words) == 3 and words[1] == b"blob" else None
 
 
@@ -261,6 +388,7 @@ def _locate(package: str) -> tuple[Git, str]:
     while not os.path.isdir(ancestor):
         ancestor = os.path.dirname(ancestor)
     git = Git(None if "GIT_DIR" in os.environ else ancestor)
+    refuse_special_files(ancestor)
     top = os.fsdecode(git.output("rev-parse", "--show-toplevel").removesuffix(b"\n"))
     if os.path.isdir(path) and os.path.samefile(path, top):
         return git, ""
@@ -271,23 +399,39 @@ def _locate(package: str) -> tuple[Git, str]:
     return git, prefix.replace(os.sep, "/")
 
 
-def _parse(listing: bytes, prefix: str) -> dict[str, Staged]:
+def _relative(path: str, prefix: str) -> str:
+    """Return a path from the top of the work tree as one from a directory of it, given as `a/b/` or empty."""
+    return path[len(prefix) :] if path.startswith(prefix) else "../" * prefix.count("/") + path
+
+
+def _stages(git: Git, path: str) -> dict[int, Staged]:
+    """Return the versions of a path that is not merged, by stage."""
+    found = {}
+    for record in fields(git.output("ls-files", "--unmerged", "-z", "--full-name", "--", f":(top,literal){path}")):
+        mode, object_id, stage = record.partition(b"\t")[0].decode("ascii").split(" ")
+        found[int(stage)] = Staged(mode, object_id)
+    return found
+
+
+def _parse(listing: bytes, prefix: str) -> tuple[dict[str, Staged], list[str]]:
     """Read records `:000000 <mode> <zeros> <id> A NUL <path> NUL`; the index has them in byte order already."""
     records = fields(listing)
     if len(records) > 2 * MAX_FILES:
         raise ConfigError(f"more than {MAX_FILES} files are tracked under {prefix!r}")
     files: dict[str, Staged] = {}
+    conflicts = []
     for position in range(0, len(records), 2):
         _, mode, _, object_id, status = records[position].decode("ascii").split(" ")
         path = os.fsdecode(records[position + 1])
         if status != "A":
-            raise ConfigError(f"{path!r} is not merged yet; resolve it and `git add` it")
+            conflicts.append(path)
+            continue
         if path == prefix:
             raise ConfigError(f"{prefix!r} is a tracked file, link or submodule, not a directory of tracked files")
         files[path[len(prefix) + 1 if prefix else 0 :]] = Staged(mode, object_id)
-    if not files:
+    if not files and not conflicts:
         raise ConfigError(f"git tracks nothing under {prefix or '.'!r}; `git add` the package first")
-    return files
+    return files, conflicts
 
 
 def _conversion(values: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """Describe a package as the git index holds it, by the same rules as `read_tree` describes a directory.
 
-Three things differ, because a checkout of the index is what will be verified: there are no empty directories; a file
-that every checkout converts is refused, since its blob is not what will be there; and a package that is the whole
-repository leaves out `.git/`, which every checkout has.
+Three things differ, because a checkout of the index is what will be verified: there are no empty directories but
+those whose files are all left out; a file that every checkout converts is refused, since its blob is not what will be
+there; and a package that is the whole repository leaves out `.git`, which every checkout has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.files import is_leftover
 from wcp_attest.disk.options import Reading
-from wcp_attest.package.entries import SEPARATOR, File, Symlink, path_problem, render_line, target_problem
+from wcp_attest.package.entries import (
+    SEPARATOR,
+    EmptyDirectory,
+    File,
+    Symlink,
+    path_problem,
+    render_line,
+    target_problem,
+)
 from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from wcp_attest.package.names import bytecode_among, twins
 
@@ -83,12 +91,12 @@ def read_staged(
     rules = Excludes(excludes)
     if not index.prefix:
         rules.leave_out(".git", folder=True)  # every checkout has it
-    chosen = _chosen(index, rules)
+    chosen, emptied = _chosen(index, rules)
     if not chosen:
         raise ConfigError(f"every file under {index.prefix or '.'!r} is excluded; nothing is left to sign")
     conversions = index.conversions()
     index.hash_all(chosen, algorithm)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {path: EmptyDirectory() for path in emptied}
     problems = [] if allow_twins else list(_twins(chosen))
     for path in chosen:
         problem = _name_problem(index, path, conversions, bytecode)
@@ -98,6 +106,7 @@ def read_staged(
             problems.append(f"{path!r} {problem}")
     if problems:
         raise Unsignable(sorted(problems))
+    entries = dict(sorted(entries.items(), key=lambda item: os.fsencode(item[0])))
     files = [(path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)]
     reading = Reading(
         body=SEPARATOR.join(render_line(path, entry, algorithm) for path, entry in entries.items()),
@@ -109,8 +118,11 @@ def read_staged(
     return StagedReading(reading, sum(path in entries for path in conversions))
 
 
-def _chosen(index: GitIndex, rules: Excludes) -> list[str]:
-    """Return the paths that a manifest must account for, in byte order."""
+def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
+    """Return the paths that a manifest must account for, in byte order, and the directories that excludes empty.
+
+    A checkout has such a directory, and a manifest of the checkout lists it as empty.
+    """
     folders: dict[str, bool] = {"": False}
 
     def is_left_out(folder: str) -> bool:
@@ -120,13 +132,27 @@ def _chosen(index: GitIndex, rules: Excludes) -> list[str]:
         return folders[folder]
 
     chosen = []
+    emptied: set[str] = set()
     for path, staged in index.files.items():
         if path in (MANIFEST_NAME, SIGNATURE_NAME):
             continue
-        left_out = is_left_out(path.rpartition("/")[0]) or rules.leave_out(path, folder=staged.mode == SUBMODULE)
+        folder = path.rpartition("/")[0]
+        left_out = is_left_out(folder) or rules.leave_out(path, folder=staged.mode == SUBMODULE)
         if not left_out or bytecode_among(path.split("/")):
             chosen.append(path)
-    return sorted(chosen, key=os.fsencode)
+            continue
+        while is_left_out(folder):
+            folder = folder.rpartition("/")[0]
+        emptied.add(folder)
+    emptied -= {folder for path in (*chosen, *emptied) for folder in _parents(path)}
+    return sorted(chosen, key=os.fsencode), sorted(emptied)
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the directories that a path lies in, up to the root, which is empty."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], bytecode: Bytecode) -> str | None:
@@ -162,4 +188,5 @@ def _twins(paths: Sequence[str]) -> Iterator[str]:
             names.setdefault(prefix, {})[segment] = None
             prefix += f"{segment}/"
     for prefix, siblings in names.items():
-        yield from twins(prefix, list(siblings))
+        for problem in twins(prefix, list(siblings)):
+            yield problem.replace("(`--allow-twins`)", "(`allow_twins = true` in wcp-attest.toml)")

@@ -9,6 +9,7 @@
     exclude = ["tests/"]                   # beside those of `.wcpignore`
     algorithm = "sha256"                   # or blake3
     bytecode = "leave"                     # or include
+    allow_twins = false                    # names that differ only by case or Unicode form
 
 Only `path` is required; what is not said is taken from the manifest that is there, or must be given as an option. The
 file is looked for in a folder and those above it, up to the top of the repository; `wcp-attest.toml` comes first.
@@ -36,7 +37,7 @@ MAX_FOLDERS: Final = 100  # that are climbed in search of the file
 
 _TEXTS: Final = ("worker_id", "species_id", "worker_version")
 _CHOICES: Final = {"algorithm": ALGORITHMS, "bytecode": ("leave", "include")}
-_KEYS: Final = frozenset({"path", "exclude", *_TEXTS, *_CHOICES})
+_KEYS: Final = frozenset({"path", "exclude", "allow_twins", *_TEXTS, *_CHOICES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class PackageConfig:
         exclude: further gitignore patterns.
         algorithm: of the package hash and of every file.
         bytecode: whether bytecode is left out or listed.
+        allow_twins: whether names may differ only by case or Unicode form.
     """
 
     path: str
@@ -60,6 +62,7 @@ class PackageConfig:
     exclude: tuple[str, ...] = ()
     algorithm: HashAlgorithm | None = None
     bytecode: Literal["leave", "include"] | None = None
+    allow_twins: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +174,15 @@ def _package(table: object, where: str) -> PackageConfig:
     exclude = table.get("exclude", [])
     if not isinstance(exclude, list) or not all(isinstance(pattern, str) and pattern for pattern in exclude):
         raise ConfigError(f"{where}: `exclude` is not a list of patterns")
+    allow_twins = table.get("allow_twins")
+    if allow_twins is not None and not isinstance(allow_twins, bool):
+        raise ConfigError(f"{where}: `allow_twins` is not true or false")
     return PackageConfig(
         path=_path(table, where),
         exclude=tuple(exclude),
         algorithm=table.get("algorithm"),
         bytecode=table.get("bytecode"),
+        allow_twins=allow_twins,
         **texts,
     )
 

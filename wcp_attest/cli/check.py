@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from wcp_attest.cli import differences
+from wcp_attest.cli.checking import Examination, checking_arguments, examine_all, repair, targets
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.staging import Examination, examine_all, repair, staging_arguments, targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ RULE_ID = "WCP_STALE_MANIFEST"
 
 
 @click.command()
-@staging_arguments
+@checking_arguments
 @reporting("text", "json", "sarif", "github")
 def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None) -> int:
     """Check that the manifests in the git index say what the files in the index are.

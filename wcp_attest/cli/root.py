@@ -48,6 +48,7 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
         "lock": Row("lock:lock", "Pin the packages that a project loads, and check them."),
         "check": Row("check:check", "Check that committed manifests are up to date."),
         "fix": Row("fix:fix", "Bring committed manifests up to date."),
+        "merge-driver": Row("merge_driver:merge_driver", "Merge committed manifests for git."),
         "clean": Row("clean:clean", "Remove bytecode and left-over temporary files."),
         "completion": Row("completion:completion", "Print a completion script for a shell."),
     },

@@ -1,9 +1,14 @@
-"""What `check` and `fix` have in common: which packages are meant, and whether their staged manifests are true."""
+"""What `check` and `fix` have in common: which packages are meant, and whether their staged manifests are true.
+
+Packages may be nested: an outer one lists the manifest of an inner one like any other file. `fix` therefore goes from
+the inside to the outside and takes each manifest that it will write as if it were staged already.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,10 +16,10 @@ import click
 
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, VerificationError
 from wcp_attest.cli import caching
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import as_argument, combine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from wcp_attest.advice.git_index import GitIndex
     from wcp_attest.advice.project_config import PackageConfig
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 
 FOREIGN: Final = "manifest.json is another program's file, not a manifest of wcp-attest; it is left alone"
+MAX_COMPARED: Final = 64 * 1024 * 1024  # bytes of a file that is compared with what is staged of it
 MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
 
 
@@ -47,6 +53,7 @@ class Examination:
         differences: between the staged manifest and the staged files, capped.
         total: how many differences there are.
         notes: what is not wrong here and may be elsewhere, one line each.
+        ignored: whether a `.gitignore` keeps `git add` from taking the manifest.
     """
 
     target: Target
@@ -56,6 +63,7 @@ class Examination:
     differences: tuple[Difference, ...] = ()
     total: int = 0
     notes: tuple[str, ...] = ()
+    ignored: bool = False
 
     @property
     def ok(self) -> bool:
@@ -68,7 +76,7 @@ class Examination:
         return not self.ok and self.expected is not None and FOREIGN not in self.problems
 
 
-def staging_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+def checking_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command its packages, the option that names a configuration, and that of a cache."""
     decorated: Callable[..., Any] = combine(
         click.argument("packages", nargs=-1, metavar="[ROOT]...", type=click.Path()),
@@ -101,7 +109,7 @@ def targets(packages: Sequence[str], file: str | None) -> list[Target]:
 
 
 def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> list[Examination]:
-    """Compare the staged manifests of packages with the staged files.
+    """Compare the staged manifests of packages with the staged files; nothing may be in conflict.
 
     Args:
         targets: the packages.
@@ -112,42 +120,124 @@ def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> l
         ConfigError: git fails, nothing is tracked there, it is said nowhere who the worker is, or there is no place for
             the cache.
     """
-    remembered = caching.cache_of(cache, out, [target.directory for target in targets])
-    return [_examine(target, remembered) for target in targets]
-
-
-def _examine(target: Target, cache: caching.Cache | None) -> Examination:
     from wcp_attest.advice.git_index import GitIndex
+
+    remembered = caching.cache_of(cache, out, [target.directory for target in targets])
+    examinations = []
+    for target in targets:
+        with GitIndex.open(target.directory) as index:
+            examinations.append(examine(index, target, remembered))
+    return examinations
+
+
+def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: float) -> list[Renewal]:
+    """Say for each package whether its manifest is true, and what `fix` writes otherwise.
+
+    Args:
+        targets: the packages.
+        cache: what the command line says of a cache of digests.
+        out: takes the one line about a cache that cannot be used.
+        now: seconds since the epoch, the time of the new manifests.
+
+    Raises:
+        ConfigError: as `examine_all`; or a manifest is in conflict and its sides differ in what no file decides.
+    """
+    from wcp_attest.advice.git_index import GitIndex
+
+    remembered = caching.cache_of(cache, out, [target.directory for target in targets])
+    written: dict[str, bytes] = {}  # by the path from the top of the repository
+    found = []
+    for target in sorted(targets, key=lambda target: -os.path.realpath(target.directory).count(os.sep)):
+        with GitIndex.open(target.directory, resolve=True) as index:
+            renewal = _renewal(index, target, remembered, written, now)
+        if renewal.data is not None:
+            written[f"{index.prefix}/manifest.json" if index.prefix else "manifest.json"] = renewal.data
+        found.append(renewal)
+    return found
+
+
+def _renewal(
+    index: GitIndex, target: Target, cache: caching.Cache | None, written: Mapping[str, bytes], now: float
+) -> Renewal:
+    """Say what to do for one package, where the manifests of packages inside it are about to be written."""
+    start = f"{index.prefix}/" if index.prefix else ""
+    for path, inner in written.items():
+        if path.startswith(start):
+            index.replace(path.removeprefix(start), inner)
+    unresolved = next((path for path in index.unmerged if "/" in path), None)
+    if unresolved is not None:
+        raise ConfigError(f"{start + unresolved!r} is not merged yet; run `wcp-attest fix` on its package, too")
+    examination = examine(index, target, cache)
+    data = renewed(examination, now).to_bytes() if examination.repairable else None
+    edited = () if data is not None else tuple(index.edited(target.directory, MAX_COMPARED))
+    return Renewal(examination, data, edited, signatures_in_conflict="manifest.sig" in index.unmerged)
+
+
+def examine(index: GitIndex, target: Target, cache: caching.Cache | None) -> Examination:
+    """Compare the staged manifest of one package with its staged files.
+
+    Raises:
+        ConfigError: git fails, or it is said nowhere who the worker is.
+    """
     from wcp_attest.advice.git_index_manifest import Unsignable
 
-    with GitIndex.open(target.directory) as index:
-        current, problem = _staged_manifest(index)
-        try:
-            expected, notes = _expected(index, target, current, cache)
-        except Unsignable as unsignable:
-            return Examination(target, None, current, unsignable.problems)
-        if current is None:
-            return Examination(target, expected, None, (problem,), notes=notes)
-        problems = _header_problems(current, expected)
-        differences = _differences(current, expected)
-        if not problems and not differences:
-            notes = (*notes, *_signature_notes(index))
-        return Examination(target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes)
+    current, problem = _staged_manifest(index, target)
+    try:
+        expected, notes = _expected(index, target, current, cache)
+    except Unsignable as unsignable:
+        return Examination(target, None, current, unsignable.problems)
+    if current is None:
+        return Examination(target, expected, None, (problem,), notes=notes, ignored=index.is_ignored("manifest.json"))
+    problems = (*((problem,) if problem else ()), *_header_problems(current, expected))
+    differences = _differences(current, expected)
+    if not problems and not differences:
+        notes = (*notes, *_signature_notes(index))
+    return Examination(target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What `fix` does for one package.
+
+    Attributes:
+        examination: of the package.
+        data: the manifest to write; None when the staged one is true, or none can be written.
+        edited: files with edits that are not staged, looked for only when nothing is to be written.
+        signatures_in_conflict: whether `manifest.sig` is not merged.
+    """
+
+    examination: Examination
+    data: bytes | None
+    edited: tuple[str, ...] = ()
+    signatures_in_conflict: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The directory of the package."""
+        return self.examination.target.directory
 
 
 def repair(examinations: Sequence[Examination]) -> str:
     """Return the command that repairs what a command can repair, empty when that is nothing."""
-    wrong = [item.target.directory for item in examinations if item.repairable]
-    roots = [os.path.join(os.curdir, root) if root.startswith("-") else root for root in wrong]
+    wrong = [item for item in examinations if item.repairable]
+    roots = [as_argument(item.target.directory) for item in wrong]
+    if not roots:
+        return ""
     manifests = [os.path.join(root, "manifest.json") for root in roots]
-    return f"wcp-attest fix {shlex.join(roots)}; git add {shlex.join(manifests)}" if roots else ""
+    force = " -f" if any(item.ignored for item in wrong) else ""
+    command = f"wcp-attest fix {shlex.join(roots)}; git add{force} {shlex.join(manifests)}"
+    # `git commit -a` and `git commit PATH` show a hook an index of their own, and the real one lacks their edits.
+    own_index = os.path.basename(os.environ.get("GIT_INDEX_FILE", "index")) != "index"
+    return f"git add -u {shlex.join(roots)}; {command}" if own_index else command
 
 
-def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
+def _staged_manifest(index: GitIndex, target: Target) -> tuple[Manifest | None, str]:
     from wcp_attest.advice.git_index import LINK
     from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.ours import is_manifest
 
+    if MANIFEST_NAME in index.unmerged:
+        return _conflicted_manifest(index, target), "manifest.json is in conflict"
     staged = index.files.get(MANIFEST_NAME)
     if staged is None:
         return None, "manifest.json is not in the index"
@@ -161,6 +251,27 @@ def _staged_manifest(index: GitIndex) -> tuple[Manifest | None, str]:
     except ManifestMalformed as problem:
         return None, str(problem)
     return manifest, ""
+
+
+def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
+    """Merge the fields of a manifest in conflict; its entries follow from what is staged.
+
+    Raises:
+        ConfigError: the sides differ in a field, and no configuration says what it is.
+    """
+    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest_merge import MergeConflict, Sides, merge_header
+
+    sides: dict[int, Manifest] = {}
+    for stage, version in index.unmerged[MANIFEST_NAME].items():
+        with suppress(ManifestMalformed):
+            sides[stage] = Manifest.parse(index.read_version(MANIFEST_NAME, version, MAX_MANIFEST_BYTES))
+    if 2 not in sides or 3 not in sides:  # one side deleted it, or it is no manifest there
+        return sides.get(2) or sides.get(3)
+    merged, conflicts = merge_header(Sides(sides.get(1), sides[2], sides[3]))
+    if conflicts and target.configured is None:
+        raise MergeConflict([f"{target.directory}: {conflicts[0]}; say what it is in wcp-attest.toml", *conflicts[1:]])
+    return merged
 
 
 def _expected(
@@ -178,7 +289,13 @@ def _expected(
     algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
     bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
     with caching.remembered_blobs(cache, index, target.directory, algorithm):
-        staged = read_staged(index, algorithm=algorithm, excludes=combine_excludes(ignore, given), bytecode=bytecode)
+        staged = read_staged(
+            index,
+            algorithm=algorithm,
+            excludes=combine_excludes(ignore, given),
+            bytecode=bytecode,
+            allow_twins=config.allow_twins or (config.allow_twins is None and current is not None and _twins(current)),
+        )
     reading = staged.reading
     try:
         expected = Manifest(
@@ -196,13 +313,21 @@ def _expected(
         )
     except ManifestMalformed as problem:
         raise ConfigError(f"the configuration is unusable: {problem}") from None
-    return expected, _line_ending_notes(index, staged.converted)
+    return expected, (*_line_ending_notes(index, staged.converted), *_archive_notes(index))
 
 
 def _lists_bytecode(manifest: Manifest) -> bool:
     from wcp_attest.package.names import is_bytecode
 
     return any(is_bytecode(name) for path in manifest.entries() for name in path.split("/"))
+
+
+def _twins(manifest: Manifest) -> bool:
+    """Tell whether a manifest lists names that differ only by case or Unicode form, so that somebody allowed it."""
+    from wcp_attest.package.names import folded
+
+    paths = manifest.entries().keys()
+    return len(set(map(folded, paths))) < len(paths)
 
 
 def _said(key: str, configured: str | None, current: str | None) -> str:
@@ -243,6 +368,17 @@ def _line_ending_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
     if converted:
         return (f"{converted} files are checked out with CRLF on some machines; {advice}",)
     return ()
+
+
+def _archive_notes(index: GitIndex) -> tuple[str, ...]:
+    names = index.archived_otherwise
+    if not names:
+        return ()
+    note = (
+        f"`git archive` changes or leaves out {len(names)} files, first {names[0]!r} (export-subst or export-ignore);"
+        " the package in such an archive is not the one that is signed"
+    )
+    return (note,)
 
 
 def _signature_notes(index: GitIndex) -> tuple[str, ...]:
