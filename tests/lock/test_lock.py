@@ -34,7 +34,9 @@ def skill(root: Path, version: str = "2.1.0", signer: KeySigner | None = ADA, te
     (root / "SKILL.md").write_text(f"---\nname: {root.name}\n---\n{text}")
     if signer is not None:
         worker = f"org.acme.{name or root.name}"
-        manifest = build_manifest(root, worker_id=worker, worker_species_id="wrk.skill.x", worker_version=version)
+        manifest = build_manifest(
+            root, worker_id=worker, worker_species_id="wrk.skill.x", worker_version=version, built_at=1_700_000_000
+        )
         sign(root, [signer], manifest=manifest)
     return root
 
