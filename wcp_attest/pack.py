@@ -14,18 +14,17 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeUnsafe
 from wcp_attest.base.identity import parse_utc
 from wcp_attest.disk.archive import create, extract
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
-from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
-from wcp_attest.verification import attest
+from wcp_attest.package.manifest import Manifest
+from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES, find_place
+from wcp_attest.verification import PackagePair, attest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +72,19 @@ def kind_of_name(path: str) -> Format:
     raise ConfigError(f"{path!r} does not say which archive to write; end it in {', '.join(SUFFIXES)}")
 
 
-def pack(root: str | os.PathLike[str], target: str | os.PathLike[str], *, options: ReadOptions | None = None) -> Packed:
+def pack(
+    root: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    attestation: str | os.PathLike[str] | None = None,
+    options: ReadOptions | None = None,
+) -> Packed:
     """Write a signed package as one archive.
 
     Args:
         root: the package directory.
         target: the file to write; its suffix says which archive. It must not exist.
+        attestation: the directory of a detached pair, which the archive takes up in `.wcp/`.
         options: how to read the tree.
 
     Returns:
@@ -86,6 +92,7 @@ def pack(root: str | os.PathLike[str], target: str | os.PathLike[str], *, option
 
     Raises:
         TreeMismatch: the tree differs from its manifest.
+        SignatureMissing: the package is not signed.
         VerificationError: the manifest or the signature file is missing or malformed.
         ConfigError: the suffix is unknown, the target exists or cannot be written.
     """
@@ -93,13 +100,17 @@ def pack(root: str | os.PathLike[str], target: str | os.PathLike[str], *, option
     kind = kind_of_name(path)
     if os.path.lexists(path):
         raise ConfigError(f"{path!r} exists already; remove it or name another file")
-    data = read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME)
-    lines = read_bounded(os.path.join(package, SIGNATURE_NAME), limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
-    manifest = Manifest.parse(data)
+    pair = PackagePair.read(find_place(package, None if attestation is None else os.fspath(attestation)))
+    if pair.signatures is None:
+        raise SignatureMissing("the package is not signed, so nothing could be verified when it is unpacked; sign it")
+    manifest = Manifest.parse(pair.manifest)
+    reading = replace(options or ReadOptions(), placement=pair.place.placement)
+    # A detached pair travels in `.wcp/`: an archive has no directory beside it.
+    in_folder = [PAIR_FOLDERS["folder"] + name for name in PAIR_NAMES]
+    files = pair.in_tree or dict(zip(in_folder, (pair.manifest, pair.signatures), strict=True))
     with _private_directory(os.path.dirname(os.path.abspath(path))) as folder:
         copy, draft = os.path.join(folder, "package"), os.path.join(folder, "archive")
-        pair = {MANIFEST_NAME: data, SIGNATURE_NAME: lines}
-        check_tree(package, manifest, options=options or ReadOptions(), stage=copy, extra=pair)
+        check_tree(package, manifest, options=reading, stage=copy, extra=files)
         try:
             create(copy, draft, kind, moment=parse_utc(manifest.built_at_utc) or 0)
             os.link(draft, path)  # unlike a rename, this never replaces what another program put there meanwhile

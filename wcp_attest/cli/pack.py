@@ -27,10 +27,21 @@ if TYPE_CHECKING:
     required=True,
     help="The file to write: .tar, .tar.gz, .tgz, .zip or .mcpb. It must not exist.",
 )
+@click.option(
+    "--attestation", metavar="DIR", type=click.Path(), help="The directory of a detached pair; the archive takes it up."
+)
 @jobs_option
 @counting.option
 @reporting("text", "json", to_file=False)
-def pack(out: Output, /, package: str, archive: str, jobs: int | None, progress: bool | None) -> None:
+def pack(
+    out: Output,
+    /,
+    package: str,
+    archive: str,
+    attestation: str | None,
+    jobs: int | None,
+    progress: bool | None,
+) -> None:
     """Write the signed package in ROOT as one archive.
 
     The tree is compared with its manifest while it is read. The archive holds what the manifest lists and the
@@ -45,7 +56,8 @@ def pack(out: Output, /, package: str, archive: str, jobs: int | None, progress:
     require_package(package, out)
     require_outside(package, [archive], "which writing it there would change; name another place")
     with counting.Counter(progress, quiet=out.quiet) as counter:
-        packed = pack_package(package, archive, options=ReadOptions(jobs=jobs, progress=counter.callback))
+        reading = ReadOptions(jobs=jobs, progress=counter.callback)
+        packed = pack_package(package, archive, attestation=attestation, options=reading)
     manifest = packed.manifest
     if out.format == "json":
         out.deliver_json(
