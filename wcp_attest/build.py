@@ -4,7 +4,7 @@
                               worker_version="1.4.0")
     write_manifest("my-worker", manifest)
 
-What is left out is decided by gitignore patterns, the last that matches wins: first the default `.git/`, then the lines
+What is left out is decided by gitignore patterns, the last that matches wins: first the default `/.git`, then the lines
 of `.wcpignore` at the root (an ordinary file of the package), then those the caller gives. The patterns that decided
 something are recorded in the manifest; the others leave no trace, so the same tree and metadata give the same bytes.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.identity import AUTHORITIES, format_utc, id_problem, version_problem
+from wcp_attest.disk.excludes import GIT_FOLDER, read_ignore_file
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, write_file
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
-DEFAULT_EXCLUDES: Final = (".git/",)
+DEFAULT_EXCLUDES: Final = (GIT_FOLDER,)
 IGNORE_NAME: Final = ".wcpignore"
 MAX_IGNORE_BYTES = 1024 * 1024  # twice what the most patterns take
 
@@ -57,6 +58,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     source: SourceOrigin | None = None,
     options: ReadOptions | None = None,
     left_out: Callable[[Sequence[str]], None] | None = None,
+    unmatched: Callable[[Sequence[str]], None] | None = None,
 ) -> Manifest:
     """Read a package and say what is in it.
 
@@ -74,6 +76,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
         options: how to read the tree.
         left_out: told the paths of bytecode that the manifest leaves out, if there is any. A tree that still holds it
             is denied by every verifier.
+        unmatched: told which of `excludes` match nothing, if there are any: what they were meant for is shipped.
 
     Raises:
         ConfigError: an argument or `.wcpignore` cannot be used, or the tree is empty or not there.
@@ -86,6 +89,9 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options or ReadOptions())
     if reading.bytecode_left and left_out is not None:
         left_out(reading.bytecode_left)
+    idle = [pattern for pattern in excludes if {pattern, pattern.rstrip(" ")} & {*reading.unmatched}]
+    if idle and unmatched is not None:
+        unmatched(idle)
     return Manifest(
         worker_id=worker_id,
         worker_species_id=worker_species_id,
@@ -185,7 +191,7 @@ def combine_excludes(ignore: bytes, given: Sequence[str]) -> tuple[str, ...]:
     for pattern in given:
         if not pattern.strip() or pattern.startswith("#"):
             raise ConfigError(f"the exclude {pattern!r} matches nothing; write `\\#` for a name that starts with `#`")
-    patterns = _last_ones([*DEFAULT_EXCLUDES, *_ignored(ignore), *given])
+    patterns = _last_ones([*DEFAULT_EXCLUDES, *read_ignore_file(ignore, IGNORE_NAME), *given])
     problem = exclude_problem(patterns, MAX_EXCLUDES)
     if problem is not None:
         raise ConfigError(f"the list of excludes {problem}")
@@ -195,19 +201,3 @@ def combine_excludes(ignore: bytes, given: Sequence[str]) -> tuple[str, ...]:
 def _last_ones(patterns: Iterable[str]) -> tuple[str, ...]:
     """Drop all but the last of equal patterns: the last match wins, so the earlier ones never decide."""
     return tuple(reversed(dict.fromkeys(reversed(list(patterns)))))
-
-
-def _ignored(data: bytes) -> list[str]:
-    try:
-        lines = data.decode().split("\n")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{IGNORE_NAME} is not valid UTF-8; save it as UTF-8") from None
-    patterns = [_pattern(line.removesuffix("\r")) for line in lines]
-    return [pattern for pattern in patterns if pattern and not pattern.startswith("#")]
-
-
-def _pattern(line: str) -> str:
-    """Strip the spaces at the end, save one behind a backslash that quotes it (gitignore(5))."""
-    bare = line.rstrip(" ")
-    backslashes = len(bare) - len(bare.rstrip("\\"))
-    return bare + " " if backslashes % 2 and len(bare) < len(line) else bare

@@ -17,7 +17,7 @@ from typing import Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import check_metadata
-from wcp_attest.disk.directory import words
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.overwrite import OutputKind, Planned, write_files
 
 BOOTSTRAP: Final = "code/bootstrap.py"
@@ -89,7 +89,7 @@ def _make_folders(folder: str) -> list[str]:
     try:
         os.makedirs(folder, exist_ok=True)
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot create {folder!r}: {words(problem)}; nothing was changed") from None
+        raise ConfigError(f"cannot create {folder!r}: {describe_os_error(problem)}; nothing was changed") from None
     return missing[::-1]
 
 

@@ -119,15 +119,29 @@ def test_the_package_hash_is_the_one_described(
 class TestExcludes:
     def test_git_is_left_out_and_recorded_when_it_is_there(self, package: Path) -> None:
         plain = build_manifest(package, **WHO)
-        write_tree(package, {".git/config": b"x", "sub/.git/config": b"y"})
+        write_tree(package, {".git/config": b"x"})
         manifest = build_manifest(package, **WHO)
-        assert manifest.excludes == (".git/",)
+        assert manifest.excludes == ("/.git",)
+        assert manifest.package_hash == plain.package_hash
+
+    def test_git_below_the_root_is_listed_like_anything_else(self, package: Path) -> None:
+        write_tree(package, {"sub/.git/config": b"y"})
+        manifest = build_manifest(package, **WHO)
+        assert manifest.excludes == ()
+        assert "sub/.git/config" in listed(manifest)
+
+    def test_the_git_file_of_a_worktree_is_left_out_like_the_folder(self, package: Path) -> None:
+        plain = build_manifest(package, **WHO)
+        write_tree(package, {".git": b"gitdir: /elsewhere"})
+        manifest = build_manifest(package, **WHO)
+        assert manifest.excludes == ("/.git",)
         assert manifest.package_hash == plain.package_hash
 
     def test_git_can_be_taken_back_in(self, package: Path) -> None:
         write_tree(package, {".git/config": b"x"})
         manifest = build_manifest(package, **WHO, excludes=["!.git/"])
         assert ".git/config" in listed(manifest)
+        assert manifest.excludes == ()  # nothing was taken out, so nothing is recorded
 
     def test_only_patterns_that_decided_something_are_recorded(self, package: Path) -> None:
         write_tree(package, {"a.log": b"", "keep.log": b"", "tmp/x": b""})
@@ -154,9 +168,9 @@ class TestExcludes:
         assert set(listed(build_manifest(package, **WHO))) == {*SIMPLE, "docs/.wcpignore"}
 
     def test_the_last_of_equal_patterns_counts(self, package: Path) -> None:
-        assert exclude_patterns(str(package), ["*.log", "!a.log", "*.log"]) == (".git/", "!a.log", "*.log")
+        assert exclude_patterns(str(package), ["*.log", "!a.log", "*.log"]) == ("/.git", "!a.log", "*.log")
 
-    @pytest.mark.parametrize("pattern", ["", "  ", "#comment", "a\x1bb", "x" * 513, "*a*b*c*d*e*"])
+    @pytest.mark.parametrize("pattern", ["", "  ", "#comment", "a\x1bb", "x" * 513, "[a", "[[:none:]]", "a\\"])
     def test_patterns_that_cannot_be_meant_are_refused(self, package: Path, pattern: str) -> None:
         with pytest.raises(ConfigError):
             build_manifest(package, **WHO, excludes=[pattern])

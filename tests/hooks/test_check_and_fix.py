@@ -272,7 +272,7 @@ def test_a_package_that_is_the_repository_leaves_git_out(tmp_path: Path) -> None
     assert project.wcp("fix").returncode == 1
     project.add("manifest.json")
     assert project.wcp("check").returncode == 0
-    assert project.manifest("manifest.json").excludes == (".git/",)
+    assert project.manifest("manifest.json").excludes == ("/.git",)
     diff = project.wcp("diff", ".")
     assert diff.returncode == 0, diff.stdout + diff.stderr
 

@@ -16,6 +16,7 @@ from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.read import read_tree
 from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -311,7 +312,44 @@ def test_an_unknown_name_in_an_excluded_directory_is_let_be(tmp_path: Path) -> N
     good = manifest_of(root, excludes=["log/"])
     with open(os.fsencode(root) + b"/log/\xff\n", "wb"):
         pass
-    os.mkfifo(f"{root}/log/fifo")
+    check_tree(root, good)
+
+
+@pytest.mark.parametrize("excludes", [["log/"], ["*.x"], ["/log/a/"], ["**/a"]])
+@pytest.mark.parametrize("where", ["log/a/", "log/a/b/"])
+def test_what_is_excluded_is_still_searched(tmp_path: Path, excludes: list[str], where: str) -> None:
+    root = plant(tmp_path / "pkg", {"f": b"", f"{where}q.x": b"", "log/b.x": b"", "log/keep": b""})
+    good = manifest_of(root, excludes=excludes)
+    check_tree(root, good)
+    os.chmod(f"{root}/{where}q.x", 0o4755)
+    with pytest.raises(TreeUnsafe, match=r"q\.x' has a set-id bit"):
+        check_tree(root, good)
+    with pytest.raises(TreeUnsafe, match=r"q\.x' has a set-id bit"):
+        read_tree(root, excludes=excludes)
+    os.chmod(f"{root}/{where}q.x", 0o644)
+    os.mkfifo(f"{root}/{where}pipe.x")
+    with pytest.raises(TreeUnsafe, match=r"pipe\.x' is not a file"):
+        check_tree(root, good)
+    os.unlink(f"{root}/{where}pipe.x")
+    plant(root, {f"{where}__pycache__/q.pyc": b""})
+    with pytest.raises(TreeMismatch):
+        check_tree(root, good)
+
+
+def test_git_planted_below_the_root_is_a_difference(tmp_path: Path) -> None:
+    root = plant(tmp_path / "pkg", {"f": b"", "code/a": b"", ".git/HEAD": b""})
+    good = manifest_of(root)
+    assert good.excludes == ("/.git",)
+    plant(root, {"code/.git/config": b"[core]\nfsmonitor = evil\n"})
+    with pytest.raises(TreeMismatch) as caught:
+        check_tree(root, good)
+    assert [found.path for found in caught.value.differences] == ["code/.git/config"]
+
+
+def test_an_older_manifest_that_excludes_git_everywhere_is_read(tmp_path: Path) -> None:
+    root = plant(tmp_path / "pkg", {"f": b"", ".git/HEAD": b"", "sub/x": b"", "sub/.git/HEAD": b""})
+    good = manifest_of(root, excludes=[".git/"])
+    assert good.excludes == (".git/",)
     check_tree(root, good)
 
 

@@ -129,7 +129,7 @@ class _Sieve:
         Raises:
             TreeUnsafe: a directory changed meanwhile.
         """
-        walk.weigh = 0
+        walk.stat_first = 0
         for step in walk:
             if isinstance(step, Link):
                 self._passed.append(None)
@@ -137,7 +137,7 @@ class _Sieve:
                 continue
             left = self._left(step, line_of, entries)
             walk.files -= len(step.names) - len(left.names)
-            walk.weight += sum(left.sizes or ())
+            walk.size += sum(left.sizes or ())
             if left.names:
                 yield left
 

@@ -28,7 +28,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.disk.directory import FOLDER_FLAGS, words
+from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
 from wcp_attest.disk.files import is_leftover, temporary_name, write_all
 from wcp_attest.disk.hashing import FILE_FLAGS
 
@@ -250,4 +250,4 @@ def _newest_first(folder: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _words(problem: OSError | _Untrusted) -> str:
-    return words(problem) if isinstance(problem, OSError) else str(problem)
+    return describe_os_error(problem) if isinstance(problem, OSError) else str(problem)

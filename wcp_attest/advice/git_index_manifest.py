@@ -27,7 +27,7 @@ from wcp_attest.package.entries import (
     target_problem,
 )
 from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
-from wcp_attest.package.names import bytecode_among, twins
+from wcp_attest.package.names import bytecode_among, case_collisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -188,5 +188,7 @@ def _twins(paths: Sequence[str]) -> Iterator[str]:
             names.setdefault(prefix, {})[segment] = None
             prefix += f"{segment}/"
     for prefix, siblings in names.items():
-        for problem in twins(prefix, list(siblings)):
+        for problem in case_collisions(
+            prefix, list(siblings) if prefix else [*siblings, MANIFEST_NAME, SIGNATURE_NAME]
+        ):
             yield problem.replace("(`--allow-twins`)", "(`allow_twins = true` in wcp-attest.toml)")

@@ -63,6 +63,15 @@ class VerificationError(Error):
     code: ClassVar[DenyCode] = DenyCode.INTERNAL_ERROR
 
 
+class MachineError(VerificationError):
+    """This machine could not read something: no descriptors or memory left, an input or output error.
+
+    It says nothing about the package; nothing was decided.
+    """
+
+    code = DenyCode.INTERNAL_ERROR
+
+
 class ManifestMissing(VerificationError):
     """`manifest.json` is absent or unreadable."""
 

@@ -210,6 +210,7 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
         source=plan.source,
         options=replace(options, bytecode=plan.bytecode, allow_twins=plan.allow_twins),
         left_out=lambda paths: out.note(_bytecode_note(package, paths)),
+        unmatched=lambda patterns: out.note(unmatched_note(patterns)),
     )
     if (
         existing is not None
@@ -227,6 +228,19 @@ def _bytecode_note(package: str, paths: Sequence[str]) -> str:
     return (
         f"bytecode is left out of the manifest, first {paths[0]!r}; verify denies this very tree while it is there: "
         f"`{command}` removes it"
+    )
+
+
+def unmatched_note(patterns: Sequence[str]) -> str:
+    """Return what to say of exclude patterns that match nothing.
+
+    Args:
+        patterns: at least one.
+    """
+    named = ", ".join(map(repr, patterns[:5])) + (" and more" if len(patterns) > 5 else "")
+    return (
+        f"no entry matches the exclude {named}; patterns are relative to the package, as in gitignore: "
+        "without `./`, without the path to the package, without a comment behind"
     )
 
 

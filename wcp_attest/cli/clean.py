@@ -19,7 +19,7 @@ from wcp_attest.base.errors import ConfigError, ManifestMalformed
 from wcp_attest.cli.options import require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.disk.directory import words
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.files import is_leftover
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from wcp_attest.package.names import is_bytecode
@@ -51,7 +51,7 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
     try:
         root = os.open(package, _DIRECTORY)
     except OSError as error:
-        raise ConfigError(f"cannot open the directory {package!r}: {words(error)}") from None
+        raise ConfigError(f"cannot open the directory {package!r}: {describe_os_error(error)}") from None
     try:
         survey = Sweep()
         survey.directory(root, "", inside_cache=False)
@@ -100,7 +100,7 @@ class Sweep:
             with os.scandir(descriptor) as listing:
                 entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
         except OSError as error:
-            raise ConfigError(f"cannot read the directory {prefix or '.'!r}: {words(error)}") from None
+            raise ConfigError(f"cannot read the directory {prefix or '.'!r}: {describe_os_error(error)}") from None
         if {name for name, _ in entries} >= _BARE_REPOSITORY:
             return False
         if self.doomed is None:
@@ -133,7 +133,7 @@ class Sweep:
                 return
             self.kept.update(prefix + listed for listed in Manifest.parse(data).entries())
         except (OSError, ValueError, ManifestMalformed) as problem:
-            reason = words(problem) if isinstance(problem, OSError) else str(problem)
+            reason = describe_os_error(problem) if isinstance(problem, OSError) else str(problem)
             raise ConfigError(
                 f"{prefix + path!r} cannot be read ({reason}), so which files belong to the package is not known;"
                 " nothing was removed. Restore or rebuild the manifest first"
@@ -143,7 +143,7 @@ class Sweep:
         try:
             child = os.open(name, _DIRECTORY, dir_fd=parent)
         except OSError as error:
-            raise ConfigError(f"cannot open the directory {path!r}: {words(error)}") from None
+            raise ConfigError(f"cannot open the directory {path!r}: {describe_os_error(error)}") from None
         try:
             empty = self.directory(child, path + "/", inside_cache=cache)
         finally:
@@ -160,7 +160,7 @@ class Sweep:
                 else:
                     os.unlink(name, dir_fd=parent)
             except OSError as error:
-                raise ConfigError(f"cannot remove {path!r}: {words(error)}") from None
+                raise ConfigError(f"cannot remove {path!r}: {describe_os_error(error)}") from None
         self.removed.append(path)
         return True
 

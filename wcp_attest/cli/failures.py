@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from wcp_attest.base.errors import Error, SigningError, TreeMismatch, VerificationError
+from wcp_attest.base.errors import Error, MachineError, SigningError, TreeMismatch, VerificationError
 from wcp_attest.cli import differences
 from wcp_attest.cli.output import Output, Undelivered
 from wcp_attest.cli.text import Painter, printable, render
@@ -81,14 +81,14 @@ def classify(error: BaseException) -> Failure | None:
     match error:
         case BrokenPipeError():
             return None
+        case MachineError():
+            return Failure("system", str(error), code=error.code.value)
         case TreeMismatch():
             return Failure("refused", str(error), REFUSED, error.code.value, error.differences, error.total)
         case VerificationError():
             return Failure("refused", str(error), REFUSED, error.code.value)
-        case SigningError():
-            return Failure("signing", str(error))
         case Error():
-            return Failure("config", str(error))
+            return Failure("signing" if isinstance(error, SigningError) else "config", str(error))
         case MemoryError():
             return Failure("system", "out of memory")
         case OSError():

@@ -126,6 +126,6 @@ def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
 
 
 def _failed(step: str, path: str, error: OSError) -> ConfigError:
-    from wcp_attest.disk.directory import words
+    from wcp_attest.disk.directory import describe_os_error
 
-    return ConfigError(f"cannot {step} {path!r}: {words(error)}")
+    return ConfigError(f"cannot {step} {path!r}: {describe_os_error(error)}")

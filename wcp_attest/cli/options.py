@@ -92,9 +92,9 @@ def _require_directory(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError) as error:
-        from wcp_attest.disk.directory import words
+        from wcp_attest.disk.directory import describe_os_error
 
-        raise ConfigError(f"cannot open the package directory {path!r}: {words(error)}") from None
+        raise ConfigError(f"cannot open the package directory {path!r}: {describe_os_error(error)}") from None
     if stat.S_ISLNK(mode):
         raise ConfigError(f"{path!r} is a symbolic link; give the package directory itself")
     if not stat.S_ISDIR(mode):

@@ -69,14 +69,14 @@ def show(out: Output, /, target: str, entries: bool) -> None:
 
 
 def _read(target: str) -> Claims:
-    from wcp_attest.disk.directory import words
+    from wcp_attest.disk.directory import describe_os_error
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
 
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot open {target!r}: {words(error)}") from None
+        raise ConfigError(f"cannot open {target!r}: {describe_os_error(error)}") from None
     if not directory:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
         is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)

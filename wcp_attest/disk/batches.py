@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.base.errors import ConfigError, TreeUnsafe
-from wcp_attest.disk.directory import FileProblem
+from wcp_attest.base.errors import ConfigError, MachineError, TreeUnsafe
+from wcp_attest.disk.directory import FileProblem, Identity
 from wcp_attest.disk.walk import Folder, Link, Run
 from wcp_attest.package.entries import SEPARATOR
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.hashing import Worker
 
     Expect = Callable[[Run | Link], bytes | None]
-    Request = tuple[str, tuple[int, int], list[str], bytes | str | None]
+    Request = tuple[str, Identity, list[str], bytes | str | None]
     Result = tuple[bytes | None, bytes, int]
 
 JOB_FILES = 128  # enough that handing a job over costs little beside it, few enough that none waits for another long
@@ -196,9 +196,12 @@ def _job(parts: list[Part]) -> Job:
     return Job(parts, sum(len(part.names) for part in parts))
 
 
-def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError:
+def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError | MachineError:
     """Return the error that tells of a file's problem."""
-    return (ConfigError if problem.ours else TreeUnsafe)(f"{problem.path or '.'!r} {problem.reason}")
+    text = f"{problem.path or '.'!r} {problem.reason}"
+    if problem.fault == "machine":
+        return MachineError(text)
+    return ConfigError(text) if problem.fault == "copy" else TreeUnsafe(text)
 
 
 def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:

@@ -17,7 +17,7 @@ import os
 import select
 from typing import TYPE_CHECKING, Any
 
-from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.base.errors import ConfigError, MachineError, TreeUnsafe
 from wcp_attest.disk.batches import Done, Job, as_error, assemble, do, request, second_looks
 from wcp_attest.disk.board import Board, Piece
 from wcp_attest.disk.directory import FileProblem
@@ -145,8 +145,7 @@ class _Helper:
         self.busy = False
         self.reading = None
         if kind == "failed":
-            path, reason, ours = rest
-            piece.result = as_error(FileProblem(path, reason, ours=ours))
+            piece.result = as_error(FileProblem(*rest))
         else:
             piece.result = assemble(piece.job, rest[0])
 
@@ -277,7 +276,7 @@ class _Crew:
             return False
         try:
             piece.result = do(self._own, piece.job)
-        except (TreeUnsafe, ConfigError) as problem:
+        except (TreeUnsafe, ConfigError, MachineError) as problem:
             piece.result = problem
         except _TooLarge:
             piece.heavy = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -13,6 +14,19 @@ FOLDER_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
 )
 UTF8 = sys.getfilesystemencoding() == "utf-8"
+# What the system says when this machine is at fault, not the tree; each with what to do, where there is something.
+_MACHINE = {
+    errno.EMFILE: "; raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "; the whole system has too many files open",
+    errno.ENOMEM: "",
+    errno.ENOBUFS: "",
+    errno.EIO: "; look at the disk",
+    errno.ENOSPC: "; make room",
+    errno.EDQUOT: "; make room",
+    errno.ETIMEDOUT: "; look at the network file system",
+    errno.ENOTCONN: "; look at the network file system",
+}
+Identity = tuple[int, int, int, int]  # device, inode, time of change of the names and of the inode, in nanoseconds
 
 
 class FileProblem(Exception):
@@ -21,14 +35,28 @@ class FileProblem(Exception):
     Attributes:
         path: of the entry, relative to the root.
         reason: what is wrong, to follow the quoted path.
-        ours: whether it is the caller's side that failed: the staged copy, not the tree.
+        fault: what is at fault: the `tree`, the verified `copy`, or the `machine`.
     """
 
-    def __init__(self, path: str, reason: str, *, ours: bool = False) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, fault: str = "tree") -> None:
+        super().__init__(path, reason, fault)
         self.path = path
         self.reason = reason
-        self.ours = ours
+        self.fault = fault
+
+    @classmethod
+    def of(cls, path: str, before: str, problem: OSError | ValueError, after: str = "") -> FileProblem:
+        """Return the problem that an error of the system makes of an entry.
+
+        Args:
+            path: of the entry.
+            before: what to say before the words of the system.
+            problem: what the system said.
+            after: what to say behind them.
+        """
+        if is_machine_fault(problem):
+            return cls(path, f"cannot be read: {describe_os_error(problem)}; nothing was decided", "machine")
+        return cls(path, f"{before}{describe_os_error(problem)}{after}")
 
 
 def native(name: str) -> str | bytes:
@@ -49,15 +77,15 @@ class Descent:
         self._names: list[str] = []
         self._open = [os.open(".", FOLDER_FLAGS, dir_fd=root)]
 
-    def open(self, path: str, identity: tuple[int, int] | None) -> int:
+    def open(self, path: str, identity: Identity | None) -> int:
         """Return a descriptor of a directory, good until the next one is opened.
 
         Args:
             path: empty for the root itself, else `a/b/`.
-            identity: the device and inode it must have, or None.
+            identity: what it must be, as `identity_of` gives it, or None.
 
         Raises:
-            FileProblem: it is gone, no longer a directory, or another one.
+            FileProblem: it is gone, no longer a directory, another one, or has changed.
         """
         names = path.split("/")[:-1]
         shared = 0
@@ -72,9 +100,10 @@ class Descent:
                 self._names.append(name)
             status = os.fstat(self._open[-1])
         except OSError as problem:
-            raise FileProblem(path, f"changed while it was read ({words(problem)})") from None
-        if identity is not None and identity != (status.st_dev, status.st_ino):
-            raise FileProblem(path, "was replaced by another directory while it was read")
+            raise FileProblem.of(path, "changed while it was read (", problem, ")") from None
+        if identity is not None and identity != identity_of(status):
+            same = identity[:2] == (status.st_dev, status.st_ino)
+            raise FileProblem(path, f"{'changed' if same else 'was replaced by another directory'} while it was read")
         return self._open[-1]
 
     def close(self) -> None:
@@ -87,6 +116,11 @@ class Descent:
         del self._names[max(levels, 0) :]
 
 
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells that a directory is the same one, and that no name came, went or was moved meanwhile."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
 def fingerprint(names: list[str]) -> str:
     """Return names, as the system gave them and in its order, as one text to be compared."""
     return "/".join(names)
@@ -97,6 +131,12 @@ def unchanged(names: list[str], before: str) -> bool:
     return fingerprint(names) == before or sorted(names) == sorted(before.split("/") if before else [])
 
 
-def words(problem: OSError | ValueError) -> str:
-    """Return what the system says is wrong, for the end of a message."""
-    return (getattr(problem, "strerror", None) or str(problem)).lower()
+def describe_os_error(problem: OSError | ValueError) -> str:
+    """Return what the system says is wrong, for the end of a message, and what to do where this machine is at fault."""
+    text: str = (getattr(problem, "strerror", None) or str(problem)).lower()
+    return text + _MACHINE.get(getattr(problem, "errno", None) or 0, "")
+
+
+def is_machine_fault(problem: OSError | ValueError) -> bool:
+    """Tell whether the machine is at fault, so that nothing follows about what could not be read."""
+    return getattr(problem, "errno", None) in _MACHINE

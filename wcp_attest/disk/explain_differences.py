@@ -14,7 +14,7 @@ from wcp_attest.base.differences import Change, Difference
 from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.disk.batches import as_error, cut
 from wcp_attest.disk.causes import cause_of_absence, cause_of_change, cause_of_presence
-from wcp_attest.disk.directory import Descent, FileProblem, native
+from wcp_attest.disk.directory import Descent, FileProblem, Identity, native
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.hashing import FILE_FLAGS, Task, Worker
 from wcp_attest.disk.pool import hash_all
@@ -101,7 +101,7 @@ class Survey:
 
     missing: Mapping[str, Entry]
     found: Mapping[str, Entry]
-    identities: Mapping[str, tuple[int, int]]
+    identities: Mapping[str, Identity]
 
     @property
     def differs(self) -> bool:

@@ -13,8 +13,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from wcp_attest.base.errors import ConfigError, Error
-from wcp_attest.disk.directory import words
+from wcp_attest.base.errors import ConfigError, Error, MachineError
+from wcp_attest.disk.directory import describe_os_error, is_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +50,14 @@ def read_bounded(
             lies on a disk. The writer has `PIPE_DEADLINE` seconds. A FIFO with a name of its own is refused.
 
     Raises:
-        Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`.
+        Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`;
+            MachineError when this machine is at fault.
     """
     try:
         descriptor = os.open(path, _READ | (0 if follow else _NOFOLLOW))
     except (OSError, ValueError) as problem:
-        raise missing(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
+        error = MachineError if is_machine_fault(problem) else missing
+        raise error(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
     try:
         status = os.fstat(descriptor)
         if pipe and stat.S_ISFIFO(status.st_mode) and _OPEN_ALREADY.match(path):
@@ -65,7 +67,8 @@ def read_bounded(
         else:
             data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
     except OSError as problem:
-        raise missing(f"cannot read {what} {path!r}: {words(problem)}") from None
+        error = MachineError if is_machine_fault(problem) else missing
+        raise error(f"cannot read {what} {path!r}: {describe_os_error(problem)}") from None
     finally:
         os.close(descriptor)
     if data is None or len(data) > limit:
@@ -160,7 +163,7 @@ def _write_problems(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
+        raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from None
 
 
 def read_start(path: str, limit: int) -> bytes:
@@ -298,8 +301,15 @@ def sync_folder(folder: str) -> None:
 
 def _open_reason(path: str, problem: OSError | ValueError) -> str:
     """Name the link when that is what kept the file from being opened."""
+    target = None
     if not isinstance(problem, FileNotFoundError):
-        with contextlib.suppress(OSError, ValueError):
-            if stat.S_ISLNK(os.lstat(path).st_mode):
-                return "a symbolic link; give the file itself"
-    return words(problem)
+        with contextlib.suppress(OSError, ValueError):  # no link
+            target = os.readlink(path)
+    if target is None:
+        return describe_os_error(problem)
+    if target.startswith("..data/"):  # as Kubernetes mounts a ConfigMap or a Secret
+        return (
+            "a symbolic link of a mounted volume; give the directory that holds the real files: "
+            f"`readlink -f {os.path.dirname(path) or '.'}/..data`"
+        )
+    return "a symbolic link; give the file itself"

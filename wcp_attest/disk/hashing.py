@@ -21,7 +21,7 @@ try:
 except ImportError:
     from hashlib import sha256
 
-from wcp_attest.disk.directory import UTF8, Descent, FileProblem, native, unchanged, words
+from wcp_attest.disk.directory import UTF8, Descent, FileProblem, Identity, describe_os_error, native, unchanged
 
 TYPE_CHECKING = False  # as in `typing`, whose import would cost a helper more than this whole module
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Worker:
         self._copy = None if task.stage is None else Descent(task.stage)
 
     def answer(
-        self, path: str, identity: tuple[int, int] | None, names: Sequence[str], expected: bytes | str | None
+        self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | str | None
     ) -> Hashed | None:
         """Do what a request asks (`wcp_attest.disk.batches.request`): hash files, or look at a directory again.
 
@@ -135,7 +135,7 @@ class Worker:
             return None
         return self.hash(path, identity, names, expected)
 
-    def hash(self, path: str, identity: tuple[int, int] | None, names: Sequence[str], expected: bytes | None) -> Hashed:
+    def hash(self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | None) -> Hashed:
         """Hash the named files of one directory.
 
         Args:
@@ -152,10 +152,10 @@ class Worker:
         try:
             reader.read(names, None if expected is None else _lines_for(names, expected))
         except OSError as problem:
-            raise FileProblem(path + names[len(reader.lines)], f"cannot be read: {words(problem)}") from None
+            raise FileProblem.of(path + names[len(reader.lines)], "cannot be read: ", problem) from None
         return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
 
-    def look_again(self, path: str, identity: tuple[int, int] | None, listing: str) -> None:
+    def look_again(self, path: str, identity: Identity | None, listing: str) -> None:
         """See that a directory is still the same one and holds the same names.
 
         Args:
@@ -167,11 +167,14 @@ class Worker:
             FileProblem: it changed.
         """
         try:
-            same = unchanged(os.listdir(self._tree.open(path, identity)), listing)
-        except (FileProblem, OSError):
-            same = False
-        if not same:
-            raise FileProblem(path, "changed while it was read")
+            if unchanged(os.listdir(self._tree.open(path, identity)), listing):
+                return
+        except FileProblem as problem:
+            if problem.fault == "machine":
+                raise
+        except OSError as problem:
+            raise FileProblem.of(path, "changed while it was read (", problem, ")") from None
+        raise FileProblem(path, "changed while it was read")
 
     def close(self) -> None:
         """Close the way to the last directory."""
@@ -307,7 +310,7 @@ class _Reader:
             copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
             os.fchmod(copy, permissions)
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
+            raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
         return copy
 
     def _copy(self, descriptor: int, block: bytes | memoryview, name: str) -> None:
@@ -316,7 +319,7 @@ class _Reader:
             while view:
                 view = view[os.write(descriptor, view) :]
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be staged: {words(problem)}", ours=True) from None
+            raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
 
 
 def _lines_for(names: Sequence[str], expected: bytes) -> list[str]:

@@ -112,7 +112,7 @@ def _do(job: tuple[Any, ...], task: _Task, worker: hashing.Worker) -> tuple[Any,
         try:
             hashed = worker.answer(*part)
         except FileProblem as problem:
-            return "failed", number, problem.path, problem.reason, problem.ours
+            return "failed", number, problem.path, problem.reason, problem.fault
         results.append(None if hashed is None else hashed.result(part[3]))
     return "done", number, results
 

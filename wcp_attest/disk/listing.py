@@ -93,9 +93,11 @@ def left_out(path: str, listing: Listing, excludes: Excludes) -> set[str]:
         listing: what it holds, without bytecode.
         excludes: what decides.
     """
-    gone = {name for name in listing.folders if excludes.leave_out(path + name, folder=True)}
-    if excludes.concern_files:
-        others = (*listing.files, *listing.links, *listing.others)
+    gone: set[str] = set()
+    if excludes.concern(path, files=False):
+        gone.update(name for name in listing.folders if excludes.leave_out(path + name, folder=True))
+    if excludes.concern(path, files=True):
+        others = (*listing.files, *listing.links)
         gone.update(name for name in others if excludes.leave_out(path + name, folder=False))
     return gone
 

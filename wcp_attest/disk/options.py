@@ -65,6 +65,7 @@ class Reading:
         size: how many bytes they have together.
         excluded: the exclude patterns that decided something, in their order.
         bytecode_left: paths of bytecode that was left out, capped.
+        unmatched: the exclude patterns that match nothing, in their order.
     """
 
     body: bytes = field(repr=False)
@@ -73,6 +74,7 @@ class Reading:
     size: int
     excluded: tuple[str, ...] = ()
     bytecode_left: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[bytes, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.disk.directory import words
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.files import Draft, contains, draft, read_start, sync_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def check_place(path: str, kind: OutputKind, *, force: bool = False, error: type
     except FileNotFoundError:
         status = None
     except (OSError, ValueError) as problem:
-        raise error(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
+        raise error(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from None
     if not os.path.isdir(folder):
         raise error(f"cannot write {path!r}: {folder!r} is not a directory that exists; nothing was changed")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -96,7 +96,7 @@ def check_place(path: str, kind: OutputKind, *, force: bool = False, error: type
     try:
         ours = kind.recognizes(read_start(path, kind.limit))
     except OSError as problem:
-        raise error(f"cannot tell what {path!r} is: {words(problem)}; nothing was changed") from None
+        raise error(f"cannot tell what {path!r} is: {describe_os_error(problem)}; nothing was changed") from None
     if ours or force:
         return not ours
     raise error(f"{path!r} is not {kind.noun}, so it is not overwritten; {kind.advice}")
@@ -173,7 +173,7 @@ def _kept_in_memory(path: str) -> tuple[bytes | None, int]:
     except FileNotFoundError:
         return None, 0
     except OSError as problem:
-        raise ConfigError(f"cannot write {path!r}: {words(problem)}; nothing was changed") from None
+        raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from None
 
 
 def _restore(path: str, data: bytes | None, mode: int) -> None:
@@ -206,7 +206,9 @@ def set_aside(path: str) -> str:
         except FileExistsError:
             continue
         except OSError as problem:
-            raise ConfigError(f"cannot keep {path!r} as {name!r}: {words(problem)}; nothing was changed") from None
+            raise ConfigError(
+                f"cannot keep {path!r} as {name!r}: {describe_os_error(problem)}; nothing was changed"
+            ) from None
         sync_folder(os.path.dirname(path) or os.curdir)
         return name
     raise ConfigError(f"{path!r} already has {MAX_ORIGINALS} files `.orig` beside it; remove some")
@@ -254,7 +256,7 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
     try:
         descriptor = os.open(folder or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
-        raise ConfigError(f"cannot open the directory {folder!r}: {words(problem)}") from None
+        raise ConfigError(f"cannot open the directory {folder!r}: {describe_os_error(problem)}") from None
     until = time.monotonic() + deadline
     try:
         while not _locked(descriptor, folder):
@@ -279,7 +281,7 @@ def _locked(descriptor: int, folder: str) -> bool:
         return False
     except OSError as problem:
         if problem.errno not in _NO_LOCKS:
-            raise ConfigError(f"cannot lock the directory {folder!r}: {words(problem)}") from None
+            raise ConfigError(f"cannot lock the directory {folder!r}: {describe_os_error(problem)}") from None
     return True
 
 

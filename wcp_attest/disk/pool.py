@@ -83,7 +83,7 @@ def _results(
     root: Root, jobs: Iterator[Job], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     processes = _processes(options.jobs)
-    walk.weigh = WORTH_FILES if processes > 1 or options.executor is not None else 0
+    walk.stat_first = WORTH_FILES if processes > 1 or options.executor is not None else 0
     if options.executor is not None:
         from wcp_attest.disk.remote import hash_with_executor
 
@@ -115,7 +115,7 @@ def _until_worth(jobs: Iterator[Job], walk: Walk) -> list[Job]:
 
 
 def _is_worth(walk: Walk) -> bool:
-    return walk.files >= WORTH_FILES or walk.weight >= WORTH_BYTES
+    return walk.files >= WORTH_FILES or walk.size >= WORTH_BYTES
 
 
 def _processes(wanted: int | None) -> int:

@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 
-from wcp_attest.base.errors import BansUnusable, ConfigError
-from wcp_attest.disk.directory import words
+from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError
+from wcp_attest.disk.directory import describe_os_error, is_machine_fault
 from wcp_attest.disk.files import write_atomic
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -31,7 +31,7 @@ def open_regular(path: str, what: str, *, private: bool = False, follow: bool = 
     try:
         descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except (OSError, ValueError) as problem:
-        raise BansUnusable(f"{what} cannot be opened: {_why(problem)}") from None
+        raise _unusable(problem)(f"{what} cannot be opened: {_why(problem)}") from None
     try:
         _check_regular(os.fstat(descriptor), what, private=private)
     except BansUnusable:
@@ -55,7 +55,7 @@ def read_all(descriptor: int, limit: int, what: str) -> bytes:
         with open(descriptor, "rb") as stream:
             data = stream.read(limit + 1)
     except OSError as problem:
-        raise BansUnusable(f"{what} cannot be read: {_why(problem)}") from None
+        raise _unusable(problem)(f"{what} cannot be read: {_why(problem)}") from None
     if len(data) > limit:
         raise BansUnusable(f"{what} is larger than {limit} bytes; compile larger lists")
     return data
@@ -116,7 +116,11 @@ def _check_private(status: os.stat_result, what: str) -> None:
         raise BansUnusable(f"{what} can be written by others; run chmod go-w on it")
 
 
+def _unusable(problem: OSError | ValueError) -> type[BansUnusable | MachineError]:
+    return MachineError if is_machine_fault(problem) else BansUnusable
+
+
 def _why(problem: OSError | ValueError) -> str:
     if getattr(problem, "errno", None) == errno.ELOOP:  # what O_NOFOLLOW makes of a link
         return "a symbolic link; name the file itself"
-    return words(problem)
+    return describe_os_error(problem)

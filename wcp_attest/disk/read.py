@@ -48,7 +48,7 @@ def read_tree(
         algorithm=algorithm,
         excludes=Excludes(excludes),
         keep_bytecode=options.bytecode == "include",
-        refuse_twins=not options.allow_twins,
+        refuse_collisions=not options.allow_twins,
         owner=strict_owner(options),
         pair_folder=PAIR_FOLDERS.get(options.placement),
     )
@@ -68,7 +68,9 @@ def read_tree(
     body = SEPARATOR.join(blocks)
     if walk.empty:
         body = _with_empty(body, walk.empty, algorithm)
-    return Reading(body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode))
+    return Reading(
+        body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode), rules.excludes.unmatched
+    )
 
 
 def _refuse_odd(root: str, walk: Walk) -> None:

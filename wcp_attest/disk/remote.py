@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.batches import Done, Job, Request, Result
     from wcp_attest.disk.walk import Root
 
-    Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str]]
+    Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str, str]]
 
 AHEAD = 64  # jobs handed to an executor at once: enough for a cluster, few enough to stop soon
 
@@ -56,7 +56,7 @@ def hash_there(path: str, requests: list[Request | None], algorithm: str, owner:
             try:
                 hashed = worker.answer(folder, None, names, expected)
             except FileProblem as problem:
-                return None, (problem.path, problem.reason)
+                return None, (problem.path, problem.reason, problem.fault)
             results.append(None if hashed is None else hashed.result(expected))
     return results, None
 
@@ -101,7 +101,7 @@ def _result(job: Job, future: Future[Reply]) -> Done:
         results, refused = future.result()
         if refused is None:
             return assemble(job, results)
-        path, reason = refused
+        path, reason, fault = refused
     except (TypeError, ValueError) as nonsense:
         raise TreeUnsafe(f"the executor gave an answer that makes no sense: {nonsense}") from None
-    raise as_error(FileProblem(str(path), str(reason)))
+    raise as_error(FileProblem(str(path), str(reason), str(fault)))

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from wcp_attest.base.errors import TreeUnsafe
+from wcp_attest.base.errors import MachineError, TreeUnsafe
 from wcp_attest.disk.batches import as_error
 from wcp_attest.disk.directory import Descent, FileProblem, native
 from wcp_attest.disk.hashing import check_file
@@ -74,7 +74,10 @@ def with_others(refusal: TreeUnsafe, root: Root, rules: Rules) -> TreeUnsafe:
         rules: by which it was read.
     """
     survey = _Survey(root, rules, str(refusal))
-    with suppress(_Enough, TreeUnsafe, FileProblem, OSError), closing(Descent(root.descriptor)) as descent:
+    with (
+        suppress(_Enough, TreeUnsafe, MachineError, FileProblem, OSError),
+        closing(Descent(root.descriptor)) as descent,
+    ):
         for step in survey:
             if isinstance(step, Run):
                 survey.look(descent.open(step.folder.path, step.folder.identity), step, rules.owner)

@@ -5,7 +5,7 @@ merged afterwards, except empty directories, whose lines sort without the `/`: t
 sort as their UTF-8 bytes do, so texts are compared.
 
 Other file systems mounted inside the tree are read like any directory: their content is hashed as everything else.
-Set-id bits matter on files; on a directory the set-group-id bit only hands down a group and is let be.
+Set-id bits matter on files; on a directory the set-group-id bit only hands down a group and is allowed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.base.errors import ConfigError, TreeUnsafe
-from wcp_attest.disk.directory import FOLDER_FLAGS, native, words
-from wcp_attest.disk.hashing import SMALL, permission_problem
+from wcp_attest.base.errors import ConfigError, MachineError, TreeUnsafe
+from wcp_attest.disk.directory import (
+    FOLDER_FLAGS,
+    FileProblem,
+    Identity,
+    describe_os_error,
+    identity_of,
+    is_machine_fault,
+    native,
+)
+from wcp_attest.disk.hashing import SMALL, check_file, permission_problem
 from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_pair
 from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
-from wcp_attest.package.names import bytecode_among, is_bytecode, name_problems, twins
+from wcp_attest.package.names import bytecode_among, case_collisions, is_bytecode, name_problems
 from wcp_attest.package.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
@@ -50,12 +58,12 @@ class Folder(NamedTuple):
     """A directory as it was first seen: its path (empty or ending in `/`), its identity and all its names."""
 
     path: str
-    identity: tuple[int, int]
+    identity: Identity
     names: str
 
 
 class Run(NamedTuple):
-    """Regular files that follow one another in one directory, and their sizes in bytes when they were weighed."""
+    """Regular files that follow one another in one directory, and their sizes in bytes where they were looked up."""
 
     folder: Folder
     names: list[str]
@@ -72,13 +80,13 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is let be, left out and refused.
+    """What is left out and what is refused.
 
     Attributes:
         algorithm: of the manifest, for the lines of links.
         excludes: what the signer left out.
         keep_bytecode: whether bytecode counts as ordinary entries; else it is left out and named.
-        refuse_twins: whether names that differ only by case or Unicode form are refused.
+        refuse_collisions: whether names that differ only by case or Unicode form are refused.
         owner: the user who may own entries when permissions are strict, else None.
         pair_folder: the directory, empty or ending in `/`, whose `manifest.json` and `manifest.sig` are the pair and so
             no entries; None: the pair lies outside of the tree.
@@ -87,7 +95,7 @@ class Rules:
     algorithm: HashAlgorithm
     excludes: Excludes
     keep_bytecode: bool
-    refuse_twins: bool = False
+    refuse_collisions: bool = False
     owner: int | None = None
     pair_folder: str | None = ""
 
@@ -96,7 +104,7 @@ class _State(Enum):
     """What becomes of the entries of a directory."""
 
     COUNTED = auto()  # unless an exclude leaves them out
-    SEARCHED = auto()  # left out, but for bytecode
+    SEARCHED = auto()  # left out, but searched for bytecode, set-id bits and special files
     BYTECODE = auto()  # counted, whatever the excludes say
 
 
@@ -105,7 +113,7 @@ class _Frame(NamedTuple):
     folder: Folder
     steps: Iterator[list[str] | str]
     links: frozenset[str]
-    below: frozenset[str]  # directories in it that are left out and only searched for bytecode
+    below: frozenset[str]  # directories in it that are left out and only searched
     state: _State
 
 
@@ -126,11 +134,17 @@ def open_root(root: str) -> Root:
     Raises:
         ConfigError: it is absent, a link, or not a directory.
     """
-    plain = root.rstrip("/") or root
+    plain = root
+    while plain.endswith(("/", "/.")) and plain.strip("/."):  # `link/.` would be followed
+        plain = plain.removesuffix(".").rstrip("/")
     try:
         return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
     except (OSError, ValueError) as problem:
-        reason = "is a symbolic link; give the directory itself" if os.path.islink(plain) else words(problem)
+        reason = describe_os_error(problem)
+        if is_machine_fault(problem):
+            raise MachineError(f"cannot read the package {root!r}: {reason}; nothing was decided") from None
+        if os.path.islink(plain):
+            reason = "is a symbolic link; give the directory itself"
         raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
 
 
@@ -138,14 +152,13 @@ class Walk:
     """One walk of a tree, and what it saw.
 
     Attributes:
-        rules: what is let be, left out and refused.
+        rules: what is left out and what is refused.
         folders: every directory that was listed, except those left out.
         empty: paths of directories that hold nothing that counts.
         bytecode: paths of bytecode that was left out, capped.
         files: how many regular files were met.
-        weigh: of how many files to look up the sizes, and of the others, too, unless they prove to be small, for then
-            it takes longer than it is worth.
-        weight: the sum of those sizes.
+        stat_first: look up the sizes of this many files; go on only if they were large on average.
+        size: the sum of the sizes that were looked up.
     """
 
     def __init__(self, root: Root, rules: Rules) -> None:
@@ -153,14 +166,17 @@ class Walk:
         self.empty: list[str] = []
         self.bytecode: list[str] = []
         self.files = 0
-        self.weigh = 0
-        self.weight = 0
+        self.stat_first = 0
+        self.size = 0
         self._entries = 0
         self._root = root.descriptor
         self.rules = rules
 
     def __iter__(self) -> Iterator[Run | Link]:
-        stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", _State.COUNTED)]
+        try:
+            stack = [self._enter(os.open(".", FOLDER_FLAGS, dir_fd=self._root), "", _State.COUNTED)]
+        except OSError as problem:
+            raise unreadable("the directory '.'", problem) from None
         try:
             while stack:
                 frame = stack[-1]
@@ -169,7 +185,7 @@ class Walk:
                     os.close(stack.pop().descriptor)
                 elif isinstance(step, list):
                     self.files += len(step)
-                    yield Run(frame.folder, step, self._weigh(frame.descriptor, step) if self.weigh else None)
+                    yield Run(frame.folder, step, self._sizes(frame.descriptor, step) if self.stat_first else None)
                 elif step in frame.links:
                     yield self._link(frame, step)
                 else:
@@ -178,11 +194,15 @@ class Walk:
             for frame in stack:
                 os.close(frame.descriptor)
 
-    def _weigh(self, folder: int, names: list[str]) -> list[int]:
-        sizes = _sizes(folder, names)
-        self.weight += sum(sizes)
-        if self.files >= self.weigh and self.weight <= self.files * SMALL:
-            self.weigh = 0
+    def _sizes(self, folder: int, names: list[str]) -> list[int]:
+        """Return the sizes of files; one that is gone is missed when it is read."""
+        sizes = [0] * len(names)
+        for index, name in enumerate(names):
+            with suppress(OSError):
+                sizes[index] = os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
+        self.size += sum(sizes)
+        if self.files >= self.stat_first and self.size <= self.files * SMALL:
+            self.stat_first = 0
         return sizes
 
     def refuse(self, problem: str) -> None:
@@ -201,38 +221,45 @@ class Walk:
         try:
             descriptor = os.open(native(name), FOLDER_FLAGS, dir_fd=above.descriptor)
         except OSError as problem:
-            raise TreeUnsafe(f"the directory {path!r} cannot be read: {words(problem)}") from None
-        return self._enter(descriptor, path, _state_below(above, name))
+            raise unreadable(f"the directory {path!r}", problem) from None
+        state = above.state
+        if is_bytecode(name):
+            state = _State.BYTECODE
+        elif name in above.below and state is _State.COUNTED:
+            state = _State.SEARCHED
+        return self._enter(descriptor, path, state)
 
     def _enter(self, descriptor: int, path: str, state: _State) -> _Frame:
         """List a directory and settle what of it counts; takes over the descriptor."""
         try:
             status = os.fstat(descriptor)
             listing, names = scan(descriptor)
-            folder = Folder(path, (status.st_dev, status.st_ino), names)
+            folder = Folder(path, identity_of(status), names)
             if state is not _State.SEARCHED:
                 self.folders.append(folder)
-                self._refuse_permissions(folder, status)
+                wrong = None if self.rules.owner is None else permission_problem(status, self.rules.owner)
+                if wrong is not None:
+                    self.refuse(f"the directory {path or '.'!r} {wrong}")
             if path == self.rules.pair_folder:
                 listing = without_pair(path, listing)
             return self._settle(descriptor, folder, listing, state)
         except OSError as problem:
             os.close(descriptor)
-            raise TreeUnsafe(f"the directory {path or '.'!r} cannot be read: {words(problem)}") from None
+            raise unreadable(f"the directory {path or '.'!r}", problem) from None
         except BaseException:
             os.close(descriptor)
             raise
 
     def _settle(self, descriptor: int, folder: Folder, listing: Listing, state: _State) -> _Frame:
         path = folder.path
-        listing, below = self._leave_out(path, listing, state)
         for name in sorted(listing.others):
             self.refuse(f"{path + name!r} is not a file, directory or symbolic link; remove it")
+        listing, below = self._leave_out(descriptor, path, listing, state)
         names = listing.names()
         for problem in name_problems(path, names):
             self.refuse(problem)
-        if self.rules.refuse_twins:
-            for problem in twins(path, [*names, *PAIR_NAMES] if path == self.rules.pair_folder else names):
+        if self.rules.refuse_collisions:
+            for problem in case_collisions(path, [*names, *PAIR_NAMES] if path == self.rules.pair_folder else names):
                 self.refuse(problem)
         self._entries += len(names)
         if self._entries > MAX_ENTRIES:
@@ -241,33 +268,39 @@ class Walk:
             self.empty.append(path[:-1])
         return _Frame(descriptor, folder, steps(listing, below), frozenset(listing.links), frozenset(below), state)
 
-    def _leave_out(self, path: str, listing: Listing, state: _State) -> tuple[Listing, list[str]]:
-        """Take bytecode and excludes out; also return the directories left out, which may hide bytecode."""
+    def _leave_out(self, descriptor: int, path: str, listing: Listing, state: _State) -> tuple[Listing, list[str]]:
+        """Take bytecode and excludes out; also return the directories left out, which may hide what is refused."""
         if state is _State.BYTECODE:
             return listing, []
         bytecode = bytecode_among(listing.names())
         source = listing.without(bytecode)
         gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self.rules.excludes)
         below = [name for name in source.folders if name in gone]
+        for name in source.files:
+            if name in gone:
+                self._refuse_set_id(descriptor, path, name)
         if bytecode and not self.rules.keep_bytecode:
             room = MAX_LEFT_LISTED - len(self.bytecode)
             self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
             return source.without(gone), below
         return listing.without(gone), below
 
-    def _refuse_permissions(self, folder: Folder, status: os.stat_result) -> None:
-        owner = self.rules.owner
-        problem = None if owner is None else permission_problem(status, owner)
-        if problem is not None:
-            self.refuse(f"the directory {folder.path or '.'!r} {problem}")
+    def _refuse_set_id(self, descriptor: int, path: str, name: str) -> None:
+        """See that a file that is left out is a regular one without a set-id bit."""
+        try:
+            check_file(path + name, os.stat(native(name), dir_fd=descriptor, follow_symlinks=False), None)
+        except FileNotFoundError:
+            pass  # left out, and gone
+        except FileProblem as problem:
+            self.refuse(f"{problem.path!r} {problem.reason}")
 
     def _link(self, frame: _Frame, name: str) -> Link:
         path = frame.folder.path + name
         try:
-            target = decoded(_read_link(frame.descriptor, name))
+            target = decoded(os.fsdecode(os.readlink(os.fsencode(native(name)), dir_fd=frame.descriptor)))
             status = os.stat(native(name), dir_fd=frame.descriptor, follow_symlinks=False)
         except OSError as failure:
-            raise TreeUnsafe(f"the link {path!r} cannot be read: {words(failure)}") from None
+            raise unreadable(f"the link {path!r}", failure) from None
         problem = target_problem(path, target)
         if problem is None and self.rules.owner is not None and status.st_uid not in {0, self.rules.owner}:
             problem = f"belongs to the user {status.st_uid}"
@@ -277,23 +310,15 @@ class Walk:
         return Link(path, target, render_line(path, Symlink(target), self.rules.algorithm))
 
 
-def _read_link(folder: int, name: str) -> str:
-    return os.fsdecode(os.readlink(os.fsencode(native(name)), dir_fd=folder))
+def unreadable(what: str, problem: OSError) -> TreeUnsafe | MachineError:
+    """Return the error for what the system does not let us read: a refusal, unless this machine is at fault.
+
+    Args:
+        what: what cannot be read, in words.
+        problem: what the system said.
+    """
+    text = f"{what} cannot be read: {describe_os_error(problem)}"
+    return MachineError(f"{text}; nothing was decided") if is_machine_fault(problem) else TreeUnsafe(text)
 
 
-def _sizes(folder: int, names: list[str]) -> list[int]:
-    """Return the sizes of files; those that are gone will be missed when they are read."""
-    sizes = [0] * len(names)
-    for index, name in enumerate(names):
-        with suppress(OSError):
-            sizes[index] = os.stat(native(name), dir_fd=folder, follow_symlinks=False).st_size
-    return sizes
-
-
-def _state_below(above: _Frame, name: str) -> _State:
-    if above.state is _State.BYTECODE or is_bytecode(name):
-        return _State.BYTECODE
-    return _State.SEARCHED if above.state is _State.SEARCHED or name in above.below else _State.COUNTED
-
-
-__all__ = ["Folder", "Link", "Rules", "Run", "Walk", "open_root"]
+__all__ = ["Folder", "Link", "Rules", "Run", "Walk", "open_root", "unreadable"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from wcp_attest.base.characters import name_character, refused_character
 from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import ManifestMalformed
 
@@ -33,10 +34,6 @@ MAX_TARGET_BYTES = 4096  # PATH_MAX on Linux
 MAX_FILE_SIZE = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 MAX_LINE_BYTES = 2 * (MAX_DEPTH * (MAX_NAME_BYTES + 1) + MAX_TARGET_BYTES) + 256  # each `"` is escaped
 
-# Control characters, line and paragraph separators, and marks that reorder or hide text: a reviewer must see the name
-# that the file system sees. A fixed set: what Python calls printable differs from one version of it to the next.
-HIDDEN = "\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
-_TRICK = re.compile(f"[{HIDDEN}\\\\]")
 _UNDECODABLE = re.compile("[\ud800-\udfff]")
 _DOTS = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _LINE = re.compile(
@@ -93,8 +90,11 @@ def path_problem(path: str) -> str | None:
         return "is empty"
     if not path.isascii() and _UNDECODABLE.search(path):
         return "is not valid UTF-8"
-    if not (path.isascii() and path.isprintable() and "\\" not in path) and _TRICK.search(path):
-        return "holds a control, invisible or text-reordering character or a backslash"
+    if "\\" in path:
+        return "holds a backslash"
+    refused = refused_character(path)
+    if refused is not None:
+        return f"holds {name_character(refused)}, a control, invisible, text-reordering or unassigned character"
     if _DOTS.search(path):
         return "is absolute or holds an empty, `.` or `..` segment"
     segments = path.split("/")
@@ -110,7 +110,7 @@ def target_problem(path: str, target: str) -> str | None:
 
     `..` may only lead, and not above the root: then each link stays inside even when it leads through other links.
     """
-    if not target or _TRICK.search(target) or len(target.encode()) > MAX_TARGET_BYTES:
+    if not target or "\\" in target or refused_character(target) or len(target.encode()) > MAX_TARGET_BYTES:
         return "has an empty, overlong or unprintable target"
     if target.startswith("/"):
         return "has an absolute target; make it relative, or leave it out"

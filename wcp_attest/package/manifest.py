@@ -13,7 +13,7 @@ is a one-line change in review.
     "build_source":"ci",
     "hash_algorithm":"sha256",
     "package_hash":"0c5f…64 hex digits",
-    "excludes":[".git/"],
+    "excludes":["/.git"],
     "source":{"repository":"https://github.com/acme/summarizer","commit":"9fceb02d…"},
     "entries":{
     "bin/run": {"sha256":"…","size":612,"executable":true},

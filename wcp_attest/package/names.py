@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wcp_attest.base.characters import without_refused
 from wcp_attest.package.entries import MAX_NAME_BYTES, path_problem
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def name_problems(prefix: str, names: Sequence[str]) -> Iterator[str]:
             yield f"the entry {(prefix + name)[:160]!r} {problem}; rename it"
 
 
-def twins(prefix: str, names: Sequence[str]) -> Iterator[str]:
+def case_collisions(prefix: str, names: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with names of one directory that some file systems cannot tell apart.
 
     They differ only by case or by Unicode normal form.
@@ -74,10 +75,10 @@ def twins(prefix: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def folded(name: str) -> str:
-    """Return what names have in common that differ only by case or Unicode normal form (Unicode 3.13, D145)."""
+    """Return what names have in common that differ only by case, Unicode normal form (3.13, D145) or hidden marks."""
     from unicodedata import normalize
 
-    return normalize("NFD", normalize("NFD", name).casefold())
+    return normalize("NFD", normalize("NFD", without_refused(name)).casefold())
 
 
 def _all_short(names: Iterable[str]) -> bool:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from wcp_attest.base.characters import refused_character
 from wcp_attest.base.errors import ManifestMalformed
-from wcp_attest.package.entries import HIDDEN
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 BuildSource = Literal["local", "ci", "agent"]
 BUILD_SOURCES: Final[tuple[BuildSource, ...]] = get_args(BuildSource)
 MAX_TEXT = 512
-_HIDDEN = re.compile(f"[{HIDDEN}]")
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
@@ -103,7 +102,7 @@ def exclude_problem(patterns: tuple[str, ...], most: int) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    return 0 < len(text) <= MAX_TEXT and not _HIDDEN.search(text)
+    return 0 < len(text) <= MAX_TEXT and refused_character(text) is None
 
 
 def _check_texts(field: str, **texts: str | None) -> None:

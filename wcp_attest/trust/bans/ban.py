@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base.characters import refused_character
 from wcp_attest.base.digest import ALGORITHMS
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.base.forge_name import ForgeUri, ban_prefix, ban_spelling
@@ -38,8 +39,6 @@ _PRINTABLE = re.compile(r"[!-~]+\Z")
 _REMOTE_SCHEME = re.compile(r"(?:git|ssh|(?:git|ssh)\+[a-z]+)\Z", re.IGNORECASE)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:.")  # git@github.com:acme/worker
-# Control characters and marks that reorder or hide text: what an operator reads on a terminal is what was written.
-_TRICK = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class Kind(StrEnum):
@@ -268,6 +267,6 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
 
 
 def _visible(field: str, text: str, limit: int) -> str:
-    if not 0 < len(text) <= limit or not text.strip() or _TRICK.search(text):
+    if not 0 < len(text) <= limit or not text.strip() or refused_character(text) is not None:
         raise ConfigError(f"{field} {text[:80]!r} is not 1 to {limit} visible characters on one line")
     return text
