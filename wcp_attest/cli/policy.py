@@ -1,18 +1,20 @@
-"""`wcp-attest policy`: start a trust policy, check one, say in words whom it believes, fetch what it rests on."""
+"""`wcp-attest policy`: start a trust policy, check one, say in words whom it trusts, fetch what it rests on."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.policy_edit import add_signer, keyless_fields, remove_signer
 from wcp_attest.cli.trust import POLICY_VARIABLE
+from wcp_attest.trust.policy_text import quoted, signer_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
@@ -26,69 +28,90 @@ def policy() -> None:
     """Start, check and show trust policies: who may speak for which namespace."""
 
 
+policy.add_command(add_signer)
+policy.add_command(remove_signer)
+
+
 @policy.command()
 @click.argument("file", metavar="FILE", type=click.Path())
 @click.option("--namespace", required=True, metavar="NAME", help="Whose workers: org.<name> or x.<name>.")
 @click.option("--public-key", multiple=True, type=click.Path(), metavar="FILE", help="Trust this key.")
 @click.option("--hmac", is_flag=True, help="Trust the shared secret in WCP_ATTEST_HMAC_KEY.")
-@click.option("--issuer", metavar="URL", help="Keyless: the OIDC issuer; GitHub's with --repository by default.")
-@click.option("--identity", metavar="TEXT", help="Keyless: the exact identity.")
-@click.option("--repository", metavar="OWNER/NAME", help="Keyless: the repository whose workflow signs.")
+@click.option("--issuer", metavar="URL", help="Keyless: the OIDC issuer; by default that of the repository.")
+@click.option("--identity", multiple=True, metavar="TEXT", help="Keyless: the exact identity; may be repeated.")
+@click.option(
+    "--repository",
+    multiple=True,
+    metavar="OWNER/NAME",
+    help="Keyless: the repository whose workflow signs; may be repeated.",
+)
 @click.option("--workflow", metavar="PATH", help="Keyless: the workflow, .github/workflows/<file>.")
 @click.option("--ref", metavar="REF", help="Keyless: the ref, such as refs/tags/*.")
 @click.option("--threshold", type=click.IntRange(1), default=1, show_default=True, help="How many of them must sign.")
+@click.option("--max-age", metavar="SPAN", help="Refuse signatures that are older, such as 400d.")
+@click.option("--bans", multiple=True, metavar="FILE|URL", help="A signed ban list; needs --ban-signer.")
+@click.option("--own-bans", multiple=True, type=click.Path(), metavar="FILE", help="A ban list of your own, unsigned.")
+@click.option("--ban-signer", multiple=True, type=click.Path(), metavar="FILE", help="The key that signs ban lists.")
+@click.option(
+    "--bans-max-age", default="24h", show_default=True, metavar="SPAN", help="Refuse ban lists that are older."
+)
+@click.option("--state", type=click.Path(), metavar="DIR", help="Where what was seen of ban lists is kept.")
 @click.option("--force", is_flag=True, help="Replace a file that is already there.")
 @reporting("text", "json")
-def init(
-    out: Output,
-    /,
-    file: str,
-    namespace: str,
-    public_key: tuple[str, ...],
-    hmac: bool,
-    threshold: int,
-    force: bool,
-    **keyless: str | None,
-) -> None:
+def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -> None:
     """Write a policy to FILE that trusts the signers given for one namespace.
+
+    Ban lists and what is accepted stand before the signers: a file that was cut short then trusts nobody, instead of
+    accepting more.
 
     \b
       wcp-attest policy init policy.toml --namespace org.acme --public-key acme.pub
       wcp-attest policy init policy.toml --namespace org.acme --repository acme/worker \\
-        --workflow .github/workflows/release.yml --ref "refs/tags/*"
+        --workflow .github/workflows/release.yml --ref "refs/tags/*" \\
+        --bans https://acme.example/bans.json --ban-signer soc.pub --state /var/lib/wcp-attest
     """
-    from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
+    from wcp_attest.disk.files import write_atomic
 
     if os.path.lexists(file) and not force:
-        raise ConfigError(f"{file!r} exists; choose another name, or use --force, which keeps it as {file + '.orig'!r}")
-    # An earlier policy may have been edited by hand, so it is always kept, unless it is the very same text.
-    kind = OutputKind("the same policy", lambda data: data == text.encode())
-    signers = [f"key = {_quoted(_beside(key, file))}" for key in public_key]
-    signers += ['hmac = { env = "WCP_ATTEST_HMAC_KEY" }'] if hmac else []
-    signers += _keyless_signer(**keyless)
-    if not signers:
-        raise click.UsageError("nobody to trust: give --public-key, --hmac, --identity or --repository")
-    text = _text(namespace, signers, threshold)
+        raise ConfigError(f"{file!r} exists; choose another name or use --force")
+    signers = _signers(given, file)
+    text = _text(namespace, signers, given, file)
     _parse(text, file)
-    replaced = os.path.lexists(file) and check_place(os.path.abspath(file), kind, force=force)
-    write_file(os.path.abspath(file), text.encode(), kind, force=force)
-    if replaced:
-        out.note(f"the earlier file is kept beside it as {os.path.basename(file)}.orig")
+    write_atomic(file, text.encode())
     if out.format == "json":
         out.deliver_json("policy-init", {"file": file, "namespace": namespace, "signers": len(signers)})
         return
     out.decide(f"wrote {file}\n")
-    out.note("keep it where whoever ships packages cannot write, and pass it by --policy or " + POLICY_VARIABLE)
+    out.note("keep it where the authors of packages cannot write, and pass it by --policy or " + POLICY_VARIABLE)
 
 
 @policy.command()
 @_file_argument
 @reporting("text", "json")
 def check(out: Output, /, file: str | None) -> None:
-    """Check that a policy can be used: its text, and every file and secret it names."""
+    """Check that `verify` can use a policy: its text, and every file, secret, root, ban list and state that it names.
+
+    Run it as the user that verifies: ban lists are fetched, and their state is read and written, as `verify` does.
+    """
+    import time
+
+    from wcp_attest.base.errors import VerificationError
+
     found = _load(file)
+    try:
+        if found.sigstore.trusted_root is not None:
+            from wcp_attest.signing.sigstore.trusted_root import parse_root
+
+            parse_root(found.sigstore.trusted_root)
+        for condition in found.conditions:
+            condition.open(now=time.time())
+    except VerificationError as problem:
+        raise ConfigError(f"{file}: {problem}") from None
     if out.format == "json":
-        out.deliver_json("policy-check", {"file": file, "ok": True, "sha256": found.digest})
+        out.deliver_json(
+            "policy-check",
+            {"file": file, "ok": True, "sha256": found.digest, "content_sha256": found.content_digest},
+        )
         return
     names = ", ".join(namespace.name for namespace in found.namespaces)
     out.decide(f"{out.paint('good', 'OK')}  {file}  (version 1, sha256:{found.digest})\n  namespaces {names}\n")
@@ -98,7 +121,7 @@ def check(out: Output, /, file: str | None) -> None:
 @_file_argument
 @reporting("text", "json")
 def show(out: Output, /, file: str | None) -> None:
-    """Say in words whom a policy believes, and what it accepts from them."""
+    """Say in words whom a policy trusts, what it accepts from them, and which ban lists it asks."""
     found = _load(file)
     if out.format == "json":
         out.deliver_json("policy-show", {"file": file, **_as_json(found)})
@@ -159,61 +182,91 @@ def _parse(text: str, file: str) -> None:
     def read(name: str, limit: int, what: str) -> bytes:
         return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
 
-    # The secret belongs to whoever verifies; it need not be here, and its value does not matter to the text.
-    parse_policy(text.encode(), read=read, environ={"WCP_ATTEST_HMAC_KEY": "0" * 64})
+    # The secret belongs to the verifier; it need not be here, and its value does not matter to the text.
+    environ = {"HOME": "/", "WCP_ATTEST_HMAC_KEY": "0" * 64, **os.environ}
+    parse_policy(text.encode(), read=read, environ=environ, folder=folder)
 
 
-def _beside(key: str, file: str) -> str:
-    """Return the path of a key as the policy names it: relative to the policy's folder."""
-    return os.path.relpath(os.path.abspath(key), os.path.dirname(os.path.abspath(file)))
+def _signers(given: Mapping[str, Any], file: str) -> list[dict[str, object]]:
+    """Return the signers as the policy writes them.
 
-
-def _keyless_signer(
-    issuer: str | None, identity: str | None, repository: str | None, workflow: str | None, ref: str | None
-) -> list[str]:
-    if issuer is None and repository is not None:
-        from wcp_attest.signing.sigstore.signer_identity import issuer_of
-
-        issuer = issuer_of(repository)
-        if issuer is None:
-            raise click.UsageError("--repository is elsewhere than on github.com or gitlab.com; give its --issuer")
-    fields = {"issuer": issuer, "identity": identity, "repository": repository, "workflow": workflow, "ref": ref}
-    given = [f"{name} = {_quoted(value)}" for name, value in fields.items() if value is not None]
-    return [f"sigstore = {{ {', '.join(given)} }}"] if given else []
-
-
-def _quoted(text: str) -> str:
-    """Return a TOML basic string."""
-    if not text.isprintable():
-        raise ConfigError(f"{text[:80]!r} holds characters that are not printable")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _text(namespace: str, signers: Sequence[str], threshold: int) -> str:
-    lines = [
-        "# Who may speak for which namespace. Whoever can write here decides what is believed.",
-        "version = 1",
-        "",
-        "[[namespace]]",
-        f"name = {_quoted(namespace)}",
-        f"threshold = {threshold}  # how many of these signers must have signed",
+    Raises:
+        UsageError: there is none, or an option narrows nothing.
+    """
+    folder = os.path.dirname(os.path.abspath(file))
+    signers: list[dict[str, object]] = [
+        {"key": os.path.relpath(os.path.abspath(key), folder)} for key in given["public_key"]
     ]
-    for signer in signers:
-        lines += ["  [[namespace.signer]]", f"  {signer}"]
-    lines += [
+    signers += [{"hmac": {"env": "WCP_ATTEST_HMAC_KEY"}}] if given["hmac"] else []
+    narrowing = {name: given[name] for name in ("workflow", "ref")}
+    if not given["repository"] and any(narrowing.values()):
+        raise click.UsageError("--workflow and --ref narrow a --repository, which is not given")
+    if given["issuer"] and not given["repository"] and not given["identity"]:
+        raise click.UsageError("--issuer belongs to --identity or --repository, which are not given")
+    if given["identity"] and not given["issuer"]:
+        raise click.UsageError("--identity needs --issuer: the same name from another issuer is somebody else")
+    keyless = [{"issuer": given["issuer"], "identity": identity} for identity in given["identity"]]
+    keyless += [{"issuer": given["issuer"], "repository": name, **narrowing} for name in given["repository"]]
+    signers += [{"sigstore": keyless_fields(fields)} for fields in keyless]
+    if not signers:
+        raise click.UsageError("nobody to trust: give --public-key, --hmac, --identity or --repository")
+    return signers
+
+
+def _text(namespace: str, signers: Sequence[Mapping[str, object]], given: Mapping[str, Any], file: str) -> str:
+    lines = [
+        "# Who may sign for which namespace. Everybody who can write here decides what is trusted.",
+        "version = 1",
         "",
         "[accept]",
         'schemas = ["awp.v2"]',
         "excludes = true  # false: nothing in a package may be left out of its manifest",
-        '# max_age = "400d"  # of a signature',
+        f"max_age = {quoted(given['max_age'])}  # of a signature"
+        if given["max_age"]
+        else '# max_age = "400d"  # of a signature',
         '# permissions = "strict"  # no entry writable by others',
         "",
+        *_bans_lines(given, file),
+        "[[namespace]]",
+        f"name = {quoted(namespace)}",
+        f"threshold = {given['threshold']}  # how many of these signers must have signed",
     ]
-    return "\n".join(lines)
+    for signer in signers:
+        lines += ["  [[namespace.signer]]", f"  {signer_line(signer)}"]
+    return "\n".join([*lines, ""])
+
+
+def _bans_lines(given: Mapping[str, Any], file: str) -> list[str]:
+    """Return the `[bans]` table with its sources, or nothing.
+
+    Raises:
+        UsageError: a signed list without anybody who signs it, or the other way round.
+    """
+    folder = os.path.dirname(os.path.abspath(file))
+
+    def beside(path: str) -> str:
+        return quoted(os.path.relpath(os.path.abspath(path), folder))
+
+    if bool(given["bans"]) != bool(given["ban_signer"]):
+        raise click.UsageError("--bans and --ban-signer go together; an unsigned list of your own is --own-bans")
+    if not given["bans"] and not given["own_bans"]:
+        if given["state"]:
+            raise click.UsageError("--state is where what was seen of ban lists is kept; give --bans or --own-bans")
+        return []
+    lines = ["[bans]", f"max_age = {quoted(given['bans_max_age'])}  # since a list was issued"]
+    lines += [f"state = {quoted(os.path.abspath(given['state']))}"] if given["state"] else []
+    for key in given["ban_signer"]:
+        lines += ["  [[bans.signer]]", f"  key = {beside(key)}"]
+    for source in given["bans"]:
+        named = f"url = {quoted(source)}" if "://" in source else f"file = {beside(source)}"
+        lines += ["  [[bans.source]]", f"  {named}"]
+    for source in given["own_bans"]:
+        lines += ["  [[bans.source]]", f"  file = {beside(source)}", "  signed = false"]
+    return [*lines, ""]
 
 
 def _as_text(found: Policy) -> str:
-    lines = [f"policy sha256:{found.digest}"]
+    lines = [f"policy sha256:{found.digest}", f"  with the files it reads: sha256:{found.content_digest}"]
     for namespace in found.namespaces:
         signers = len(namespace.keys) + len(namespace.identities)
         lines.append(f"  {namespace.name}: {namespace.threshold} of {signers} must sign")
@@ -225,9 +278,47 @@ def _as_text(found: Policy) -> str:
     lines += [
         f"  accepts: {', '.join(accept.schemas)}; excludes {excludes}; age {age}; permissions {accept.permissions}",
         f"  sigstore: {_sigstore_words(found)}",
-        f"  further conditions (bans, registry): {len(found.conditions) or 'none'}",
+        *(f"  {line}" for condition in found.conditions for line in condition_lines(condition)),
+        *([] if found.conditions else ["  ban lists and registry: none"]),
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def condition_lines(condition: object) -> list[str]:
+    """Return a condition in words: each ban list with its source, its signers and how old it is."""
+    from wcp_attest.trust.bans.bans_table import BansCondition
+    from wcp_attest.trust.registry.registry_table import RegistryCondition
+
+    if isinstance(condition, RegistryCondition):
+        return [f"registry {condition.url} must call the worker active"]
+    if not isinstance(condition, BansCondition):
+        return [f"condition {type(condition).__name__}"]
+    lines = [f"ban lists, each at most {_span(condition.max_age)} old; state in {condition.state}"]
+    lines += [f"  {feed.name}{_age_of(feed)}" for feed in condition.feeds]
+    if condition.signers is not None:
+        who = [_key_words(key.key_id) for key in condition.signers.keys]
+        who += [f"keyless {identity.label}" for identity in condition.signers.identities]
+        lines.append(f"  signed by {condition.signers.threshold} of: {', '.join(who)}")
+    return lines
+
+
+def _age_of(feed: object) -> str:
+    """Say how old a list in a file is; one that comes from elsewhere is not fetched for this."""
+    import time
+
+    from wcp_attest.disk.files import read_bounded
+
+    path = getattr(feed, "path", None)
+    if path is None:
+        return ""
+    try:
+        from wcp_attest.trust.bans.document import MAX_LIST_BYTES, BanList
+
+        data = read_bounded(path, limit=MAX_LIST_BYTES, what="the ban list", follow=True)
+        issued = BanList.from_bytes(data).head.issued_at
+    except Error as problem:
+        return f" (cannot be read: {problem})"
+    return f" (issued {_span(max(0, int(time.time() - issued)) // 60 * 60)} ago)"
 
 
 def _span(seconds: int) -> str:
@@ -252,6 +343,7 @@ def _as_json(found: Policy) -> JsonObject:
     accept = found.accept
     return {
         "sha256": found.digest,
+        "content_sha256": found.content_digest,
         "namespaces": [_namespace_json(namespace) for namespace in found.namespaces],
         "accept": {
             "schemas": [*accept.schemas],
