@@ -13,7 +13,7 @@ from wcp_attest.trust.bans.ban import Ban, Kind, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
 from wcp_attest.trust.bans.list_verifier import Admission
 from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
-from wcp_attest.trust.bans.state import Seen, SeenLists
+from wcp_attest.trust.bans.state import RollbackGuard, Seen
 from wcp_attest.trust.conditions import PackageFacts
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Place:
         return document
 
     def admission(self, now: float = NOW + 60, *, signers: ListSigners | None = None) -> Admission:
-        return Admission(signers or ListSigners((SECRET,)), MAX_AGE, SeenLists(self.state), now)
+        return Admission(signers or ListSigners((SECRET,)), MAX_AGE, RollbackGuard(self.state), now)
 
 
 def facts(**changes: Any) -> PackageFacts:

@@ -372,12 +372,12 @@ def test_a_list_from_a_tuf_repository(fleet: Fleet, server: BadServer) -> None:
 
 def test_a_list_from_a_registry_must_be_asked_for_with_eyes_open(fleet: Fleet, server: BadServer) -> None:
     row = {"sha256": fleet.manifest.package_hash, "reason": "r", "reported_at": "t", "source": "s"}
-    server.route("/api/v1/ban-list", reply(json.dumps([row]).encode()))
+    server.route("/api/v1/ban-list", reply(json.dumps({"bans": [row], "total": 1}).encode()))
     table = '[bans]\nmax_age = "1d"\nstate = "state"\n  [[bans.source]]\n'
     fleet.policy(f'{table}  registry = "{server.url}"\n  signed = false\n')
     assert fleet.code() == "ATTEST_BANNED"
     shutil.rmtree(fleet.folder / "state")
-    server.route("/api/v1/ban-list", reply(b"[]"))
+    server.route("/api/v1/ban-list", reply(b'{"bans":[],"total":0}'))
     assert fleet.code() is None
     shutil.rmtree(fleet.folder / "state")
     server.route("/api/v1/ban-list", reply(b"", 500))
@@ -466,6 +466,7 @@ def test_the_state_is_where_the_environment_says(fleet: Fleet) -> None:
     fleet.policy((BANS + FILE_SOURCE).replace('state = "state"\n', ""))
     assert fleet.code() is None
     assert (fleet.folder / ".local/state/wcp-attest/bans/seen.json").exists()
+    (fleet.folder / "xdg").mkdir()
     assert fleet.code(XDG_STATE_HOME=str(fleet.folder / "xdg")) is None
     assert (fleet.folder / "xdg/wcp-attest/bans/seen.json").exists()
     assert fleet.code(WCP_ATTEST_STATE_DIR=str(fleet.folder / "own")) is None

@@ -37,7 +37,7 @@ from tests.bans.helpers import (
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.net import https as transport
 from wcp_attest.trust.bans.ban_check import Bans
-from wcp_attest.trust.bans.feeds import Opened, url_feed
+from wcp_attest.trust.bans.feeds import VerifiedList, url_feed
 from wcp_attest.trust.bans.feeds import list_cache as cache
 from wcp_attest.trust.bans.feeds.list_cache import PAUSE_WHEN_DOWN
 from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
@@ -77,7 +77,7 @@ def paths(server: BadServer) -> list[str]:
     return [exchange.path for exchange in server.requests]
 
 
-def open_at(source: UrlFeed | RegistryFeed, place: Place, now: float) -> Opened:
+def open_at(source: UrlFeed | RegistryFeed, place: Place, now: float) -> VerifiedList:
     return source.open(place.admission(now))
 
 

@@ -17,7 +17,7 @@ from wcp_attest.signing.sigstore.signer_identity import CertificateClaims
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.compiled import CompiledBans
 from wcp_attest.trust.bans.document import BanList
-from wcp_attest.trust.bans.feeds import Opened
+from wcp_attest.trust.bans.feeds import VerifiedList
 from wcp_attest.trust.bans.list_compiler import compile_list
 from wcp_attest.trust.bans.lookup import index_list
 
@@ -71,12 +71,12 @@ GITLAB = signer_of(
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     def in_memory(*bans: Ban) -> Bans:
         listed = BanList.make(HEAD, bans)
-        return Bans([Opened("x", index_list(listed, sha256(listed.to_bytes()).hexdigest()))])
+        return Bans([VerifiedList("x", index_list(listed, sha256(listed.to_bytes()).hexdigest()))])
 
     def compiled(*bans: Ban) -> Bans:
         (tmp_path / "bans.json").write_bytes(list_bytes(bans))
         compile_list(str(tmp_path / "bans.json"), str(tmp_path / "bans.idx"))
-        return Bans([Opened("x", CompiledBans.open(str(tmp_path / "bans.idx")))])
+        return Bans([VerifiedList("x", CompiledBans.open(str(tmp_path / "bans.idx")))])
 
     return in_memory if request.param == "in memory" else compiled
 
@@ -219,7 +219,7 @@ def test_spelling_of_an_identity_is_stable(path: str, star: bool) -> None:
 
 def test_every_list_is_asked(make: Any) -> None:
     one, two = make(ban("namespace", "x.nobody")), index_list(BanList.make(HEAD, [ban("package", digest(2))]), "0" * 64)
-    bans = Bans([*one.opened, Opened("y", two)])
+    bans = Bans([*one.opened, VerifiedList("y", two)])
     assert [hit.index for hit in bans.hits(facts())] == [two]
     with pytest.raises(BansUnusable):
         Bans([])

@@ -16,7 +16,7 @@ import pytest
 from tests.bans.helpers import HEAD, HEX, NOW, digest
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.trust.bans import state
-from wcp_attest.trust.bans.state import Seen, SeenLists
+from wcp_attest.trust.bans.state import RollbackGuard, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,18 +30,18 @@ def later(version: int, issued_at: int = NOW) -> Seen:
 
 
 def test_a_newer_issue_is_remembered_and_the_older_one_is_rolled_back(tmp_path: Path) -> None:
-    seen = SeenLists(str(tmp_path / "state"))
+    seen = RollbackGuard(str(tmp_path / "state"))
     seen.accept(SOURCE, ISSUE)
     seen.accept(SOURCE, ISSUE)
     seen.accept(SOURCE, later(version=8, issued_at=NOW + 1))
     with pytest.raises(BansUnusable, match="rolled back: version 7 after version 8"):
         seen.accept(SOURCE, ISSUE)
     with pytest.raises(BansUnusable, match="rolled back"):
-        SeenLists(str(tmp_path / "state")).accept(SOURCE, later(version=9, issued_at=NOW))
+        RollbackGuard(str(tmp_path / "state")).accept(SOURCE, later(version=9, issued_at=NOW))
 
 
 def test_another_source_has_its_own_memory(tmp_path: Path) -> None:
-    seen = SeenLists(str(tmp_path))
+    seen = RollbackGuard(str(tmp_path))
     seen.accept(SOURCE, later(version=8))
     seen.accept("url:https://acme.example/bans.json", ISSUE)
 
@@ -56,7 +56,7 @@ def test_another_source_has_its_own_memory(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_follow_is_refused_and_not_remembered(tmp_path: Path, issue: Seen, why: str) -> None:
-    seen = SeenLists(str(tmp_path))
+    seen = RollbackGuard(str(tmp_path))
     seen.accept(SOURCE, ISSUE)
     before = (tmp_path / "seen.json").read_bytes()
     with pytest.raises(BansUnusable, match=why):
@@ -65,7 +65,7 @@ def test_what_does_not_follow_is_refused_and_not_remembered(tmp_path: Path, issu
 
 
 def test_files_and_directory_are_for_their_owner_only(tmp_path: Path) -> None:
-    SeenLists(str(tmp_path / "a" / "b")).accept(SOURCE, ISSUE)
+    RollbackGuard(str(tmp_path / "a" / "b")).accept(SOURCE, ISSUE)
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     for name in ("seen.json", "lock"):
         assert (tmp_path / "a" / "b" / name).stat().st_mode & 0o777 == 0o600
@@ -73,7 +73,7 @@ def test_files_and_directory_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_a_state_that_others_could_have_written_is_refused(tmp_path: Path) -> None:
-    seen = SeenLists(str(tmp_path))
+    seen = RollbackGuard(str(tmp_path))
     seen.accept(SOURCE, ISSUE)
     (tmp_path / "seen.json").chmod(0o666)
     with pytest.raises(BansUnusable, match="written by others"):
@@ -102,24 +102,24 @@ def test_a_damaged_state_is_an_error_and_not_a_fresh_start(tmp_path: Path, data:
     (tmp_path / "seen.json").write_bytes(data)
     (tmp_path / "seen.json").chmod(0o600)
     with pytest.raises(BansUnusable):
-        SeenLists(str(tmp_path)).accept(SOURCE, ISSUE)
+        RollbackGuard(str(tmp_path)).accept(SOURCE, ISSUE)
 
 
 def test_a_state_that_is_not_a_file_or_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     with pytest.raises(BansUnusable):
-        SeenLists(str(tmp_path / "plain" / "below")).accept(SOURCE, ISSUE)
+        RollbackGuard(str(tmp_path / "plain" / "below")).accept(SOURCE, ISSUE)
     with pytest.raises(BansUnusable):
-        SeenLists("/proc/nowhere").accept(SOURCE, ISSUE)
+        RollbackGuard("/proc/nowhere").accept(SOURCE, ISSUE)
     for make in (os.mkfifo, os.mkdir):
         make(tmp_path / "seen.json")
         with pytest.raises(BansUnusable, match="not a regular file"):
-            SeenLists(str(tmp_path)).accept(SOURCE, ISSUE)
+            RollbackGuard(str(tmp_path)).accept(SOURCE, ISSUE)
         (os.rmdir if make is os.mkdir else os.unlink)(tmp_path / "seen.json")
 
 
 def test_the_wait_for_the_lock_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = SeenLists(str(tmp_path))
+    seen = RollbackGuard(str(tmp_path))
     seen.accept(SOURCE, ISSUE)
     monkeypatch.setattr(state, "LOCK_WAIT", 0.1)
     with (tmp_path / "lock").open("r+b") as held:
@@ -135,8 +135,8 @@ WRITER = """
 import sys
 from dataclasses import replace
 from tests.bans.helpers import HEAD, HEX
-from wcp_attest.trust.bans.state import Seen, SeenLists
-seen = SeenLists(sys.argv[1])
+from wcp_attest.trust.bans.state import Seen, RollbackGuard
+seen = RollbackGuard(sys.argv[1])
 for version in range(8, 28):
     seen.accept("source-" + sys.argv[2], Seen(replace(HEAD, version=version), HEX))
 """

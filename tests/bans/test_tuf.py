@@ -19,7 +19,7 @@ from tests.bans.tuf_repository import LONG, TufRepository, _at
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.net import https as transport
 from wcp_attest.trust.bans.ban_check import Bans
-from wcp_attest.trust.bans.feeds import Opened, tuf_feed
+from wcp_attest.trust.bans.feeds import VerifiedList, tuf_feed
 from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def feed(server: BadServer, place: Place, root: bytes, **options: Any) -> TufFee
     return TufFeed(*urls, "bans.json", root, place.state, options.pop("refresh", 0), **{"timeout": 5.0, **options})
 
 
-def opened(source: TufFeed, place: Place, after: float = 0) -> Opened:
+def opened(source: TufFeed, place: Place, after: float = 0) -> VerifiedList:
     return source.open(place.admission(time.time() + after))
 
 

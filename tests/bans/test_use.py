@@ -20,7 +20,7 @@ from wcp_attest.package.legacy_manifest import build
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.bans_table import BansCondition, load_bans
-from wcp_attest.trust.bans.feeds import Opened
+from wcp_attest.trust.bans.feeds import VerifiedList
 from wcp_attest.trust.bans.lookup import index_list
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class TestEarlierManifests:
 
         def judged(kind: str, subject: str) -> tuple[int, str]:
             listed = BanList.make(head(1), [ban(kind, subject)])
-            result = impact_on(Bans([Opened("x", index_list(listed, "0" * 64))]), str(package / "manifest.json"))
+            result = impact_on(Bans([VerifiedList("x", index_list(listed, "0" * 64))]), str(package / "manifest.json"))
             return len(result.hits), result.problem
 
         assert judged("namespace", "org.acme") == (1, "")

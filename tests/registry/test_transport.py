@@ -30,7 +30,7 @@ from tests.bad_http import (
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import Origin, same_origin
 from wcp_attest.net import https as transport_module
-from wcp_attest.net.certificates import environment_for_requests
+from wcp_attest.net.authorities import own_authorities
 from wcp_attest.net.https import MAX_ATTEMPTS, Reply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
@@ -232,7 +232,9 @@ def test_certificates_of_the_environment_are_heard(
         monkeypatch.delenv(name, raising=False)
     certificates = Certificates.make(tmp_path)
     monkeypatch.setenv(variable, certificates.authority)
-    assert set(environment_for_requests(os.environ).values()) == {certificates.authority}
+    assert {**own_authorities(os.environ), variable: certificates.authority} == dict.fromkeys(
+        ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), certificates.authority
+    )
     with BadServer(certificates) as server:
         server.route("/x", reply(b"{}"))
         assert Transport(server.url).request(Request(server.url + "/x")).body == b"{}"

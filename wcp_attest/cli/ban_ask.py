@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.trust.bans.ban_check import Bans
     from wcp_attest.trust.bans.bans_table import BansCondition
-    from wcp_attest.trust.bans.feeds import Opened
+    from wcp_attest.trust.bans.feeds import VerifiedList
     from wcp_attest.trust.bans.signed_list import ListSigners
 
 
@@ -70,13 +70,13 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
 def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
     from wcp_attest.trust.bans.feeds.file_feed import FileFeed
     from wcp_attest.trust.bans.list_verifier import Admission
-    from wcp_attest.trust.bans.state import ForgetfulLists
+    from wcp_attest.trust.bans.state import NoRollbackGuard
 
     signers = _signers(policy, trust)
     feed = FileFeed(os.path.abspath(file))
     max_age = _condition(policy).max_age if policy is not None else ban_lists.MAX_LIFETIME
     try:
-        yield _row(feed.open(Admission(signers, max_age, ForgetfulLists(), ban_lists.now())))
+        yield _row(feed.open(Admission(signers, max_age, NoRollbackGuard(), ban_lists.now())))
     except BansUnusable as problem:
         yield {"source": feed.name, "ok": False, "message": str(problem)}
 
@@ -113,7 +113,7 @@ def _condition(policy: str) -> BansCondition:
     raise ConfigError(f"the policy {policy!r} has no [bans]; nothing is banned by it")
 
 
-def _row(opened: Opened) -> JsonObject:
+def _row(opened: VerifiedList) -> JsonObject:
     head = opened.index.head.to_json()
     digest = opened.index.list_sha256
     return {"source": opened.source, "ok": True, "message": opened.note, **head, "list_sha256": digest}
@@ -159,17 +159,17 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
 
 def _bans(file: str, *, compiled: bool) -> Bans:
     from wcp_attest.trust.bans.ban_check import Bans
-    from wcp_attest.trust.bans.feeds import Opened
+    from wcp_attest.trust.bans.feeds import VerifiedList
 
     if compiled:
         from wcp_attest.trust.bans.compiled import CompiledBans
 
-        return Bans([Opened(file, CompiledBans.open(file))])
+        return Bans([VerifiedList(file, CompiledBans.open(file))])
     from wcp_attest.base.digest import sha256_hex
     from wcp_attest.trust.bans.lookup import index_list
 
     data, listed = ban_lists.read_list(file)
-    return Bans([Opened(file, index_list(listed, sha256_hex(data)))])
+    return Bans([VerifiedList(file, index_list(listed, sha256_hex(data)))])
 
 
 def _report_impact(out: Output, file: str, judged: int, found: Sequence[Impact]) -> None:

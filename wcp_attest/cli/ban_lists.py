@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -13,9 +14,11 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.cli.options import combine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.disk.overwrite import OutputKind
+    from wcp_attest.signing import SignedBy, Signer
     from wcp_attest.trust.bans.ban import Ban, Kind
     from wcp_attest.trust.bans.document import BanList
 
@@ -98,11 +101,20 @@ def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
     return found
 
 
-def bans_of(flags: SubjectFlags, *, reason: str, banned_at: str, source: str, reference: str = "") -> list[Ban]:
+def bans_of(
+    flags: SubjectFlags,
+    subjects: Sequence[tuple[Kind, str]],
+    *,
+    reason: str,
+    banned_at: str,
+    source: str,
+    reference: str = "",
+) -> list[Ban]:
     """Return the bans that the flags describe.
 
     Args:
-        flags: whom.
+        flags: what narrows the bans.
+        subjects: what is banned (`subjects_of`).
         reason: why.
         banned_at: `2026-03-01T12:00:00Z`.
         source: who says so.
@@ -110,7 +122,6 @@ def bans_of(flags: SubjectFlags, *, reason: str, banned_at: str, source: str, re
 
     Raises:
         ConfigError: a part is malformed.
-        UsageError: nobody is named.
     """
     from wcp_attest.trust.bans.ban import Kind, make_ban
 
@@ -125,7 +136,7 @@ def bans_of(flags: SubjectFlags, *, reason: str, banned_at: str, source: str, re
             issuer=flags.issuer if kind is Kind.IDENTITY else "",
             reference=reference,
         )
-        for kind, subject in subjects_of(flags)
+        for kind, subject in subjects
     ]
 
 
@@ -163,18 +174,43 @@ def read_list(path: str) -> tuple[bytes, BanList]:
         raise ConfigError(str(problem)) from None
 
 
-def write_list(path: str, before: bytes | None, listed: BanList) -> None:
-    """Write a list, if it is still the one that was read.
+@contextlib.contextmanager
+def editing(path: str) -> Iterator[None]:
+    """Keep other wcp-attest processes out while a list is read, changed and written; no change is lost meanwhile.
+
+    Raises:
+        ConfigError: another process writes there for too long.
+    """
+    from wcp_attest.disk.overwrite import only_writer
+
+    with only_writer(os.path.dirname(os.path.realpath(path))):
+        yield
+
+
+def check_signature_place(path: str) -> None:
+    """Check that the signature file of a list may be written.
+
+    Raises:
+        ConfigError: something else stands in its place.
+    """
+    from wcp_attest.disk.overwrite import check_place
+
+    check_place(_beside(path), _signature_kind())
+
+
+def write_list(path: str, before: bytes | None, listed: BanList, signatures: bytes | None = None) -> None:
+    """Write a list and its signatures, both or neither. Call it inside `editing`.
 
     Args:
         path: of the list.
         before: what was read, None for a new list.
         listed: what to write.
+        signatures: the content of the signature file; None leaves that as it is.
 
     Raises:
-        ConfigError: it cannot be written, or somebody else changed it in between.
+        ConfigError: it cannot be written, or another program changed the list in between. The old files stand then.
     """
-    from wcp_attest.disk.overwrite import OutputKind, only_writer, unchanged, write_file
+    from wcp_attest.disk.overwrite import OutputKind, Planned, unchanged, write_files
     from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 
     real = os.path.realpath(path)
@@ -182,9 +218,77 @@ def write_list(path: str, before: bytes | None, listed: BanList) -> None:
     if len(data) > MAX_LIST_BYTES:
         raise ConfigError(f"the list would be larger than {MAX_LIST_BYTES} bytes; start a second one")
     kind = OutputKind("the ban list that was read", lambda found: found == before, MAX_LIST_BYTES + 1)
-    with only_writer(os.path.dirname(real)):
-        unchanged(real, before)
-        write_file(real, data, kind)
+    files = [Planned(real, data, kind)]
+    if signatures is not None:
+        files.append(Planned(_beside(path), signatures, _signature_kind()))
+    unchanged(real, before)
+    write_files(files)
+
+
+def write_signatures(path: str, before: bytes, signatures: bytes) -> None:
+    """Write the signature file of a list that stays as it is. Call it inside `editing`.
+
+    Args:
+        path: of the list.
+        before: the list that was signed.
+        signatures: the content of the signature file.
+
+    Raises:
+        ConfigError: it cannot be written, or another program changed the list in between.
+    """
+    from wcp_attest.disk.overwrite import unchanged, write_file
+
+    unchanged(os.path.realpath(path), before)
+    write_file(_beside(path), signatures, _signature_kind())
+
+
+def _beside(path: str) -> str:
+    from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
+
+    return os.path.realpath(path) + SIGNATURE_SUFFIX
+
+
+def _signature_kind() -> OutputKind:
+    from wcp_attest.disk.overwrite import OutputKind
+    from wcp_attest.package.ours import is_signature_lines
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+
+    return OutputKind("a signature file of wcp-attest", is_signature_lines, MAX_SIGNATURE_FILE_BYTES + 1)
+
+
+def sign_bytes(
+    path: str, listed: BanList, data: bytes, signers: Sequence[Signer], bundle_out: str | None
+) -> tuple[bytes, tuple[SignedBy, ...]]:
+    """Sign a list that stands, or will stand, at a path; write nothing but the bundle that is asked for.
+
+    Args:
+        path: of the list; signatures of others over the same list are kept from the file beside it.
+        listed: the list.
+        data: its bytes.
+        signers: who signs, at least one.
+        bundle_out: a file for the keyless signature alone, or None.
+
+    Returns:
+        The content of the signature file, and who signed now.
+
+    Raises:
+        ConfigError: a signature cannot be made, or a file cannot be read or written.
+    """
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.cli.keyless import write_bundle
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+    from wcp_attest.trust.bans.signed_list import sign_list
+    from wcp_attest.trust.bans.state import Seen
+
+    beside = _beside(path)
+    earlier = b""
+    if os.path.lexists(beside):
+        earlier = read_bounded(beside, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures")
+    signatures, made_by = sign_list(Seen(listed.head, sha256_hex(data)), signers, earlier)
+    if bundle_out is not None:
+        write_bundle(bundle_out, tuple(signatures.splitlines()[-len(made_by) :]))
+    return signatures, made_by
 
 
 def list_json(path: str, listed: BanList) -> JsonObject:

@@ -165,8 +165,8 @@ def sigstore_trust_of(flags: TrustFlags) -> SigstoreTrust:
     )
 
 
-def check_bundle_path(path: str | None, package: str) -> None:
-    """Refuse to put the bundle where it would change the package that it is about.
+def check_bundle_path(path: str | None, package: str | None = None) -> None:
+    """Refuse to put the bundle where it would change the package that it is about, or where it cannot be written.
 
     Raises:
         ConfigError: the path lies inside the package, or cannot be written: a signature that is in a public log
@@ -174,8 +174,8 @@ def check_bundle_path(path: str | None, package: str) -> None:
     """
     if path is None:
         return
-    target, root = os.path.realpath(path), os.path.realpath(package)
-    if os.path.commonpath([target, root]) == root:
+    target = os.path.realpath(path)
+    if package is not None and os.path.commonpath([target, root := os.path.realpath(package)]) == root:
         raise ConfigError(f"--bundle-out {path!r} is inside the package, where it would be an unlisted file")
     folder = os.path.dirname(target)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from wcp_attest.signing import Signer
     from wcp_attest.signing.key import KeySigner
 
+NOBODY_SIGNS = "nobody signs: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
+
 
 class SignerFlags(NamedTuple):
     """What the command line says of signers, as it was given."""
@@ -68,7 +70,7 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
     if keyless is not None:
         signers.append(keyless)
     if not signers:
-        raise click.UsageError("nobody signs: give --key FILE, --sigstore, --hmac or --hmac-file FILE")
+        raise click.UsageError(NOBODY_SIGNS)
     return tuple(signers)
 
 

@@ -6,10 +6,13 @@ reads `REQUESTS_CA_BUNDLE`. A user sets one of them and means every connection.
 
 from __future__ import annotations
 
-import os.path
+import os
 from typing import TYPE_CHECKING
 
+from wcp_attest.base.errors import ConfigError
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 
@@ -29,3 +32,32 @@ def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     if bundle:
         return {"SSL_CERT_DIR" if os.path.isdir(bundle) else "SSL_CERT_FILE": bundle}
     return {}
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that trusts the authorities named: by the caller, by the environment, or by the system.
+
+    What is named and cannot be read is an error: falling back to the system's would trust more than was asked for.
+
+    Args:
+        ca_file: PEM certificates, or None.
+
+    Raises:
+        ConfigError: what is named cannot be read, or holds no certificate.
+    """
+    import ssl
+
+    named = [("", ca_file), *((name, os.environ.get(name)) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))]
+    variable, path = next(((name, path) for name, path in named if path), ("", None))
+    if path is None:
+        return ssl.create_default_context()
+    whose = f" ({variable})" if variable else ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if os.path.isdir(path):
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"the certificates of {path!r}{whose} cannot be read: {problem}") from None
+    return context

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from wcp_attest import __version__
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import Origin, same_origin
-from wcp_attest.net.certificates import tls_context
+from wcp_attest.net.authorities import tls_context
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Transport:
     Args:
         url: any URL of the origin.
         timeout: seconds for one request with its retries and redirects.
-        ca_file: PEM certificates to trust instead of those of the environment and the system (`net.certificates`).
+        ca_file: PEM certificates to trust instead of those of the environment and the system (`net.authorities`).
 
     Raises:
         ConfigError: the URL or the timeout cannot be used, or the certificates cannot be read.

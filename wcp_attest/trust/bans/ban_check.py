@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.trust.bans.ban import Ban
-    from wcp_attest.trust.bans.feeds import Opened
+    from wcp_attest.trust.bans.feeds import VerifiedList
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.conditions import PackageFacts
 
@@ -55,7 +55,7 @@ class Bans:
         BansUnusable: there is none.
     """
 
-    def __init__(self, opened: Sequence[Opened]) -> None:
+    def __init__(self, opened: Sequence[VerifiedList]) -> None:
         if not opened:
             raise BansUnusable("no ban list was opened")
         self.opened: Final = tuple(opened)

@@ -43,7 +43,7 @@ from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_verifier import Admission
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, ListSigners
-from wcp_attest.trust.bans.state import SeenLists
+from wcp_attest.trust.bans.state import RollbackGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +119,7 @@ class BansCondition:
         Args:
             now: seconds since the epoch.
         """
-        return Admission(self.signers, self.max_age, SeenLists(self.state), now, self._memo)
+        return Admission(self.signers, self.max_age, RollbackGuard(self.state), now, self._memo)
 
 
 def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
@@ -187,22 +187,38 @@ def state_directory(environ: Mapping[str, str]) -> str:
     Args:
         environ: `WCP_ATTEST_STATE_DIR`, else a place below `XDG_STATE_HOME` or `HOME`.
 
+    Returns:
+        An absolute path. The directory is made when the first list is seen; what it lies in must be there already, so
+        that no home is made for a user who has none (Debian's `/nonexistent`).
+
     Raises:
-        ConfigError: none of the three is set.
+        ConfigError: none of the three is set, or what the directory is to lie in does not exist.
     """
     if environ.get(STATE_VARIABLE):
-        return environ[STATE_VARIABLE]
-    if environ.get("XDG_STATE_HOME"):
-        return os.path.join(environ["XDG_STATE_HOME"], "wcp-attest", "bans")
-    if environ.get("HOME"):
-        return os.path.join(environ["HOME"], ".local", "state", "wcp-attest", "bans")
-    raise ConfigError(f"no place for what was seen of ban lists: name `state` in [bans], or set {STATE_VARIABLE}")
+        return _in_existing_folder(os.path.abspath(environ[STATE_VARIABLE]), STATE_VARIABLE)
+    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", os.path.join(".local", "state"))):
+        home = environ.get(variable)
+        if home:
+            if not os.path.isdir(home):
+                raise ConfigError(
+                    f"no state directory for ban lists: {variable} is {home!r}, which does not exist; set `state` in "
+                    f"[bans], or {STATE_VARIABLE}"
+                )
+            return os.path.abspath(os.path.join(home, below, "wcp-attest", "bans"))
+    raise ConfigError(f"no state directory for ban lists: set `state` in [bans], or {STATE_VARIABLE}")
+
+
+def _in_existing_folder(path: str, name: str) -> str:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise ConfigError(f"the state directory {path!r} ({name}) cannot be made: make the folder {folder!r} first")
+    return path
 
 
 def _state(table: Table, around: Surroundings) -> str:
     if "state" in table:
-        return os.path.abspath(os.path.join(around.folder, table.text("state")))
-    return os.path.abspath(state_directory(around.environ))
+        return _in_existing_folder(_path(table, "state", around), "`state` in [bans]")
+    return state_directory(around.environ)
 
 
 def _signers(table: Table, around: Surroundings, feeds: tuple[Feed, ...]) -> ListSigners | None:

@@ -29,7 +29,7 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.disk.private_files import open_regular
 from wcp_attest.trust.bans.ban import Ban, Kind, ban_from_json
 from wcp_attest.trust.bans.document import Head
-from wcp_attest.trust.bans.lookup import OtherBans
+from wcp_attest.trust.bans.lookup import NamedSources
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -193,7 +193,7 @@ class CompiledBans:
         return self._header.list_sha256
 
     @property
-    def others(self) -> OtherBans:
+    def others(self) -> NamedSources:
         """The bans that name no digest."""
         return self._others
 
@@ -289,12 +289,12 @@ class CompiledBans:
         except ConfigError as problem:
             raise self._damaged(str(problem)) from None
 
-    def _read_others(self) -> OtherBans:
+    def _read_others(self) -> NamedSources:
         begin = self._header.details_at + self._header.details
         if self._header.others > MAX_OTHERS_BYTES:
             raise ConfigError(f"it holds more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
         lines = self._view[begin : begin + self._header.others].splitlines()
-        return OtherBans(
+        return NamedSources(
             ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_DETAIL_BYTES)) for line in lines
         )
 

@@ -14,7 +14,7 @@ from wcp_attest.base.errors import BansUnusable
 from wcp_attest.base.identity import format_utc
 from wcp_attest.trust.bans.document import BanList
 from wcp_attest.trust.bans.lookup import index_list
-from wcp_attest.trust.bans.state import Seen, SeenLists
+from wcp_attest.trust.bans.state import RollbackGuard, Seen
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.document import Head
@@ -25,8 +25,12 @@ MAX_MEMO: Final = 16  # lists kept parsed: one a source and the one before, more
 MAX_CLOCK_SKEW: Final = 300  # seconds an issuer's clock may be ahead of ours, as for signatures of packages
 
 
+class PairMismatch(BansUnusable):
+    """A list and signatures that do not belong together; a publisher may be between the two files."""
+
+
 @dataclass(frozen=True, slots=True)
-class Copy:
+class FetchedList:
     """A list as a source brought it.
 
     Attributes:
@@ -52,11 +56,11 @@ class Admission:
 
     signers: ListSigners | None
     max_age: int
-    seen: SeenLists
+    seen: RollbackGuard
     now: float
     memo: dict[str, Index] = field(default_factory=dict)
 
-    def admit(self, source: str, copy: Copy) -> Index:
+    def admit(self, source: str, copy: FetchedList) -> Index:
         """Admit a list that is read into memory.
 
         Args:
@@ -67,12 +71,13 @@ class Admission:
             The list, ready to be looked into.
 
         Raises:
+            PairMismatch: the signatures are over another list.
             BansUnusable: unsigned, malformed, stale, or rolled back.
         """
         digest = sha256(copy.document).hexdigest()
         said = None if copy.signatures is None else self.signed(source, copy.signatures)
         if said is not None and said.list_sha256 != digest:
-            raise BansUnusable(f"{source}: the signatures are over another list than this one; fetch or sign both anew")
+            raise PairMismatch(f"{source}: the signatures are over another list than this one; fetch or sign both anew")
         index = self.parse(source, copy.document, digest)
         if said is not None and said.head != index.head:
             raise BansUnusable(f"{source}: the signed statement and the list differ in name, version or times")
@@ -98,7 +103,7 @@ class Admission:
             self.memo[digest] = known
         return known
 
-    def belong_together(self, source: str, copy: Copy) -> bool:
+    def belong_together(self, source: str, copy: FetchedList) -> bool:
         """Tell whether signatures are over this very document."""
         try:
             said = self.signed(source, copy.signatures or b"")

@@ -31,7 +31,7 @@ class Index(Protocol):
         """The SHA-256 of the document's exact bytes, 64 lower-case hex digits."""
 
     @property
-    def others(self) -> OtherBans:
+    def others(self) -> NamedSources:
         """The bans that name no digest."""
 
     @property
@@ -50,7 +50,7 @@ class Index(Protocol):
         """
 
 
-class OtherBans:
+class NamedSources:
     """Bans of workers, keys, identities and namespaces, by what they name."""
 
     def __init__(self, bans: Iterable[Ban]) -> None:
@@ -106,7 +106,7 @@ class ListIndex:
 
     head: Head
     list_sha256: str
-    others: OtherBans
+    others: NamedSources
     names_files: bool
     package_algorithms: frozenset[str]
     _digests: dict[tuple[Kind, str], Ban]
@@ -129,7 +129,7 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
     return ListIndex(
         head=listed.head,
         list_sha256=list_sha256,
-        others=OtherBans(ban for ban in listed.bans if ban.kind not in DIGEST_KINDS),
+        others=NamedSources(ban for ban in listed.bans if ban.kind not in DIGEST_KINDS),
         names_files=any(kind is Kind.FILE for kind, _ in digests),
         package_algorithms=frozenset(subject.partition(":")[0] for kind, subject in digests if kind is Kind.PACKAGE),
         _digests=digests,

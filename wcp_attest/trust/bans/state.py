@@ -6,22 +6,21 @@
     <state directory>/lock          held while seen.json is replaced
 
 A list with a lower version, an earlier time, another name, or other bytes under the same version than were seen from
-the same source is refused: an old list replayed hides the newest bans. Whoever deletes the state gives that protection
-up until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
+the same source is refused: an old list replayed hides the newest bans. Deleting the state gives this protection up
+until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.lock import exclusive
 from wcp_attest.disk.private_files import check_private_directory, open_regular, read_all, replace
 from wcp_attest.trust.bans.document import Head
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "wcp.bans.state.v1"
 MAX_STATE_BYTES: Final = 4 << 20
 MAX_LISTS: Final = 10_000
-LOCK_WAIT: Final = 5.0  # seconds; the lock is held for the time of one small write
-_LOCK_STEP: Final = 0.02
+LOCK_WAIT: Final = 10.0  # seconds; the lock is held for the time of one small write
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Seen:
             raise BansUnusable(f"list `{new.name}` version {new.version} differs from the one seen under that version")
 
 
-class SeenLists:
+class RollbackGuard:
     """The issues seen of each source's list, kept in a directory that only this user writes.
 
     Args:
@@ -126,7 +124,7 @@ class SeenLists:
         replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
 
 
-class ForgetfulLists(SeenLists):
+class NoRollbackGuard(RollbackGuard):
     """Nothing was seen before and nothing is remembered; for looking at one list outside of any policy."""
 
     def __init__(self) -> None:
@@ -138,42 +136,19 @@ class ForgetfulLists(SeenLists):
 
 @contextlib.contextmanager
 def locked(directory: str, name: str = "lock", wait: float = LOCK_WAIT) -> Iterator[None]:
-    """Hold a lock of a private directory; whoever else holds it for longer than `wait` seconds is an error.
+    """Hold a lock of a private directory.
 
     Args:
         directory: created when it is not there.
         name: of the lock file.
-        wait: seconds.
+        wait: seconds after which waiting for another holder is given up.
 
     Raises:
         BansUnusable: the directory is not private, or the lock cannot be taken in time.
     """
     check_private_directory(directory)
-    path = os.path.join(directory, name)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as problem:
-        raise BansUnusable(f"the lock `{path}` cannot be opened: {problem.strerror}") from None
-    try:
-        _wait_for(descriptor, path, wait)
+    with exclusive(os.path.join(directory, name), wait=wait, error=BansUnusable):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for(descriptor: int, path: str, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            if not isinstance(problem, BlockingIOError):
-                raise BansUnusable(f"the lock `{path}` cannot be taken: {problem.strerror}") from None
-        else:
-            return
-        if time.monotonic() > deadline:
-            raise BansUnusable(f"the lock `{path}` was held by another process for {wait:.0f} s")
-        time.sleep(_LOCK_STEP)
 
 
 def _seen(entry: object) -> Seen:

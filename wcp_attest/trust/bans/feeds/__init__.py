@@ -20,7 +20,7 @@ class SourceDown(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class VerifiedList:
     """An admitted list.
 
     Attributes:
@@ -41,7 +41,7 @@ class Feed(Protocol):
     def name(self) -> str:
         """The stable name of the source: its kind, a colon, and its place."""
 
-    def open(self, admission: Admission) -> Opened:
+    def open(self, admission: Admission) -> VerifiedList:
         """Get the list, from the source or its cache, and have it admitted.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -10,8 +11,8 @@ from wcp_attest.base.errors import BansUnusable
 from wcp_attest.disk.private_files import open_regular, read_file
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES
-from wcp_attest.trust.bans.feeds import Opened
-from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.feeds import VerifiedList
+from wcp_attest.trust.bans.list_verifier import FetchedList, PairMismatch
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 from wcp_attest.trust.bans.state import Seen
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import Admission
     from wcp_attest.trust.bans.lookup import Index
 
+PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: `ban add --key` may be between their two renames
+PAIR_PAUSE: Final = 0.05  # seconds between the attempts
 _BLOCK: Final = 1 << 20
 
 
@@ -42,7 +45,7 @@ class FileFeed:
         """`file:` and the path."""
         return f"file:{self.path}"
 
-    def open(self, admission: Admission) -> Opened:
+    def open(self, admission: Admission) -> VerifiedList:
         """Read the list or its compiled form, and have it admitted.
 
         Raises:
@@ -50,11 +53,19 @@ class FileFeed:
         """
         if self.compiled is not None:
             return self._open_compiled(self.compiled, admission)
-        document = read_file(self.path, MAX_LIST_BYTES, self.name, private=not self.signed, follow=self.signed)
-        copy = Copy(document, self._signatures() if self.signed else None)
-        return Opened(self.name, admission.admit(self.name, copy))
+        attempt = 0
+        while True:
+            document = read_file(self.path, MAX_LIST_BYTES, self.name, private=not self.signed, follow=self.signed)
+            try:
+                index = admission.admit(self.name, FetchedList(document, self._signatures() if self.signed else None))
+                return VerifiedList(self.name, index)
+            except PairMismatch:
+                attempt += 1
+                if attempt >= PAIR_ATTEMPTS:
+                    raise
+            time.sleep(PAIR_PAUSE)
 
-    def _open_compiled(self, compiled: str, admission: Admission) -> Opened:
+    def _open_compiled(self, compiled: str, admission: Admission) -> VerifiedList:
         """Believe a compiled form that was made from the very list that is signed."""
         from wcp_attest.trust.bans.compiled import CompiledBans
 
@@ -65,7 +76,7 @@ class FileFeed:
                 f"compiled ban list `{compiled}` was made from another list than {self.name} is now; compile it again"
             )
         admission.admit_head(self.name, said)
-        return Opened(self.name, index)
+        return VerifiedList(self.name, index)
 
     def _signatures(self) -> bytes:
         path = self.path + SIGNATURE_SUFFIX

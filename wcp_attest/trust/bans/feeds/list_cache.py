@@ -21,8 +21,8 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.disk.private_files import check_private_directory, read_file, replace
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import Opened, SourceDown
-from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.feeds import SourceDown, VerifiedList
+from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -38,7 +38,7 @@ PAUSE_WHEN_DOWN: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedList:
     """What is kept of a source.
 
     Attributes:
@@ -48,7 +48,7 @@ class Kept:
         usable_until: seconds since the epoch after which the source's own metadata has expired; None without such.
     """
 
-    copy: Copy
+    copy: FetchedList
     etag: str = ""
     last_modified: str = ""
     usable_until: int | None = None
@@ -65,7 +65,7 @@ class Fetcher(Protocol):
     def refresh(self) -> int:
         """Seconds during which the kept copy is used without asking the source."""
 
-    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
         """Ask the source.
 
         Args:
@@ -80,7 +80,7 @@ class Fetcher(Protocol):
             BansUnusable: its answer cannot be used.
         """
 
-    def admit(self, kept: Kept, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: Admission) -> Index:
         """Have a copy admitted.
 
         Raises:
@@ -88,7 +88,7 @@ class Fetcher(Protocol):
         """
 
 
-def open_cached(source: Fetcher, directory: str, admission: Admission) -> Opened:
+def open_cached(source: Fetcher, directory: str, admission: Admission) -> VerifiedList:
     """Return a source's list: the kept copy while that is recent, else the source's, else the kept copy while fresh.
 
     Args:
@@ -104,7 +104,7 @@ def open_cached(source: Fetcher, directory: str, admission: Admission) -> Opened
     recent = cache.checked_within(source.refresh, admission.now)
     if kept is not None and recent:
         with contextlib.suppress(BansUnusable):  # stale by now, say: then the source is asked
-            return Opened(source.name, source.admit(kept, admission))
+            return VerifiedList(source.name, source.admit(kept, admission))
     if cache.failed_within(PAUSE_WHEN_DOWN, admission.now):
         return _from_kept(source, kept, f"it gave no answer less than {PAUSE_WHEN_DOWN} s ago", admission)
     try:
@@ -117,17 +117,17 @@ def open_cached(source: Fetcher, directory: str, admission: Admission) -> Opened
         raise BansUnusable(f"{source.name} says that nothing changed although nothing is kept")
     index = source.admit(current, admission)
     cache.store(current, changed=fetched is not None, now=admission.now)
-    return Opened(source.name, index)
+    return VerifiedList(source.name, index)
 
 
-def _from_kept(source: Fetcher, kept: Kept | None, down: str, admission: Admission) -> Opened:
+def _from_kept(source: Fetcher, kept: CachedList | None, down: str, admission: Admission) -> VerifiedList:
     if kept is None:
         raise BansUnusable(f"{source.name} is down and no copy is kept: {down}")
     try:
         index = source.admit(kept, admission)
     except BansUnusable as problem:
         raise BansUnusable(f"{problem} (that is the copy kept of a source that is down: {down})") from None
-    return Opened(source.name, index, f"{source.name} is down, its kept copy is used: {down}")
+    return VerifiedList(source.name, index, f"{source.name} is down, its kept copy is used: {down}")
 
 
 class Cache:
@@ -142,7 +142,7 @@ class Cache:
         self._directory, self._name = directory, name
         self._path = os.path.join(directory, f"cache-{sha256(name.encode()).hexdigest()[:16]}")
 
-    def load(self) -> Kept | None:
+    def load(self) -> CachedList | None:
         """Return what is kept, or None when there is nothing or it is damaged; then the source decides alone."""
         limit = MAX_LIST_BYTES + MAX_SIGNATURE_FILE_BYTES + MAX_HEAD_BYTES
         try:
@@ -151,7 +151,7 @@ class Cache:
         except (BansUnusable, ConfigError):
             return None
 
-    def store(self, kept: Kept, *, changed: bool, now: float) -> None:
+    def store(self, kept: CachedList, *, changed: bool, now: float) -> None:
         """Keep a copy, and remember when it was checked.
 
         Raises:
@@ -188,7 +188,7 @@ def _within(path: str, seconds: int, now: float) -> bool:
         return False
 
 
-def _render(kept: Kept, name: str) -> bytes:
+def _render(kept: CachedList, name: str) -> bytes:
     copy = kept.copy
     signatures = copy.signatures
     head: JsonObject = {
@@ -203,7 +203,7 @@ def _render(kept: Kept, name: str) -> bytes:
     return strictjson.dumps(head) + b"\n" + copy.document + (signatures or b"")
 
 
-def _parse(data: bytes, name: str) -> Kept:
+def _parse(data: bytes, name: str) -> CachedList:
     line, _, rest = data.partition(b"\n")
     match strictjson.loads_object(line, what="the kept copy", max_bytes=MAX_HEAD_BYTES):
         case {
@@ -216,5 +216,5 @@ def _parse(data: bytes, name: str) -> Kept:
             "signatures": int() | None as signed,
         } if schema == SCHEMA and source == name and length + (signed or 0) == len(rest) and length >= 0:
             signatures = None if signed is None else rest[length:]
-            return Kept(Copy(rest[:length], signatures), etag, last_modified, usable_until)
+            return CachedList(FetchedList(rest[:length], signatures), etag, last_modified, usable_until)
     raise ConfigError("the kept copy is damaged")

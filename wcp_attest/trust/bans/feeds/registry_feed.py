@@ -17,9 +17,9 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.base.identity import format_utc, parse_utc
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
-from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
-from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class RegistryFeed:
         """`registry:` and the URL."""
         return f"registry:{self.url}"
 
-    def open(self, admission: Admission) -> Opened:
+    def open(self, admission: Admission) -> VerifiedList:
         """Get the list from the registry or the kept copy.
 
         Raises:
@@ -63,14 +63,14 @@ class RegistryFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: Kept, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: Admission) -> Index:
         """Check that the rows were fetched recently enough; there is no more that could be checked."""
         document = kept.copy.document
         index = admission.parse(self.name, document, sha256(document).hexdigest())
         admission.check_fresh(self.name, index.head)
         return index
 
-    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
         """Ask for all rows; a registry cannot be asked for changes only.
 
         Raises:
@@ -92,7 +92,7 @@ class RegistryFeed:
         now = int(admission.now)
         head = Head(LIST_NAME, max(1, now), now, now + admission.max_age)
         bans = (ban for entry in entries if entry.in_force for ban in _bans(entry, format_utc(now)))
-        return Kept(Copy(BanList.make(head, bans).to_bytes(), None))
+        return CachedList(FetchedList(BanList.make(head, bans).to_bytes(), None))
 
 
 def _bans(entry: BanEntry, now: str) -> Iterator[Ban]:

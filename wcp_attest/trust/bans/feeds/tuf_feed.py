@@ -21,9 +21,9 @@ from wcp_attest.base.identity import format_utc
 from wcp_attest.disk.private_files import check_private_directory
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
-from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
-from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 from wcp_attest.trust.bans.state import locked
 
@@ -74,7 +74,7 @@ class TufFeed:
         """`tuf:`, the metadata's URL, and the target."""
         return f"tuf:{self.metadata_url}#{self.target}"
 
-    def open(self, admission: Admission) -> Opened:
+    def open(self, admission: Admission) -> VerifiedList:
         """Get the list from the repository or the kept copy.
 
         Raises:
@@ -82,14 +82,14 @@ class TufFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: Kept, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: Admission) -> Index:
         """Have a copy admitted, unless the metadata it came with has expired."""
         if kept.usable_until is None or admission.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
             raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
         return admission.admit(self.name, kept.copy)
 
-    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
         """Update the metadata, and get the target when it is another than the kept one.
 
         Raises:
@@ -126,7 +126,7 @@ class TufFeed:
         check_private_directory(self.directory)
         return path
 
-    def _update(self, kept: Kept | None) -> Kept:
+    def _update(self, kept: CachedList | None) -> CachedList:
         from tuf.ngclient.config import UpdaterConfig
         from tuf.ngclient.updater import Updater
 
@@ -140,13 +140,13 @@ class TufFeed:
             bootstrap=self.root,
         )
         updater.refresh()
-        before = kept.copy if kept is not None else Copy(b"", None)
+        before = kept.copy if kept is not None else FetchedList(b"", None)
         document = self._target(updater, self.target, before.document, MAX_LIST_BYTES)
         signatures = None
         if self.signed:
             name = self.target + SIGNATURE_SUFFIX
             signatures = self._target(updater, name, before.signatures or b"", MAX_SIGNATURE_FILE_BYTES)
-        return Kept(Copy(document, signatures), usable_until=_expiry(directory))
+        return CachedList(FetchedList(document, signatures), usable_until=_expiry(directory))
 
     def _target(self, updater: Updater, name: str, kept: bytes, limit: int) -> bytes:
         from tuf.api.exceptions import LengthOrHashMismatchError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, Opened, SourceDown
-from wcp_attest.trust.bans.feeds.list_cache import Kept, open_cached
-from wcp_attest.trust.bans.list_verifier import Copy
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class UrlFeed:
         """`url:` and the URL."""
         return f"url:{self.url}"
 
-    def open(self, admission: Admission) -> Opened:
+    def open(self, admission: Admission) -> VerifiedList:
         """Get the list from the URL or the kept copy.
 
         Raises:
@@ -57,11 +57,11 @@ class UrlFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: Kept, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: Admission) -> Index:
         """Have a copy admitted."""
         return admission.admit(self.name, kept.copy)
 
-    def fetch(self, kept: Kept | None, admission: Admission) -> Kept | None:
+    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
         """Ask for the list, only if it changed, and then for its signatures.
 
         Raises:
@@ -80,7 +80,7 @@ class UrlFeed:
         except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
 
-    def _fetch_pair(self, transport: Transport, kept: Kept | None, admission: Admission) -> Kept | None:
+    def _fetch_pair(self, transport: Transport, kept: CachedList | None, admission: Admission) -> CachedList | None:
         """Fetch both files until they belong together, all within one deadline."""
         until = time.monotonic() + self.timeout
         for attempt in range(1, PAIR_ATTEMPTS + 1):
@@ -88,8 +88,8 @@ class UrlFeed:
             if answer.status == 304:
                 return None
             signatures = self._get(transport, self.url + SIGNATURE_SUFFIX, MAX_SIGNATURE_FILE_BYTES, {}, until)
-            fetched = Kept(
-                Copy(answer.body, signatures.body),
+            fetched = CachedList(
+                FetchedList(answer.body, signatures.body),
                 etag=answer.headers.get("etag", ""),
                 last_modified=answer.headers.get("last-modified", ""),
             )
@@ -107,7 +107,7 @@ class UrlFeed:
         raise BansUnusable(f"{self.name}: {url} answers with status {answer.status}")
 
 
-def _conditions(kept: Kept | None) -> dict[str, str]:
+def _conditions(kept: CachedList | None) -> dict[str, str]:
     """Return the headers of a conditional request (RFC 9110, section 13)."""
     if kept is None:
         return {}
