@@ -296,7 +296,11 @@ def _valid_signatures(
             at = found.at if found.at is not None else parse_utc(statement.signed_at_utc) or 0
             valid.append(PackageSignature(found.by, found.entries, statement, at))
         elif found.entries:
-            raise SignatureInvalid(f"the signature by {found.by} is over another manifest.json than this one")
+            from wcp_attest.package.ours import conversion_of
+
+            message = f"the signature by {found.by} is over another manifest.json than this one"
+            cause = conversion_of(pair.manifest, statement.manifest_sha256)
+            raise SignatureInvalid(f"{message}: {cause}" if cause else message)
     if any(signature.entries for signature in valid):
         return tuple(valid), tuple(missed)
     if missed:

@@ -263,7 +263,19 @@ def test_many_differences_are_capped_in_text(wcp: Command, signed: Path) -> None
     run = wcp("verify", signed, *TRUST)
     assert run.out.count("+ added") == 50
     assert "and 70 more" in run.out
+    assert wcp("verify", signed, *TRUST, "--all").out.count("+ added") == 120
     assert len(wcp("verify", signed, *TRUST, "--format", "json").json["differences"]) == 120
+
+
+def test_differences_with_one_cause_are_grouped(wcp: Command, signed: Path) -> None:
+    write_files(signed, {f"code/__pycache__/m{number:02}.cpython-311.pyc": b"x" for number in range(17)})
+    run = wcp("verify", signed, *TRUST)
+    assert (run.status, run.out.count("! bytecode")) == (1, 2)
+    assert "… and 15 more bytecode, with the same cause (--all lists each)" in run.out
+    first = run.out.partition("what to do\n")[2].splitlines()[0]
+    assert f"wcp-attest clean {signed}" in first
+    assert "-text" not in run.out
+    assert wcp("verify", signed, *TRUST, "--all").out.count("! bytecode") == 17
 
 
 @pytest.mark.parametrize(
@@ -551,7 +563,13 @@ def test_a_policy_is_shown_in_the_units_it_is_written_in(wcp: Command, key: Path
 @pytest.mark.parametrize("command", ["sign", "build"])
 def test_bytecode_that_is_left_out_is_told_of(wcp: Command, key: Path, command: str) -> None:
     package = write_files(wcp.folder / "compiled", {**FILES, "code/__pycache__/worker_logic.cpython-311.pyc": b"x"})
-    run = wcp.ok(command, package, *(("--key", key) if command == "sign" else ()), *IDENTITY)
+    signer = ("--key", key) if command == "sign" else ()
+    if command == "sign":
+        refused = wcp(command, package, *signer, *IDENTITY)
+        assert (refused.status, (package / "manifest.sig").exists()) == (1, False)
+        assert f"wcp-attest clean {package}" in refused.err
+        signer = (*signer, "--bytecode", "leave")
+    run = wcp.ok(command, package, *signer, *IDENTITY)
     assert "bytecode" in run.err
     assert f"wcp-attest clean {package}" in run.err
     if command == "sign":

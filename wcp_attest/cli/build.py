@@ -89,6 +89,7 @@ def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | 
     from wcp_attest.package.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
 
     manifest = building.build(package, plan, existing, options, out)
+    building.note_lfs_pointers(package, manifest, out)
     changed = manifest is not existing
     path = write_manifest(package, manifest) if changed else os.path.join(package, MANIFEST_NAME)
     if out.format == "json":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
-from wcp_attest.base.errors import ConfigError, VerificationError
+from wcp_attest.base.errors import ConfigError, TreeUnsafe, VerificationError
 from wcp_attest.cli.awp1 import found_awp1
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import as_argument, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from wcp_attest.package.manifest import Manifest
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
+POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
+POINTER_SIZES = (110, 200)  # bytes; a pointer without extensions has 120 to 140
+MAX_POINTERS = 1000  # small files that are looked at
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
 
 
@@ -61,6 +66,7 @@ class Plan:
 
     Attributes:
         built_at: seconds since the epoch; None for now, which alone is no reason to replace a manifest.
+        bytecode_may_stay: whether the user said that bytecode is left out although it is there.
         commit_is_old: whether `source.commit` was taken over, so that it holds only for the tree it was said of.
     """
 
@@ -76,6 +82,7 @@ class Plan:
     bytecode: Literal["leave", "include"] = "leave"
     allow_twins: bool = False
     commit_is_old: bool = False
+    bytecode_may_stay: bool = False
 
 
 def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,6 +166,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
         bytecode=flags.bytecode or taken.bytecode(),
         allow_twins=flags.allow_twins,
         commit_is_old=commit_is_old,
+        bytecode_may_stay="leave" in (flags.bytecode, configured.bytecode if configured else None),
     )
     if taken.said:
         out.note(f"taken over: {', '.join(taken.said)}")
@@ -188,14 +196,37 @@ def _with_ids_of_package(flags: BuildFlags, package: str, out: Output) -> BuildF
     return filled
 
 
-def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOptions, out: Output) -> Manifest:
+def build(
+    package: str, plan: Plan, existing: Manifest | None, options: ReadOptions, out: Output, *, to_sign: bool = False
+) -> Manifest:
     """Read a package and return its manifest: the one that stands there, when nothing but the time would change.
+
+    Args:
+        package: the package directory.
+        plan: what the manifest says beside the tree.
+        existing: the manifest that stands there.
+        options: how to read the tree.
+        out: takes notes.
+        to_sign: whether the manifest will be signed, so that a tree that every verifier denies is refused.
 
     Raises:
         ConfigError: the metadata is malformed, or the tree empty.
         TreeUnsafe: the tree holds what cannot be signed.
     """
     from wcp_attest.build import build_manifest
+
+    def left_out(paths: Sequence[str]) -> None:
+        command = shlex.join(["wcp-attest", "clean", as_argument(package)])
+        if to_sign and not plan.bytecode_may_stay:
+            raise TreeUnsafe(
+                f"the tree holds bytecode, first {paths[0]!r}, and verify denies a tree with bytecode that its manifest"
+                f" does not list; not signed. `{command}` removes it, --bytecode include lists it, --bytecode leave"
+                " signs the package without it"
+            )
+        out.note(
+            f"bytecode is left out of the manifest, first {paths[0]!r}; verify denies this very tree while it is there:"
+            f" `{command}` removes it"
+        )
 
     manifest = build_manifest(
         package,
@@ -209,7 +240,7 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
         ai=plan.ai,
         source=plan.source,
         options=replace(options, bytecode=plan.bytecode, allow_twins=plan.allow_twins),
-        left_out=lambda paths: out.note(_bytecode_note(package, paths)),
+        left_out=left_out,
         unmatched=lambda patterns: out.note(unmatched_note(patterns)),
     )
     if (
@@ -223,12 +254,26 @@ def build(package: str, plan: Plan, existing: Manifest | None, options: ReadOpti
     return manifest
 
 
-def _bytecode_note(package: str, paths: Sequence[str]) -> str:
-    command = shlex.join(["wcp-attest", "clean", package])
-    return (
-        f"bytecode is left out of the manifest, first {paths[0]!r}; verify denies this very tree while it is there: "
-        f"`{command}` removes it"
-    )
+def note_lfs_pointers(package: str, manifest: Manifest, out: Output) -> None:
+    """Say so when files of the package are Git LFS pointers: what is signed is the pointer, not the content."""
+    from wcp_attest.disk.files import read_start
+    from wcp_attest.package.entries import File
+
+    pattern = re.compile(rb'[^\n]*"size":1[0-9]{2}[,}]')
+    if pattern.search(manifest.body) is None:
+        return
+    sizes = range(*POINTER_SIZES)
+    small = [path for path, entry in manifest.entries().items() if isinstance(entry, File) and entry.size in sizes]
+    pointers = []
+    for path in small[:MAX_POINTERS]:
+        with suppress(OSError, ValueError):
+            if read_start(os.path.join(package, path), POINTER_SIZES[1]).startswith(POINTER_START):
+                pointers.append(path)
+    if pointers:
+        out.note(
+            f"warning: {len(pointers)} of the files are Git LFS pointers, first {pointers[0]!r}: the pointer is in the"
+            " manifest, not the content; run `git lfs pull` and build again"
+        )
 
 
 def unmatched_note(patterns: Sequence[str]) -> str:

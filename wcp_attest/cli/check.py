@@ -23,8 +23,9 @@ RULE_ID = "WCP_STALE_MANIFEST"
 
 @click.command()
 @checking_arguments
+@differences.option
 @reporting("text", "json", "sarif", "github")
-def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None) -> int:
+def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None, every: bool) -> int:
     """Check that the manifests in the git index say what the files in the index are.
 
     Reads names, modes and contents from the index, never from the work tree, and changes nothing. Without ROOT every
@@ -34,7 +35,7 @@ def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool 
     wrong = any(not examination.ok for examination in examinations)
     match out.format:
         case "text":
-            out.decide(as_text(examinations, out.paint))
+            out.decide(as_text(examinations, out.paint, every=every))
             for examination in examinations:
                 for note in examination.notes:
                     out.note(f"note: {examination.target.directory}: {note}")
@@ -47,14 +48,14 @@ def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool 
     return REFUSED if wrong else 0
 
 
-def as_text(examinations: Sequence[Examination], paint: Painter) -> str:
+def as_text(examinations: Sequence[Examination], paint: Painter, *, every: bool = False) -> str:
     """Return the outcome in words; when something is wrong, the last line is the command that repairs it."""
     text = ""
     for examination in examinations:
         head = paint("good", "UP TO DATE") if examination.ok else paint("bad", "STALE")
         text += f"{head}  {examination.target.directory}\n"
         text += "".join(f"  {problem}\n" for problem in examination.problems)
-        text += differences.as_text(examination.differences, examination.total, paint)
+        text += differences.as_text(examination.differences, examination.total, paint, every=every)
     command = repair(examinations)
     return text + (f"to repair:\n  {command}\n" if command else "")
 

@@ -31,8 +31,9 @@ WARNING = "this verifies nothing: whoever changed the tree could change manifest
 @jobs_option
 @counting.option
 @caching.option
+@differences.option
 @reporting("text", "json")
-def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, cache: bool | None) -> int:
+def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, cache: bool | None, every: bool) -> int:
     """Compare the tree in ROOT with its manifest.json. No signature is checked, so this verifies nothing.
 
     Exit status 0: they agree. Exit status 1: they differ.
@@ -68,7 +69,7 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
         )
     else:
         summary = f"{count(total, 'difference')}" if total else f"no difference in {count(manifest.count, 'entry')}"
-        out.decide(f"{package}: {summary}\n{differences.as_text(found, total, out.paint)}")
+        out.decide(f"{package}: {summary}\n{differences.as_text(found, total, out.paint, every=every)}")
     out.note(WARNING)
     return REFUSED if total else 0
 

@@ -66,6 +66,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
         result = _sign(package, signers, manifest, reading)
     if signing.bundle_out is not None:
         write_bundle(signing.bundle_out, result.lines)
+    building.note_lfs_pointers(package, result.manifest, out)
     _report(out, package, result, verify_command(package, result, signing))
 
 
@@ -77,7 +78,9 @@ def _manifest(out: Output, package: str, flags: building.BuildFlags, options: Re
         refuse_awp1(package)
         return None
     existing = building.existing_manifest(package)
-    return building.build(package, building.plan_of(flags, package, existing, out), existing, options, out)
+    return building.build(
+        package, building.plan_of(flags, package, existing, out), existing, options, out, to_sign=True
+    )
 
 
 def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, options: ReadOptions) -> SignResult:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wcp_attest.cli import differences
+from wcp_attest.cli.advice_for import advice_for
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
 
 if TYPE_CHECKING:
-    from wcp_attest.base.errors import DenyCode
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
     from wcp_attest.signing import SignedBy
@@ -26,13 +26,14 @@ def exit_status(verdict: Verdict) -> int:
     return REFUSED if verdict.decided else UNDECIDED
 
 
-def as_text(verdict: Verdict, root: str, paint: Painter) -> str:
+def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False) -> str:
     """Return the verdict in words.
 
     Args:
         verdict: the decision.
         root: the package, as the user named it.
         paint: colours.
+        every: whether differences that are alike are listed one by one.
     """
     if verdict.verified is not None:
         return _pass_text(verdict.verified, root, paint)
@@ -42,8 +43,8 @@ def as_text(verdict: Verdict, root: str, paint: Painter) -> str:
     head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
     lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {one_line(verdict.message)}"]
     text = "".join(f"{line}\n" for line in lines)
-    text += differences.as_text(verdict.differences, verdict.total_differences, paint)
-    text += "what to do\n" + "".join(f"  - {hint}\n" for hint in hints(code)[:MAX_HINTS])
+    text += differences.as_text(verdict.differences, verdict.total_differences, paint, every=every)
+    text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice_for(verdict, root)[:MAX_HINTS])
     return text + f"  - `wcp-attest explain {code.value}` says more\n"
 
 
@@ -75,7 +76,7 @@ def as_json(verdict: Verdict, root: str) -> JsonObject:
         "signers": [] if verified is None else [signer_json(signer) for signer in verified.signers],
         "differences": differences.as_json(verdict.differences),
         "differences_total": verdict.total_differences,
-        "next": [] if verdict.code is None else [*hints(verdict.code)],
+        "next": [*advice_for(verdict, root)],
     }
 
 
@@ -103,10 +104,3 @@ def signer_json(signer: SignedBy) -> JsonObject:
         "identity": signer.identity or None,
         "issuer": signer.issuer or None,
     }
-
-
-def hints(code: DenyCode) -> tuple[str, ...]:
-    """Return what to do about a denial, most likely first."""
-    from wcp_attest.deny_code_help import explain
-
-    return explain(code).fix

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.cli import differences, verdicts
 from wcp_attest.cli import progress as counting
-from wcp_attest.cli import verdicts
 from wcp_attest.cli.options import attestation_option, jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @jobs_option
 @counting.option
+@differences.option
 @reporting("text", "json", "sarif", "github")
 def verify(
     out: Output,
@@ -38,6 +39,7 @@ def verify(
     max_size: int | None,
     jobs: int | None,
     progress: bool | None,
+    every: bool,
     **trust: Any,
 ) -> int:
     """Check the package in ROOT against a trust policy.
@@ -74,17 +76,17 @@ def verify(
                 return attest(root, policy, expect=expect, stage=stage, options=options, attestation=attestation)
 
         verdict = judge(attempt)
-    _deliver(out, verdict, package)
+    _deliver(out, verdict, package, every=every)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
     return verdicts.exit_status(verdict)
 
 
-def _deliver(out: Output, verdict: Verdict, package: str) -> None:
+def _deliver(out: Output, verdict: Verdict, package: str, *, every: bool) -> None:
     if out.format == "json":
         out.deliver_json("verify-result", verdicts.as_json(verdict, package))
     elif out.format == "text":
-        out.decide(verdicts.as_text(verdict, package, out.paint))
+        out.decide(verdicts.as_text(verdict, package, out.paint, every=every))
     else:
         from wcp_attest.cli.formats import render_report
         from wcp_attest.cli.formats.report import from_verdict

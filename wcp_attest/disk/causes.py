@@ -35,7 +35,10 @@ def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algori
     """
     if isinstance(expected, Symlink) and isinstance(found, File):
         if content == expected.target.encode():
-            return "checked out without symbolic links: `git config core.symlinks true`, then check out again"
+            return (
+                "unpacked or checked out without symbolic links: unpack the archive with `unzip` or `tar`; in git,"
+                " `git config core.symlinks true`, then check out again"
+            )
         return "a copy stands where a symbolic link was: copy with links preserved"
     if not isinstance(expected, File) or not isinstance(found, File):
         return ""
@@ -87,7 +90,7 @@ def cause_of_presence(path: str, digest: str, old_paths: Mapping[str, str]) -> s
     if is_leftover(name):
         return "left behind by an interrupted wcp-attest: delete it"
     if ".git" in path.split("/"):
-        return "part of a git repository that was not there when the package was signed"
+        return "part of a git repository that was not there when it was signed: verify an export or a copy without it"
     if name in _JUNK or name.startswith("._"):
         return f"written by the file browser of {_JUNK.get(name, 'macOS')}: delete it"
     return "left behind by an editor or a merge: delete it" if name.endswith(_EDITED) else ""

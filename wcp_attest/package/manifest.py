@@ -292,6 +292,11 @@ def _texts(value: JsonValue) -> tuple[str, ...]:
 
 def _explain(data: bytes) -> NoReturn:
     """Raise what is wrong with bytes that do not even have the outline of a manifest."""
+    if data.startswith(b'{\r\n"schema_version"'):
+        raise ManifestMalformed(
+            "manifest.json: its line endings were converted to CRLF, by git or an editor; restore the file"
+            " (in git: `manifest.json -text` in .gitattributes, then check out again)"
+        )
     if len(data) > MAX_HEADER_BYTES:  # a reason is not worth the memory that parsing hostile input takes
         raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
     fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_HEADER_BYTES, error=ManifestMalformed)

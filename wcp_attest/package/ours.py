@@ -15,6 +15,10 @@ from wcp_attest.package.manifest import MAX_HEADER_BYTES
 from wcp_attest.package.signature_file import parse_lines
 from wcp_attest.package.statement import Statement
 
+CONVERTED: Final = (
+    "its line endings were converted to CRLF; in git, put `manifest.json -text` into .gitattributes or run"
+    " `git config core.autocrlf false`, then check out again"
+)
 SCHEMAS: Final = ("awp.v1", "awp.v2")
 MAX_READ: Final = MAX_HEADER_BYTES  # bytes that are enough to recognise a manifest by
 _SPACE = rb"[ \t\r\n]{0,64}"
@@ -40,6 +44,21 @@ def is_manifest(data: bytes) -> bool:
     if not fields:
         return True  # holds nothing that could be lost
     return fields.get("schema_version") in SCHEMAS and isinstance(fields.get("worker_id"), str)
+
+
+def conversion_of(data: bytes, manifest_sha256: str) -> str:
+    """Say why a manifest may not be the one that was signed, to follow a colon; empty when it cannot be told.
+
+    Args:
+        data: the manifest that is there.
+        manifest_sha256: of the one that was signed.
+    """
+    from wcp_attest.base.digest import sha256_hex
+
+    if b"\r\n" in data and sha256_hex(data.replace(b"\r\n", b"\n")) == manifest_sha256:
+        return CONVERTED
+    reformatted = _HEAD.match(data) is not None and not data.startswith(b'{\n"schema_version":"awp.v')
+    return "another program has reformatted it; restore the file that was signed" if reformatted else ""
 
 
 def is_signature_file(data: bytes) -> bool:
