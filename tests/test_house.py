@@ -20,8 +20,8 @@ MAX_NESTING = 3
 LAYERS = (
     ("cli",),
     ("advice",),
-    ("gate", "lock"),
-    ("recheck", "compat", "pack"),
+    ("gate", "lock", "run_package"),
+    ("recheck", "compat", "pack", "store"),
     (
         "build",
         "scaffold",

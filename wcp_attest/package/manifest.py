@@ -167,6 +167,19 @@ class Manifest:
         return entries
 
 
+def read_head(data: bytes) -> tuple[str, str, str]:
+    """Return worker id, worker version and time of building from the first bytes of a manifest, unverified.
+
+    Args:
+        data: up to `MAX_HEADER_BYTES` from the start of `manifest.json`.
+
+    Raises:
+        ManifestMalformed: they are no header.
+    """
+    fields = _read_header(data[: max(data.find(_OPEN), 0)])
+    return _text(fields, "worker_id"), _text(fields, "worker_version"), _text(fields, "built_at_utc")
+
+
 def _check_order(paths: list[str]) -> None:
     """Refuse paths that are repeated or not in byte order, which is also that of code points."""
     if any(map(ge, paths, islice(paths, 1, None))):

@@ -49,7 +49,7 @@ class Comparison:
 
     def contains(self, version: str) -> bool:
         """Tell whether a worker version is hit; a version that cannot be ordered is, except by `==`."""
-        ours, theirs = _rank(self.version), _rank(version)
+        ours, theirs = version_rank(self.version), version_rank(version)
         if ours is not None and theirs is not None:
             sign = (theirs > ours) - (theirs < ours)
             return sign in _SIGNS[self.operator]
@@ -95,12 +95,13 @@ def _comparison(part: str, whole: str) -> Comparison:
     problem = version_problem(version)
     if problem is not None:
         raise ConfigError(f"version {version!r} of specifier {whole!r} {problem}")
-    if operator not in ("==", "!=") and _rank(version) is None:
+    if operator not in ("==", "!=") and version_rank(version) is None:
         raise ConfigError(f"version {version!r} of specifier {whole!r} cannot be ordered; use == or dotted numbers")
     return Comparison(operator, version)
 
 
-def _rank(version: str) -> _Rank | None:
+def version_rank(version: str) -> _Rank | None:
+    """Return what a version is ordered by, or None when it cannot be ordered."""
     found = _ORDERED.match(version)
     if found is None:
         return None

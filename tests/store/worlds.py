@@ -1,0 +1,140 @@
+"""Signed packages, stores, and a directory that nobody but root can change, for tests that need one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wcp_attest import Accept, Namespace, Policy, build_manifest, sign
+from wcp_attest.signing.key import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY, STRANGER = generate(), generate()
+WORKER, SPECIES = "org.acme.summarizer", "wrk.doc.summarizer"
+NOW = 1_800_000_000.0
+NOBODY, KEEPER = 65_533, 65_532  # ids of ordinary users; neither needs a name
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+
+
+def policy(*, accept: Accept | None = None, signer: Any = KEY) -> Policy:
+    return Policy((Namespace("org.acme", (signer.trusted,)),), accept or Accept())
+
+
+def make_package(root: Path, version: str = "1.4.0", *, code: str = "print('hello')\n", now: float = NOW) -> Path:
+    """Write and sign a package of five entries."""
+    (root / "code").mkdir(parents=True)
+    (root / "code" / "worker_logic.py").write_text(code)
+    (root / "code" / "run").write_text("#!/bin/sh\necho ran\n")
+    (root / "code" / "run").chmod(0o755)
+    (root / "empty").mkdir()
+    (root / "link").symlink_to("code/run")
+    (root / "requirements.lock").write_bytes(b"")
+    resign(root, version, now=now)
+    return root
+
+
+def resign(root: Path, version: str = "1.4.0", *, now: float = NOW, worker: str = WORKER) -> None:
+    for name in ("manifest.json", "manifest.sig"):
+        (root / name).unlink(missing_ok=True)
+    manifest = build_manifest(
+        root, worker_id=worker, worker_species_id=SPECIES, worker_version=version, built_at=now - 10
+    )
+    sign(root, [KEY], manifest=manifest, now=now)
+
+
+def closed_to_others(path: Path) -> bool:
+    """Whether nobody but root could change what lies at a path; worked out apart from the code under test."""
+    for folder in (path, *path.parents):
+        status = folder.lstat()
+        sticky = folder != path and status.st_mode & stat.S_ISVTX
+        if status.st_uid != 0 or not stat.S_ISDIR(status.st_mode) or (status.st_mode & 0o022 and not sticky):
+            return False
+    return True
+
+
+@contextmanager
+def a_root_kept_place() -> Iterator[Path]:
+    """A new directory of root's, readable by everyone, below parents that nobody else may change."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has directories of root's")
+    for base in ("/var/tmp", "/var/lib", "/run", "/srv", "/opt", "/mnt"):
+        if not os.path.isdir(base) or not os.access(base, os.W_OK):
+            continue
+        place = Path(tempfile.mkdtemp(prefix="wcp-attest-test-", dir=base))
+        place.chmod(0o755)
+        try:
+            if closed_to_others(place):
+                yield place
+                return
+        finally:
+            remove(place)
+    pytest.skip("this machine has no directory that nobody but root can change")
+
+
+def remove(path: Path) -> None:
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def as_user(user: int, task: Callable[[], Any], *, group: int | None = None) -> Any:
+    """Run a function in a child process as another user, and return what it returns, by JSON."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(out)
+            os.setgroups([])
+            os.setgid(group if group is not None else user)
+            os.setuid(user)
+            os.environ["HOME"] = "/nonexistent"
+            try:
+                answer = {"value": task()}
+            except Exception as problem:  # noqa: BLE001  # told to the test
+                answer = {"error": f"{type(problem).__name__}: {problem}"}
+            os.write(into, json.dumps(answer).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(into)
+    with open(out, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    answer = json.loads(data)
+    if "error" in answer:
+        raise AssertionError(answer["error"])
+    return answer["value"]
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Paths below a directory with kind, mode and content."""
+    found: dict[str, tuple[int, int, bytes]] = {}
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            status = path.lstat()
+            data = (
+                b"" if path.is_dir() and not path.is_symlink() else b"link" if path.is_symlink() else path.read_bytes()
+            )
+            found[path.relative_to(root).as_posix()] = (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), data)
+    return found
+
+
+def command(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed `wcp-attest`."""
+    script = Path(sys.executable).with_name("wcp-attest")
+    how.setdefault("timeout", 60)
+    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False, **how)
