@@ -38,7 +38,7 @@ from wcp_attest.base.errors import (
 from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_problem
 from wcp_attest.disk import store_directory
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.directory import FOLDER_FLAGS, words
+from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
 from wcp_attest.disk.files import read_bounded, read_start
 from wcp_attest.disk.kept import changeable
 from wcp_attest.disk.options import ReadOptions
@@ -439,10 +439,10 @@ class PackageStore:
             package = -1 if removed else os.open(path, FOLDER_FLAGS)
         except OSError as problem:
             if lock < 0:
-                what = f"cannot open the entry {name[:16]}… of the store {self.path!r}: {words(problem)}"
+                what = f"cannot open the entry {name[:16]}… of the store {self.path!r}: {describe_os_error(problem)}"
                 raise ConfigError(what) from None
             os.close(lock)
-            raise TreeUnsafe(f"the entry {name[:16]}… has no package directory: {words(problem)}") from None
+            raise TreeUnsafe(f"the entry {name[:16]}… has no package directory: {describe_os_error(problem)}") from None
         if removed:
             os.close(lock)
             raise ConfigError(f"the entry {name[:16]}… is being removed from the store")

@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.disk.directory import words
+from wcp_attest.disk.directory import describe_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -87,7 +87,7 @@ def changeable(store: str, entry: str, members: Sequence[str], *, keeper: int, u
             if step.status.st_mode & _OTHERS_WRITE and not sticky:
                 return f"{step.path!r} can be written by its group or by everyone"
     except OSError as problem:
-        return f"{os.fsdecode(problem.filename or entry)!r} cannot be looked at ({words(problem)})"
+        return f"{os.fsdecode(problem.filename or entry)!r} cannot be looked at ({describe_os_error(problem)})"
     # 4. It is this machine's kernel that keeps others from writing.
     system = _file_system(os.path.join(store, entry))
     return None if system in _LOCAL else f"the store lies on a file system ({system}) that others may write elsewhere"

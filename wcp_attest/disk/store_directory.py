@@ -17,7 +17,7 @@ import stat
 from typing import TYPE_CHECKING, Self
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.disk.directory import FOLDER_FLAGS, words
+from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
 from wcp_attest.disk.files import is_leftover, read_bounded, temporary_name, write_all, write_atomic
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ class NewEntry:
         return True
 
     def _failed(self, problem: OSError) -> ConfigError:
-        return ConfigError(f"cannot write into the store {self._store!r}: {words(problem)}; nothing was added")
+        return ConfigError(
+            f"cannot write into the store {self._store!r}: {describe_os_error(problem)}; nothing was added"
+        )
 
 
 @contextlib.contextmanager
@@ -146,7 +148,7 @@ def make_store(path: str, *, private: bool) -> None:
     try:
         os.makedirs(path, mode=0o700 if private else 0o755, exist_ok=True)
     except OSError as problem:
-        raise ConfigError(f"cannot make the store {path!r}: {words(problem)}; name another one") from None
+        raise ConfigError(f"cannot make the store {path!r}: {describe_os_error(problem)}; name another one") from None
 
 
 def entry_names(store: str) -> list[str]:
@@ -202,7 +204,7 @@ def take_out(store: str, name: str, *, aside: bool = False) -> bool:
             if not aside:
                 remove_tree(target)
     except OSError as problem:
-        raise ConfigError(f"cannot remove {name} from the store {store!r}: {words(problem)}") from None
+        raise ConfigError(f"cannot remove {name} from the store {store!r}: {describe_os_error(problem)}") from None
     return True
 
 
@@ -233,7 +235,7 @@ def replace_member(store: str, name: str, member: str, data: bytes) -> None:
             finally:
                 os.fchmod(opened, status.st_mode)
     except OSError as problem:
-        raise ConfigError(f"cannot write into the store {store!r}: {words(problem)}") from None
+        raise ConfigError(f"cannot write into the store {store!r}: {describe_os_error(problem)}") from None
 
 
 def runs_from(entry: str) -> list[int]:
@@ -314,4 +316,4 @@ def _listing(store: str) -> Iterator[str]:
     try:
         return iter(sorted(os.listdir(store)))
     except OSError as problem:
-        raise ConfigError(f"cannot read the store {store!r}: {words(problem)}") from None
+        raise ConfigError(f"cannot read the store {store!r}: {describe_os_error(problem)}") from None
