@@ -54,21 +54,26 @@ class NewEntry:
 
     def __enter__(self) -> Self:
         try:
-            for _ in range(_TRIES):
-                self.path = os.path.join(self._store, temporary_name(self._name))
-                os.mkdir(self.path, 0o700)
-                with contextlib.suppress(FileNotFoundError):  # taken for a leftover before it was locked
-                    self._lock = os.open(self.path, FOLDER_FLAGS)
-                    locked = lock(self._lock, exclusive=False)  # shared: it stays when the entry is in its place
-                    if locked and os.path.samestat(os.fstat(self._lock), os.lstat(self.path)):
-                        return self
-                if self._lock >= 0:
-                    os.close(self._lock)
-                    self._lock = -1
+            if any(self._made() for _ in range(_TRIES)):
+                return self
         except OSError as problem:
             self.__exit__()
             raise self._failed(problem) from None
         raise ConfigError(f"cannot write into the store {self._store!r}: others clear it all the time; try again")
+
+    def _made(self) -> bool:
+        """Make and lock the directory; False when another command took it for a leftover in between."""
+        self.path = os.path.join(self._store, temporary_name(self._name))
+        os.mkdir(self.path, 0o700)
+        with contextlib.suppress(FileNotFoundError):
+            self._lock = os.open(self.path, FOLDER_FLAGS)
+            locked = lock(self._lock, exclusive=False)  # shared: it stays when the entry is in its place
+            if locked and os.path.samestat(os.fstat(self._lock), os.lstat(self.path)):
+                return True
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        return False
 
     def __exit__(self, *_: object) -> None:
         if self._lock >= 0:
