@@ -256,8 +256,9 @@ def runs_from(entry: str) -> list[int]:
                 found.append(int(name))
                 continue
             with open(f"/proc/{name}/environ", "rb") as stream:
-                if mark in stream.read(4 << 20).split(b"\0"):
-                    found.append(int(name))
+                environment = stream.read(4 << 20).split(b"\0")
+            if mark in environment:
+                found.append(int(name))
     return found
 
 
