@@ -7,10 +7,11 @@ than the one signed now are dropped, because they could only deny.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, cast
 
 from wcp_attest.base.errors import ConfigError, ManifestMissing, SigningError, VerificationError
 from wcp_attest.base.identity import format_utc
@@ -25,9 +26,12 @@ from wcp_attest.package.statement import Statement
 from wcp_attest.signing.signature_lines import make_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wcp_attest.signing import SignedBy, Signer
+
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,19 @@ class SignResult:
     dropped: int
 
 
+def _one_at_a_time(function: Callable[P, SignResult]) -> Callable[P, SignResult]:
+    """Keep other signers out from the first look at the tree to the last byte written."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> SignResult:
+        root = args[0] if args else options["root"]
+        with only_writer(os.fspath(cast("str", root))):
+            return function(*args, **options)
+
+    return call
+
+
+@_one_at_a_time
 def sign(
     root: str | os.PathLike[str],
     signers: Sequence[Signer],

@@ -271,7 +271,7 @@ def test_differences_with_one_cause_are_grouped(wcp: Command, signed: Path) -> N
     write_files(signed, {f"code/__pycache__/m{number:02}.cpython-311.pyc": b"x" for number in range(17)})
     run = wcp("verify", signed, *TRUST)
     assert (run.status, run.out.count("! bytecode")) == (1, 2)
-    assert "… and 15 more bytecode, with the same cause (--all lists each)" in run.out
+    assert "… and 15 more (bytecode) with the same cause; --all lists each" in run.out
     first = run.out.partition("what to do\n")[2].splitlines()[0]
     assert f"wcp-attest clean {signed}" in first
     assert "-text" not in run.out

@@ -61,6 +61,7 @@ def build(
     """
     from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.overwrite import only_writer
 
     require_package(package, out)
     check_outputs(package)
@@ -72,7 +73,7 @@ def build(
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = building.existing_manifest(package)
     plan = building.plan_of(flags, package, existing, out)
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         if schema == "awp.v1":
             from wcp_attest.cli.awp1 import build_awp1

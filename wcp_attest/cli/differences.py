@@ -43,9 +43,7 @@ def as_text(differences: Sequence[Difference], total: int, paint: Painter, *, ev
         if not every and alike[kind] > MAX_ALIKE + 1 and seen[kind] > MAX_ALIKE:
             if seen[kind] == alike[kind]:
                 more = alike[kind] - MAX_ALIKE
-                lines.append(
-                    f"  … and {more} more that are {difference.change}, with the same cause (--all lists each)"
-                )
+                lines.append(f"  … and {more} more ({difference.change}) with the same cause; --all lists each")
             shown += 1
             continue
         if not every and shown >= MAX_SHOWN:

@@ -51,6 +51,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
     """
     from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.overwrite import only_writer
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
@@ -60,7 +61,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
     secret_files = (*signing.key, *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
     signers = signers_of(signing)
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         manifest = _manifest(out, package, flags, reading)
         result = _sign(package, signers, manifest, reading)

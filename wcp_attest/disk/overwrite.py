@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LOCK_DEADLINE: Final = 30.0  # seconds to wait for another writer
 MAX_ORIGINALS: Final = 99  # NAME.orig, NAME.orig.2, …
+_held = threading.local()  # folders that this thread has locked
 _PAUSE: Final = 0.05  # seconds between two attempts to lock
 _NO_LOCKS: Final = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -257,6 +259,13 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
         descriptor = os.open(folder or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
         raise ConfigError(f"cannot open the directory {folder!r}: {describe_os_error(problem)}") from None
+    status = os.fstat(descriptor)
+    held: set[tuple[int, int]] = _held.__dict__.setdefault("folders", set())
+    folder_id = (status.st_dev, status.st_ino)
+    if folder_id in held:  # by this very thread, further out
+        os.close(descriptor)
+        yield
+        return
     until = time.monotonic() + deadline
     try:
         while not _locked(descriptor, folder):
@@ -266,8 +275,10 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
                     " nothing was changed, try again when it has ended"
                 )
             time.sleep(_PAUSE)
+        held.add(folder_id)
         yield
     finally:
+        held.discard(folder_id)
         os.close(descriptor)
 
 
