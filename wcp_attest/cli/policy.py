@@ -56,7 +56,7 @@ policy.add_command(remove_signer)
     "--bans-max-age", default="24h", show_default=True, metavar="SPAN", help="Refuse ban lists that are older."
 )
 @click.option("--state", type=click.Path(), metavar="DIR", help="Where what was seen of ban lists is kept.")
-@click.option("--force", is_flag=True, help="Replace a file that is already there.")
+@click.option("--force", is_flag=True, help="Replace a file that is already there; it is kept as FILE.orig.")
 @reporting("text", "json")
 def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -> None:
     """Write a policy to FILE that trusts the signers given for one namespace.
@@ -70,14 +70,19 @@ def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -
         --workflow .github/workflows/release.yml --ref "refs/tags/*" \\
         --bans https://acme.example/bans.json --ban-signer soc.pub --state /var/lib/wcp-attest
     """
-    from wcp_attest.disk.files import write_atomic
+    from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
 
     if os.path.lexists(file) and not force:
-        raise ConfigError(f"{file!r} exists; choose another name or use --force")
+        raise ConfigError(f"{file!r} exists; choose another name, or use --force, which keeps it as {file + '.orig'!r}")
     signers = _signers(given, file)
     text = _text(namespace, signers, given, file)
     _parse(text, file)
-    write_atomic(file, text.encode())
+    # An earlier policy may have been edited by hand, so it is always kept, unless it is the very same text.
+    kind = OutputKind("the same policy", text.encode().__eq__)
+    kept = check_place(os.path.abspath(file), kind, force=force)
+    write_file(os.path.abspath(file), text.encode(), kind, force=force)
+    if kept:
+        out.note(f"the earlier file is kept beside it, as {os.path.basename(file)}.orig")
     if out.format == "json":
         out.deliver_json("policy-init", {"file": file, "namespace": namespace, "signers": len(signers)})
         return
