@@ -15,7 +15,7 @@ from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
 from wcp_attest.cli.options import as_argument, jobs_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.signers import SignerFlags, signer_options, signers_of
+from wcp_attest.cli.signers import SignerFlags, is_file, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
     require_package(package, out)
     check_outputs(package)
     check_bundle_path(signing.bundle_out, package)
-    secret_files = (*signing.key, *signing.hmac_file, signing.passphrase_file)
+    secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
     signers = signers_of(signing)
     with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest.signing import Signer
-    from wcp_attest.signing.key import KeySigner
+
+
+DEVICES = ("pkcs11", "awskms", "gcpkms", "azurekms", "hashivault", "ssh-agent")
 
 NOBODY_SIGNS = "nobody signs: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
 
@@ -39,7 +41,13 @@ class SignerFlags(NamedTuple):
 def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options whose values `SignerFlags` takes."""
     decorated: Callable[..., Any] = combine(
-        click.option("--key", multiple=True, type=click.Path(), metavar="FILE", help="Sign with a private key."),
+        click.option(
+            "--key",
+            multiple=True,
+            type=click.Path(),
+            metavar="FILE|URI",
+            help="Sign with a private key: a file, or pkcs11:, ssh-agent:, awskms:, gcpkms:, azurekms:, hashivault:.",
+        ),
         click.option(
             "--passphrase-file",
             type=click.Path(),
@@ -53,6 +61,17 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         signing_options,
     )(command)
     return decorated
+
+
+def _pin(passphrase_file: str | None) -> bytes | None:
+    if passphrase_file is not None:
+        return secrets.passphrase_from_file(passphrase_file)
+    return secrets.passphrase_from_environment() or secrets.passphrase_from_prompt(confirm=False)
+
+
+def is_file(key: str) -> bool:
+    """Tell whether `--key` names a file, and not a device, an agent or a cloud."""
+    return key.partition(":")[0] not in DEVICES or ":" not in key
 
 
 def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
@@ -74,7 +93,11 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
     return tuple(signers)
 
 
-def _key(path: str, passphrase_file: str | None) -> KeySigner:
+def _key(path: str, passphrase_file: str | None) -> Signer:
+    if not is_file(path):
+        from wcp_attest.signing.device_key import DeviceSigner
+
+        return DeviceSigner.open(path, lambda: _pin(passphrase_file))
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, KeySigner
     from wcp_attest.signing.key_files import is_encrypted
