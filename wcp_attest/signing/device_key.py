@@ -57,7 +57,7 @@ class DeviceSigner:
         scheme, _, rest = uri.partition(":")
         if scheme == "ssh-agent":
             return cls(*_agent_key(rest))
-        with _said_by(scheme):
+        with _said_by(scheme), _module_of(uri):
             from securesystemslib import signer as library
 
             if scheme == "pkcs11":
@@ -77,7 +77,7 @@ class DeviceSigner:
             device = library.Signer.from_priv_key_uri(device_uri, public, lambda _: _text(pin(), uri))
 
         def sign(message: bytes) -> bytes:
-            with _said_by(scheme, error=SigningError):
+            with _said_by(scheme, error=SigningError), _module_of(uri):
                 return bytes.fromhex(device.sign(message).signature)
 
         return cls(trusted, sign)
@@ -120,8 +120,6 @@ def _pkcs11(rest: str, pin: Callable[[], bytes | None]) -> tuple[str, Any]:
         raise ConfigError(
             "pkcs11: only `module-path` may stand behind the `?`; a PIN comes as the key's passphrase does"
         )
-    if "module-path" in settings:
-        os.environ[MODULE_VARIABLE] = settings["module-path"][0]  # where the library looks for it
     if not os.environ.get(MODULE_VARIABLE):
         raise ConfigError(f"pkcs11: needs the token's library: ?module-path=FILE, or {MODULE_VARIABLE}")
     number, token = int.from_bytes(identifier, "big"), unquote(fields.get("token", "")) or None
@@ -189,6 +187,24 @@ def _text(pin: bytes | None, uri: str) -> str:
     if pin is None:
         raise ConfigError(f"{uri} asks for a PIN; give it by --passphrase-file or WCP_ATTEST_KEY_PASSPHRASE")
     return pin.decode("utf-8", "surrogateescape")
+
+
+@contextlib.contextmanager
+def _module_of(uri: str) -> Iterator[None]:
+    """Name a token's own library where the library looks for it, and take the name back afterwards."""
+    named = parse_qs(uri.partition("?")[2]).get("module-path") if uri.startswith("pkcs11:") else None
+    before = os.environ.get(MODULE_VARIABLE)
+    if named is None:
+        yield
+        return
+    os.environ[MODULE_VARIABLE] = named[0]
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[MODULE_VARIABLE]
+        else:
+            os.environ[MODULE_VARIABLE] = before
 
 
 @contextlib.contextmanager
