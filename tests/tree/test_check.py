@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -429,17 +430,28 @@ def snapshot(root: str) -> dict[str, tuple[str, str | bytes]]:
 
 
 @pytest.mark.parametrize("options", [ONE, TWO])
-def test_a_copy_holds_what_was_checked(tmp_path: Path, options: ReadOptions) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_copy_holds_what_was_checked_with_the_modes_of_the_umask(
+    tmp_path: Path, options: ReadOptions, mask: int
+) -> None:
     root, good = package(tmp_path)
-    os.umask(0o077)
+    before = os.umask(mask)
     try:
         check_tree(root, good, options=options, stage=str(tmp_path / "out"), extra={"manifest.json": b"{}"})
     finally:
-        os.umask(0o022)
-    expected = snapshot(root) | {"manifest.json": (oct(0o100644), b"{}")}
-    assert snapshot(str(tmp_path / "out")) == expected
+        os.umask(before)
+    copied = snapshot(str(tmp_path / "out"))
+    for kind, _ in copied.values():
+        assert stat.S_ISLNK(int(kind, 8)) or int(kind, 8) & mask == 0
+    expected = snapshot(root) | {"manifest.json": (oct(0o100666 & ~mask), b"{}")}
+
+    def seen(tree: dict[str, tuple[str, str | bytes]]) -> dict[str, tuple[str | bytes, int]]:
+        return {path: (content, int(kind, 8) & 0o100) for path, (kind, content) in tree.items()}
+
+    assert seen(copied) == seen(expected)
     assert sorted(os.listdir(tmp_path)) == ["out", "pkg"]
-    assert os.stat(tmp_path / "out").st_mode & 0o777 == 0o755
+    assert os.stat(tmp_path / "out").st_mode & 0o777 == 0o777 & ~mask
+    check_tree(str(tmp_path / "out"), good)
 
 
 def test_a_large_tree_is_copied_by_helpers(tmp_path: Path) -> None:

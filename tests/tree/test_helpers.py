@@ -18,10 +18,11 @@ import pytest
 
 from tests.tree.support import ONE, TWO, manifest_of, plant, run_python
 from wcp_attest.base.differences import Change
-from wcp_attest.base.errors import ConfigError, Error, TreeMismatch, TreeUnsafe
+from wcp_attest.base.errors import ConfigError, Error, MachineError, TreeMismatch, TreeUnsafe
+from wcp_attest.disk import parallel
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import Progress, ReadOptions
-from wcp_attest.disk.pool import WORTH_FILES
+from wcp_attest.disk.parallel import WORTH_FILES
 from wcp_attest.disk.read import read_tree
 
 if TYPE_CHECKING:
@@ -102,14 +103,13 @@ def test_a_few_large_files_are_worth_helpers_too(tmp_path: Path) -> None:
 def test_no_helper_is_started_for_a_small_tree(tmp_path: Path) -> None:
     code = """
         import os, sys, threading
-        os.posix_spawn = None
         from wcp_attest.disk.options import ReadOptions
         from wcp_attest.disk.read import read_tree
         read_tree(sys.argv[1], options=ReadOptions(jobs=8))
-        print(threading.active_count(), "subprocess" in sys.modules, "wcp_attest.disk.crew" in sys.modules)
+        print(threading.active_count(), "subprocess" in sys.modules)
     """
     done = run_python(code, plant(tmp_path, {f"f{n}": b"" for n in range(500)}))
-    assert done.stdout.split() == ["1", "False", "False"], done.stderr
+    assert done.stdout.split() == ["1", "False"], done.stderr
 
 
 def test_differences_are_found_by_helpers(many: str, tmp_path: Path) -> None:
@@ -178,9 +178,38 @@ def test_a_killed_helper_is_never_a_pass(sparse: str) -> None:
     os.kill(helpers[0], signal.SIGKILL)
     thread.join(30)
     assert not thread.is_alive()
-    assert isinstance(outcome[0], TreeUnsafe)
+    assert isinstance(outcome[0], MachineError)
     assert "by signal 9" in str(outcome[0])
     wait_for(lambda: not any(map(alive, helpers)))
+
+
+def test_a_stopped_worker_is_not_waited_for_without_end(sparse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "QUIET_SECONDS", 1)
+    monkeypatch.setattr(parallel, "MAX_QUIET", 2)
+    thread, outcome = in_thread(lambda: read_tree(sparse, options=TWO))
+    workers = wait_for(lambda: len(found := children_of(os.getpid())) == 2 and found)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert isinstance(outcome[0], MachineError)
+    assert "nothing was decided" in str(outcome[0])
+    wait_for(lambda: not any(map(alive, workers)))
+
+
+@pytest.mark.skipif("WCP_ATTEST_LONG_TESTS" not in os.environ, reason="ten seconds of hashing")
+def test_a_worker_that_reads_a_large_file_is_not_taken_for_a_stopped_one(
+    sparse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "QUIET_SECONDS", 3)
+    monkeypatch.setattr(parallel, "MAX_QUIET", 2)
+    options = ReadOptions(jobs=2, max_hole_bytes=1 << 40)
+    with open(f"{sparse}/big0", "r+b") as file:
+        file.truncate(16 << 30)
+    try:
+        assert read_tree(sparse, options=options).files == 3
+    finally:
+        os.truncate(f"{sparse}/big0", 1 << 30)
 
 
 def test_a_helper_killed_in_its_first_moment_is_never_a_pass(many: str) -> None:
@@ -191,7 +220,7 @@ def test_a_helper_killed_in_its_first_moment_is_never_a_pass(many: str) -> None:
             os.kill(helpers[0], signal.SIGKILL)
         thread.join(30)
         assert not thread.is_alive()
-        assert helpers is True or isinstance(outcome[0], TreeUnsafe) or outcome == [None]
+        assert helpers is True or isinstance(outcome[0], MachineError) or outcome == [None]
     assert children_of(os.getpid()) == []
 
 
@@ -273,7 +302,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         import resource, sys
         from wcp_attest.disk.options import ReadOptions
         from wcp_attest.disk.read import read_tree
-        read_tree(sys.argv[1], options=ReadOptions(jobs=int(sys.argv[2])))
+        read_tree(sys.argv[1], options=ReadOptions(jobs=int(sys.argv[2]), max_hole_bytes=1 << 40))
         with open("/proc/self/status") as status:  # the usage of a process counts what it was before `exec`
             own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
         print(own // 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
@@ -321,13 +350,13 @@ def test_a_program_that_is_no_plain_interpreter_reads_alone(many: str, monkeypat
     for name, value in (("executable", ""), ("executable", "/usr/sbin/uwsgi"), ("frozen", True)):
         with monkeypatch.context() as patch:
             patch.setattr(sys, name, value, raising=False)
-            patch.delattr(os, "posix_spawn")
+            patch.setattr("subprocess.Popen", None)
             assert read_tree(many, options=TWO) == expected
 
 
 def test_an_interpreter_that_cannot_be_started_is_an_error(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/absent/python3")
-    with pytest.raises(ConfigError, match="cannot start a helper process"):
+    with pytest.raises(ConfigError, match="cannot start a worker process"):
         read_tree(many, options=TWO)
     assert children_of(os.getpid()) == []
 
@@ -340,7 +369,7 @@ def test_an_interpreter_that_is_something_else_is_an_error(
         fake.write_text(f"#!/bin/sh\n{script}\n")
         fake.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(fake))
-        with pytest.raises(TreeUnsafe, match=r"was ended|makes no sense"):
+        with pytest.raises(MachineError, match=r"was ended|makes no sense"):
             read_tree(many, options=TWO)
     assert children_of(os.getpid()) == []
 
@@ -490,10 +519,11 @@ def fail(_: object) -> object:
         lambda reply: (reply[0] * 2, None),
         lambda reply: ([None for _ in reply[0]], None),
         lambda reply: ([(1, 2, 3) for _ in reply[0]], None),
-        lambda reply: ([(b"", b"", 0) for _ in reply[0]], None),
-        lambda reply: ([(result[0], b"", 0) for result in reply[0]], None),
-        lambda reply: ([(result[0], result[1], -1) for result in reply[0]], None),
-        lambda reply: ([(None, result[1], 1) for result in reply[0]], None),
+        lambda reply: ([(b"", b"", 0, 0) for _ in reply[0]], None),
+        lambda reply: ([(*result[:3], -1) for result in reply[0]], None),
+        lambda reply: ([(result[0], b"", 0, 0) for result in reply[0]], None),
+        lambda reply: ([(result[0], result[1], -1, 0) for result in reply[0]], None),
+        lambda reply: ([(None, result[1], 1, 0) for result in reply[0]], None),
         lambda reply: "done",
         lambda reply: ({}, None),
     ],
@@ -513,7 +543,7 @@ def test_jobs_weigh_about_the_same_also_behind_the_first(tmp_path: Path, size: i
     weights: list[int] = []
 
     def weigh(reply: Any) -> Any:
-        weights.append(sum(read for _, _, read in reply[0]))
+        weights.append(sum(read for _, _, read, _ in reply[0]))
         return reply
 
     read_tree(root, options=ReadOptions(executor=Odd(weigh)))

@@ -13,7 +13,7 @@ from wcp_attest.disk.batches import cut
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.hashing import Task
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.pool import WORTH_FILES, hash_all
+from wcp_attest.disk.parallel import WORTH_FILES, hash_all
 from wcp_attest.disk.read import path_of
 from wcp_attest.disk.verified_copy import Stage
 from wcp_attest.disk.walk import Link, Rules, Walk, open_root, strict_owner

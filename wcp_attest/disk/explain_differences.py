@@ -17,7 +17,7 @@ from wcp_attest.disk.causes import cause_of_absence, cause_of_change, cause_of_p
 from wcp_attest.disk.directory import Descent, FileProblem, Identity, native
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.hashing import FILE_FLAGS, Task, Worker
-from wcp_attest.disk.pool import hash_all
+from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.package.names import folded, is_bytecode
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 1000  # differences that are named; all are counted
 MAX_CANDIDATES = 4  # added files of one size that are read to see whether a missing one moved there
 MAX_LOOK = 16 * 1024 * 1024  # bytes of a changed file that is searched for the cause
-MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all of them together
+MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all these files together, holes among them
 _UNREAD = b'":"","size":'  # in the line of a file that was not worth reading; no quoted path can hold it
 _DIGEST = re.compile(rb'":"([0-9a-f]{64})","size":')
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
@@ -228,8 +228,9 @@ class _Explainer:
                 room[entry.size] = MAX_CANDIDATES
         digests = {}
         for path, entry in new.items():
-            if isinstance(entry, File) and room.get(entry.size, 0) > 0:
+            if isinstance(entry, File) and room.get(entry.size, 0) > 0 and entry.size <= self._budget:
                 room[entry.size] -= 1
+                self._budget -= entry.size
                 digests[path] = self._digest(path)
         return digests
 

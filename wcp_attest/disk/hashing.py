@@ -2,7 +2,7 @@
 
 Everything is done relative to a directory descriptor, so no path is too long and no link is followed. A file is
 `fstat`ed before and after it is read and refused when it changed meanwhile. This module needs nothing but the standard
-library, so that helper processes start in a few milliseconds (`wcp_attest.disk.helper`).
+library, so that worker processes start in a few milliseconds (`wcp_attest.disk.workers`).
 
 For every file one manifest line comes back (`wcp_attest.package.entries`) and one record of the package hash
 (`base.digest`). Where lines are expected, a file whose name, size or execute bit does not fit its line is not read at
@@ -12,24 +12,26 @@ all: its line comes back with an empty digest, which fits nothing.
 from __future__ import annotations
 
 import os
+from errno import ENXIO
 from itertools import repeat
 from os import close, fstat, read
 from os import open as os_open
 
 try:
-    from _hashlib import openssl_sha256 as sha256  # what `hashlib.sha256` is; a helper starts 4 ms sooner without it
+    from _hashlib import openssl_sha256 as sha256  # what `hashlib.sha256` is; a worker starts 4 ms sooner without it
 except ImportError:
     from hashlib import sha256
 
 from wcp_attest.disk.directory import UTF8, Descent, FileProblem, Identity, describe_os_error, native, unchanged
 
-TYPE_CHECKING = False  # as in `typing`, whose import would cost a helper more than this whole module
+TYPE_CHECKING = False  # as in `typing`, whose import would cost a worker more than this whole module
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
 SMALL = 64 * 1024  # bytes of the first read, which takes most files whole
 BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the processor's cache
+_MAX_EXTENTS = 1000  # of a file with holes that are looked up
 MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
 SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
 FILE_FLAGS = (
@@ -54,17 +56,24 @@ class Task:
         algorithm: `sha256` or `blake3`.
         owner: the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
+        limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
         new: starts a hash.
-        enough: whether to stop after the file at hand.
     """
 
-    __slots__ = ("_buffer", "algorithm", "enough", "new", "owner", "stage")
+    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "stage")
 
-    def __init__(self, algorithm: str, *, owner: int | None = None, stage: int | None = None) -> None:
+    def __init__(
+        self,
+        algorithm: str,
+        *,
+        owner: int | None = None,
+        stage: int | None = None,
+        limits: tuple[int, int] | None = None,
+    ) -> None:
         self.algorithm = algorithm
         self.owner = owner
         self.stage = stage
-        self.enough = False
+        self.limits = limits
         self._buffer: memoryview | None = None
         self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
 
@@ -92,18 +101,20 @@ class Hashed:
         lines: the manifest lines as they are found, joined by `SEPARATOR`.
         records: the records of the package hash, joined.
         size: how many bytes were read.
+        holes: how many of them take no room on the disk, where that was asked.
     """
 
-    __slots__ = ("lines", "records", "size")
+    __slots__ = ("holes", "lines", "records", "size")
 
-    def __init__(self, lines: bytes, records: bytes, size: int) -> None:
+    def __init__(self, lines: bytes, records: bytes, size: int, holes: int) -> None:
         self.lines = lines
         self.records = records
         self.size = size
+        self.holes = holes
 
-    def result(self, expected: bytes | str | None) -> tuple[bytes | None, bytes, int]:
-        """Return all three for the way to another process, without the lines when they are as expected."""
-        return None if self.lines == expected else self.lines, self.records, self.size
+    def result(self, expected: bytes | str | None) -> tuple[bytes | None, bytes, int, int]:
+        """Return all of it for the way to another process, without the lines when they are as expected."""
+        return None if self.lines == expected else self.lines, self.records, self.size, self.holes
 
 
 class Worker:
@@ -153,7 +164,9 @@ class Worker:
             reader.read(names, None if expected is None else _lines_for(names, expected))
         except OSError as problem:
             raise FileProblem.of(path + names[len(reader.lines)], "cannot be read: ", problem) from None
-        return Hashed(SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size)
+        return Hashed(
+            SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size, reader.holes
+        )
 
     def look_again(self, path: str, identity: Identity | None, listing: str) -> None:
         """See that a directory is still the same one and holds the same names.
@@ -183,8 +196,14 @@ class Worker:
             self._copy.close()
 
 
-def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
+def check_file(path: str, status: os.stat_result, owner: int | None, descriptor: int = -1) -> None:
     """Refuse what is not a plain file.
+
+    Args:
+        path: of the file, for messages.
+        status: of the file.
+        owner: the user who may own it when permissions are strict, else None.
+        descriptor: of the file, where it is open: only then its capabilities can be seen.
 
     Raises:
         FileProblem: it is a special file, has a set-id bit, or breaks the strict rules of permission.
@@ -194,6 +213,8 @@ def check_file(path: str, status: os.stat_result, owner: int | None) -> None:
         raise FileProblem(path, set_id if status.st_mode & _SET_ID else "is not a regular file")
     if owner is not None:
         problem = "has further hard links" if status.st_nlink != 1 else permission_problem(status, owner)
+        if problem is None and descriptor >= 0 and _has_capabilities(descriptor):
+            problem = "has file capabilities, which give it rights like a set-id bit; take them away with `setcap -r`"
         if problem is not None:
             raise FileProblem(path, problem)
 
@@ -207,10 +228,41 @@ def permission_problem(status: os.stat_result, owner: int) -> str | None:
     return None
 
 
+def too_large(size: int, holes: int) -> str:
+    """Return what is wrong with files that have more bytes, or more bytes of holes, than may be read unsigned."""
+    return f"would take {size} bytes to be read, {holes} of them holes: more than the limits for files of unsigned size"
+
+
+def _has_capabilities(descriptor: int) -> bool:
+    try:
+        return bool(os.getxattr(descriptor, "security.capability"))
+    except (AttributeError, OSError):  # no such attributes on this system, or none on this file
+        return False
+
+
+def _holes_in(descriptor: int, status: os.stat_result) -> int:
+    """Return how many bytes of a file take no room; where the system cannot tell, by the blocks that it has."""
+    missing: int = status.st_size - 512 * getattr(status, "st_blocks", status.st_size)
+    if missing <= SMALL or not hasattr(os, "SEEK_DATA"):
+        return max(missing, 0)
+    data = at = 0
+    try:
+        for _ in range(_MAX_EXTENTS):
+            at = os.lseek(descriptor, at, os.SEEK_DATA)
+            end = os.lseek(descriptor, at, os.SEEK_HOLE)
+            data, at = data + end - at, end
+    except OSError as problem:
+        if problem.errno == ENXIO:  # no data behind this place
+            missing = status.st_size - data
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return missing
+
+
 class _Reader:
     """Reads files of one directory and gathers their lines and records."""
 
-    __slots__ = ("copies", "folder", "lines", "prefix", "records", "size", "task")
+    __slots__ = ("copies", "folder", "holes", "lines", "prefix", "records", "size", "task")
 
     def __init__(self, folder: int, prefix: str, task: Task, copies: int | None) -> None:
         self.folder = folder
@@ -219,7 +271,7 @@ class _Reader:
         self.copies = copies
         self.lines: list[str] = []
         self.records: list[str] = []
-        self.size = 0
+        self.size = self.holes = 0
 
     def read(self, names: Sequence[str], expected: Sequence[str] | None) -> None:
         """Read files, except those that are known not to be what is expected.
@@ -240,7 +292,7 @@ class _Reader:
                 before = fstat(descriptor)
                 mode, size = before.st_mode, before.st_size
                 if mode & _KIND_AND_SET_ID != _REGULAR or task.owner is not None:
-                    check_file(prefix + name, before, task.owner)
+                    check_file(prefix + name, before, task.owner, descriptor)
                 head = start + (_escaped(name) if '"' in name else name) + middle
                 tail = f'","size":{size},"executable":true}}' if mode & _EXECUTE else f'","size":{size}}}'
                 if line is not None and not (line.startswith(head) and line.endswith(tail)):
@@ -261,8 +313,6 @@ class _Reader:
             lines.append(f"{head}{digest}{tail}")
             records.append(f"{prefix}{name}\n{size}\n{digest}\n")
             self.size += size
-            if task.enough:
-                break
 
     def _digest(self, descriptor: int, first: bytes, name: str, status: os.stat_result) -> str:
         """Read exactly as many bytes as the file has, and one more to see that there are no more.
@@ -274,6 +324,12 @@ class _Reader:
             status: of the file, before it was read.
         """
         size = status.st_size
+        if self.task.limits is not None:
+            holes = _holes_in(descriptor, status)
+            self.holes += holes
+            most, most_holes = self.task.limits
+            if size > most or holes > most_holes:
+                raise FileProblem(self.prefix + name, too_large(size, holes))
         if size >= MANY_BLOCKS:
             self.task.notice(len(self.lines), size)
             mapped = self.task.hash_mapped(descriptor, size) if self.copies is None else None
@@ -305,10 +361,9 @@ class _Reader:
         return digest
 
     def _create(self, name: str, mode: int) -> int:
-        permissions = 0o755 if mode & _EXECUTE else 0o644
+        permissions = 0o777 if mode & _EXECUTE else 0o666  # lessened by the umask
         try:
             copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
-            os.fchmod(copy, permissions)
         except OSError as problem:
             raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
         return copy

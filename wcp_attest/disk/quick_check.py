@@ -12,15 +12,12 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.disk.directory import FOLDER_FLAGS
+from wcp_attest.disk.directory import FOLDER_FLAGS, identity_of
 from wcp_attest.disk.hashing import FILE_FLAGS
-from wcp_attest.package.entries import EmptyDirectory, File, Symlink
+from wcp_attest.package.entries import File, Symlink
 from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from wcp_attest.package.entries import Entry
     from wcp_attest.package.manifest import Manifest
     from wcp_attest.package.placement import Placement
 
@@ -48,7 +45,7 @@ class Folder(NamedTuple):
         folders: directories and what they must hold.
     """
 
-    names: frozenset[str]
+    names: set[str]
     files: list[_Leaf]
     links: list[tuple[str, str]]
     folders: list[tuple[str, Folder]]
@@ -70,31 +67,36 @@ def shape_of(manifest: Manifest, placement: Placement = "beside") -> Folder | No
     plain = all(path.isascii() for path in entries)  # the system's spelling of other names is left to a proper look
     if not plain or sum(entry.size for entry in entries.values() if isinstance(entry, File)) > MAX_BYTES:
         return None
-    return _folder(entries, "", PAIR_FOLDERS.get(placement))
+    # Each entry goes to its directory once, and each directory to the one above it once.
+    root = Folder(set(), [], [], [])
+    folders = {"": root}
 
+    def folder_at(path: str) -> Folder:
+        missing = []
+        while path not in folders:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        for below in reversed(missing):
+            above, _, name = below.rpartition("/")
+            folders[below] = Folder(set(), [], [], [])
+            folders[above].names.add(name)
+            folders[above].folders.append((name, folders[below]))
+        return folders[missing[0] if missing else path]
 
-def _folder(entries: Mapping[str, Entry], prefix: str, pair_folder: str | None) -> Folder:
-    """Return what the directory `prefix` must hold, the pair included where it lies in the tree."""
-    files: list[_Leaf] = []
-    links: list[tuple[str, str]] = []
-    below: dict[str, None] = {}
-    names: set[str] = set(PAIR_NAMES) if prefix == pair_folder else set()
-    if pair_folder and not prefix:
-        below[pair_folder[:-1]] = None
-        names.add(pair_folder[:-1])
     for path, entry in entries.items():
-        if not path.startswith(prefix):
-            continue
-        name, slash, _ = path[len(prefix) :].partition("/")
-        if slash or isinstance(entry, EmptyDirectory):
-            below[name] = None
-        elif isinstance(entry, File):
-            files.append(_Leaf(name, entry.size, entry.executable, entry.digest))
+        above, _, name = path.rpartition("/")
+        folder = folder_at(above)
+        folder.names.add(name)
+        if isinstance(entry, File):
+            folder.files.append(_Leaf(name, entry.size, entry.executable, entry.digest))
         elif isinstance(entry, Symlink):
-            links.append((name, entry.target))
-        names.add(name)
-    folders = [(name, _folder(entries, f"{prefix}{name}/", pair_folder)) for name in below]
-    return Folder(frozenset(names), files, links, folders)
+            folder.links.append((name, entry.target))
+        else:
+            folder_at(path)
+    pair_folder = PAIR_FOLDERS.get(placement)
+    if pair_folder is not None:
+        folder_at(pair_folder.rstrip("/")).names.update(PAIR_NAMES)
+    return root
 
 
 def is_same(root: str, shape: Folder) -> bool:
@@ -115,26 +117,22 @@ def is_same(root: str, shape: Folder) -> bool:
 
 
 def _holds(descriptor: int, folder: Folder) -> bool:
-    if frozenset(os.listdir(descriptor)) != folder.names:
+    """Tell whether an open directory has this shape, and stayed as it was meanwhile."""
+    before = identity_of(os.fstat(descriptor))
+    if set(os.listdir(descriptor)) != folder.names:
         return False
-    for leaf in folder.files:
-        if not _is_file(descriptor, leaf):
-            return False
-    for name, target in folder.links:
-        if os.readlink(name, dir_fd=descriptor) != target:
-            return False
+    if not all(_is_file(descriptor, leaf) for leaf in folder.files):
+        return False
+    if any(os.readlink(name, dir_fd=descriptor) != target for name, target in folder.links):
+        return False
     for name, inner in folder.folders:
-        if not _is_folder(descriptor, name, inner):
-            return False
-    return frozenset(os.listdir(descriptor)) == folder.names
-
-
-def _is_folder(above: int, name: str, folder: Folder) -> bool:
-    descriptor = os.open(name, FOLDER_FLAGS, dir_fd=above)
-    try:
-        return _holds(descriptor, folder) and _stayed(os.stat(name, dir_fd=above, follow_symlinks=False), descriptor)
-    finally:
-        os.close(descriptor)
+        below = os.open(name, FOLDER_FLAGS, dir_fd=descriptor)
+        try:
+            if not _holds(below, inner) or not _stayed(os.stat(name, dir_fd=descriptor, follow_symlinks=False), below):
+                return False
+        finally:
+            os.close(below)
+    return identity_of(os.fstat(descriptor)) == before and set(os.listdir(descriptor)) == folder.names
 
 
 def _stayed(status: os.stat_result, descriptor: int) -> bool:

@@ -10,9 +10,9 @@ from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.batches import cut
 from wcp_attest.disk.excludes import GIT_FOLDER, Excludes
 from wcp_attest.disk.files import is_leftover
-from wcp_attest.disk.hashing import Task
+from wcp_attest.disk.hashing import Task, too_large
 from wcp_attest.disk.options import Reading, ReadOptions
-from wcp_attest.disk.pool import hash_all
+from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.walk import Rules, Walk, open_root, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
 from wcp_attest.package.placement import PAIR_FOLDERS
@@ -41,7 +41,9 @@ def read_tree(
         options: how to read.
 
     Raises:
-        TreeUnsafe: the tree holds what no manifest can describe, cannot be read, or changed meanwhile.
+        TreeUnsafe: the tree holds what no manifest can describe or more than may be read, cannot be read, or changed
+            meanwhile.
+        MachineError: this machine cannot read it; nothing was decided.
         ConfigError: the root is absent, a link or no directory, the tree holds no file, or a pattern is malformed.
     """
     rules = Rules(
@@ -54,16 +56,18 @@ def read_tree(
     )
     with closing(open_root(root)) as opened:
         walk = Walk(opened, rules)
-        task = Task(algorithm, owner=rules.owner)
+        task = Task(algorithm, owner=rules.owner, limits=(options.max_bytes, options.max_hole_bytes))
         jobs = cut(walk, lambda _: None)
         hasher = new_hasher(algorithm)
         blocks: list[bytes] = []
-        size = 0
+        size = holes = 0
         with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
             for done in results:
                 blocks += done.blocks
                 hasher.update(done.records)
                 size += done.size
+                holes += done.holes
+                _check_limits(size, holes, options)
     _refuse_odd(root, walk)
     body = SEPARATOR.join(blocks)
     if walk.empty:
@@ -71,6 +75,11 @@ def read_tree(
     return Reading(
         body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode), rules.excludes.unmatched
     )
+
+
+def _check_limits(size: int, holes: int, options: ReadOptions) -> None:
+    if size > options.max_bytes or holes > options.max_hole_bytes:
+        raise TreeUnsafe(f"the tree {too_large(size, holes)}")
 
 
 def _refuse_odd(root: str, walk: Walk) -> None:

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Executor, Future
 
-    from wcp_attest.disk.batches import Done, Job, Request, Result
+    from wcp_attest.disk.batches import Batch, Done, Request, Result
     from wcp_attest.disk.walk import Root
 
     Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str, str]]
 
-AHEAD = 64  # jobs handed to an executor at once: enough for a cluster, few enough to stop soon
+AHEAD = 64  # batches handed to an executor at once: enough for a cluster, few enough to stop soon
 
 
-def hash_there(path: str, requests: list[Request | None], algorithm: str, owner: int | None) -> Reply:
+def hash_there(
+    path: str, requests: list[Request | None], algorithm: str, owner: int | None, limits: tuple[int, int] | None = None
+) -> Reply:
     """Hash files where an executor runs this.
 
     Args:
@@ -39,6 +41,7 @@ def hash_there(path: str, requests: list[Request | None], algorithm: str, owner:
         requests: for each part the path of its directory, its identity, the names and the expected lines.
         algorithm: `sha256` or `blake3`.
         owner: the user who may own files when permissions are strict, else None.
+        limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
 
     Returns:
         The results and None; or None and the path and problem of a file that cannot be read safely.
@@ -47,7 +50,10 @@ def hash_there(path: str, requests: list[Request | None], algorithm: str, owner:
         ConfigError: there is no such root there, or it is a link or no directory.
     """
     results: list[Result | None] = []
-    with closing(open_root(path)) as root, closing(Worker(root.descriptor, Task(algorithm, owner=owner))) as worker:
+    with (
+        closing(open_root(path)) as root,
+        closing(Worker(root.descriptor, Task(algorithm, owner=owner, limits=limits))) as worker,
+    ):
         for wanted in requests:
             if wanted is None:
                 results.append(None)
@@ -61,12 +67,14 @@ def hash_there(path: str, requests: list[Request | None], algorithm: str, owner:
     return results, None
 
 
-def hash_with_executor(root: Root, jobs: Iterator[Job], task: Task, executor: Executor) -> Generator[Done, None, None]:
-    """Do jobs through an executor, and yield what came of them in their order.
+def hash_with_executor(
+    root: Root, batches: Iterator[Batch], task: Task, executor: Executor
+) -> Generator[Done, None, None]:
+    """Do batches through an executor, and yield what came of them in their order.
 
     Args:
         root: of the tree.
-        jobs: in order; drawn from as earlier ones are done.
+        batches: in order; drawn from as earlier ones are done.
         task: what is asked of every file.
         executor: runs `hash_there`.
 
@@ -76,11 +84,13 @@ def hash_with_executor(root: Root, jobs: Iterator[Job], task: Task, executor: Ex
     """
     if task.stage is not None:
         raise ConfigError("a staged copy cannot be written through an executor; leave one of them out")
-    pending: deque[tuple[Job, Future[Reply]]] = deque()
+    pending: deque[tuple[Batch, Future[Reply]]] = deque()
     try:
-        for job in jobs:
-            parts = [request(part) for part in job.parts]
-            pending.append((job, executor.submit(hash_there, root.path, parts, task.algorithm, task.owner)))
+        for batch in batches:
+            parts = [request(part) for part in batch.parts]
+            pending.append(
+                (batch, executor.submit(hash_there, root.path, parts, task.algorithm, task.owner, task.limits))
+            )
             if len(pending) >= AHEAD:
                 yield _result(*pending.popleft())
         while pending:
@@ -90,17 +100,17 @@ def hash_with_executor(root: Root, jobs: Iterator[Job], task: Task, executor: Ex
             future.cancel()
 
 
-def _result(job: Job, future: Future[Reply]) -> Done:
+def _result(batch: Batch, future: Future[Reply]) -> Done:
     try:
         problem = future.exception()
     except CancelledError:
-        raise ConfigError("the executor cancelled a job; nothing was decided about the tree") from None
+        raise ConfigError("the executor cancelled a batch; nothing was decided about the tree") from None
     if problem is not None:
         raise ConfigError(f"the executor failed: {type(problem).__name__}: {problem}") from problem
     try:
         results, refused = future.result()
         if refused is None:
-            return assemble(job, results)
+            return assemble(batch, results)
         path, reason, fault = refused
     except (TypeError, ValueError) as nonsense:
         raise TreeUnsafe(f"the executor gave an answer that makes no sense: {nonsense}") from None

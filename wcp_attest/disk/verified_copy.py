@@ -1,7 +1,8 @@
 """Write what was hashed into a new directory, so that what was checked is what runs.
 
 The copy grows in a private directory beside its place and is renamed into it only when everything agreed. On any
-failure it is removed. Owners, times and modes are not those of the tree: files are 0644 or 0755, directories 0755.
+failure it is removed. Owners, times and modes are not those of the tree: files are 0666 or 0777 and directories 0777,
+all lessened by the umask, as everything that a program of yours makes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.disk.walk import Run
 
-_FOLDER_MODE = 0o755
-_FILE_MODE = 0o644
+_COPY = "copy"  # within the private directory, so that the copy itself has the modes that the umask leaves
 
 
 class Stage:
@@ -51,7 +51,8 @@ class Stage:
     def __enter__(self) -> Self:
         try:
             os.mkdir(self._temporary, 0o700)
-            self.descriptor = os.open(self._temporary, FOLDER_FLAGS)
+            os.mkdir(os.path.join(self._temporary, _COPY))
+            self.descriptor = os.open(os.path.join(self._temporary, _COPY), FOLDER_FLAGS)
             self._descent = Descent(self.descriptor)
         except BaseException as problem:
             self._discard()
@@ -97,13 +98,11 @@ class Stage:
                 above, slash, name = path.rpartition("/")
                 self._make_folder(above + slash)
                 self._write(self._descent.open(above + slash, None) if above else self.descriptor, name, data)
-            os.fchmod(self.descriptor, _FOLDER_MODE)
             if os.path.lexists(os.path.join(self._parent, self._name)):
                 raise ConfigError(f"cannot stage into {self._target!r}: it exists already; name a new directory")
-            os.rename(self._temporary, os.path.join(self._parent, self._name))
+            os.rename(os.path.join(self._temporary, _COPY), os.path.join(self._parent, self._name))
         except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
-        self._temporary = ""
 
     def _make_folder(self, path: str) -> None:
         if path in self._made:
@@ -113,8 +112,7 @@ class Stage:
         self._make_folder(above)
         try:
             parent = self._descent.open(above, None)
-            os.mkdir(native(name), _FOLDER_MODE, dir_fd=parent)
-            os.chmod(native(name), _FOLDER_MODE, dir_fd=parent)
+            os.mkdir(native(name), dir_fd=parent)
         except (OSError, FileProblem) as problem:
             raise self._failed(problem) from None
         self._made.add(path)
@@ -130,9 +128,8 @@ class Stage:
 
     def _write(self, folder: int, name: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, _FILE_MODE, dir_fd=folder)
+        descriptor = os.open(name, flags, 0o666, dir_fd=folder)
         try:
-            os.fchmod(descriptor, _FILE_MODE)
             write_all(descriptor, data)
         finally:
             os.close(descriptor)

@@ -1,0 +1,448 @@
+"""Hash batches in this process, in worker processes, or through an executor that the caller brings.
+
+Threads do not help small files: the interpreter's lock is the limit. A worker is an isolated interpreter that reads one
+file at a time, so a slow disk is asked for no more than there are processes. Files are named relative to the root's
+descriptor, which it inherits. It has a process group of its own, so Ctrl-C reaches this process only, which ends it.
+
+This process draws the walk, hands out batches, and takes the answers in order. While nobody needs it, it hashes, too,
+but no large files, which would keep it from the others and are never mapped here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections import deque
+from contextlib import closing
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from wcp_attest.base.errors import ConfigError, Error, MachineError, TreeUnsafe
+from wcp_attest.disk.batches import BATCH_BYTES, as_error, assemble, do, request, second_looks
+from wcp_attest.disk.directory import FileProblem
+from wcp_attest.disk.hashing import Task, Worker
+from wcp_attest.disk.options import Progress
+from wcp_attest.disk.workers import Inbox, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from subprocess import Popen
+    from typing import Any, Self
+
+    from wcp_attest.disk.batches import Batch, Done
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.walk import Root, Walk
+
+WORTH_FILES = 1500  # a worker takes as long to start as a process needs for about so many small files (bar: `five`)
+WORTH_BYTES = 24 * 1024 * 1024  # or for so many bytes
+MAX_JOBS = 256
+QUIET_SECONDS = 10  # for which one wait for the workers lasts
+MAX_QUIET = 12  # waits in which no worker says anything; a waiting disk is given two minutes, a stopped worker no more
+_DEFAULT_JOBS = 8  # more of them seldom wait for the processor rather than for the disk
+_PROGRESS_SECONDS = 0.05
+_AHEAD_FILES = 512  # given to a worker at once, so that it need not wait for this process (bar: `small`)
+_AHEAD_BYTES = BATCH_BYTES  # likewise; a file beyond this has a worker to itself
+_LEAST_FILES = 32  # that a batch counts as, however small
+_DRAWN = 32  # batches drawn from the walk while workers start or are busy
+_LARGE = 8 * 1024 * 1024  # bytes from which this process leaves a file to the workers
+_READ = 1 << 16  # a larger block would be mapped, touched and unmapped by the allocator for each read
+_PIPE_BYTES = 1 << 20  # a dozen answers; the most that Linux gives without privilege
+_FREE = 10  # descriptors from here on cannot be those of the standard streams
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PROGRAM = f"""
+import sys
+for name, path in (("wcp_attest", {_PACKAGE!r}), ("wcp_attest.disk", {os.path.join(_PACKAGE, "disk")!r})):
+    sys.modules[name] = module = type(sys)(name)
+    module.__path__ = [path]
+from wcp_attest.disk.workers import serve
+serve()
+"""
+
+
+def hash_all(  # each is the caller's to say, by its name
+    root: Root,
+    batches: Iterator[Batch],
+    task: Task,
+    options: ReadOptions,
+    *,
+    walk: Walk,
+    many: bool = False,
+    total: int | None = None,
+) -> Generator[Done, None, None]:
+    """Do batches, yield what came of them in their order, and at the end look at every directory again.
+
+    Args:
+        root: of the tree.
+        batches: cut from `walk`.
+        task: what is asked of every file.
+        options: how to read.
+        walk: what the batches are cut from.
+        many: whether at least `WORTH_FILES` are expected, so that it is clear beforehand that workers are worth it.
+        total: how many files there will be, where that is known.
+
+    Raises:
+        TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
+        MachineError: this machine cannot read it, or a worker died; nothing was decided.
+        ConfigError: the verified copy cannot be written, no worker can be started, or `jobs` is out of range.
+    """
+    files = size = 0
+    next_time = 0.0
+    try:
+        for done in _results(root, batches, task, options, walk, many=many):
+            yield done
+            files += done.files
+            size += done.size
+            if options.progress is not None and monotonic() >= next_time:
+                options.progress(Progress(files, size, total))
+                next_time = monotonic() + _PROGRESS_SECONDS
+    except TreeUnsafe as refusal:
+        from wcp_attest.disk.unsafe import with_others
+
+        raise with_others(refusal, root, walk.rules) from None
+    if options.progress is not None:
+        options.progress(Progress(files, size, total))
+
+
+def _results(
+    root: Root, batches: Iterator[Batch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
+) -> Generator[Done, None, None]:
+    """Choose who hashes."""
+    processes = _processes(options.jobs)
+    walk.stat_first = WORTH_FILES if processes > 1 or options.executor is not None else 0
+    if options.executor is not None:
+        from wcp_attest.disk.remote import hash_with_executor
+
+        yield from hash_with_executor(root, batches, task, options.executor)
+        batches = iter(())
+    elif processes > 1 and _can_start_workers():
+        # 1. Draw batches until it is clear that workers are worth starting, or there are no more.
+        begun: list[Batch] = []
+        worth = many
+        while not worth and (batch := next(batches, None)) is not None:
+            begun.append(batch)
+            worth = walk.files >= WORTH_FILES or walk.size >= WORTH_BYTES
+        batches = chain(begun, batches)
+        # 2. Have workers do them, if they are.
+        if worth:
+            yield from _in_workers(root, batches, task, walk, processes)
+            return
+    with closing(Worker(root.descriptor, task)) as worker:
+        for batch in batches:
+            yield do(worker, batch)
+        for batch in second_looks(walk.folders):
+            do(worker, batch)
+
+
+def _in_workers(
+    root: Root, batches: Iterator[Batch], task: Task, walk: Walk, processes: int
+) -> Generator[Done, None, None]:
+    large = walk.size >= WORTH_BYTES and walk.size >= walk.files * _LARGE // 8
+    with _Pool(root.descriptor, task, processes, large=large) as pool:
+        yield from pool.work_off(batches)
+        for _ in pool.work_off(second_looks(walk.folders)):
+            pass
+
+
+def _processes(wanted: int | None) -> int:
+    if wanted is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, _DEFAULT_JOBS)
+    if not 1 <= wanted <= MAX_JOBS:
+        raise ConfigError(f"jobs is {wanted}; give a number from 1 to {MAX_JOBS}")
+    return wanted
+
+
+def _can_start_workers() -> bool:
+    """Tell whether this is a POSIX system and a plain interpreter, and the package lies in files."""
+    plain = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
+    return plain and os.name == "posix" and os.path.isfile(os.path.join(_PACKAGE, "disk", "workers.py"))
+
+
+class _Slot:
+    """A batch in its place among all, and what came of it."""
+
+    __slots__ = ("batch", "large", "number", "result")
+
+    def __init__(self, number: int, batch: Batch) -> None:
+        self.number = number
+        self.batch = batch
+        self.large = batch.size >= _LARGE
+        self.result: Done | Error | None = None
+
+
+class _Process:
+    """One worker process and what it has to do.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, root: int, task: Task) -> None:
+        import fcntl
+        import subprocess
+
+        self.slots: dict[int, _Slot] = {}
+        self.ahead = [0, 0]  # files and bytes that it has to do
+        self._reading: str | None = None  # the path of the last file of many blocks, until its batch is done
+        self._inbox = Inbox()
+        given = [
+            None if descriptor is None else fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FREE)
+            for descriptor in (root, task.stage)
+        ]
+        try:
+            self._process: Popen[bytes] = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[descriptor for descriptor in given if descriptor is not None],
+                process_group=0,
+                bufsize=0,
+                pipesize=_PIPE_BYTES,
+            )
+        finally:
+            for descriptor in given:
+                if descriptor is not None:
+                    os.close(descriptor)
+        assert self._process.stdin is not None  # noqa: S101  # for mypy: pipes were asked for
+        assert self._process.stdout is not None  # noqa: S101
+        self.input, self.output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self.input, False)  # its signature
+        search_path: list[str] = []
+        if task.algorithm == "blake3":
+            import blake3
+
+            search_path.append(os.path.dirname(os.path.dirname(os.path.abspath(blake3.__file__))))
+        self.unsent = bytearray(pack((task.algorithm, task.owner, task.limits, *given, os.getpid(), search_path)))
+
+    @property
+    def wants(self) -> bool:
+        """Whether another batch may be given to it."""
+        return self.ahead[0] < _AHEAD_FILES and self.ahead[1] < _AHEAD_BYTES
+
+    def give(self, slot: _Slot) -> None:
+        """Queue a batch for it."""
+        self.slots[slot.number] = slot
+        self._count(slot, 1)
+        self.unsent += pack((slot.number, [request(part) for part in slot.batch.parts]))
+        self.write()
+
+    def write(self) -> None:
+        """Write what it will take now."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead one shows when it is read from
+            while self.unsent:
+                del self.unsent[: os.write(self.input, self.unsent)]
+
+    def read(self) -> None:
+        """Take what it has to say.
+
+        Raises:
+            TreeUnsafe: it was ended by a file that was truncated while it was mapped.
+            MachineError: it was ended otherwise, or its answer makes no sense.
+        """
+        data = os.read(self.output, _READ)
+        if not data:
+            raise self._obituary()
+        self._inbox.feed(data)
+        try:
+            for message in self._inbox.messages():
+                self._take(*message)
+        except (ValueError, TypeError, EOFError, KeyError, IndexError):
+            raise MachineError("a worker process sent an answer that makes no sense; nothing was decided") from None
+
+    def _take(self, kind: str, number: int, *rest: Any) -> None:
+        slot = self.slots[number]
+        if kind == "reading":
+            self._reading = slot.batch.parts[rest[0]].path_of(rest[1])
+            return
+        del self.slots[number]
+        self._reading = None
+        self._count(slot, -1)
+        slot.result = as_error(FileProblem(*rest)) if kind == "failed" else assemble(slot.batch, rest[0])
+
+    def end(self) -> int:
+        """Make sure that it has ended, and return its status, negative when a signal ended it."""
+        self._process.kill()
+        status = self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        return status
+
+    def _count(self, slot: _Slot, sign: int) -> None:
+        self.ahead[0] += sign * max(slot.batch.files, _LEAST_FILES)
+        self.ahead[1] += sign * slot.batch.size
+
+    def _obituary(self) -> TreeUnsafe | MachineError:
+        with contextlib.suppress(Exception):
+            self._process.wait(timeout=1)  # its own end, before ours
+        status = self.end()
+        ending = f"by signal {-status}" if status < 0 else f"with status {status}"
+        if self._reading is None:
+            return MachineError(f"a process that read files was ended ({ending}); nothing was decided about the tree")
+        text = f"{self._reading!r} cannot be read: the process that read it was ended ({ending})"
+        if status == -signal.SIGBUS:
+            return TreeUnsafe(f"{text}; it was cut short meanwhile, or lies on a broken disk")
+        return MachineError(f"{text}; nothing was decided")
+
+
+class _TooLarge(Exception):
+    """A file that this process should not read itself."""
+
+
+class _OwnTask(Task):
+    """A task that stops at a large file."""
+
+    __slots__ = ()
+
+    def notice(self, index: int, size: int) -> None:  # noqa: ARG002  # whatever its place
+        if size >= _LARGE:
+            raise _TooLarge
+
+
+class _Pool:
+    """All that hash; a context manager that leaves no worker behind.
+
+    Args:
+        root: descriptor of the root.
+        task: what is asked of every file.
+        count: how many processes hash, this one among them, unless it writes a verified copy, which cannot be begun
+            again, or files are large.
+        large: whether files are large on average.
+    """
+
+    def __init__(self, root: int, task: Task, count: int, *, large: bool) -> None:
+        self._root, self._task, self._count = root, task, count
+        self._workers: list[_Process] = []
+        self._by_descriptor: dict[int, _Process] = {}
+        self._poll = select.poll()
+        self._number = 0
+        self._own = None
+        if task.stage is None and not large:
+            self._own = Worker(root, _OwnTask(task.algorithm, owner=task.owner, limits=task.limits))
+
+    def __enter__(self) -> Self:
+        try:
+            for _ in range(self._count - (self._own is not None)):
+                self._start()
+        except OSError as problem:
+            if not self._workers:
+                self.__exit__()
+                raise ConfigError(f"cannot start a worker process: {problem}; read with one job (`--jobs 1`)") from None
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
+        if self._own is not None:
+            self._own.close()
+
+    def work_off(self, batches: Iterator[Batch]) -> Iterator[Done]:
+        """Do all batches, and yield what came of them in order.
+
+        Raises:
+            TreeUnsafe, MachineError, ConfigError: as `hash_all`.
+        """
+        order: deque[_Slot] = deque()  # all that are not yet yielded
+        waiting: deque[_Slot] = deque()  # those of them that nobody does yet
+        more = True
+        while True:
+            # 1. Give every worker as much as it may have; start one more where only large files wait.
+            while free := [worker for worker in self._workers if worker.wants]:
+                if not waiting and not (more and (more := self._draw(batches, order, waiting))):
+                    break
+                min(free, key=lambda worker: worker.ahead).give(waiting.popleft())
+            if waiting and waiting[0].large and len(self._workers) < self._count and self._start_another():
+                continue
+            # 2. Yield what is done and next in order.
+            while order and order[0].result is not None:
+                result = order.popleft().result
+                if isinstance(result, Error):
+                    raise result
+                if result is not None:
+                    yield result
+            if not order:
+                return
+            # 3. Listen; when nobody has anything to say, draw ahead, then hash, then wait.
+            if self._listen(0):
+                continue
+            if more and len(waiting) < _DRAWN:
+                more = self._draw(batches, order, waiting)
+            elif not self._do_one(waiting):
+                self._wait()
+
+    def _draw(self, batches: Iterator[Batch], order: deque[_Slot], waiting: deque[_Slot]) -> bool:
+        """Draw one more batch from the walk; return whether there was one."""
+        batch = next(batches, None)
+        if batch is None:
+            return False
+        self._number += 1
+        slot = _Slot(self._number, batch)
+        order.append(slot)
+        waiting.append(slot)
+        return True
+
+    def _start(self) -> None:
+        worker = _Process(self._root, self._task)
+        self._workers.append(worker)
+        self._by_descriptor[worker.input] = self._by_descriptor[worker.output] = worker
+        self._poll.register(worker.output, select.POLLIN)
+
+    def _start_another(self) -> bool:
+        """Start one more worker, if the system lets us; those who are there do the work otherwise."""
+        try:
+            self._start()
+        except OSError:
+            self._count = len(self._workers)
+            return False
+        return True
+
+    def _listen(self, milliseconds: int) -> bool:
+        """Hear what the workers have to say and write what they will take; return whether there was anything."""
+        for worker in self._workers:
+            if worker.unsent:
+                self._poll.register(worker.input, select.POLLOUT)
+        ready = self._poll.poll(milliseconds)
+        for descriptor, _ in ready:
+            worker = self._by_descriptor[descriptor]
+            if descriptor == worker.input:
+                worker.write()
+                self._poll.unregister(descriptor)
+            else:
+                worker.read()
+        return bool(ready)
+
+    def _wait(self) -> None:
+        """Wait for a worker, not without end: one may have been stopped, or a disk may not answer.
+
+        Waits are counted and not the time, so that nothing is wrong when this process itself was stopped for a while.
+        """
+        for _ in range(MAX_QUIET):
+            if self._listen(QUIET_SECONDS * 1000):
+                return
+        raise MachineError(
+            f"no process that reads files has said anything for {MAX_QUIET * QUIET_SECONDS} seconds; nothing was "
+            "decided: look whether the disk answers, and whether the processes were stopped"
+        )
+
+    def _do_one(self, waiting: deque[_Slot]) -> bool:
+        """Do a batch here that is not known to be large; return whether there was one to do."""
+        slot = next((slot for slot in waiting if not slot.large), None)
+        if self._own is None or slot is None:
+            return False
+        waiting.remove(slot)
+        try:
+            slot.result = do(self._own, slot.batch)
+        except (TreeUnsafe, ConfigError, MachineError) as problem:
+            slot.result = problem
+        except _TooLarge:
+            slot.large = True
+            waiting.appendleft(slot)
+        return True
