@@ -1,0 +1,189 @@
+"""`check` and `fix` understand a repository as git does: attributes, odd files, missing objects, settings, archives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.inprocess import ok, wcp
+from tests.hooks.repository import Repository
+from wcp_attest import HmacSecret, sign
+from wcp_attest.advice.git_command import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = '[[package]]\npath = "w"\nworker_id = "org.acme.w"\nspecies_id = "wrk.doc.w"\nworker_version = "1.0.0"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A repository with a package `w` that is staged and has no manifest yet; commands run in this process."""
+    repository = Repository(tmp_path / "r")
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "WCP_ATTEST_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in repository.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(repository.path)
+    repository.write("wcp-attest.toml", CONFIG)
+    repository.write("w/f.txt", "1\n")
+    repository.write("w/sub/g.txt", "1\n")
+    repository.add()
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        (".gitattributes", "*.txt"),
+        (".gitattributes", "w/*.txt"),
+        (".gitattributes", "/w/f.txt"),
+        (".gitattributes", "w/sub/*"),
+        (".gitattributes", "w/**"),
+        ("w/.gitattributes", "/f.txt"),
+        ("w/.gitattributes", "sub/g.txt"),
+        ("w/sub/.gitattributes", "g.txt"),
+    ],
+)
+@pytest.mark.parametrize("cwd", [".", "w", "w/sub", ".git/.."])
+def test_refuses_what_every_checkout_converts(project: Repository, file: str, pattern: str, cwd: str) -> None:
+    project.write(file, f"{pattern} eol=crlf\n")
+    project.add()
+    ran = wcp("check", os.path.relpath(project.path / "w", project.path / cwd), cwd=project.path / cwd)
+    assert ran.status == 1
+    assert "is converted on every checkout by the attribute `eol=crlf`" in ran.out
+
+
+def test_attributes_of_another_folder_do_not_count(project: Repository) -> None:
+    project.write(".gitattributes", "other/*.txt eol=crlf\n/f.txt eol=crlf\n")
+    project.add()
+    ok("fix", "--add")
+    ok("check")
+
+
+@pytest.mark.parametrize("name", ["info/attributes", "info/exclude", "packed-refs", "shallow", "config.worktree"])
+def test_a_fifo_that_git_would_read_is_named_at_once(project: Repository, name: str) -> None:
+    path = project.path / ".git" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    ran = wcp("check")
+    assert ran.status == 2
+    assert f"/.git/{name}', which is not a regular file; remove it" in ran.err
+
+
+def test_a_fifo_as_configured_attributes_is_named_at_once(project: Repository) -> None:
+    os.mkfifo(project.path.parent / "attributes")
+    project.git("config", "core.attributesFile", str(project.path.parent / "attributes"))
+    ran = wcp("check")
+    assert ran.status == 2
+    assert "core.attributesFile" in ran.err
+
+
+def test_git_gets_no_secret_and_no_transport() -> None:
+    given = {
+        "WCP_ATTEST_HMAC_KEY": "s",
+        "WCP_ATTEST_KEY_PASSPHRASE": "s",
+        "SIGSTORE_ID_TOKEN": "s",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "s",
+        "GIT_TRACE": "/tmp/x",
+        "GIT_ALLOW_PROTOCOL": "ext:file",
+        "GIT_DIR": "/r/.git",
+        "PATH": "/bin",
+    }
+    passed = environment(given)
+    assert (passed["GIT_ALLOW_PROTOCOL"], passed["GIT_DIR"], passed["PATH"]) == ("", "/r/.git", "/bin")
+    assert not any(value == "s" for value in passed.values())
+    assert "GIT_TRACE" not in passed
+
+
+def test_a_hostile_promisor_runs_nothing(project: Repository) -> None:
+    ok("fix", "--add")
+    project.commit()
+    mark = project.path.parent / "ran"
+    script = project.write("../evil", f"#!{sys.executable}\nopen({str(mark)!r}, 'w')\n", executable=True)
+    blob = project.git("rev-parse", "HEAD:w/f.txt").strip()
+    (project.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    for name, value in (
+        ("extensions.partialClone", "evil"),
+        ("core.repositoryformatversion", "1"),
+        ("remote.evil.url", f"ext::{script}"),
+        ("remote.evil.promisor", "true"),
+        ("protocol.ext.allow", "always"),
+    ):
+        project.git("config", name, value)
+    ran = wcp("check")
+    assert (ran.status, mark.exists()) == (2, False) or "cannot be described" in ran.out
+    assert not mark.exists()
+
+
+def test_a_partial_clone_is_named_with_its_remedy(project: Repository) -> None:
+    ok("fix", "--add")
+    project.commit()
+    project.git("config", "uploadpack.allowFilter", "true")
+    clone = project.path.parent / "c"
+    project.git("clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{project.path}", str(clone))
+    project.git("-C", str(clone), "read-tree", "HEAD")
+    ran = wcp("check", "w", cwd=clone)
+    assert ran.status == 2
+    assert "this is a partial clone; get what is missing with `git fetch --refetch --no-filter`" in ran.err
+    project.git("-C", str(clone), "fetch", "-q", "--refetch", "--no-filter")
+    assert wcp("check", "w", cwd=clone).status in (0, 1)
+
+
+@pytest.mark.parametrize("pattern", ["*.log", "logs/*", "logs/**", "/logs/deep/", "!x"])
+def test_a_folder_that_excludes_empty_is_listed_as_in_a_clone(project: Repository, pattern: str) -> None:
+    project.write("wcp-attest.toml", f'{CONFIG}exclude = ["{pattern}"]\n')
+    project.write("w/logs/a.log", "1\n")
+    project.write("w/logs/deep/b.log", "1\n")
+    project.write("w/sub/c.log", "1\n")
+    project.add()
+    ok("fix", "--add")
+    ok("check")
+    project.commit()
+    clone = project.path.parent / "clone"
+    project.git("clone", "-q", str(project.path), str(clone))
+    sign(clone / "w", [HmacSecret(b"correct horse battery staple")])
+
+
+def test_twins_that_somebody_signed_pass_and_others_are_refused_with_the_setting(project: Repository) -> None:
+    project.stage_blob(b"w/xt_DSCP.h", b"1")
+    project.stage_blob(b"w/xt_dscp.h", b"2")
+    ran = wcp("check")
+    assert ran.status == 1
+    assert "`allow_twins = true` in wcp-attest.toml" in ran.out
+    assert "--allow-twins" not in ran.out
+    project.write("wcp-attest.toml", f"{CONFIG}allow_twins = true\n")
+    ok("fix", "--add")
+    ok("check")
+    project.write("wcp-attest.toml", CONFIG)
+    ok("check")
+
+
+@pytest.mark.parametrize("attribute", ["export-subst", "export-ignore"])
+def test_notes_what_git_archive_changes(project: Repository, attribute: str) -> None:
+    project.write("w/.gitattributes", f"f.txt {attribute}\n")
+    project.add()
+    ok("fix", "--add")
+    assert "`git archive` changes or leaves out 1 files, first 'f.txt'" in ok("check").err
+
+
+def test_lfs_pointers_are_named_when_they_are_signed(project: Repository) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 63}1\nsize 7516192768\n"
+    project.write("w/model.safetensors", pointer)
+    project.write("w/not-a-pointer", "x" * len(pointer))
+    ran = ok("build", "w")
+    assert "1 of the files are Git LFS pointers, first 'model.safetensors'" in ran.err
+
+
+def test_a_manifest_with_crlf_is_named_by_every_command(project: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WCP_ATTEST_HMAC_KEY", "correct horse battery staple")
+    ok("sign", "w", "--hmac")
+    manifest = project.path / "w/manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"\n", b"\r\n"))
+    for command in (("verify", "w", "--hmac", "--namespace", "org.acme"), ("diff", "w"), ("sign", "w", "--hmac")):
+        ran = wcp(*command)
+        assert ran.status != 0
+        assert "line endings were converted to CRLF" in ran.out + ran.err
