@@ -21,7 +21,7 @@ LAYERS = (
     ("cli",),
     ("advice",),
     ("gate", "lock", "run_package"),
-    ("recheck", "compat", "pack", "store"),
+    ("recheck", "compat", "pack", "pair", "store"),
     (
         "build",
         "scaffold",

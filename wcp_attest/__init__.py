@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from wcp_attest.disk.options import Progress as Progress
     from wcp_attest.disk.options import ReadOptions as ReadOptions
     from wcp_attest.package.manifest import Manifest as Manifest
+    from wcp_attest.pair import SignedManifest as SignedManifest
+    from wcp_attest.pair import check_pair as check_pair
     from wcp_attest.recheck import Recheck as Recheck
     from wcp_attest.scaffold import scaffold_package as scaffold_package
     from wcp_attest.sign_package import SignResult as SignResult
@@ -59,6 +61,7 @@ _HOMES = {
     "compat": ("PackageAttestationVerifier", "canonical_package_hash"),
     "disk.options": ("Progress", "ReadOptions"),
     "package.manifest": ("Manifest",),
+    "pair": ("SignedManifest", "check_pair"),
     "recheck": ("Recheck",),
     "scaffold": ("scaffold_package",),
     "sign_package": ("SignResult", "sign"),
