@@ -13,31 +13,36 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.identity import AUTHORITIES, format_utc, id_problem, version_problem
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.excludes import GIT_FOLDER, read_ignore_file
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.files import read_bounded, read_start
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, write_file
 from wcp_attest.disk.read import read_tree
 from wcp_attest.package import ours
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_EXCLUDES, SIGNATURE_NAME, Manifest
+from wcp_attest.package.placement import choose_place
 from wcp_attest.package.provenance import BUILD_SOURCES, exclude_problem
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.package.placement import PairPlace, Placement
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 DEFAULT_EXCLUDES: Final = (GIT_FOLDER,)
 IGNORE_NAME: Final = ".wcpignore"
 MAX_IGNORE_BYTES = 1024 * 1024  # twice what the most patterns take
 
-_ADVICE = "move it away, or rename it: the package needs that name for itself"
+_ADVICE = "move it away, or say `--placement folder`, which puts the pair into .wcp/"
 MANIFEST_KIND: Final = OutputKind("a manifest of wcp-attest", ours.is_manifest, ours.MAX_READ, _ADVICE)
 SIGNATURE_KIND: Final = OutputKind(
     "a signature file of wcp-attest", ours.is_signature_file, MAX_SIGNATURE_FILE_BYTES + 1, _ADVICE
@@ -86,7 +91,10 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     built_at_utc = format_utc(time.time() if built_at is None else built_at)
     package = os.fspath(root)
     patterns = exclude_patterns(package, excludes)
-    reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options or ReadOptions())
+    options = options or ReadOptions()
+    if options.placement is None:
+        options = replace(options, placement=output_place(package).placement)
+    reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)
     if reading.bytecode_left and left_out is not None:
         left_out(reading.bytecode_left)
     idle = [pattern for pattern in excludes if {pattern, pattern.rstrip(" ")} & {*reading.unmatched}]
@@ -107,12 +115,13 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
     )
 
 
-def write_manifest(root: str | os.PathLike[str], manifest: Manifest) -> str:
+def write_manifest(root: str | os.PathLike[str], manifest: Manifest, *, place: PairPlace | None = None) -> str:
     """Write `manifest.json` into a package: the old one or the whole new one stands there, whatever happens.
 
     Args:
         root: the package directory.
         manifest: what to write.
+        place: where to; by default what `output_place` chooses.
 
     Returns:
         The path of the file.
@@ -120,24 +129,69 @@ def write_manifest(root: str | os.PathLike[str], manifest: Manifest) -> str:
     Raises:
         ConfigError: it cannot be written, or another program's file stands there, which is never overwritten.
     """
-    path = os.path.join(os.fspath(root), MANIFEST_NAME)
-    with only_writer(os.fspath(root)):
-        write_file(path, manifest.to_bytes(), MANIFEST_KIND)
-    return path
+    place = output_place(root) if place is None else place
+    with pair_directory(place), only_writer(place.directory):
+        write_file(place.manifest, manifest.to_bytes(), MANIFEST_KIND)
+    return place.manifest
 
 
-def check_outputs(root: str | os.PathLike[str]) -> None:
-    """Check that a package can be written to, and that its `manifest.json` and `manifest.sig` are ours or absent.
+def output_place(
+    root: str | os.PathLike[str],
+    placement: Placement | None = None,
+    attestation: str | os.PathLike[str] | None = None,
+) -> PairPlace:
+    """Return where `manifest.json` and `manifest.sig` go, after checking that they may go there.
 
     Args:
         root: the package directory.
+        placement: where they shall lie; None: where a pair lies, in `.wcp/` when another program's file has one of the
+            two names in the root, else in the root.
+        attestation: the directory of a detached pair; only its last part need not exist.
 
     Raises:
-        ConfigError: one of them is another program's file, a link, a directory or a special file; or nothing can be
-            written there. Nothing was changed.
+        ConfigError: another program's file, a link, a directory or a special file is there; nothing can be written
+            there; or the wishes contradict each other. Nothing was changed.
     """
-    check_place(os.path.join(os.fspath(root), MANIFEST_NAME), MANIFEST_KIND)
-    check_place(os.path.join(os.fspath(root), SIGNATURE_NAME), SIGNATURE_KIND)
+    kinds = {MANIFEST_NAME: MANIFEST_KIND, SIGNATURE_NAME: SIGNATURE_KIND}
+
+    def is_ours(name: str, path: str) -> bool:
+        try:
+            return kinds[name].recognizes(read_start(path, kinds[name].limit))
+        except OSError:
+            return False
+
+    package = os.fspath(root)
+    outside = None if attestation is None else os.fspath(attestation)
+    place = choose_place(package, wanted=placement, attestation=outside, is_ours=is_ours)
+    if place.placement == "beside" or os.path.lexists(place.directory):
+        check_place(place.manifest, MANIFEST_KIND)
+        check_place(place.signatures, SIGNATURE_KIND)
+    else:
+        check_place(place.directory, MANIFEST_KIND)  # whether the directory above can be written to
+    return place
+
+
+@contextmanager
+def pair_directory(place: PairPlace) -> Iterator[None]:
+    """Make the directory of a pair where it is missing; one that was made in vain goes again.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    made = False
+    if place.placement != "beside" and not os.path.lexists(place.directory):
+        try:
+            os.mkdir(place.directory)
+        except OSError as problem:
+            raise ConfigError(f"cannot make the directory {place.directory!r}: {describe_os_error(problem)}") from None
+        made = True
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):  # another process has put something there
+                os.rmdir(place.directory)
+        raise
 
 
 def check_metadata(worker_id: str, worker_species_id: str, worker_version: str, build_source: str) -> None:

@@ -10,17 +10,17 @@ import contextlib
 import functools
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ParamSpec, cast
 
 from wcp_attest.base.errors import ConfigError, ManifestMissing, SigningError, VerificationError
 from wcp_attest.base.identity import format_utc
-from wcp_attest.build import check_outputs
+from wcp_attest.build import output_place, pair_directory
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.files import Draft, contains, draft, read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import only_writer, put_all, unchanged
-from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from wcp_attest.package.signature_file import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.signature_lines import make_lines
@@ -28,6 +28,7 @@ from wcp_attest.signing.signature_lines import make_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wcp_attest.package.placement import PairPlace
     from wcp_attest.signing import SignedBy, Signer
 
 
@@ -46,6 +47,7 @@ class SignResult:
         lines: the lines made now, in the order of the signers.
         kept: how many earlier lines stay.
         dropped: how many earlier lines covered another manifest or could not be read, and are gone.
+        place: where the two files lie.
     """
 
     manifest: Manifest
@@ -55,6 +57,7 @@ class SignResult:
     lines: tuple[bytes, ...]
     kept: int
     dropped: int
+    place: PairPlace
 
 
 def _one_at_a_time(function: Callable[P, SignResult]) -> Callable[P, SignResult]:
@@ -77,6 +80,7 @@ def sign(
     manifest: Manifest | None = None,
     now: float | None = None,
     options: ReadOptions | None = None,
+    attestation: str | os.PathLike[str] | None = None,
 ) -> SignResult:
     """Sign a package and verify what was written.
 
@@ -86,7 +90,8 @@ def sign(
         manifest: one just built from this very tree, to be written and signed; None signs the `manifest.json` that
             stands there, after the tree was found to match it.
         now: the time of signing in seconds since the epoch; the clock by default.
-        options: how to read the tree.
+        options: how to read the tree; its `placement` says where the pair goes (`wcp_attest.build.output_place`).
+        attestation: the directory for a detached pair, outside of the package.
 
     Raises:
         ConfigError: no signer is given, or the package cannot be written to. What stood there stands there still.
@@ -99,16 +104,17 @@ def sign(
     if not signers:
         raise ConfigError("no signer is given; sign with a key, a shared secret or Sigstore")
     package = os.fspath(root)
-    manifest_path, signature_path = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
-    check_outputs(package)
+    options = options or ReadOptions()
+    place = output_place(package, options.placement, attestation)
+    manifest_path, signature_path = place.manifest, place.signatures
     if manifest is None:
-        data = _read_manifest(package)
+        data = read_bounded(manifest_path, limit=MAX_MANIFEST_BYTES, what="the manifest", missing=ManifestMissing)
         manifest = Manifest.from_bytes(data)
-        check_tree(package, manifest, options=options or ReadOptions())
+        check_tree(package, manifest, options=replace(options, placement=place.placement))
     else:
         data = manifest.to_bytes()
-    with only_writer(package), contextlib.ExitStack() as drafts:
-        check_outputs(package)
+    with pair_directory(place), only_writer(place.directory), contextlib.ExitStack() as drafts:
+        output_place(package, place.placement, attestation)
         written: list[Draft] = []
         if not contains(manifest_path, data):
             # On its way to the disk while it is signed. That the package cannot be written to is found out before a
@@ -126,13 +132,10 @@ def sign(
             one.settle()
         unchanged(signature_path, before)
         put_all(written)
-    _read_back(package, data, signatures)
-    return SignResult(manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped)
-
-
-def _read_manifest(package: str) -> bytes:
-    return read_bounded(
-        os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing
+    if not contains(manifest_path, data) or not contains(signature_path, signatures):
+        raise SigningError("what was written does not read back the same; somebody else is writing to the package")
+    return SignResult(
+        manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped, place
     )
 
 
@@ -157,14 +160,3 @@ def _covers(line: Line, manifest_sha256: str) -> bool:
         return Statement.from_bytes(line.envelope.payload).manifest_sha256 == manifest_sha256
     except VerificationError:
         return False
-
-
-def _read_back(package: str, manifest: bytes, signatures: bytes) -> None:
-    """See that what was written stands there.
-
-    Raises:
-        SigningError: it does not.
-    """
-    files = ((MANIFEST_NAME, manifest), (SIGNATURE_NAME, signatures))
-    if not all(contains(os.path.join(package, name), data) for name, data in files):
-        raise SigningError("what was written does not read back the same; somebody else is writing to the package")

@@ -18,6 +18,7 @@ from wcp_attest.compat import canonical_package_hash
 from wcp_attest.disk.options import Progress, ReadOptions
 from wcp_attest.package.entries import EmptyDirectory, File, Symlink
 from wcp_attest.package.manifest import Manifest
+from wcp_attest.package.placement import PairPlace
 from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_the_same_tree_gives_the_same_bytes(package: Path, tmp_path: Path) -> No
 def test_the_manifest_itself_is_no_part_of_the_package_but_a_nested_one_is(package: Path) -> None:
     before = build_manifest(package, **WHO)
     write_manifest(package, before)
-    (package / "manifest.sig").write_bytes(b"{}\n")
+    (package / "manifest.sig").write_bytes(b"")
     assert build_manifest(package, **WHO) == before
     write_tree(package, {"nested/manifest.json": b"{}", "nested/manifest.sig": b""})
     assert {"nested/manifest.json", "nested/manifest.sig"} <= set(listed(build_manifest(package, **WHO)))
@@ -297,7 +298,8 @@ def test_writing_over_another_programs_file_is_refused(package: Path) -> None:
     manifest = build_manifest(package, **WHO)
     (package / "manifest.json").write_bytes(b'{"manifest_version": 3, "name": "an extension"}')
     with pytest.raises(ConfigError, match="is not a manifest of wcp-attest, so it is not overwritten"):
-        write_manifest(package, manifest)
+        write_manifest(package, manifest, place=PairPlace("beside", str(package)))
+    assert write_manifest(package, manifest) == str(package / ".wcp" / "manifest.json")
     assert b"an extension" in (package / "manifest.json").read_bytes()
 
 
@@ -306,7 +308,7 @@ def test_writing_over_a_link_or_into_nowhere_is_refused(package: Path, tmp_path:
     (tmp_path / "outside").write_bytes(b"precious")
     (package / "manifest.json").symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigError):
-        write_manifest(package, manifest)
+        write_manifest(package, manifest, place=PairPlace("beside", str(package)))
     assert (tmp_path / "outside").read_bytes() == b"precious"
     with pytest.raises(ConfigError):
         write_manifest(tmp_path / "absent", manifest)

@@ -18,6 +18,7 @@ from wcp_attest.advice.cached_diff import compare_tree, identity_of
 from wcp_attest.advice.digest_cache import DigestCache
 from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.options import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,8 +71,7 @@ class Look:
                 cache=str(self.cache),
                 report=self.said.append,
                 now=time.time() + later,
-                jobs=jobs,
-                progress=progress,
+                options=ReadOptions(jobs=jobs, progress=progress),
             )
         except TreeMismatch as mismatch:
             return mismatch.differences

@@ -15,6 +15,7 @@ from wcp_attest.base.errors import BansUnusable, ConfigError, Error, Verificatio
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.package.entries import File
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from wcp_attest.package.placement import find_place
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.signing import SignedBy
 from wcp_attest.trust.conditions import PackageFacts
@@ -74,7 +75,11 @@ def _below(folder: str, depth: int) -> Iterator[str]:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as problem:
         raise ConfigError(f"cannot read the directory {folder!r}: {(problem.strerror or '').lower()}") from None
+    # Where the pair lies in `.wcp/`, a manifest.json beside that folder is another program's file or a covered one.
+    covered = find_place(folder).placement == "folder"
     for entry in found:
+        if covered and entry.name == MANIFEST_NAME:
+            continue
         if entry.name == MANIFEST_NAME and not entry.is_dir(follow_symlinks=False):
             yield entry.path
         elif entry.is_dir(follow_symlinks=False):

@@ -33,7 +33,6 @@ from wcp_attest.package.entries import File, render_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from wcp_attest.disk.options import Progress
     from wcp_attest.disk.walk import Folder, Walk
     from wcp_attest.package.entries import Entry
     from wcp_attest.package.manifest import Manifest
@@ -51,8 +50,7 @@ def compare_tree(
     cache: str,
     report: Callable[[str], None],
     now: float | None = None,
-    jobs: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    options: ReadOptions | None = None,
 ) -> None:
     """Compare a whole tree with its manifest, and return only when they seem to agree. This verifies nothing.
 
@@ -62,8 +60,7 @@ def compare_tree(
         cache: absolute path of the directory of caches (`wcp_attest.advice.digest_cache`).
         report: told in one line when the cache cannot be used; everything is hashed then.
         now: seconds since the epoch; the clock by default.
-        jobs: how many processes hash at once; None leaves the choice to the reader.
-        progress: called from time to time, with what is read.
+        options: how to read the tree.
 
     Raises:
         TreeMismatch: the tree differs; the error holds every difference.
@@ -76,7 +73,7 @@ def compare_tree(
         subject = ("tree", manifest.hash_algorithm, os.path.realpath(root))
         digests = DigestCache(cache, subject, report=report, now=moment)
         with closing(_Sieve(opened.descriptor, manifest, digests, moment)) as sieve:
-            found = survey(opened, manifest, ReadOptions(jobs=jobs, progress=progress), sieve)
+            found = survey(opened, manifest, options or ReadOptions(), sieve)
         digests.save()
         if found.differs:
             raise_mismatch(opened, manifest, found)

@@ -96,7 +96,7 @@ def build_awp1(
     """
     from wcp_attest import Accept, Namespace, Policy, verify
     from wcp_attest.base.identity import namespace_of
-    from wcp_attest.build import MANIFEST_KIND, check_outputs
+    from wcp_attest.build import MANIFEST_KIND, output_place
     from wcp_attest.disk.overwrite import only_writer, write_file
     from wcp_attest.package import legacy_manifest as awp1
     from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
@@ -115,7 +115,7 @@ def build_awp1(
     )
     path, signatures = os.path.join(package, MANIFEST_NAME), os.path.join(package, SIGNATURE_NAME)
     with only_writer(package):
-        check_outputs(package)
+        output_place(package, "beside")
         write_file(path, data, MANIFEST_KIND)
         removed = os.path.lexists(signatures)
         if removed:

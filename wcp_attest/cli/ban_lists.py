@@ -305,9 +305,10 @@ def headline(listed: BanList) -> str:
 def _package_hash(root: str) -> str:
     from wcp_attest.base.errors import VerificationError
     from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.placement import find_place
 
-    path = os.path.join(root, MANIFEST_NAME)
+    path = find_place(root).manifest
     try:
         manifest = Manifest.from_bytes(read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest"))
     except VerificationError as problem:

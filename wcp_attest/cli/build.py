@@ -9,13 +9,21 @@ import click
 
 from wcp_attest.cli import building, secrets
 from wcp_attest.cli import progress as counting
-from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
+from wcp_attest.cli.options import (
+    jobs_option,
+    output_place,
+    placement_options,
+    require_outside,
+    require_package,
+    root_argument,
+)
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.placement import PairPlace, Placement
 
 
 @click.command()
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["bytes", "parts"]),
     help="For awp.v1, where the earlier verifiers disagree: the order of the Go or of the Python one.",
 )
+@placement_options
 @jobs_option
 @counting.option
 @reporting("text", "json")
@@ -42,6 +51,8 @@ def build(
     out: Output,
     /,
     package: str,
+    placement: Placement | None,
+    attestation: str | None,
     schema: str,
     hmac: bool,
     hmac_file: str | None,
@@ -59,40 +70,48 @@ def build(
       wcp-attest build my-worker --worker-id org.acme.summarizer \\
         --species-id wrk.doc.summarizer --worker-version 1.4.0
     """
-    from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.overwrite import only_writer
 
     require_package(package, out)
-    check_outputs(package)
+    if schema == "awp.v1" and (attestation is not None or placement not in {None, "beside"}):
+        raise click.UsageError("a manifest of schema awp.v1 lies in ROOT; --placement and --attestation are for awp.v2")
+    place = output_place(package, "beside" if schema == "awp.v1" else placement, attestation, out)
     flags = building.BuildFlags(**identity)
     if schema == "awp.v2" and (hmac or hmac_file or order):
         raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")
     if schema == "awp.v1" and hmac == (hmac_file is not None):
         raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
-    existing = building.existing_manifest(package)
+    existing = building.existing_manifest(place)
     plan = building.plan_of(flags, package, existing, out)
     with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
-        options = ReadOptions(jobs=jobs, progress=counter.callback)
+        options = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
         if schema == "awp.v1":
             from wcp_attest.cli.awp1 import build_awp1
 
             secret = secrets.hmac_secrets(hmac, () if hmac_file is None else (hmac_file,))[0]
             build_awp1(out, package, plan, secret, order, options)
             return
-        _build(out, package, plan, existing, options)
+        _build(out, package, plan, existing, options, place)
 
 
-def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | None, options: ReadOptions) -> None:
+def _build(
+    out: Output,
+    package: str,
+    plan: building.Plan,
+    existing: Manifest | None,
+    options: ReadOptions,
+    place: PairPlace,
+) -> None:
     from wcp_attest.base.digest import sha256_hex
     from wcp_attest.build import write_manifest
-    from wcp_attest.package.manifest import MANIFEST_NAME, SCHEMA, SIGNATURE_NAME
+    from wcp_attest.package.manifest import SCHEMA, SIGNATURE_NAME
 
     manifest = building.build(package, plan, existing, options, out)
     building.note_lfs_pointers(package, manifest, out)
     changed = manifest is not existing
-    path = write_manifest(package, manifest) if changed else os.path.join(package, MANIFEST_NAME)
+    path = write_manifest(package, manifest, place=place) if changed else place.manifest
     if out.format == "json":
         out.deliver_json(
             "build-result",
@@ -111,5 +130,5 @@ def _build(out: Output, package: str, plan: building.Plan, existing: Manifest | 
         f"  {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})\n"
         f"  {count(manifest.count, 'entry')}, package hash {manifest.hash_algorithm}:{manifest.package_hash}\n"
     )
-    if changed and os.path.lexists(os.path.join(package, SIGNATURE_NAME)):
+    if changed and os.path.lexists(place.signatures):
         out.note(f"the signatures in {SIGNATURE_NAME} do not cover the new manifest; sign it again")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.legacy_manifest import Awp1Manifest
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.placement import PairPlace
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
@@ -119,16 +120,15 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def existing_manifest(package: str) -> Manifest | None:
-    """Return the manifest that stands in a package, or None when there is none that can be read."""
+def existing_manifest(place: PairPlace) -> Manifest | None:
+    """Return the manifest of a pair, or None when there is none that can be read."""
     from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
 
-    path = os.path.join(package, MANIFEST_NAME)
-    if not os.path.lexists(path):
+    if not os.path.lexists(place.manifest):
         return None
     try:
-        return Manifest.parse(read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME))
+        return Manifest.parse(read_bounded(place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest"))
     except VerificationError:
         return None
 

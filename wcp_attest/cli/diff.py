@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -12,15 +11,13 @@ from wcp_attest.cli import caching, differences
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.failures import REFUSED
-from wcp_attest.cli.options import jobs_option, require_package, root_argument
+from wcp_attest.cli.options import attestation_option, jobs_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wcp_attest.base.differences import Difference
-    from wcp_attest.disk.options import Progress
+    from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.manifest import Manifest
 
 WARNING = "this verifies nothing: whoever changed the tree could change manifest.json, too; use `wcp-attest verify`"
@@ -28,32 +25,52 @@ WARNING = "this verifies nothing: whoever changed the tree could change manifest
 
 @click.command()
 @root_argument
+@attestation_option
 @jobs_option
 @counting.option
 @caching.option
 @differences.option
 @reporting("text", "json")
-def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, cache: bool | None, every: bool) -> int:
+def diff(
+    out: Output,
+    /,
+    package: str,
+    attestation: str | None,
+    jobs: int | None,
+    progress: bool | None,
+    cache: bool | None,
+    every: bool,
+) -> int:
     """Compare the tree in ROOT with its manifest.json. No signature is checked, so this verifies nothing.
 
     Exit status 0: they agree. Exit status 1: they differ.
     """
     from wcp_attest.base.errors import ManifestMissing
     from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.placement import find_place
 
     require_package(package, out)
-    refuse_awp1(package)
+    place = find_place(package, attestation)
+    if place.placement == "beside":
+        refuse_awp1(package)
     remembered = caching.cache_of(cache, out, [package])
-    path = os.path.join(package, MANIFEST_NAME)
-    data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME, missing=ManifestMissing)
+    data = read_bounded(
+        place.manifest,
+        limit=MAX_MANIFEST_BYTES,
+        what="the manifest",
+        missing=ManifestMissing,
+        follow=place.placement == "detached",
+    )
     # With a cache every entry is looked up by its path anyway, so the manifest is checked there.
     manifest = Manifest.from_bytes(data) if remembered is None else Manifest.parse(data)
     found: tuple[Difference, ...] = ()
     total = 0
     with counting.Counter(progress, quiet=out.quiet) as counter:
         try:
-            _compare(package, manifest, remembered, jobs=jobs, progress=counter.callback)
+            options = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
+            _compare(package, manifest, remembered, options)
         except TreeMismatch as mismatch:
             found, total = mismatch.differences, mismatch.total
     if out.format == "json":
@@ -74,21 +91,13 @@ def diff(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
     return REFUSED if total else 0
 
 
-def _compare(
-    package: str,
-    manifest: Manifest,
-    cache: caching.Cache | None,
-    *,
-    jobs: int | None,
-    progress: Callable[[Progress], None] | None,
-) -> None:
+def _compare(package: str, manifest: Manifest, cache: caching.Cache | None, options: ReadOptions) -> None:
     """Raise `TreeMismatch` when the tree differs."""
     if cache is None:
         from wcp_attest.disk.check_tree import check_tree
-        from wcp_attest.disk.options import ReadOptions
 
-        check_tree(package, manifest, options=ReadOptions(jobs=jobs, progress=progress))
+        check_tree(package, manifest, options=options)
         return
     from wcp_attest.advice.cached_diff import compare_tree
 
-    compare_tree(package, manifest, cache=cache.directory, report=cache.report, jobs=jobs, progress=progress)
+    compare_tree(package, manifest, cache=cache.directory, report=cache.report, options=options)

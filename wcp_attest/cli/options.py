@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from wcp_attest.cli.output import Output
+    from wcp_attest.package.placement import PairPlace, Placement
 
 root_argument = click.argument("package", metavar="ROOT", type=click.Path())
 attestation_option = click.option(
@@ -26,6 +27,34 @@ attestation_option = click.option(
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="How many processes hash at once; by default as many as help."
 )
+
+
+def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where `manifest.json` and `manifest.sig` go."""
+    decorated: Callable[..., Any] = combine(
+        click.option(
+            "--placement",
+            type=click.Choice(["beside", "folder", "detached"]),
+            help="Where the two files go: in ROOT, in ROOT/.wcp/, or in --attestation DIR. By default in ROOT, and in"
+            " .wcp/ when another program's file has one of the two names.",
+        ),
+        attestation_option,
+    )(command)
+    return decorated
+
+
+def output_place(package: str, placement: Placement | None, attestation: str | None, out: Output) -> PairPlace:
+    """Return where a command writes `manifest.json` and `manifest.sig`, and say so when that is not the root.
+
+    Raises:
+        ConfigError: nothing may be written there.
+    """
+    from wcp_attest.build import output_place as chosen
+
+    place = chosen(package, placement, attestation)
+    if placement is None and place.placement == "folder" and not os.path.lexists(place.manifest):
+        out.note("the root holds another program's manifest.json or manifest.sig: the pair goes into .wcp/")
+    return place
 
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

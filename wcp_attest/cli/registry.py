@@ -217,9 +217,10 @@ def _credentials(token_file: str | None) -> Credentials:
 
 def _manifest(package: str) -> Manifest:
     from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.placement import find_place
 
-    data = read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what="the manifest")
+    data = read_bounded(find_place(package).manifest, limit=MAX_MANIFEST_BYTES, what="the manifest")
     try:
         return Manifest.from_bytes(data)
     except VerificationError as problem:

@@ -13,7 +13,7 @@ from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli import keyless_show
 from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
 from wcp_attest.cli.building import manifest_json
-from wcp_attest.cli.options import require_result_outside
+from wcp_attest.cli.options import attestation_option, require_result_outside
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import human_size
 
@@ -53,14 +53,15 @@ class Claims:
 
 @click.command()
 @click.argument("target", metavar="ROOT|FILE", type=click.Path())
+@attestation_option
 @click.option("--entries", is_flag=True, help="List every entry of the manifest, too.")
 @reporting("text", "json")
-def show(out: Output, /, target: str, entries: bool) -> None:
+def show(out: Output, /, target: str, attestation: str | None, entries: bool) -> None:
     """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
     root = target if os.path.isdir(target) else os.path.dirname(target) or "."
     if root == target:
         require_result_outside(root, out)
-    claims = _read(target)
+    claims = _read(target, attestation)
     if out.format == "json":
         out.deliver_json("show", _as_json(claims, target, root, entries=entries))
     else:
@@ -68,10 +69,11 @@ def show(out: Output, /, target: str, entries: bool) -> None:
     out.note(WARNING)
 
 
-def _read(target: str) -> Claims:
+def _read(target: str, attestation: str | None) -> Claims:
     from wcp_attest.disk.directory import describe_os_error
     from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
+    from wcp_attest.package.placement import find_place
 
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)
@@ -81,11 +83,12 @@ def _read(target: str) -> Claims:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
         is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)
         return _claims(data, None) if is_manifest else _claims(None, data)
-    manifest = read_bounded(os.path.join(target, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what=MANIFEST_NAME)
-    path = os.path.join(target, SIGNATURE_NAME)
+    place = find_place(target, attestation)
+    follow = place.placement == "detached"
+    manifest = read_bounded(place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", follow=follow)
     signatures = None
-    if os.path.lexists(path):
-        signatures = read_bounded(path, limit=MAX_MANIFEST_BYTES, what=SIGNATURE_NAME)
+    if os.path.lexists(place.signatures):
+        signatures = read_bounded(place.signatures, limit=MAX_MANIFEST_BYTES, what="the signatures", follow=follow)
     return _claims(manifest, signatures)
 
 

@@ -13,7 +13,15 @@ from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
-from wcp_attest.cli.options import as_argument, jobs_option, require_outside, require_package, root_argument
+from wcp_attest.cli.options import (
+    as_argument,
+    jobs_option,
+    output_place,
+    placement_options,
+    require_outside,
+    require_package,
+    root_argument,
+)
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.signers import SignerFlags, is_file, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.placement import PairPlace, Placement
     from wcp_attest.sign_package import SignResult
     from wcp_attest.signing import Signer
 
@@ -33,10 +42,20 @@ _SIGNER_NAMES = SignerFlags._fields
 @root_argument
 @signer_options
 @building.build_options
+@placement_options
 @jobs_option
 @counting.option
 @reporting("text", "json")
-def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, **options: Any) -> None:
+def sign(
+    out: Output,
+    /,
+    package: str,
+    placement: Placement | None,
+    attestation: str | None,
+    jobs: int | None,
+    progress: bool | None,
+    **options: Any,
+) -> None:
     """Sign the package in ROOT and check what was written.
 
     The manifest.json that stands there is signed as it is, so that a further signature joins those before; the same
@@ -49,46 +68,52 @@ def sign(out: Output, /, package: str, jobs: int | None, progress: bool | None, 
       wcp-attest sign my-worker --key second.key
       wcp-attest sign my-worker --sigstore --bundle-out my-worker.sigstore.json
     """
-    from wcp_attest.build import check_outputs
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.overwrite import only_writer
 
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
     require_package(package, out)
-    check_outputs(package)
+    place = output_place(package, placement, attestation, out)
     check_bundle_path(signing.bundle_out, package)
     secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
     signers = signers_of(signing)
     with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
-        reading = ReadOptions(jobs=jobs, progress=counter.callback)
-        manifest = _manifest(out, package, flags, reading)
-        result = _sign(package, signers, manifest, reading)
+        reading = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
+        manifest = _manifest(out, package, flags, reading, place)
+        result = _sign(package, signers, manifest, reading, attestation)
     if signing.bundle_out is not None:
         write_bundle(signing.bundle_out, result.lines)
     building.note_lfs_pointers(package, result.manifest, out)
     _report(out, package, result, verify_command(package, result, signing))
 
 
-def _manifest(out: Output, package: str, flags: building.BuildFlags, options: ReadOptions) -> Manifest | None:
+def _manifest(
+    out: Output, package: str, flags: building.BuildFlags, options: ReadOptions, place: PairPlace
+) -> Manifest | None:
     """Return the manifest to write and sign, or None for the one that stands there."""
-    from wcp_attest.package.manifest import MANIFEST_NAME
-
-    if not flags.given and os.path.lexists(os.path.join(package, MANIFEST_NAME)):
-        refuse_awp1(package)
+    if not flags.given and os.path.lexists(place.manifest):
+        if place.placement == "beside":
+            refuse_awp1(package)
         return None
-    existing = building.existing_manifest(package)
+    existing = building.existing_manifest(place)
     return building.build(
         package, building.plan_of(flags, package, existing, out), existing, options, out, to_sign=True
     )
 
 
-def _sign(package: str, signers: Sequence[Signer], manifest: Manifest | None, options: ReadOptions) -> SignResult:
+def _sign(
+    package: str,
+    signers: Sequence[Signer],
+    manifest: Manifest | None,
+    options: ReadOptions,
+    attestation: str | None,
+) -> SignResult:
     from wcp_attest.sign_package import sign as sign_package
 
     try:
-        return sign_package(package, signers, manifest=manifest, options=options)
+        return sign_package(package, signers, manifest=manifest, options=options, attestation=attestation)
     except TreeMismatch as refusal:
         command = shlex.join(["wcp-attest", "build", as_argument(package)])
         message = f"{refusal}; not signed. Look at each difference; if all are meant, `{command}` and sign again"
@@ -112,6 +137,8 @@ def verify_command(package: str, result: SignResult, flags: SignerFlags) -> str:
         words += ["--trusted-root", flags.trust_config]
     if flags.staging:
         words.append("--staging")
+    if result.place.placement == "detached":
+        words += ["--attestation", as_argument(result.place.directory)]
     return shlex.join(words)
 
 

@@ -18,7 +18,7 @@ from wcp_attest.disk.read import path_of
 from wcp_attest.disk.verified_copy import Stage
 from wcp_attest.disk.walk import Link, Rules, Walk, open_root, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
-from wcp_attest.package.placement import PAIR_FOLDERS
+from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
         excludes=Excludes(manifest.excludes),
         keep_bytecode=True,
         owner=strict_owner(options),
-        pair_folder=PAIR_FOLDERS.get(options.placement),
+        pair_folder=pair_folder(root.path, options.placement),
     )
     walk = Walk(root, rules)
     directories, others = _parted(manifest)

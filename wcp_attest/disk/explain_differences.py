@@ -21,7 +21,7 @@ from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.package.names import folded, is_bytecode
-from wcp_attest.package.placement import PAIR_FOLDERS
+from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -141,9 +141,9 @@ def survey(root: Root, manifest: Manifest, options: ReadOptions, sieve: Sieve | 
     all_lines = manifest.lines
     line_of = dict(zip(entries, all_lines, strict=True))
     owner = strict_owner(options)
-    pair_folder = PAIR_FOLDERS.get(options.placement)
+    skipped = pair_folder(root.path, options.placement)
     excludes = Excludes(manifest.excludes)
-    walk = Walk(root, Rules(algorithm, excludes, keep_bytecode=True, owner=owner, pair_folder=pair_folder))
+    walk = Walk(root, Rules(algorithm, excludes, keep_bytecode=True, owner=owner, pair_folder=skipped))
 
     def expect(step: Run | Link) -> bytes:
         paths = [step.path] if isinstance(step, Link) else [step.folder.path + name for name in step.names]

@@ -42,7 +42,7 @@ class ReadOptions:
         strict_permissions: also deny group- or world-writable entries, foreign owners and files with further links.
         bytecode: when building, leave bytecode out of the manifest or include it as ordinary files.
         allow_twins: when building, allow names that differ only by case or Unicode normal form.
-        placement: where the pair lies, which is no entry of its own tree. When verifying, it is found out anyway.
+        placement: where the pair lies, whose two files are no entries; None: where one is found, else in the root.
         max_bytes: where no signed manifest says how large the files are, the most bytes of all files together.
         max_hole_bytes: likewise, the most bytes that take no room on the disk (holes). They cost the sender of a tree
             nothing, and its reader as much time as any others.
@@ -54,7 +54,7 @@ class ReadOptions:
     strict_permissions: bool = False
     bytecode: Bytecode = "leave"
     allow_twins: bool = False
-    placement: Placement = "beside"
+    placement: Placement | None = None
     max_bytes: int = 1 << 40
     max_hole_bytes: int = 4 << 30
 

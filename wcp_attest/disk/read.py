@@ -15,7 +15,7 @@ from wcp_attest.disk.options import Reading, ReadOptions
 from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.walk import Rules, Walk, open_root, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
-from wcp_attest.package.placement import PAIR_FOLDERS
+from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def read_tree(
         keep_bytecode=options.bytecode == "include",
         refuse_collisions=not options.allow_twins,
         owner=strict_owner(options),
-        pair_folder=PAIR_FOLDERS.get(options.placement),
+        pair_folder=pair_folder(root, options.placement),
     )
     with closing(open_root(root)) as opened:
         walk = Walk(opened, rules)

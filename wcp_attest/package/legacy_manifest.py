@@ -284,7 +284,7 @@ def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, 
 
 def _read(root: str | os.PathLike[str], options: ReadOptions) -> dict[str, Entry]:
     """Read everything in a tree, with nothing left out."""
-    every = replace(options, bytecode="include", allow_twins=True)
+    every = replace(options, bytecode="include", allow_twins=True, placement="beside")
     reading = read_tree(os.fspath(root), excludes=(), options=every)
     return dict(parse_line(line, "sha256") for line in reading.lines)
 

@@ -81,6 +81,19 @@ def find_place(root: str, attestation: str | None = None) -> PairPlace:
     return PairPlace("beside", root)
 
 
+def pair_folder(root: str, placement: Placement | None) -> str | None:
+    """Return the directory of a tree, empty or ending in `/`, whose two files are the pair and so no entries.
+
+    Args:
+        root: the package directory.
+        placement: where the pair lies; None: where one is found, else in the root.
+
+    Returns:
+        The directory, or None when the pair lies outside of the tree.
+    """
+    return PAIR_FOLDERS.get(placement or find_place(root).placement)
+
+
 def choose_place(
     root: str,
     *,
@@ -111,8 +124,10 @@ def choose_place(
     there = _is_directory(in_folder.directory) and any(map(os.path.lexists, (in_folder.manifest, in_folder.signatures)))
     placement = wanted
     if placement is None:
-        names = [(name, os.path.join(root, name)) for name in PAIR_NAMES]
-        foreign = any(os.path.lexists(path) and not is_ours(name, path) for name, path in names)
+        paths = {name: os.path.join(root, name) for name in PAIR_NAMES}
+        ours = {name: is_ours(name, path) for name, path in paths.items() if os.path.lexists(path)}
+        # A damaged signature file beside a manifest of ours is no reason to move; the writer refuses it by name.
+        foreign = not all(ours.values()) and not ours.get(MANIFEST_NAME, False)
         placement = "folder" if there or foreign else "beside"
     if placement == "beside":
         if there:
@@ -132,7 +147,7 @@ def _detached(root: str, attestation: str) -> PairPlace:
     package = os.path.realpath(root)
     if os.path.commonpath([package, os.path.realpath(attestation)]) == package:
         raise ConfigError(f"{attestation!r} is inside the package; a detached pair lies outside of it")
-    return PairPlace("detached", attestation)
+    return PairPlace("detached", attestation.rstrip("/") or "/")
 
 
 def _is_directory(path: str) -> bool:
