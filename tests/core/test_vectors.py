@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.vectors.generate import documents
-from tests.vectors.packages import materialise
+from tests.vectors.packages import materialise_case
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.trust.policy_file import parse_policy
 from wcp_attest.verdict import Expectation
@@ -34,9 +34,9 @@ def policy_of(vector: dict[str, Any]) -> Policy:
 
 
 def run(vector: dict[str, Any], root: Path) -> Verdict:
-    files = {name: vector[name] for name in ("manifest.json", "manifest.sig") if vector[name] is not None}
-    materialise({**vector["tree"], **files}, root)
-    return verify(root, policy_of(vector), expect=Expectation(**vector["expect"]), now=vector["now"])
+    package, pair = materialise_case(vector, root)
+    expect = Expectation(**vector["expect"])
+    return verify(package, policy_of(vector), expect=expect, now=vector["now"], attestation=pair)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

@@ -25,6 +25,8 @@ from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from wcp_attest.package.placement import Placement
+
 NOW = SIGNED_AT + 3600
 TREE: Tree = {
     "bin/run": {"text": "#!/bin/sh\nexec python3 code/worker.py\n", "mode": "0755"},
@@ -65,6 +67,7 @@ class Case:
         policy: TOML.
         expect: what the caller expects of the worker.
         now: seconds since the epoch.
+        placement: where the two files lie.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Case:
     policy: str = policy()
     expect: tuple[tuple[str, str], ...] = ()
     now: int = NOW
+    placement: Placement = "beside"
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
@@ -88,6 +92,8 @@ class Case:
         document: dict[str, Any] = {"name": self.name, "why": self.why, "tree": self.tree}
         for name, data in (("manifest.json", self.manifest), ("manifest.sig", self.signatures)):
             document[name] = None if data is None else _node(data)
+        if self.placement != "beside":
+            document["placement"] = self.placement
         return {
             **document,
             "policy": self.policy,
@@ -112,13 +118,13 @@ DATA = GOOD.manifest or b""
 
 def case(name: str, why: str, code: str = "", **changes: Any) -> Case:
     """Return the good case with changes."""
-    return replace(GOOD, name=name, why=why, expected=code and f"ATTEST_{code}", **changes)
+    return replace(GOOD, **{"name": name, "why": why, "expected": code and f"ATTEST_{code}", **changes})
 
 
 def signed(name: str, why: str, package: Package, **changes: Any) -> Case:
     """Return the case of another package with a good signature."""
     changes = {"manifest": package.manifest.to_bytes(), "signatures": package.hmac_line(), **changes}
-    return case(name, why, tree=package.tree, **changes)
+    return case(name, why, **{"tree": package.tree, **changes})
 
 
 def passes() -> Iterator[Case]:
@@ -416,6 +422,9 @@ def policy_denials() -> Iterator[Case]:
     yield case("age", "a day old", now=SIGNED_AT + 86_400, policy=aged)
     yield case("age-expired", "a second more than a day old", "EXPIRED", now=SIGNED_AT + 86_401, policy=aged)
     yield case("age-future", "signed in an hour", "EXPIRED", now=SIGNED_AT - 3600)
+    yield signed(
+        "built-future", "built in the year 2999", Package(TREE, {"built_at": 32_472_144_000}), expected="ATTEST_EXPIRED"
+    )
     git = Package({**TREE, ".git/HEAD": {"text": "ref: refs/heads/main\n"}})
     yield replace(
         signed("accept-excludes", "an exclude where none is accepted", git, policy=policy(accept="excludes = false")),
@@ -506,6 +515,89 @@ def awp1_denials() -> Iterator[Case]:
         )
 
 
+FOREIGN: Tree = {"manifest.json": {"text": '{"manifest_version": 3}\n'}}
+
+
+def _pair_nodes(prefix: str, package: Package) -> Tree:
+    """The pair of a package as files of a tree."""
+    return {
+        f"{prefix}manifest.json": _node(package.manifest.to_bytes()),
+        f"{prefix}manifest.sig": _node(package.hmac_line()),
+    }
+
+
+def placements() -> Iterator[Case]:
+    """Yield packages whose pair lies elsewhere than beside, and what happens to a second pair."""
+    folder = Package({**TREE, **FOREIGN}, {"placement": "folder"})
+    yield signed("folder", "another program's manifest.json is an entry", folder, placement="folder")
+    notes = Package({**TREE, ".wcp/notes.txt": {"text": "1"}}, {"placement": "folder"})
+    yield signed("folder-notes", "what lies beside the pair in the folder is an entry", notes, placement="folder")
+    changed = {**TREE, "manifest.json": {"text": "{}\n"}}
+    yield signed(
+        "folder-foreign-changed",
+        "the other program's file was changed",
+        folder,
+        placement="folder",
+        tree=changed,
+        expected="ATTEST_HASH_MISMATCH",
+        differences=(("manifest.json", "modified"),),
+    )
+    bare = Package(TREE, {"placement": "folder"})
+    yield signed(
+        "folder-pair-in-root",
+        "a pair added in the root of a package that has one in the folder",
+        bare,
+        placement="folder",
+        tree={**TREE, **_pair_nodes("", PACKAGE)},
+        expected="ATTEST_HASH_MISMATCH",
+        differences=(("manifest.json", "added"), ("manifest.sig", "added")),
+    )
+    yield case(
+        "beside-empty-folder",
+        "an empty folder .wcp is an entry that nobody listed",
+        "HASH_MISMATCH",
+        tree={**TREE, ".wcp": {"directory": True}},
+        differences=((".wcp", "added"),),
+    )
+    yield case(
+        "beside-link-folder",
+        "a link called .wcp is no folder of a pair",
+        "HASH_MISMATCH",
+        tree={**TREE, ".wcp": {"symlink": "code"}},
+        differences=((".wcp", "added"),),
+    )
+    other = key_line("ed25519-other", PACKAGE.statement())
+    stranger = {".wcp/manifest.json": _node(DATA), ".wcp/manifest.sig": _node(other)}
+    yield case(
+        "beside-second-pair", "a stranger's pair in .wcp is read first", "SIGNER_UNTRUSTED", tree={**TREE, **stranger}
+    )
+    half = {".wcp/manifest.sig": _node(PACKAGE.hmac_line())}
+    yield case("beside-half-a-pair", "a signature alone in .wcp", "MANIFEST_MISSING", tree={**TREE, **half})
+    nested = Package({**TREE, **_pair_nodes("code/.wcp/", PACKAGE)})
+    yield signed("nested-folder", "a .wcp below the root is an ordinary directory", nested)
+    outside = Package(TREE, {"placement": "detached"})
+    yield signed("detached", "the pair lies outside of the package", outside, placement="detached")
+    covered = Package({**TREE, **_pair_nodes("", PACKAGE)}, {"placement": "detached"})
+    yield signed("detached-over-a-pair", "a detached pair covers a pair inside", covered, placement="detached")
+    yield signed(
+        "detached-pair-added",
+        "a pair added inside a package whose pair is detached",
+        outside,
+        placement="detached",
+        tree={**TREE, **_pair_nodes("", PACKAGE)},
+        expected="ATTEST_HASH_MISMATCH",
+        differences=(("manifest.json", "added"), ("manifest.sig", "added")),
+    )
+    yield signed(
+        "detached-unsigned",
+        "no signature outside",
+        outside,
+        placement="detached",
+        signatures=None,
+        expected="ATTEST_SIGNATURE_MISSING",
+    )
+
+
 def every() -> tuple[Case, ...]:
     """Return all cases, each name once."""
     cases = (
@@ -516,6 +608,7 @@ def every() -> tuple[Case, ...]:
         *statement_denials(),
         *policy_denials(),
         *awp1_denials(),
+        *placements(),
     )
     if len({each.name for each in cases}) != len(cases):
         raise AssertionError("two cases have the same name")

@@ -40,6 +40,20 @@ BUILT_AT = SIGNED_AT - 5
 WHO = {"worker_id": "org.acme.summarizer", "worker_species_id": "wrk.doc.summarizer", "worker_version": "1.4.0"}
 
 
+def materialise_case(case: Mapping[str, Any], root: Path) -> tuple[Path, Path | None]:
+    """Write the tree and the pair of a case.
+
+    Returns:
+        The package, and the directory of its pair when that is detached.
+    """
+    placement = case.get("placement", "beside")
+    pair = {name: case[name] for name in ("manifest.json", "manifest.sig") if case[name] is not None}
+    if placement == "detached":
+        return materialise(case["tree"], root), materialise(pair, root.with_name(root.name + "-pair"))
+    prefix = ".wcp/" if placement == "folder" else ""
+    return materialise({**case["tree"], **{prefix + name: node for name, node in pair.items()}}, root), None
+
+
 def materialise(tree: Tree, root: Path) -> Path:
     """Write a described tree below `root`, with exactly the modes it asks for."""
     root.mkdir(parents=True)
@@ -106,8 +120,8 @@ class Package:
 
             root = materialise(self.tree, Path(folder) / "package")
             options = {**WHO, "build_source": "ci", "built_at": BUILT_AT, **self.options}
-            bytecode = options.pop("bytecode", "leave")
-            return build_manifest(root, **options, options=ReadOptions(bytecode=bytecode))
+            bytecode, placement = options.pop("bytecode", "leave"), options.pop("placement", "beside")
+            return build_manifest(root, **options, options=ReadOptions(bytecode=bytecode, placement=placement))
 
     def statement(self, **changes: Any) -> bytes:
         """What its signers sign."""
