@@ -439,7 +439,7 @@ def test_completion_completes(wcp: Command) -> None:
     env = {"_WCP_ATTEST_COMPLETE": "bash_complete", "COMP_WORDS": "wcp-attest ver", "COMP_CWORD": "1"}
     assert wcp(env=env).out.splitlines() == ["plain,verify"]
     env = {"_WCP_ATTEST_COMPLETE": "bash_complete", "COMP_WORDS": "wcp-attest verify --pol", "COMP_CWORD": "2"}
-    assert wcp(env=env).out.splitlines() == ["plain,--policy"]
+    assert wcp(env=env).out.splitlines() == ["plain,--policy", "plain,--policy-sha256"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

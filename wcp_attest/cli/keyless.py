@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import AliasedOption, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,9 @@ def signing_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--bundle-out",
+            "--bundle",
+            "bundle_out",
+            cls=AliasedOption,
             type=click.Path(),
             metavar="FILE",
             help="Write the Sigstore bundle alone, too, as a release asset: NAME.sigstore.json.",
@@ -64,15 +67,40 @@ def signing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def trusting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options to trust keyless signers, whose values `TrustFlags` takes."""
     decorated: Callable[..., Any] = combine(
-        click.option("--identity", metavar="SAN", help="Trust this keyless signer, exactly; needs --issuer."),
-        click.option("--issuer", metavar="URL", help="The OIDC issuer of a keyless signer, exactly."),
+        click.option(
+            "--identity",
+            "--certificate-identity",
+            "--cert-identity",
+            "identity",
+            cls=AliasedOption,
+            metavar="SAN",
+            help="Trust this keyless signer, exactly; needs --issuer.",
+        ),
+        click.option(
+            "--issuer",
+            "--certificate-oidc-issuer",
+            "--cert-oidc-issuer",
+            "issuer",
+            cls=AliasedOption,
+            metavar="URL",
+            help="The OIDC issuer of a keyless signer, exactly.",
+        ),
         click.option(
             "--github-repository",
+            "--repository",
+            "--repo",
+            "github_repository",
+            cls=AliasedOption,
             metavar="OWNER/NAME",
             help="Trust the GitHub Actions of this repository; narrow it with --workflow and --ref.",
         ),
         click.option(
-            "--workflow", metavar="PATH", help="The workflow that must have signed: .github/workflows/release.yml."
+            "--workflow",
+            "--signer-workflow",
+            "workflow",
+            cls=AliasedOption,
+            metavar="PATH",
+            help="The workflow that must have signed: .github/workflows/release.yml.",
         ),
         click.option("--ref", metavar="REF", help="The Git ref that must have been built; refs/tags/* for any tag."),
         click.option(

@@ -57,6 +57,23 @@ def output_place(package: str, placement: Placement | None, attestation: str | N
     return place
 
 
+class AliasedOption(click.Option):
+    """An option that is also known by names that other tools have for it; the help shows our own alone.
+
+    Args:
+        declarations: our spelling first, then the others, then the name of the parameter.
+    """
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the line of the help, with the first spelling only."""
+        every = self.opts
+        self.opts = every[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
+
+
 def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator that gives a command all of these options, in this order."""
 

@@ -193,7 +193,11 @@ def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
         value = options.get(parameter.name or "")
         if not isinstance(parameter.type, click.Path) or not value:
             continue
-        name = parameter.opts[-1] if isinstance(parameter, click.Option) else str(parameter.metavar)
+        name = (
+            next((o for o in parameter.opts if o.startswith("--")), parameter.opts[-1])
+            if isinstance(parameter, click.Option)
+            else str(parameter.metavar)
+        )
         for path in (value,) if isinstance(value, str) else value:
             yield name, path
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.cli.options import AliasedOption
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.policy_edit import add_signer, keyless_fields, remove_signer
 from wcp_attest.cli.trust import POLICY_VARIABLE
@@ -35,17 +36,54 @@ policy.add_command(remove_signer)
 @policy.command()
 @click.argument("file", metavar="FILE", type=click.Path())
 @click.option("--namespace", required=True, metavar="NAME", help="Whose workers: org.<name> or x.<name>.")
-@click.option("--public-key", multiple=True, type=click.Path(), metavar="FILE", help="Trust this key.")
+@click.option(
+    "--public-key",
+    "--key",
+    "public_key",
+    cls=AliasedOption,
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Trust this key.",
+)
 @click.option("--hmac", is_flag=True, help="Trust the shared secret in WCP_ATTEST_HMAC_KEY.")
-@click.option("--issuer", metavar="URL", help="Keyless: the OIDC issuer; by default that of the repository.")
-@click.option("--identity", multiple=True, metavar="TEXT", help="Keyless: the exact identity; may be repeated.")
+@click.option(
+    "--issuer",
+    "--certificate-oidc-issuer",
+    "--cert-oidc-issuer",
+    "issuer",
+    cls=AliasedOption,
+    metavar="URL",
+    help="Keyless: the OIDC issuer; by default that of the repository.",
+)
+@click.option(
+    "--identity",
+    "--certificate-identity",
+    "--cert-identity",
+    "identity",
+    cls=AliasedOption,
+    multiple=True,
+    metavar="TEXT",
+    help="Keyless: the exact identity; may be repeated.",
+)
 @click.option(
     "--repository",
+    "--github-repository",
+    "--repo",
+    "repository",
+    cls=AliasedOption,
     multiple=True,
     metavar="OWNER/NAME",
     help="Keyless: the repository whose workflow signs; may be repeated.",
 )
-@click.option("--workflow", metavar="PATH", help="Keyless: the workflow, .github/workflows/<file>.")
+@click.option(
+    "--workflow",
+    "--signer-workflow",
+    "workflow",
+    cls=AliasedOption,
+    metavar="PATH",
+    help="Keyless: the workflow, .github/workflows/<file>.",
+)
 @click.option("--ref", metavar="REF", help="Keyless: the ref, such as refs/tags/*.")
 @click.option("--threshold", type=click.IntRange(1), default=1, show_default=True, help="How many of them must sign.")
 @click.option("--max-age", metavar="SPAN", help="Refuse signatures that are older, such as 400d.")

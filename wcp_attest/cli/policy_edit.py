@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import AliasedOption, combine
 from wcp_attest.cli.output import Output, reporting
 
 if TYPE_CHECKING:
@@ -36,12 +36,51 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = combine(
         click.argument("file", metavar="FILE", type=click.Path()),
         click.option("--namespace", metavar="NAME", help="Of this namespace; not needed where there is one alone."),
-        click.option("--public-key", type=click.Path(), metavar="FILE", help="The signer with this key."),
+        click.option(
+            "--public-key",
+            "--key",
+            "public_key",
+            cls=AliasedOption,
+            type=click.Path(),
+            metavar="FILE",
+            help="The signer with this key.",
+        ),
         click.option("--hmac", is_flag=True, help="The shared secret in WCP_ATTEST_HMAC_KEY."),
-        click.option("--issuer", metavar="URL", help="Keyless: the OIDC issuer; by default that of the repository."),
-        click.option("--identity", metavar="TEXT", help="Keyless: the exact identity."),
-        click.option("--repository", metavar="OWNER/NAME", help="Keyless: the repository whose workflow signs."),
-        click.option("--workflow", metavar="PATH", help="Keyless: the workflow, .github/workflows/<file>."),
+        click.option(
+            "--issuer",
+            "--certificate-oidc-issuer",
+            "--cert-oidc-issuer",
+            "issuer",
+            cls=AliasedOption,
+            metavar="URL",
+            help="Keyless: the OIDC issuer; by default that of the repository.",
+        ),
+        click.option(
+            "--identity",
+            "--certificate-identity",
+            "--cert-identity",
+            "identity",
+            cls=AliasedOption,
+            metavar="TEXT",
+            help="Keyless: the exact identity.",
+        ),
+        click.option(
+            "--repository",
+            "--github-repository",
+            "--repo",
+            "repository",
+            cls=AliasedOption,
+            metavar="OWNER/NAME",
+            help="Keyless: the repository whose workflow signs.",
+        ),
+        click.option(
+            "--workflow",
+            "--signer-workflow",
+            "workflow",
+            cls=AliasedOption,
+            metavar="PATH",
+            help="Keyless: the workflow, .github/workflows/<file>.",
+        ),
         click.option("--ref", metavar="REF", help="Keyless: the ref, such as refs/tags/*."),
         click.option("--threshold", type=click.IntRange(1), help="How many must sign from now on."),
     )(command)

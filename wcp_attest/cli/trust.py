@@ -12,7 +12,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.cli.keyless import identities_of, sigstore_trust_of, trusting_options
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import AliasedOption, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,14 @@ def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Refuse any policy but this one: a digest that `wcp-attest policy show` prints.",
         ),
         click.option(
-            "--public-key", multiple=True, type=click.Path(), metavar="FILE", help="Trust this key; may be repeated."
+            "--public-key",
+            "--key",
+            "public_key",
+            cls=AliasedOption,
+            multiple=True,
+            type=click.Path(),
+            metavar="FILE",
+            help="Trust this key; may be repeated.",
         ),
         click.option("--hmac", is_flag=True, help="Trust the shared secret in WCP_ATTEST_HMAC_KEY."),
         click.option(
