@@ -14,6 +14,8 @@ egress_allowlist = ["api.acme.example"]
 
 from __future__ import annotations
 
+import difflib
+import os
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
@@ -31,7 +33,7 @@ from wcp_route.config import (
 )
 from wcp_route.domain.record_model import Hosts, Names, Paths
 from wcp_route.domain.values import DataLabel, Egress, Env, Level
-from wcp_route.domain.wire_model import ControlId, Model, Token, WireError, read, unique
+from wcp_route.domain.wire_model import ControlId, Model, Text, Token, WireError, read, unique
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 _WHAT: Final = "Hall configuration"
@@ -52,6 +54,17 @@ class CeilingModel(Model):
     egress_allowlist: Hosts = Field(default_factory=list)
     filesystem_writes: Paths = Field(default_factory=list)
     tools: Names = Field(default_factory=list)
+
+
+class FilesModel(Model):
+    """The files of a Hall, for programs that open one by its settings; relative names are beside the settings."""
+
+    rules: Text = ""
+    policy: Text = ""
+    state: Text = ""
+    receipt_key: Text = ""
+    cedar: Text = ""
+    events: Text = ""
 
 
 class HallConfigModel(Model):
@@ -83,6 +96,7 @@ class HallConfigModel(Model):
     requests_per_second: Annotated[int, Field(ge=1)] | None = None
     unsafe_dispatch_workers_without_attestation: bool = False
     unsafe_dispatch_without_signed_durable_receipts: bool = False
+    files: FilesModel = FilesModel()
 
     def to_value(self) -> HallConfig:
         """Return the frozen value.
@@ -90,7 +104,7 @@ class HallConfigModel(Model):
         Raises:
             ConfigError: settings contradict each other, or the environment refuses them.
         """
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"ceiling"}}
+        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"ceiling", "files"}}
         for name in ("allowed_tenants", "controls_present"):
             if name in given:
                 given[name] = frozenset(given[name])
@@ -109,15 +123,39 @@ def read_config(data: bytes) -> HallConfig:
         WireError: it is not TOML, or the shape is wrong.
         ConfigError: settings contradict each other, or the environment refuses them.
     """
+    model = _read_model(data)
+    try:
+        return model.to_value()
+    except ConfigError as problem:
+        raise ConfigError(f"{_WHAT}: {problem}") from None
+
+
+def read_files(data: bytes, folder: str) -> dict[str, str]:
+    """Return the files that the settings name, by what they are.
+
+    Args:
+        data: the settings (TOML).
+        folder: where the settings are; relative names are relative to it.
+
+    Raises:
+        WireError: it is not TOML, or the shape is wrong.
+    """
+    named = _read_model(data).files
+    return {
+        name: path if "://" in path else os.path.join(folder, path) for name, path in named.model_dump().items() if path
+    }
+
+
+def _read_model(data: bytes) -> HallConfigModel:
     if len(data) > MAX_CONFIG_BYTES:
         raise WireError(f"{_WHAT} is larger than {MAX_CONFIG_BYTES} bytes")
     try:
         document = stricttoml.loads(data, _WHAT)
     except ConfigError as problem:
         raise WireError(str(problem)) from None
-    try:
-        return read(HallConfigModel, document, what=_WHAT, max_bytes=MAX_CONFIG_BYTES).to_value()
-    except WireError:
-        raise
-    except ConfigError as problem:
-        raise ConfigError(f"{_WHAT}: {problem}") from None
+    unknown = [name for name in document if name not in HallConfigModel.model_fields]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], HallConfigModel.model_fields, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise WireError(f"{_WHAT} at `/{unknown[0][:64]}`: there is no such setting{hint}", f"/{unknown[0][:64]}")
+    return read(HallConfigModel, document, what=_WHAT, max_bytes=MAX_CONFIG_BYTES)

@@ -46,7 +46,7 @@ say "Check the rules and the record, enrol the worker"
 run wcp-route rules check rules.json
 run wcp-route rules coverage rules.json
 run wcp-route check record.json --level standard
-run wcp-route enroll record.json --package package
+run wcp-route enroll record.json --package package --create-state
 
 say "Route a request"
 run wcp-route explain request.json

@@ -141,7 +141,7 @@ def test_cedar_without_its_extra_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_text_tells_who_waits_and_what_a_rehearsal_is(desk: Desk) -> None:
     state = ("--state", desk.path("hall.db"))
-    assert "start with" in desk.run("list", *state)[2]
+    assert "no state file" in desk.run("list", *state)[2]
     desk.enroll()
     assert "nothing waits" in desk.run("approvals", "list", *state)[2]
     desk.write("rules.json", {"rules": [a_rule(escalation={"human_required_default": True})]})
@@ -161,7 +161,7 @@ def test_rules_say_so_in_text_and_json(desk: Desk) -> None:
     assert "rule `b` can never match: `a`" in desk.run("rules", "check", desk.path("dead.json"))[1]
     desk.write("prod.json", {"rules": [a_rule("a", match={"env": "prod"})]})
     told = json.loads(desk.run("rules", "coverage", desk.path("prod.json"), "--format", "json")[1])
-    assert told[0]["capability_id"] is None
+    assert (told["kind"], told["items"][0]["capability_id"]) == ("rules-coverage", None)
     assert desk.run("rules", "test", desk.path("prod.json"), desk.path("x.json"), "--update")[0] == 2
     desk.write("tests.json", {"tests": [{"test_id": "t", "input": a_request()}]})
     missing = desk.path("no-such-directory/goldens.json")
@@ -173,7 +173,7 @@ def test_rules_say_so_in_text_and_json(desk: Desk) -> None:
 
 def test_a_file_that_is_too_large_is_refused(desk: Desk) -> None:
     desk.write("request.json", '{"a": "' + "x" * (1 << 20) + '"}')
-    status, _, err = desk.decide()
+    status, _, err = desk.decide("--create-state")
     assert (status, "larger than" in err) == (2, True)
     desk.write("hall.toml", "#" * ((1 << 20) + 1))
     assert desk.decide()[0] == 2

@@ -66,7 +66,14 @@ class Desk:
 
     def enroll(self, *more: str) -> tuple[int, str, str]:
         return self.run(
-            "enroll", self.path("record.json"), "--package", self.package, "--state", self.path("hall.db"), *more
+            "enroll",
+            self.path("record.json"),
+            "--package",
+            self.package,
+            "--state",
+            self.path("hall.db"),
+            "--create-state",
+            *more,
         )
 
 
@@ -122,7 +129,7 @@ def test_a_package_that_fails_is_not_enrolled(desk: Desk) -> None:
     tamper(desk.package)
     status, out, _ = desk.enroll("--policy", desk.path("trust.toml"))
     assert (status, "ATTEST_HASH_MISMATCH" in out) == (1, True)
-    assert desk.run("list", "--state", desk.path("hall.db"), "--format", "json")[1].strip() == "[]"
+    assert not os.path.exists(desk.path("hall.db"))
 
 
 def test_events_are_appended_as_cloudevents(desk: Desk) -> None:
@@ -150,7 +157,7 @@ def test_a_hold_is_approved_and_the_request_sent_again(desk: Desk) -> None:
     desk.write("rules.json", {"rules": [a_rule(escalation={"human_required_default": True})]})
     status, out, _ = desk.decide("--format", "json")
     pending = json.loads(out)["pending_approval_id"]
-    assert status == 1
+    assert status == 3
     listed = json.loads(desk.run("approvals", "list", "--state", desk.path("hall.db"), "--format", "json")[1])
     assert [each["pending_approval_id"] for each in listed] == [pending]
     assert desk.run("approvals", "escalate", pending, "--by", "ada", "--state", desk.path("hall.db"))[0] == 0
@@ -387,7 +394,8 @@ def test_the_program_starts_quickly_and_reads_standard_input(desk: Desk) -> None
 
 def test_the_species_is_what_rules_name(desk: Desk) -> None:
     desk.enroll()
-    rows = json.loads(desk.run("list", "--state", desk.path("hall.db"), "--format", "json")[1])
-    assert rows == [
+    told = json.loads(desk.run("list", "--state", desk.path("hall.db"), "--format", "json")[1])
+    assert (told["schema_version"], told["kind"]) == (1, "worker-list")
+    assert told["items"] == [
         {"worker_id": WORKER, "worker_species_id": SPECIES, "standing": "enrolled", "package_root": desk.package}
     ]

@@ -1,8 +1,9 @@
 """The command line of the router; the only place with exit codes.
 
 0    dispatch, or done
-1    denied or held for a human; or checked and found wrong
-2    could not decide: usage, input, a missing piece, a crash
+1    denied; or checked and found wrong
+2    could not decide: usage, a missing piece, a crash
+3    held for a human
 130  interrupted
 """
 

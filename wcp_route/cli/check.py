@@ -23,7 +23,9 @@ def check(record: str, level: str, form: str) -> int:
     data = read_file(record, limit=MAX_RECORD_BYTES, what="registry record")
     found = check_compliance(strictjson.loads_object(data, what="registry record", max_bytes=MAX_RECORD_BYTES))
     if form == "json":
-        say_json({"level": found.level, "missing": {name: [*lacking] for name, lacking in found.missing}})
+        say_json(
+            {"level": found.level, "missing": {name: [*lacking] for name, lacking in found.missing}}, "record-level"
+        )
     else:
         say(f"level: {found.level}")
         for name, lacking in found.missing:

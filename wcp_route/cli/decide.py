@@ -44,12 +44,14 @@ def _deciding(show: Callable[[Evidence, str], None], *, rehearsal: bool) -> Call
 def _status(decision: RouteDecision) -> int:
     if decision.reason is None:
         return 0
-    return 2 if decision.reason.code in _UNDECIDED else 1
+    if decision.reason.code in _UNDECIDED:
+        return 2
+    return 3 if decision.outcome == "STEWARD_HOLD" or decision.supervisor_required else 1
 
 
 def _show_decision(evidence: Evidence, form: str) -> None:
     if form == "json":
-        say_json(_wire(evidence))
+        say_json(_wire(evidence), "route-decision")
     else:
         _say(evidence.decision)
 
@@ -59,7 +61,7 @@ def _show_checks(evidence: Evidence, form: str) -> None:
         checks: list[JsonValue] = [
             {"name": check.name, "outcome": check.outcome, "detail": check.detail} for check in evidence.checks
         ]
-        say_json({"decision": _wire(evidence), "checks": checks})
+        say_json({"decision": _wire(evidence), "checks": checks}, "route-explanation")
     else:
         table((_MARKS[check.outcome], check.name, check.detail) for check in evidence.checks)
         _say(evidence.decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,27 +27,95 @@ if TYPE_CHECKING:
 MAX_KEY_BYTES = 64 << 10
 MAX_CEDAR_BYTES = 1 << 20
 
-rules_option = click.option(
-    "--rules", "rules_path", metavar="FILE", envvar="WCP_ROUTE_RULES", required=True, help="The rules document (JSON)."
-)
-config_option = click.option(
-    "--config", "config_path", metavar="FILE", envvar="WCP_ROUTE_CONFIG", required=True, help="The settings (TOML)."
-)
-state_option = click.option(
-    "--state", metavar="FILE", envvar="WCP_ROUTE_STATE", required=True, help="Registry, approvals and receipts."
-)
-trust_option = click.option(
-    "--policy", "trust_path", metavar="FILE", envvar="WCP_ATTEST_POLICY", help="The trust policy (TOML)."
-)
-key_option = click.option(
-    "--receipt-key", metavar="FILE", envvar="WCP_ROUTE_RECEIPT_KEY", help="The Ed25519 key that signs receipts."
-)
-cedar_option = click.option(
-    "--cedar", metavar="FILE", envvar="WCP_ROUTE_CEDAR", help="Cedar policies to use as the policy gate."
-)
-events_option = click.option(
-    "--events", metavar="FILE", envvar="WCP_ROUTE_EVENTS", help="Append CloudEvents, one JSON object a line."
-)
+CREATE = "wcp_route.create_state"
+
+
+def _place(name: str, option: str, variable: str, what: str, *, needed: bool = False) -> Callable[..., Any]:
+    """Return an option for a file that the settings may name as well (`[files]` in hall.toml)."""
+
+    def find(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        found = value or _files(ctx).get(name)
+        if not found and needed and not ctx.resilient_parsing:
+            raise click.UsageError(
+                f"no {name.replace('_', ' ')}: give {option}, set {variable}, or name it in [files] of the settings",
+                ctx,
+            )
+        if found and name == "state" and "://" not in found and not ctx.meta.get(CREATE) and not os.path.exists(found):
+            raise ConfigError(f"there is no state file {found!r}; check its name, or make it with `wcp-route init`")
+        return found
+
+    argument = {"rules": "rules_path", "policy": "trust_path"}.get(name, name)
+    return click.option(option, argument, metavar="FILE", envvar=variable, show_envvar=True, callback=find, help=what)
+
+
+def _files(ctx: click.Context) -> dict[str, str]:
+    """Return the files that the settings name; nothing when no settings are given."""
+    path = ctx.meta.get("wcp_route.config")
+    if not path:
+        return {}
+    known: dict[str, str] | None = ctx.meta.get("wcp_route.files")
+    if known is None:
+        from wcp_route.config_model import MAX_CONFIG_BYTES, read_files
+
+        data = read_file(path, limit=MAX_CONFIG_BYTES, what="Hall configuration")
+        known = ctx.meta["wcp_route.files"] = read_files(data, os.path.dirname(os.path.abspath(path)))
+    return known
+
+
+def _config(*, needed: bool, told: bool = False) -> Callable[..., Any]:
+    def keep(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        if needed and value is None and not ctx.resilient_parsing:
+            raise click.UsageError("no settings: give --config FILE or set WCP_ROUTE_CONFIG", ctx)
+        ctx.meta["wcp_route.config"] = value
+        return value
+
+    return click.option(
+        "--config",
+        "config_path",
+        metavar="FILE",
+        envvar="WCP_ROUTE_CONFIG",
+        show_envvar=True,
+        is_eager=True,
+        expose_value=needed or told,
+        callback=keep,
+        help="The settings (TOML); their table [files] may name all other files.",
+    )
+
+
+rules_option = _place("rules", "--rules", "WCP_ROUTE_RULES", "The rules document (JSON).", needed=True)
+config_option = _config(needed=True)
+hall_state_option = _place("state", "--state", "WCP_ROUTE_STATE", "Registry, approvals and receipts.", needed=True)
+trust_option = _place("policy", "--policy", "WCP_ATTEST_POLICY", "The trust policy (TOML).")
+key_option = _place("receipt_key", "--receipt-key", "WCP_ROUTE_RECEIPT_KEY", "The Ed25519 key that signs receipts.")
+cedar_option = _place("cedar", "--cedar", "WCP_ROUTE_CEDAR", "Cedar policies to use as the policy gate.")
+events_option = _place("events", "--events", "WCP_ROUTE_EVENTS", "Append CloudEvents, one JSON object a line.")
+
+
+_optional_state = _place("state", "--state", "WCP_ROUTE_STATE", "Registry, approvals and receipts.")
+_optional_config = _config(needed=False, told=True)
+
+
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--state`, and `--config`, which may name the state file."""
+    command = hall_state_option(command)
+    with_both: Callable[..., Any] = _config(needed=False)(command)
+    return with_both
+
+
+def create_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--create-state`."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta[CREATE] = value
+
+    return click.option(
+        "--create-state",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=keep,
+        help="Make the state file when it is not there.",
+    )(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +128,23 @@ class Opened:
 
 def hall_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every option that a Hall is opened with."""
-    for option in (events_option, cedar_option, key_option, trust_option, state_option, rules_option, config_option):
+    for option in (
+        events_option,
+        cedar_option,
+        key_option,
+        trust_option,
+        hall_state_option,
+        rules_option,
+        config_option,
+        create_option,
+    ):
+        command = option(command)
+    return command
+
+
+def optional_hall_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a Hall that it may or may not open; its rules come from elsewhere."""
+    for option in (cedar_option, key_option, trust_option, _optional_state, _optional_config):
         command = option(command)
     return command
 
@@ -101,9 +186,9 @@ def read_receipt_key(path: str | None) -> KeyFileSigner | None:
 
 @contextmanager
 def opened(
-    config_path: str,
+    config_path: str | None,
     rules_path: str,
-    state: str,
+    state: str | None,
     trust_path: str | None,
     *,
     receipt_key: str | None = None,
@@ -119,6 +204,8 @@ def opened(
     from wcp_route.hall import Hall, Services
     from wcp_route.storage.state import open_state
 
+    if config_path is None or state is None:
+        raise ConfigError("a Hall needs its settings and its state file; give --config and --state")
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
     trust = _trust(trust_path, config)
     gate = None if cedar is None else _cedar(cedar)
@@ -127,7 +214,8 @@ def opened(
         store = stack.enter_context(open_state(state, signer=read_receipt_key(receipt_key)))
         sink = None if events is None else stack.enter_context(_events(events, config))
         services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)
-        yield Opened(Hall(rules, store.registry, trust, config, services=services), store)
+        hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
+        yield Opened(hall, store)
 
 
 def _trust(path: str | None, config: HallConfig) -> Policy | None:

@@ -10,7 +10,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import state_option, trust_option
+from wcp_route.cli.opening import create_option, state_option, trust_option
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 
@@ -18,10 +18,11 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 @click.argument("record", metavar="RECORD")
 @click.option("--package", metavar="DIR", required=True, help="The package tree that is verified and dispatched.")
 @click.option("--replace", "replacing", is_flag=True, help="Replace the worker's earlier record.")
+@create_option
 @state_option
 @trust_option
 def enroll(record: str, package: str, replacing: bool, state: str, trust_path: str | None) -> int:
-    """Enrol the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
+    """Enroll the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
     from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
     from wcp_route.storage.state import open_state
 
@@ -85,7 +86,7 @@ def list_(state: str, form: str) -> int:
         rows.append((worker_id, worker.worker_species_id, standing, worker.package_root))
     if form == "json":
         names = ("worker_id", "worker_species_id", "standing", "package_root")
-        say_json([dict(zip(names, row, strict=True)) for row in rows])
+        say_json([dict(zip(names, row, strict=True)) for row in rows], "worker-list")
     elif rows:
         table(rows)
     else:
@@ -102,11 +103,18 @@ def list_(state: str, form: str) -> int:
 def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str) -> int:
     """Put a worker into quarantine, or clear it after looking at what it failed for."""
     from wcp_route.domain.clock import now_ms
+    from wcp_route.domain.wire_model import check_worker_id
     from wcp_route.storage.state import open_state
 
+    try:
+        check_worker_id(worker_id)
+    except ValueError as problem:
+        raise ConfigError(f"{worker_id[:200]!r} is no worker id: it {problem}") from None
     store = open_state(state)
     try:
         if not clearing:
+            if store.registry.lookup(worker_id) is None:
+                note(f"{worker_id} is not enrolled here; it is put into quarantine all the same")
             store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms())
             store.approvals.cancel_for(worker_id, by=by, at_ms=now_ms())
             say(f"{worker_id} is in quarantine")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 from typing import Final, NamedTuple, cast
 
@@ -12,6 +14,7 @@ import wcp_attest
 from wcp_attest.base.errors import ConfigError
 
 PROGRAM: Final = "wcp-route"
+COMPLETE_VARIABLE: Final = "_WCP_ROUTE_COMPLETE"
 
 
 class Row(NamedTuple):
@@ -25,7 +28,7 @@ COMMANDS: Final[dict[str, Row]] = {
     "decide": Row("decide:decide", "Decide on one request, and keep the receipt."),
     "explain": Row("decide:explain", "Show what decide would say, and why; changes nothing."),
     "rules": Row("rules:rules", "Check, cover and test a rule set."),
-    "enroll": Row("registry:enroll", "Enrol a worker with its package."),
+    "enroll": Row("registry:enroll", "Enroll a worker with its package."),
     "withdraw": Row("registry:withdraw", "Take a worker out of the registry."),
     "list": Row("registry:list_", "List enrolled workers and their standing."),
     "quarantine": Row("registry:quarantine", "Put a worker into quarantine, or clear it."),
@@ -33,8 +36,13 @@ COMMANDS: Final[dict[str, Row]] = {
     "receipts": Row("receipts:receipts", "Verify, show and export evidence receipts."),
     "check": Row("check:check", "Tell which compliance level a record reaches."),
     "status": Row("status:status", "Tell how a Hall stands."),
+    "init": Row("init:init", "Write a Hall to start with: settings, rules, record, state."),
+    "completion": Row("completion:completion", "Print a completion script for a shell."),
     "schema": Row("schema:schema", "Print a JSON Schema of what goes over the wire."),
 }
+
+
+ALIASES: Final = {"enrol": "enroll"}  # for one release
 
 
 class Root(click.Group):
@@ -48,11 +56,21 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, or None when there is none of that name."""
         del ctx
-        row = COMMANDS.get(cmd_name)
+        row = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if row is None:
             return None
         module, _, attribute = row.place.partition(":")
         return cast("click.Command", getattr(importlib.import_module(f"wcp_route.cli.{module}"), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may be meant."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            raise click.UsageError(f"there is no command {args[0][:80]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of the table without importing a command, and the exit statuses below it."""
@@ -63,8 +81,9 @@ class Root(click.Group):
             formatter.write_dl(
                 [
                     ("0", "dispatch, or done"),
-                    ("1", "denied or held for a human; or checked and found wrong"),
-                    ("2", "could not decide: usage, input, a missing piece, a crash"),
+                    ("1", "denied; or checked and found wrong"),
+                    ("2", "could not decide: usage, a missing piece, a crash"),
+                    ("3", "held for a human"),
                 ]
             )
 
@@ -88,6 +107,8 @@ def run(arguments: list[str]) -> int:
     """
     if sys.stdout is None:
         raise ConfigError("standard output is closed and the answer goes there; use `>/dev/null` to do without")
+    if os.environ.get(COMPLETE_VARIABLE):
+        root.main(arguments, PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     try:
         with root.make_context(PROGRAM, arguments) as context:
             status: object = root.invoke(context)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import read_rules_file
+from wcp_route.cli.opening import opened, optional_hall_options, read_rules_file
 from wcp_route.cli.say import format_option, say, say_json
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def check(rules_path: str, form: str) -> int:
         shadows: list[JsonValue] = [
             {"rule_id": each.rule_id, "kind": each.kind, "covered_by": [*each.covered_by]} for each in found.shadows
         ]
-        say_json({"rules": len(found.rules), "digest": found.digest, "shadows": shadows})
+        say_json({"rules": len(found.rules), "digest": found.digest, "shadows": shadows}, "rules-check")
     else:
         for shadow in found.shadows:
             say(str(shadow))
@@ -50,10 +49,21 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
     """Tell what no rule is for, by environment, label, risk and class. Such requests are denied."""
     gaps = read_rules_file(rules_path).gaps()
     if form == "json":
-        say_json([{"capability_id": gap.capability_id or None, "no_rule": [*gap.cells]} for gap in gaps])
+        say_json(
+            [
+                {
+                    "capability_id": gap.capability_id or None,
+                    "no_rule": [*gap.cells],
+                    **({"tenant_id": gap.tenant_id} if gap.tenant_id else {}),
+                }
+                for gap in gaps
+            ],
+            "rules-coverage",
+        )
     for gap in gaps if form == "text" else ():
         for cell in gap.cells:
-            say(f"{gap.capability_id or 'any other capability'}: {cell} has no rule")
+            who = f"tenant {gap.tenant_id}: " if gap.tenant_id else ""
+            say(f"{who}{gap.capability_id or 'any other capability'}: {cell} has no rule")
     if not gaps and form == "text":
         say("every request has a rule")
     return 1 if strict and gaps else 0
@@ -64,23 +74,42 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
 @click.argument("tests_path", metavar="TESTS")
 @click.option("--goldens", metavar="FILE", help="Recorded answers to compare with.")
 @click.option("--update", is_flag=True, help="Record the answers of now in the goldens file.")
-def test(rules_path: str, tests_path: str, goldens: str | None, update: bool) -> int:
-    """Run rule tests: each names a request and the rule that must match it. Exit 1 when one differs."""
-    from wcp_route.rules.rule_tests import compare, read_goldens, read_tests, run_tests, write_goldens
+@click.option("--decisions", is_flag=True, help="Test whole decisions of the Hall that --config names; none is made.")
+@click.option("--every-rule", is_flag=True, help="Exit 1 when a rule is matched by no test.")
+@optional_hall_options
+def test(
+    rules_path: str,
+    tests_path: str,
+    goldens: str | None,
+    update: bool,
+    decisions: bool,
+    every_rule: bool,
+    **places: Any,
+) -> int:
+    """Run rule tests: each names a request and what must become of it. Exit 1 when one differs or expects nothing."""
+    from wcp_route.rules.rule_tests import compare, read_goldens, read_tests, run_tests, untested, write_goldens
 
     if update and goldens is None:
         raise click.UsageError("--update needs --goldens FILE")
     cases = read_tests(read_file(tests_path, limit=MAX_TESTS_BYTES, what="rule tests"))
-    matched = run_tests(read_rules_file(rules_path), cases)
+    compiled = read_rules_file(rules_path)
+    if decisions:
+        with opened(rules_path=rules_path, **places) as each:
+            answers = run_tests(compiled, cases, lambda asked, who: each.hall.explain(asked, principal=who).decision)
+    else:
+        answers = run_tests(compiled, cases)
     recorded = None
     if goldens is not None and update:
-        write_goldens(goldens, matched)
+        write_goldens(goldens, answers)
+        recorded = answers
     elif goldens is not None:
         recorded = read_goldens(read_file(goldens, limit=MAX_TESTS_BYTES, what="goldens"))
-    problems = compare(cases, matched, recorded)
+    problems = [*compare(cases, answers, recorded)]
+    missed = untested(compiled, answers)
+    if every_rule:
+        problems += [f"rule {name}: no test matches it" for name in missed]
     for problem in problems:
         say(problem)
-    say(f"{len(cases)} tests, {len(problems)} wrong")
-    if not cases:
-        raise ConfigError(f"{tests_path!r} holds no test; nothing was checked")
+    covered = len(compiled.rules) - len(missed)
+    say(f"{len(cases)} tests, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched")
     return 1 if problems else 0

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.cli.text import json_text, one_line
+from wcp_attest.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wcp_attest.base.strictjson import JsonValue
 
-format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to say it."
-)
+SCHEMA_VERSION = 1  # of the JSON objects that commands print
+Command = Callable[..., Any]
+
+
+def format_option(command: Command) -> Command:
+    """Give a command `--format`, `--output` and `--quiet`."""
+    options = (
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_keep("quiet"), help="Only the data."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            expose_value=False,
+            callback=_keep("output"),
+            help="Write the data to a new file.",
+        ),
+        click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to say it."),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        ctx.meta[f"wcp_route.{name}"] = value
+        if name == "output" and value is not None:
+            lines: list[str] = []
+            ctx.meta["wcp_route.lines"] = lines
+            ctx.call_on_close(lambda: _write_file(value, "".join(lines)))
+
+    return keep
+
+
+def _write_file(path: str, text: str) -> None:
+    from wcp_route.cli.files import create_file
+
+    with create_file(path) as file:
+        file.write(text.encode())
+
+
+def _out(text: str) -> None:
+    """Write data to standard output, or to the file that `--output` names."""
+    context = click.get_current_context(silent=True)
+    lines = None if context is None else context.meta.get("wcp_route.lines")
+    if lines is None:
+        sys.stdout.write(text)
+    else:
+        lines.append(text)
 
 
 def printable(text: str) -> str:
@@ -26,16 +74,27 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """Write one line of data."""
-    sys.stdout.write(printable(text) + "\n")
+    _out(printable(text) + "\n")
 
 
-def say_json(value: JsonValue) -> None:
-    """Write one JSON value."""
-    sys.stdout.write(json_text(value))
+def raw(text: str) -> None:
+    """Write text of our own as it stands."""
+    _out(text)
+
+
+def say_json(value: JsonValue, kind: str = "") -> None:
+    """Write one JSON value; with a kind as an object that names it and the version of its schema."""
+    if kind:
+        members = value if isinstance(value, dict) else {"items": value}
+        value = {"schema_version": SCHEMA_VERSION, "kind": kind, **members}
+    _out(json.dumps(value, indent=2) + "\n")
 
 
 def note(text: str) -> None:
-    """Say something to a person."""
+    """Say something to a person, unless `--quiet` is given."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get("wcp_route.quiet"):
+        return
     sys.stderr.write(printable(text) + "\n")
 
 
@@ -45,4 +104,4 @@ def table(rows: Iterable[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
-        sys.stdout.write("  ".join([*padded, line[-1]]).rstrip() + "\n")
+        _out("  ".join([*padded, line[-1]]).rstrip() + "\n")

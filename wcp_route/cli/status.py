@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wcp_route.cli.opening import config_option, read_config_file, read_rules_file, rules_option, state_option
+from wcp_route.cli.opening import config_option, hall_state_option, read_config_file, read_rules_file, rules_option
 from wcp_route.cli.say import format_option, say_json, table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @rules_option
-@state_option
+@hall_state_option
 @format_option
 def status(config_path: str, rules_path: str, state: str, form: str) -> int:
     """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
@@ -32,7 +32,7 @@ def status(config_path: str, rules_path: str, state: str, form: str) -> int:
     finally:
         store.close()
     if form == "json":
-        say_json(facts)
+        say_json(facts, "hall-status")
     else:
         table((name.replace("_", " "), str(value)) for name, value in facts.items())
     return 1 if facts["quarantined"] or facts["waiting_for_a_human"] or facts["unreachable_rules"] else 0

@@ -55,6 +55,8 @@ def decision_schema() -> JsonObject:
     properties["escalation_context"] = {"anyOf": [{"type": "object"}, {"type": "null"}], "default": None}
     properties["telemetry_envelopes"] = {"type": "array", "items": {"type": "object"}}
     properties["package_path"] = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    properties["kind"] = {"const": "route-decision", "default": "route-decision"}  # the last two on the command line
+    properties["schema_version"] = {"type": "integer", "default": 1}
     required: list[JsonValue] = [name for name, schema in properties.items() if "default" not in schema]  # type: ignore[operator]
     return {
         "title": "RouteDecision",

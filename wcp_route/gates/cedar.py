@@ -11,7 +11,10 @@ Cedar skips such a policy, and a skipped `forbid` would allow.
 
 The principal is `Tenant::"<tenant id>"`. The resource is `Worker::"<worker id>"`, in `Species::"<species>"` and
 `Namespace::"<namespace>"`. The context holds `env`, `data_label`, `tenant_risk`, `qos_class`, `capability_id`,
-`blast_score`, `blast_declared`, `rule_id`, `risk_tier`, `attested`, `signers` and `hour_utc`.
+`blast_score`, `blast_declared`, `rule_id`, `risk_tier`, `attested`, `signers`, `hour_utc`, `dry_run` and
+`correlation_id`. Policies are validated against that at the start, so a misspelt attribute is an error there and not a
+denial of every request. To speak of the payload, say what it holds (`payload="{ pages: Long, url?: String }"`, a record
+type of Cedar); `context.payload` is then that record.
 """
 
 from __future__ import annotations
@@ -27,10 +30,26 @@ from wcp_route.gates.policy_gate import PolicyAnswer
 if TYPE_CHECKING:
     from cedarpy import AuthzResult
 
-    from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.gates.policy_gate import PolicyContext
 
 MAX_POLICY_CHARACTERS = 1 << 20
+MAX_LONG = 2**63 - 1
+_SCHEMA = """
+entity Tenant;
+entity Species;
+entity Namespace;
+entity Worker in [Species, Namespace];
+action dispatch, hold appliesTo {
+  principal: Tenant,
+  resource: Worker,
+  context: {
+    env: String, data_label: String, tenant_risk: String, qos_class: String, capability_id: String, rule_id: String,
+    risk_tier: String, correlation_id: String, blast_score: Long, blast_declared: Long, hour_utc: Long, attested: Bool,
+    dry_run: Bool, signers: Set<String>, PAYLOAD
+  }
+};
+"""
 _HOUR_MS = 3_600_000
 
 
@@ -40,29 +59,43 @@ class CedarGate:
     Args:
         policies: the policies, as text; parsed once.
         name: goes before the digest in the policy version, `acme.policy`.
+        payload: the type of the payload, a record type in Cedar's schema language; empty when no policy speaks of it.
 
     Raises:
-        ConfigError: the extra is not installed, or the policies cannot be parsed or are empty.
+        ConfigError: the extra is not installed, or the policies cannot be parsed, are empty, or speak of what there
+            is not.
     """
 
-    def __init__(self, policies: str, *, name: str = "cedar") -> None:
+    def __init__(self, policies: str, *, name: str = "cedar", payload: str = "") -> None:
         if not policies.strip() or len(policies) > MAX_POLICY_CHARACTERS:
             raise ConfigError(
                 f"Cedar policies must be 1 to {MAX_POLICY_CHARACTERS} characters; without one, all is denied"
             )
         try:
-            from cedarpy import PolicySet
+            from cedarpy import PolicySet, validate_policies
         except ImportError:
             raise ConfigError("the Cedar gate needs cedarpy; install wcp-attest[cedar]") from None
         try:
             self._policies = PolicySet.from_str(policies)
         except (ValueError, TypeError) as problem:
             raise ConfigError(f"the Cedar policies cannot be parsed: {str(problem)[:300]}") from None
-        self.version = f"{name}-{sha256(policies.encode()).hexdigest()[:16]}"
+        schema = _SCHEMA.replace("PAYLOAD", f"payload: {payload}," if payload else "")
+        try:
+            found = validate_policies(policies, schema)
+        except (ValueError, TypeError) as problem:
+            raise ConfigError(f"the type of the payload is no Cedar record type: {str(problem)[:300]}") from None
+        if not found.validation_passed:
+            first = "; ".join(str(error).replace("\n", " ") for error in found.errors[:3])
+            raise ConfigError(f"the Cedar policies do not fit the schema: {first[:600]}")
+        self._payload = bool(payload)
+        self.version = f"{name}-{sha256(f'{policies}{payload}'.encode()).hexdigest()[:16]}"
 
     def evaluate(self, context: PolicyContext) -> PolicyAnswer:
         """Decide."""
         entities, facts = _entities(context), _facts(context)
+        if self._payload:
+            payload = context.request.request
+            facts["payload"] = {name: value for name, value in payload.items() if _has_cedar_form(value)}
         for action, said in (("dispatch", "ALLOW"), ("hold", "REQUIRE_HUMAN")):
             result = self._ask(context, action, entities, facts)
             if result.diagnostics.errors:
@@ -113,4 +146,15 @@ def _facts(context: PolicyContext) -> JsonObject:
         "attested": verified is not None,
         "signers": [] if verified is None else [str(signer) for signer in verified.signers],
         "hour_utc": context.now_ms // _HOUR_MS % 24,
+        "dry_run": request.dry_run,
+        "correlation_id": request.correlation_id,
     }
+
+
+def _has_cedar_form(value: JsonValue) -> bool:
+    """Tell whether Cedar can carry a value. What it cannot is left out, and a policy that asks for it denies."""
+    if isinstance(value, dict):  # two names have a meaning of Cedar's own
+        return not value.keys() & {"__entity", "__extn"} and all(map(_has_cedar_form, value.values()))
+    if isinstance(value, list):
+        return all(map(_has_cedar_form, value))
+    return isinstance(value, str | bool) or (isinstance(value, int) and abs(value) <= MAX_LONG)

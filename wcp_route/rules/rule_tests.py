@@ -1,9 +1,13 @@
-"""Rule tests: which rule matches which request, as expected by hand or as recorded before (golden snapshots).
+"""Rule tests: what becomes of a request, as expected by hand or as recorded before (golden snapshots).
 
-    {"tests": [{"test_id": "prod-summary", "input": {…a request…}, "expect": {"expected_rule_id": "prod-summaries"}}]}
+    {"tests": [{"test_id": "prod-summary", "input": {…a request…}, "expect": {"expected_rule_id": "prod-summaries"}},
+               {"test_id": "held", "input": {…}, "principal": "acme", "expect": {"outcome": "STEWARD_HOLD",
+                "deny_code": "DENY_REQUIRES_HUMAN_APPROVAL", "worker_id": "org.acme.doc-summarizer"}}]}
     {"snapshots": [{"test_id": "prod-summary", "matched_rule_id": "prod-summaries"}]}
 
-Only rules are asked. A request that no rule matches gives `NO_MATCH`.
+Without a Hall only rules are asked, and a request that no rule matches gives `NO_MATCH`. With a Hall each test is a
+whole decision, explained and not made: nothing is held, recorded or dispatched. A test must expect something or have a
+recorded answer: one that does neither would pass whatever happens, and is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,17 +25,40 @@ from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.wire_model import Model, Token, WireError, read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.decision import RouteDecision
     from wcp_route.rules.rules import RuleSet
 
 MAX_BYTES: Final = 16 << 20
 
 
-class ExpectModel(Model):
-    """What is expected."""
+class Answer(NamedTuple):
+    """What became of a test; only rules were asked when there is no outcome."""
 
-    expected_rule_id: Token
+    matched_rule_id: str
+    outcome: str | None = None
+    deny_code: str | None = None
+    worker_id: str | None = None
+
+    def __str__(self) -> str:
+        said = [self.outcome, self.deny_code, self.worker_id]
+        return ", ".join([self.matched_rule_id, *filter(None, said)])
+
+    def differs_from(self, recorded: Answer) -> bool:
+        """Tell whether the rule differs, or the decision where both have one."""
+        both = self.outcome is not None and recorded.outcome is not None
+        return self != recorded if both else self.matched_rule_id != recorded.matched_rule_id
+
+
+class ExpectModel(Model):
+    """What is expected; what is left out may be anything."""
+
+    expected_rule_id: Token | None = None
+    outcome: Literal["DISPATCH", "DENY", "STEWARD_HOLD"] | None = None
+    deny_code: Token | None = None
+    worker_id: Token | None = None
 
 
 class TestModel(Model):
@@ -41,6 +68,7 @@ class TestModel(Model):
 
     test_id: Token
     input: dict[str, Any]
+    principal: Token | None = None
     expect: ExpectModel | None = None
 
 
@@ -57,6 +85,13 @@ class SnapshotModel(Model):
 
     test_id: Token
     matched_rule_id: Token
+    outcome: Token | None = None
+    deny_code: Token | None = None
+    worker_id: Token | None = None
+
+    def answer(self) -> Answer:
+        """Return it without the name of the test."""
+        return Answer(self.matched_rule_id, self.outcome, self.deny_code, self.worker_id)
 
 
 class GoldensModel(Model):
@@ -78,56 +113,86 @@ def read_tests(data: bytes) -> tuple[TestModel, ...]:
     return tuple(tests)
 
 
-def read_goldens(data: bytes) -> dict[str, str]:
+def read_goldens(data: bytes) -> dict[str, Answer]:
     """Read recorded answers, by test id.
 
     Raises:
         WireError: the shape is wrong.
     """
     found = read(GoldensModel, data, what="goldens", max_bytes=MAX_BYTES).snapshots
-    return {snapshot.test_id: snapshot.matched_rule_id for snapshot in found}
+    return {snapshot.test_id: snapshot.answer() for snapshot in found}
 
 
-def run_tests(rules: RuleSet, tests: Sequence[TestModel]) -> dict[str, str]:
-    """Return which rule matches each test.
+def run_tests(
+    rules: RuleSet, tests: Sequence[TestModel], decide: Callable[[JsonObject, str | None], RouteDecision] | None = None
+) -> dict[str, Answer]:
+    """Return what becomes of each test.
+
+    Args:
+        rules: compiled.
+        tests: what to ask.
+        decide: makes the whole decision on an input for a principal; none asks the rules alone.
 
     Raises:
-        WireError: a test's input is not a request.
+        WireError: a test's input is not a request, and only rules are asked.
+        ConfigError: a test expects an outcome, a code or a worker, and only rules are asked.
     """
-    matched: dict[str, str] = {}
+    answers: dict[str, Answer] = {}
     for place, test in enumerate(tests):
+        if decide is not None:
+            made = decide(test.input, test.principal)
+            code = None if made.code is None else made.code.value
+            answers[test.test_id] = Answer(made.matched_rule_id, made.outcome, code, made.worker_id or None)
+            continue
+        if test.expect is not None and test.expect.model_fields_set - {"expected_rule_id"}:
+            raise ConfigError(f"test `{test.test_id}` expects a decision; give --config, so that a Hall can make it")
         try:
             rule = rules.match(parse_request(test.input))
         except WireError as problem:
             raise WireError(f"test `{test.test_id}`: {problem}", f"/tests/{place}/input{problem.pointer}") from None
-        matched[test.test_id] = NO_MATCH if rule is None else rule.rule_id
-    return matched
+        answers[test.test_id] = Answer(NO_MATCH if rule is None else rule.rule_id)
+    return answers
 
 
 def compare(
-    tests: Sequence[TestModel], matched: Mapping[str, str], goldens: Mapping[str, str] | None
+    tests: Sequence[TestModel], answers: Mapping[str, Answer], goldens: Mapping[str, Answer] | None
 ) -> tuple[str, ...]:
     """Return in words what differs from what is expected and, when given, from what was recorded."""
-    problems = [
-        f"{test.test_id}: matched {matched[test.test_id]}, expected {test.expect.expected_rule_id}"
-        for test in tests
-        if test.expect is not None and test.expect.expected_rule_id != matched[test.test_id]
-    ]
+    problems = []
+    for test in tests:
+        expect, answer = test.expect, answers[test.test_id]
+        wanted = {} if expect is None else expect.model_dump(exclude_unset=True)
+        if not wanted and test.test_id not in (goldens or {}):
+            problems.append(f"{test.test_id}: expects nothing, so it could not fail; add `expect` or record an answer")
+        for name, value in wanted.items():
+            field = "matched_rule_id" if name == "expected_rule_id" else name
+            if getattr(answer, field) != value:
+                said = "matched" if name == "expected_rule_id" else field
+                problems.append(f"{test.test_id}: {said} {getattr(answer, field)}, expected {value}")
     if goldens is not None:
-        for name in sorted(matched.keys() | goldens.keys()):
-            now, before = matched.get(name, "nothing: the test is gone"), goldens.get(name, "nothing")
-            if now != before:
-                problems.append(f"{name}: matched {now}, recorded was {before}")
+        for name in sorted(answers.keys() | goldens.keys()):
+            now, before = answers.get(name), goldens.get(name)
+            if now is None or before is None or now.differs_from(before):
+                problems.append(f"{name}: matched {now or 'the test is gone'}, recorded was {before or 'nothing'}")
     return tuple(problems)
 
 
-def write_goldens(path: str, matched: Mapping[str, str]) -> None:
+def untested(rules: RuleSet, answers: Mapping[str, Answer]) -> tuple[str, ...]:
+    """Return the ids of the rules that no test matches, in their order."""
+    matched = {answer.matched_rule_id for answer in answers.values()}
+    return tuple(rule.rule_id for rule in rules.rules if rule.rule_id not in matched)
+
+
+def write_goldens(path: str, answers: Mapping[str, Answer]) -> None:
     """Record answers, whole or not at all.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    snapshots = [{"test_id": name, "matched_rule_id": matched[name]} for name in sorted(matched)]
+    snapshots = [
+        {"test_id": name, **{field: value for field, value in answers[name]._asdict().items() if value is not None}}
+        for name in sorted(answers)
+    ]
     text = json.dumps({"snapshots": snapshots}, indent=2) + "\n"
     directory = os.path.dirname(os.path.abspath(path))
     try:

@@ -4,6 +4,9 @@ For each capability a table says which rule decides in each of the 144 cells; a 
 capability that no rule names. The deciding rule is the earlier of the two, so a decision costs two look-ups whatever
 the number of rules. The tables come out of one pass, in which each rule takes the cells that no earlier rule took.
 A rule that takes none is dead, whether one earlier rule covers it or several do together (conformance row 8).
+
+Rules may name tenants. Each tenant that any rule names has tables of its own, and one more pair stands for all others:
+a rule is dead only if it takes no cell for any of its tenants.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.rules.match_space import CELLS, EVERYWHERE, cell_of, cells_in, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.domain.decision import Candidate, Escalation, Preconditions
     from wcp_route.domain.values import RouteInput
 
 MAX_RULES: Final = 65_000  # rule numbers are 16 bits in the tables
+MAX_TENANTS: Final = 1000  # that the rules of one set name
+MAX_WORK: Final = 2_000_000  # rules times named tenants, each of which is compiled
 MAX_NAMED_COVERS: Final = 16  # of one dead rule; a message stays readable
 _NONE: Final = 0xFFFF
 
@@ -45,6 +50,7 @@ class Rule:
         preconditions: what must be before anything runs.
         demands_artifact_hash: it says `must_record_artifact_hash_if_executes` itself, so a Hall for prod or edge must
             keep receipts.
+        tenants: whose requests it is for; none means anybody's.
     """
 
     rule_id: str
@@ -57,6 +63,7 @@ class Rule:
     human_cells: int
     preconditions: Preconditions
     demands_artifact_hash: bool = False
+    tenants: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +92,12 @@ class Gap:
     Attributes:
         capability_id: for which capability; empty for all those that no rule names.
         cells: in words, `prod/RESTRICTED`.
+        tenant_id: for which tenant, where it differs from what holds for those that no rule names; empty for them.
     """
 
     capability_id: str
     cells: tuple[str, ...]
+    tenant_id: str = ""
 
 
 class RuleSet:
@@ -102,31 +111,43 @@ class RuleSet:
         ConfigError: no rules, too many, or two with the same id.
     """
 
-    __slots__ = ("_any", "_named", "digest", "rules", "shadows")
+    __slots__ = ("_others", "_tenants", "digest", "rules", "shadows")
 
     def __init__(self, rules: Sequence[Rule], digest: str) -> None:
         _check(rules)
         self.rules = tuple(rules)
         self.digest = digest
-        compiled = _Compiler(self.rules)
-        self._any, self._named = compiled.any, compiled.named
-        self.shadows = tuple(compiled.shadows)
+        named = sorted({tenant for rule in rules if rule.tenants for tenant in rule.tenants})
+        if len(named) > MAX_TENANTS or len(named) * len(rules) > MAX_WORK:
+            raise ConfigError(
+                f"the rule set names {len(named)} tenants in {len(rules)} rules; at most {MAX_TENANTS} tenants and "
+                f"{MAX_WORK} rules times tenants are accepted"
+            )
+        self._others = _Tables(self.rules, None)
+        self._tenants = {tenant: _Tables(self.rules, tenant) for tenant in named}
+        self.shadows = tuple(_shadows(self.rules, (self._others, *self._tenants.values())))
 
     def match(self, request: RouteInput) -> Rule | None:
         """Return the first rule that matches, or none."""
         cell = cell_of(request.env, request.data_label, request.tenant_risk, request.qos_class)
-        found = self._any[cell]
-        named = self._named.get(request.capability_id)
+        tables = self._tenants.get(request.tenant_id, self._others)
+        found = tables.any[cell]
+        named = tables.named.get(request.capability_id)
         if named is not None and named[cell] < found:
             found = named[cell]
         return None if found == _NONE else self.rules[found]
 
     def gaps(self) -> tuple[Gap, ...]:
-        """Return what no rule is for: first for unnamed capabilities, then for each named one, sorted."""
-        open_to_any = _unset(self._any)
-        gaps = [Gap("", describe(open_to_any))]
-        gaps += [Gap(name, describe(open_to_any & _unset(self._named[name]))) for name in sorted(self._named)]
-        return tuple(gap for gap in gaps if gap.cells)
+        """Return what no rule is for: first for unnamed capabilities, then for each named one, sorted.
+
+        What differs for tenants that rules name comes after that, by tenant.
+        """
+        common = self._others.gaps()
+        found = [Gap(name, cells) for name, cells in common.items()]
+        for tenant, tables in self._tenants.items():
+            own = tables.gaps()
+            found += [Gap(name, cells, tenant) for name, cells in own.items() if common.get(name) != cells]
+        return tuple(found)
 
 
 def _check(rules: Sequence[Rule]) -> None:
@@ -145,61 +166,45 @@ def _unset(table: array[int]) -> int:
     return sum(1 << cell for cell, number in enumerate(table) if number == _NONE)
 
 
-class _Compiler:
-    """One pass over the rules. `taken` and `taken_any` are the cells that earlier rules took."""
+class _Tables:
+    """The tables of one tenant, or of all that no rule names: one pass over the rules that are for it.
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    `taken` and `taken_any` are the cells that earlier rules took.
+    """
+
+    def __init__(self, rules: Sequence[Rule], tenant: str | None) -> None:
         self.any = array("H", [_NONE]) * CELLS
         self.named: dict[str, array[int]] = {}
-        self.shadows: list[Shadow] = []
-        self._rules = rules
+        self.alive: set[int] = set()
+        self.tenant = tenant
         self._taken: dict[str, int] = {}
         self._taken_any = 0
-        self._matches: dict[tuple[frozenset[str] | None, int], str] = {}
         for number, rule in enumerate(rules):
-            alive = self._take_any(number, rule) if rule.capabilities is None else self._take_named(number, rule)
-            if not alive:
-                self.shadows.append(self._shadow(rule))
-            self._matches.setdefault((rule.capabilities, rule.cells), rule.rule_id)
+            if not self.has(rule):
+                continue
+            if rule.capabilities is None:
+                # A capability that no rule names always exists, so only earlier rules for any capability count.
+                new = rule.cells & ~self._taken_any
+                self._taken_any |= new
+                for cell in cells_in(new):
+                    self.any[cell] = number
+                if new:
+                    self.alive.add(number)
+            else:
+                self._take_named(number, rule, rule.capabilities)
 
-    def _take_any(self, number: int, rule: Rule) -> bool:
-        """A capability that no rule names always exists, so only earlier rules for any capability count."""
-        new = rule.cells & ~self._taken_any
-        self._taken_any |= new
-        for cell in cells_in(new):
-            self.any[cell] = number
-        return new != 0
+    def has(self, rule: Rule) -> bool:
+        """Tell whether a rule is for this tenant."""
+        return rule.tenants is None or self.tenant in rule.tenants
 
-    def _take_named(self, number: int, rule: Rule) -> bool:
-        alive = False
-        for name in rule.capabilities or ():
-            new = rule.cells & ~self._taken_any & ~self._taken.get(name, 0)
-            if new:
-                alive = True
-                self._taken[name] = self._taken.get(name, 0) | new
-                self._set(name, new, number)
-        return alive
+    def gaps(self) -> dict[str, tuple[str, ...]]:
+        """Return the cells without a rule in words, by capability; empty for those that no rule names."""
+        open_to_any = _unset(self.any)
+        gaps = {"": describe(open_to_any)}
+        gaps |= {name: describe(open_to_any & _unset(self.named[name])) for name in sorted(self.named)}
+        return {name: cells for name, cells in gaps.items() if cells}
 
-    def _set(self, name: str, new: int, number: int) -> None:
-        if new == EVERYWHERE:
-            self.named[name] = array("H", [number]) * CELLS
-            return
-        table = self.named.get(name)
-        if table is None:
-            table = self.named[name] = array("H", [_NONE]) * CELLS
-        for cell in cells_in(new):
-            table[cell] = number
-
-    def _shadow(self, rule: Rule) -> Shadow:
-        twin = self._matches.get((rule.capabilities, rule.cells))
-        if twin is not None:
-            return Shadow(rule.rule_id, "duplicate", (twin,))
-        numbers = sorted(self._covering(rule))
-        whole = [number for number in numbers if _covers(self._rules[number], rule)]
-        names = tuple(self._rules[number].rule_id for number in (whole[:1] or numbers[:MAX_NAMED_COVERS]))
-        return Shadow(rule.rule_id, "pairwise" if whole else "union", names)
-
-    def _covering(self, rule: Rule) -> set[int]:
+    def covering(self, rule: Rule) -> set[int]:
         """Return the rules that decide where this one would; every one of its cells has such a rule."""
         cells = cells_in(rule.cells)
         if rule.capabilities is None:
@@ -210,9 +215,46 @@ class _Compiler:
             found |= {min(table[cell], self.any[cell]) for cell in cells}
         return found
 
+    def _take_named(self, number: int, rule: Rule, capabilities: frozenset[str]) -> None:
+        for name in capabilities:
+            new = rule.cells & ~self._taken_any & ~self._taken.get(name, 0)
+            if not new:
+                continue
+            self.alive.add(number)
+            self._taken[name] = self._taken.get(name, 0) | new
+            if new == EVERYWHERE:
+                self.named[name] = array("H", [number]) * CELLS
+                continue
+            table = self.named.get(name)
+            if table is None:
+                table = self.named[name] = array("H", [_NONE]) * CELLS
+            for cell in cells_in(new):
+                table[cell] = number
+
+
+def _shadows(rules: Sequence[Rule], tables: Sequence[_Tables]) -> Iterator[Shadow]:
+    """Return the rules that take nothing in any of the tables, with the rules that take all of theirs."""
+    alive = set().union(*(each.alive for each in tables))
+    matches: dict[tuple[frozenset[str] | None, int, frozenset[str] | None], str] = {}
+    for number, rule in enumerate(rules):
+        key = (rule.capabilities, rule.cells, rule.tenants)
+        if number in alive:
+            matches.setdefault(key, rule.rule_id)
+            continue
+        if key in matches:
+            yield Shadow(rule.rule_id, "duplicate", (matches[key],))
+            continue
+        matches[key] = rule.rule_id
+        numbers = sorted(set().union(*(each.covering(rule) for each in tables if each.has(rule))))
+        whole = [other for other in numbers if _covers(rules[other], rule)]
+        names = tuple(rules[other].rule_id for other in (whole[:1] or numbers[:MAX_NAMED_COVERS]))
+        yield Shadow(rule.rule_id, "pairwise" if whole else "union", names)
+
 
 def _covers(early: Rule, late: Rule) -> bool:
     if late.cells & ~early.cells:
+        return False
+    if early.tenants is not None and (late.tenants is None or not late.tenants <= early.tenants):
         return False
     if early.capabilities is None:
         return True

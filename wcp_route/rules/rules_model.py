@@ -12,6 +12,7 @@ the four closed axes must be of their sets, so a misspelt `"prodd"` is an error 
 from __future__ import annotations
 
 import gc
+import re
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
@@ -47,6 +48,7 @@ MAX_RULES_BYTES: Final = 64 << 20
 MAX_CANDIDATES: Final = 64
 MAX_IN: Final = 1024  # capabilities that one condition lists; more deserve another rule
 _WHAT: Final = "rules document"
+_TENANT_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"  # an id as requests have it
 
 # Rules say the same few things over and over.
 _candidate = lru_cache(maxsize=4096)(Candidate)
@@ -89,6 +91,10 @@ def _is_capability(value: object) -> bool:
     return isinstance(value, str) and is_catalogue_id("cap", value)
 
 
+def _is_tenant(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(_TENANT_PATTERN, value) is not None
+
+
 def _schema(value: JsonObject) -> WithJsonSchema:
     one = {"type": "object", "additionalProperties": False}
     return WithJsonSchema(
@@ -118,6 +124,9 @@ Envs = Annotated[Values, _closed(ENVS), _schema({"enum": [*ENVS]})]
 Labels = Annotated[Values, _closed(DATA_LABELS), _schema({"enum": [*DATA_LABELS]})]
 Risks = Annotated[Values, _closed(TENANT_RISKS), _schema({"enum": [*TENANT_RISKS]})]
 Classes = Annotated[Values, _closed(QOS_CLASSES), _schema({"enum": [*QOS_CLASSES]})]
+Tenants = Annotated[
+    Values, _condition(_is_tenant, "a tenant id"), _schema({"type": "string", "pattern": f"^{_TENANT_PATTERN}$"})
+]
 Capabilities = Annotated[
     Values,
     _condition(_is_capability, "a capability id such as cap.doc.summarize"),
@@ -148,6 +157,7 @@ class MatchModel(CellsModel):
     """Conditions of a rule."""
 
     capability_id: Capabilities = None
+    tenant_id: Tenants = None
 
 
 class CandidateModel(Model):
@@ -232,7 +242,7 @@ class RuleModel(Model):
         Args:
             place: the rule's place in the document, for error messages.
         """
-        names = self.match.capability_id
+        names, tenants = self.match.capability_id, self.match.tenant_id
         decision = self.decision
         _check_candidates(decision.candidate_workers_ranked, place)
         return Rule(
@@ -247,6 +257,7 @@ class RuleModel(Model):
             escalation=decision.escalation.to_value(),
             human_cells=decision.escalation.cells(),
             preconditions=decision.preconditions.to_value(),
+            tenants=None if tenants is None else frozenset(tenants),
             demands_artifact_hash="must_record_artifact_hash_if_executes" in decision.preconditions.model_fields_set
             and decision.preconditions.must_record_artifact_hash_if_executes,
         )
