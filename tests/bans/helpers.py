@@ -11,7 +11,7 @@ from wcp_attest.signing import SignedBy
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.trust.bans.ban import Ban, Kind, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
-from wcp_attest.trust.bans.list_verifier import Admission
+from wcp_attest.trust.bans.list_verifier import ListVerifier
 from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
 from wcp_attest.trust.bans.state import RollbackGuard, Seen
 from wcp_attest.trust.conditions import PackageFacts
@@ -97,8 +97,8 @@ class Place:
         (self.root / "bans.json.sig").write_bytes(signed(document, *signers, head=head))
         return document
 
-    def admission(self, now: float = NOW + 60, *, signers: ListSigners | None = None) -> Admission:
-        return Admission(signers or ListSigners((SECRET,)), MAX_AGE, RollbackGuard(self.state), now)
+    def admission(self, now: float = NOW + 60, *, signers: ListSigners | None = None) -> ListVerifier:
+        return ListVerifier(signers or ListSigners((SECRET,)), MAX_AGE, RollbackGuard(self.state), now)
 
 
 def facts(**changes: Any) -> PackageFacts:

@@ -198,7 +198,7 @@ def test_of_two_bans_of_one_subject_the_later_stays() -> None:
     assert [entry.reason for entry in listed.bans] == ["worse"]
 
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=40)
+TEXTS = st.text(st.sampled_from("aZ9 äß漢字🙂\"'\\/<>&{}[]:,#"), min_size=1, max_size=40).filter(str.strip)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 BANS = st.builds(
     lambda kind, digest, why, source: make_ban(

@@ -69,14 +69,14 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
 
 def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
     from wcp_attest.trust.bans.feeds.file_feed import FileFeed
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.state import NoRollbackGuard
 
     signers = _signers(policy, trust)
     feed = FileFeed(os.path.abspath(file))
     max_age = _condition(policy).max_age if policy is not None else ban_lists.MAX_LIFETIME
     try:
-        yield _row(feed.open(Admission(signers, max_age, NoRollbackGuard(), ban_lists.now())))
+        yield _row(feed.open(ListVerifier(signers, max_age, NoRollbackGuard(), ban_lists.now())))
     except BansUnusable as problem:
         yield {"source": feed.name, "ok": False, "message": str(problem)}
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
 from wcp_attest.base.forge_name import ForgeUri, repository_of, trusted_spelling
@@ -256,6 +255,8 @@ def _equal(expected: str, found: str | None, name: str) -> bool:
     if trusted_spelling(found) == trusted_spelling(expected):
         return True
     # A file name may hold blanks and letters that a URI cannot; a CI system encodes them there (RFC 3986).
+    from urllib.parse import quote  # slow to import, and only a name beyond ASCII needs it
+
     encoded = quote(expected, safe="".join(map(chr, range(0x21, 0x7F))))
     return encoded != expected and trusted_spelling(found) == trusted_spelling(encoded)
 

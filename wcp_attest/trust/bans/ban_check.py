@@ -46,10 +46,13 @@ class Hit:
 
 
 class Bans:
-    """The admitted lists of a policy; a `BanCheck`.
+    """The lists of a policy, verified; a `BanCheck`.
 
     Args:
         opened: at least one.
+
+    Attributes:
+        versions: which issue of each list was opened: `acme-soc=7, acme-ci=12`.
 
     Raises:
         BansUnusable: there is none.
@@ -59,11 +62,7 @@ class Bans:
         if not opened:
             raise BansUnusable("no ban list was opened")
         self.opened: Final = tuple(opened)
-
-    @property
-    def versions(self) -> str:
-        """Which issue of each list was opened: `acme-soc=7, acme-ci=12`."""
-        return ", ".join(f"{each.index.head.name}={each.index.head.version}" for each in self.opened)
+        self.versions: Final = ", ".join(f"{each.index.head.name}={each.index.head.version}" for each in opened)
 
     def hits(self, facts: PackageFacts) -> tuple[Hit, ...]:
         """Return every ban that hits what is known of a package before its files, most specific first.

@@ -36,14 +36,15 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
-from wcp_attest.trust.bans.list_verifier import Admission
+from wcp_attest.trust.bans.held_lists import HeldLists, ListRefresher
+from wcp_attest.trust.bans.list_verifier import ListVerifier
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, ListSigners
-from wcp_attest.trust.bans.state import RollbackGuard
+from wcp_attest.trust.bans.state import SEEN_NAME, RollbackGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class BansCondition:
     max_age: int
     state: str
     _memo: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)
+    _lists: HeldLists = field(default_factory=HeldLists, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.feeds) <= MAX_SOURCES:
@@ -102,24 +104,64 @@ class BansCondition:
         return tuple(filter(None, named))
 
     def open(self, *, now: float) -> Bans:
-        """Get every list.
+        """Get every list; one that did not change since the last call costs a few microseconds (`held_lists`).
+
+        Keep the policy, and with it this condition, for as long as the program runs; several threads may share it.
 
         Args:
             now: seconds since the epoch.
 
         Raises:
-            BansUnusable: a source brings no admitted list.
+            BansUnusable: a source brings no list that can be used.
         """
-        admission = self.admission(now=now)
-        return Bans([feed.open(admission) for feed in self.feeds])
 
-    def admission(self, *, now: float) -> Admission:
+        def verifier() -> ListVerifier:
+            return self.admission(now=now)
+
+        seen = os.path.join(self.state, SEEN_NAME)
+        return Bans([self._lists.get(feed, verifier, now=now, state=seen) for feed in self.feeds])
+
+    def refresh(self, *, now: float | None = None) -> tuple[str, ...]:
+        """Ask every source behind a network now, whatever is held of it.
+
+        Args:
+            now: seconds since the epoch; the clock by default.
+
+        Returns:
+            Why sources brought no list, one text each; empty when all did. What is held stays in use while it is fresh.
+        """
+        problems: list[str] = []
+        verifier = self.admission(now=time.time() if now is None else now)
+        for feed in self.feeds:
+            if not feed.remote:
+                continue
+            try:
+                note = self._lists.refresh(feed, verifier, os.path.join(self.state, SEEN_NAME)).note
+            except BansUnusable as problem:
+                note = str(problem)
+            if note:
+                problems.append(note)
+        return tuple(problems)
+
+    def refresher(self, every: float = DEFAULT_REFRESH) -> ListRefresher:
+        """Return what asks the sources in the background, so that no verification ever waits for a server.
+
+            with condition.refresher(every=60):       # a Hall: for as long as it serves
+                …
+
+        Args:
+            every: seconds between two rounds, at least one; how long a new ban takes to arrive at most. A source whose
+                own `refresh` is longer is asked no sooner than that.
+        """
+        return ListRefresher(self.refresh, self._lists, every)
+
+    def admission(self, *, now: float) -> ListVerifier:
         """Return the conditions of this moment.
 
         Args:
             now: seconds since the epoch.
         """
-        return Admission(self.signers, self.max_age, RollbackGuard(self.state), now, self._memo)
+        return ListVerifier(self.signers, self.max_age, RollbackGuard(self.state), now, self._memo)
 
 
 def load_bans(policy: Policy, *, now: float | None = None) -> Bans:

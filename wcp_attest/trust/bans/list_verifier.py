@@ -43,7 +43,7 @@ class FetchedList:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class ListVerifier:
     """The conditions under which lists are admitted.
 
     Attributes:

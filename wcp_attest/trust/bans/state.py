@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
 
 SCHEMA: Final = "wcp.bans.state.v1"
+SEEN_NAME: Final = "seen.json"
 MAX_STATE_BYTES: Final = 4 << 20
 MAX_LISTS: Final = 10_000
 LOCK_WAIT: Final = 10.0  # seconds; the lock is held for the time of one small write
@@ -73,7 +74,7 @@ class RollbackGuard:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._path = os.path.join(directory, "seen.json")
+        self._path = os.path.join(directory, SEEN_NAME)
 
     def accept(self, source: str, seen: Seen) -> None:
         """Check an issue against what was seen of the source, and remember it when it is newer.

@@ -6,10 +6,11 @@ A feed brings bytes and says why it cannot; `wcp_attest.trust.bans.list_verifier
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
 
 DEFAULT_TIMEOUT: Final = 20.0  # seconds in which a source has to bring its whole list; 64 MiB need some 27 Mbit/s
@@ -27,11 +28,16 @@ class VerifiedList:
         source: the stable name of the source.
         index: the list.
         note: what an operator should know (`the source is down …`), else empty.
+        ask_again_at: when the source should be asked again, in seconds since the epoch; None for a file, which is read
+            again when it changes.
+        usable_until: when the source's own metadata expires, in seconds since the epoch.
     """
 
     source: str
     index: Index
     note: str = ""
+    ask_again_at: float | None = None
+    usable_until: float = inf
 
 
 class Feed(Protocol):
@@ -41,7 +47,15 @@ class Feed(Protocol):
     def name(self) -> str:
         """The stable name of the source: its kind, a colon, and its place."""
 
-    def open(self, admission: Admission) -> VerifiedList:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The local files that the list is read from."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether opening may ask a server."""
+
+    def open(self, admission: ListVerifier) -> VerifiedList:
         """Get the list, from the source or its cache, and have it admitted.
 
         Raises:

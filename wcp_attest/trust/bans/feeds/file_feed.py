@@ -17,7 +17,7 @@ from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 from wcp_attest.trust.bans.state import Seen
 
 if TYPE_CHECKING:
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: `ban add --key` may be between their two renames
@@ -45,7 +45,18 @@ class FileFeed:
         """`file:` and the path."""
         return f"file:{self.path}"
 
-    def open(self, admission: Admission) -> VerifiedList:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The list, its signatures and its compiled form, as far as they are read."""
+        named = (self.path, self.path + SIGNATURE_SUFFIX if self.signed else None, self.compiled)
+        return tuple(path for path in named if path is not None)
+
+    @property
+    def remote(self) -> bool:
+        """False: nothing but files is read."""
+        return False
+
+    def open(self, admission: ListVerifier) -> VerifiedList:
         """Read the list or its compiled form, and have it admitted.
 
         Raises:
@@ -65,7 +76,7 @@ class FileFeed:
                     raise
             time.sleep(PAIR_PAUSE)
 
-    def _open_compiled(self, compiled: str, admission: Admission) -> VerifiedList:
+    def _open_compiled(self, compiled: str, admission: ListVerifier) -> VerifiedList:
         """Believe a compiled form that was made from the very list that is signed."""
         from wcp_attest.trust.bans.compiled import CompiledBans
 

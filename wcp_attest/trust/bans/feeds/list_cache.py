@@ -14,6 +14,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest.base import strictjson
@@ -26,7 +27,7 @@ from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
 
 SCHEMA: Final = "wcp.bans.cache.v1"
@@ -65,7 +66,7 @@ class Fetcher(Protocol):
     def refresh(self) -> int:
         """Seconds during which the kept copy is used without asking the source."""
 
-    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
         """Ask the source.
 
         Args:
@@ -80,7 +81,7 @@ class Fetcher(Protocol):
             BansUnusable: its answer cannot be used.
         """
 
-    def admit(self, kept: CachedList, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Have a copy admitted.
 
         Raises:
@@ -88,7 +89,7 @@ class Fetcher(Protocol):
         """
 
 
-def open_cached(source: Fetcher, directory: str, admission: Admission) -> VerifiedList:
+def open_cached(source: Fetcher, directory: str, admission: ListVerifier) -> VerifiedList:
     """Return a source's list: the kept copy while that is recent, else the source's, else the kept copy while fresh.
 
     Args:
@@ -101,33 +102,51 @@ def open_cached(source: Fetcher, directory: str, admission: Admission) -> Verifi
     """
     cache = Cache(directory, source.name)
     kept = cache.load()
-    recent = cache.checked_within(source.refresh, admission.now)
-    if kept is not None and recent:
+    now = admission.now
+    checked, failed = cache.checked_at(now), cache.failed_at(now)
+    if kept is not None and checked is not None and now - checked < source.refresh:
         with contextlib.suppress(BansUnusable):  # stale by now, say: then the source is asked
-            return VerifiedList(source.name, source.admit(kept, admission))
-    if cache.failed_within(PAUSE_WHEN_DOWN, admission.now):
-        return _from_kept(source, kept, f"it gave no answer less than {PAUSE_WHEN_DOWN} s ago", admission)
+            return _verified(source, kept, admission, checked + source.refresh)
+    if failed is not None and now - failed < PAUSE_WHEN_DOWN:
+        why = f"it gave no answer less than {PAUSE_WHEN_DOWN} s ago"
+        return _from_kept(source, kept, why, admission, failed + PAUSE_WHEN_DOWN)
     try:
         fetched = source.fetch(kept, admission)
     except SourceDown as problem:
-        cache.mark_failed(admission.now)
-        return _from_kept(source, kept, str(problem), admission)
+        cache.mark_failed(now)
+        return _from_kept(source, kept, str(problem), admission, now + PAUSE_WHEN_DOWN)
     current = fetched or kept
     if current is None:
         raise BansUnusable(f"{source.name} says that nothing changed although nothing is kept")
-    index = source.admit(current, admission)
-    cache.store(current, changed=fetched is not None, now=admission.now)
-    return VerifiedList(source.name, index)
+    verified = _verified(source, current, admission, now + source.refresh)
+    cache.store(current, changed=fetched is not None, now=now)
+    return verified
 
 
-def _from_kept(source: Fetcher, kept: CachedList | None, down: str, admission: Admission) -> VerifiedList:
+def _verified(source: Fetcher, kept: CachedList, admission: ListVerifier, again: float, note: str = "") -> VerifiedList:
+    index = source.admit(kept, admission)
+    return VerifiedList(source.name, index, note, again, inf if kept.usable_until is None else kept.usable_until)
+
+
+def _from_kept(
+    source: Fetcher, kept: CachedList | None, down: str, admission: ListVerifier, again: float
+) -> VerifiedList:
     if kept is None:
         raise BansUnusable(f"{source.name} is down and no copy is kept: {down}")
     try:
-        index = source.admit(kept, admission)
+        return _verified(source, kept, admission, again, f"{source.name} is down, its kept copy is used: {down}")
     except BansUnusable as problem:
         raise BansUnusable(f"{problem} (that is the copy kept of a source that is down: {down})") from None
-    return VerifiedList(source.name, index, f"{source.name} is down, its kept copy is used: {down}")
+
+
+def cache_path(directory: str, name: str) -> str:
+    """Return the path of the file that keeps the copy of a source.
+
+    Args:
+        directory: the state directory.
+        name: of the source.
+    """
+    return os.path.join(directory, f"cache-{sha256(name.encode()).hexdigest()[:16]}")
 
 
 class Cache:
@@ -140,7 +159,7 @@ class Cache:
 
     def __init__(self, directory: str, name: str) -> None:
         self._directory, self._name = directory, name
-        self._path = os.path.join(directory, f"cache-{sha256(name.encode()).hexdigest()[:16]}")
+        self._path = cache_path(directory, name)
 
     def load(self) -> CachedList | None:
         """Return what is kept, or None when there is nothing or it is damaged; then the source decides alone."""
@@ -172,20 +191,22 @@ class Cache:
             replace(self._path + ".down", b"")
             os.utime(self._path + ".down", (now, now))
 
-    def checked_within(self, seconds: int, now: float) -> bool:
-        """Tell whether the copy was what the source had, at most so many seconds ago."""
-        return _within(self._path, seconds, now)
+    def checked_at(self, now: float) -> float | None:
+        """Return when the copy was last what the source had, in seconds since the epoch; None when it is not known."""
+        return _time_of(self._path, now)
 
-    def failed_within(self, seconds: int, now: float) -> bool:
-        """Tell whether the source failed at most so many seconds ago."""
-        return _within(self._path + ".down", seconds, now)
+    def failed_at(self, now: float) -> float | None:
+        """Return when the source failed, in seconds since the epoch; None when it answered since."""
+        return _time_of(self._path + ".down", now)
 
 
-def _within(path: str, seconds: int, now: float) -> bool:
+def _time_of(path: str, now: float) -> float | None:
+    """Return the time of a file, None when it is missing or dated in the future."""
     try:
-        return 0 <= now - os.stat(path).st_mtime < seconds
+        at = os.stat(path).st_mtime
     except OSError:
-        return False
+        return None
+    return at if at <= now else None
 
 
 def _render(kept: CachedList, name: str) -> bytes:

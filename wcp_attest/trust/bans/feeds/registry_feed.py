@@ -18,13 +18,13 @@ from wcp_attest.base.identity import format_utc, parse_utc
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
 from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.registry.answers import BanEntry
 
@@ -55,7 +55,17 @@ class RegistryFeed:
         """`registry:` and the URL."""
         return f"registry:{self.url}"
 
-    def open(self, admission: Admission) -> VerifiedList:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The cached copy."""
+        return (cache_path(self.directory, self.name),)
+
+    @property
+    def remote(self) -> bool:
+        """True: a server is asked."""
+        return True
+
+    def open(self, admission: ListVerifier) -> VerifiedList:
         """Get the list from the registry or the kept copy.
 
         Raises:
@@ -63,14 +73,14 @@ class RegistryFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: CachedList, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Check that the rows were fetched recently enough; there is no more that could be checked."""
         document = kept.copy.document
         index = admission.parse(self.name, document, sha256(document).hexdigest())
         admission.check_fresh(self.name, index.head)
         return index
 
-    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
         """Ask for all rows; a registry cannot be asked for changes only.
 
         Raises:

@@ -22,7 +22,7 @@ from wcp_attest.disk.private_files import check_private_directory
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
 from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 from wcp_attest.trust.bans.state import locked
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
 
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
 
 LOCK_WAIT: Final = 20.0
@@ -74,7 +74,17 @@ class TufFeed:
         """`tuf:`, the metadata's URL, and the target."""
         return f"tuf:{self.metadata_url}#{self.target}"
 
-    def open(self, admission: Admission) -> VerifiedList:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The cached copy."""
+        return (cache_path(self.directory, self.name),)
+
+    @property
+    def remote(self) -> bool:
+        """True: a server is asked."""
+        return True
+
+    def open(self, admission: ListVerifier) -> VerifiedList:
         """Get the list from the repository or the kept copy.
 
         Raises:
@@ -82,14 +92,14 @@ class TufFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: CachedList, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Have a copy admitted, unless the metadata it came with has expired."""
         if kept.usable_until is None or admission.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
             raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
         return admission.admit(self.name, kept.copy)
 
-    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
         """Update the metadata, and get the target when it is another than the kept one.
 
         Raises:

@@ -11,13 +11,13 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, open_cached
+from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
 from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
     from wcp_attest.net.https import Reply, Transport
-    from wcp_attest.trust.bans.list_verifier import Admission
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import Index
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: a publisher may be between them
@@ -49,7 +49,17 @@ class UrlFeed:
         """`url:` and the URL."""
         return f"url:{self.url}"
 
-    def open(self, admission: Admission) -> VerifiedList:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The cached copy."""
+        return (cache_path(self.directory, self.name),)
+
+    @property
+    def remote(self) -> bool:
+        """True: a server is asked."""
+        return True
+
+    def open(self, admission: ListVerifier) -> VerifiedList:
         """Get the list from the URL or the kept copy.
 
         Raises:
@@ -57,11 +67,11 @@ class UrlFeed:
         """
         return open_cached(self, self.directory, admission)
 
-    def admit(self, kept: CachedList, admission: Admission) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Have a copy admitted."""
         return admission.admit(self.name, kept.copy)
 
-    def fetch(self, kept: CachedList | None, admission: Admission) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
         """Ask for the list, only if it changed, and then for its signatures.
 
         Raises:
@@ -80,7 +90,7 @@ class UrlFeed:
         except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
 
-    def _fetch_pair(self, transport: Transport, kept: CachedList | None, admission: Admission) -> CachedList | None:
+    def _fetch_pair(self, transport: Transport, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
         """Fetch both files until they belong together, all within one deadline."""
         until = time.monotonic() + self.timeout
         for attempt in range(1, PAIR_ATTEMPTS + 1):

@@ -1,0 +1,174 @@
+"""Verified lists kept in memory between verifications, so that bans cost next to nothing while nothing changes.
+
+A list is used again as long as all of this holds; otherwise its source is opened anew:
+
+* the files it was read from are the same (device, inode, size, times), and so is the record of versions seen;
+* it is fresh at the time that is asked about: neither expired nor older than `max_age`, nor dated in the future;
+* its source need not be asked again yet (`refresh`), unless a `ListRefresher` asks it in the background;
+* it was verified at most five minutes ago: a Sigstore root that changes is heard by then.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from wcp_attest.base.errors import BansUnusable
+from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from wcp_attest.trust.bans.feeds import Feed, VerifiedList
+    from wcp_attest.trust.bans.list_verifier import ListVerifier
+
+MAX_SECONDS: Final = 300.0  # as long as `Recheck` remembers signatures
+SETTLED: Final = 2.0  # seconds: a file changed more recently could change again without a new time stamp
+MIN_EVERY: Final = 1.0  # seconds between two background refreshes
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldList:
+    verified: VerifiedList
+    stamp: tuple[object, ...]
+    fresh_from: float
+    fresh_until: float
+    verified_at: float
+
+    def usable(self, now: float, stamp: tuple[object, ...], *, background: bool) -> bool:
+        if not self.fresh_from <= now < self.fresh_until:
+            return False
+        if background and self.verified.ask_again_at is not None:
+            return True  # the refresher asks the source; here its freshness alone decides
+        if self.verified.ask_again_at is not None and now >= self.verified.ask_again_at:
+            return False
+        return self.stamp == stamp and time.monotonic() - self.verified_at < MAX_SECONDS
+
+
+class HeldLists:
+    """The lists of one `[bans]` table. Safe to use from several threads; one at a time opens a source."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _HeldList] = {}
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self.background = False
+
+    def get(self, feed: Feed, verifier: Callable[[], ListVerifier], *, now: float, state: str) -> VerifiedList:
+        """Return the list of a source: the held one while it may be used, else opened anew.
+
+        Args:
+            feed: the source.
+            verifier: makes the conditions of this moment; called when the source is opened.
+            now: the time to judge freshness by, in seconds since the epoch.
+            state: path of the record of versions seen.
+
+        Raises:
+            BansUnusable: there is no list that can be used.
+        """
+        stamp = _stamp((*feed.files, state))
+        held = self._held.get(feed.name)
+        if held is not None and held.usable(now, stamp, background=self.background):
+            return held.verified
+        if self._process != os.getpid():  # another thread may have held the lock when this process was forked
+            self._lock, self._process = threading.Lock(), os.getpid()
+        with self._lock:
+            stamp = _stamp((*feed.files, state))
+            held = self._held.get(feed.name)
+            if held is not None and held.usable(now, stamp, background=self.background):
+                return held.verified
+            if self.background and feed.remote:
+                raise BansUnusable(f"{feed.name}: the background refresh has not brought a list that is fresh")
+            return self._open(feed, verifier(), stamp)
+
+    def refresh(self, feed: Feed, verifier: ListVerifier, state: str) -> VerifiedList:
+        """Open a source anew, whatever is held; what is held stays when that fails.
+
+        Raises:
+            BansUnusable: there is no list that can be used.
+        """
+        return self._open(feed, verifier, _stamp((*feed.files, state)))
+
+    def _open(self, feed: Feed, verifier: ListVerifier, stamp: tuple[object, ...]) -> VerifiedList:
+        """Open a source. The stamp was taken before, so a change meanwhile shows the next time."""
+        verified = feed.open(verifier)
+        head = verified.index.head
+        if feed.remote or _settled(feed.files):
+            self._held[feed.name] = _HeldList(
+                verified,
+                stamp,
+                fresh_from=head.issued_at - MAX_CLOCK_SKEW,
+                fresh_until=min(head.expires_at, head.issued_at + verifier.max_age, verified.usable_until),
+                verified_at=time.monotonic(),
+            )
+        return verified
+
+
+class ListRefresher:
+    """Asks the sources behind a network in a thread of its own, so that no verification waits for one.
+
+    Use it as a context manager, or call `start` and `close`. While it runs, a list is used until it is no longer fresh;
+    an outage of its source costs no verification anything before that, and denies from then on.
+
+    Args:
+        refresh: asks every source; returns why those failed that did.
+        lists: what is held; it opens no remote source while the refresher runs.
+        every: seconds between two rounds.
+    """
+
+    def __init__(self, refresh: Callable[[], Sequence[str]], lists: HeldLists, every: float) -> None:
+        self._refresh, self._lists, self._every = refresh, lists, max(every, MIN_EVERY)
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.problems: tuple[str, ...] = ()
+
+    def start(self) -> Self:
+        """Ask every source once, here, then go on in the background.
+
+        What fails now does not raise: `problems` says it, and packages are denied until a list comes.
+        """
+        self.problems = tuple(self._refresh())
+        self._lists.background = True
+        self._thread = threading.Thread(target=self._run, daemon=True, name="wcp-attest ban lists")
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """End the thread; sources are asked by verifications again. Waits for a round that is under way."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._lists.background = False
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._every):
+            self.problems = tuple(self._refresh())
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _stamp(paths: Sequence[str]) -> tuple[object, ...]:
+    return tuple(map(_stamp_of, paths))
+
+
+def _stamp_of(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as problem:
+        return type(problem).__name__
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _settled(paths: Sequence[str]) -> bool:
+    try:
+        return all(time.time() - os.stat(path).st_ctime >= SETTLED for path in paths)
+    except OSError:
+        return False
