@@ -22,6 +22,7 @@ LAYERS = (
     ("advice",),
     ("gate", "lock", "run_package"),
     ("recheck", "compat", "pack", "pair", "store"),
+    ("store_entries",),
     (
         "build",
         "scaffold",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from wcp_attest.pair import SignedManifest as SignedManifest
     from wcp_attest.pair import check_pair as check_pair
     from wcp_attest.recheck import Recheck as Recheck
+    from wcp_attest.run_package import load_module as load_module
+    from wcp_attest.run_package import verified as verified
     from wcp_attest.scaffold import scaffold_package as scaffold_package
     from wcp_attest.sign_package import SignResult as SignResult
     from wcp_attest.sign_package import sign as sign
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from wcp_attest.signing.key import KeySigner as KeySigner
     from wcp_attest.signing.key import TrustedKey as TrustedKey
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity as SigstoreIdentity
+    from wcp_attest.store import PackageStore as PackageStore
+    from wcp_attest.store import StoredPackage as StoredPackage
     from wcp_attest.trust.policy import Accept as Accept
     from wcp_attest.trust.policy import Namespace as Namespace
     from wcp_attest.trust.policy import Policy as Policy
@@ -63,6 +67,7 @@ _HOMES = {
     "package.manifest": ("Manifest",),
     "pair": ("SignedManifest", "check_pair"),
     "recheck": ("Recheck",),
+    "run_package": ("load_module", "verified"),
     "scaffold": ("scaffold_package",),
     "sign_package": ("SignResult", "sign"),
     "signing": ("SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"),
@@ -71,6 +76,7 @@ _HOMES = {
     "signing.sigstore.signer_identity": ("SigstoreIdentity",),
     "trust.policy": ("Accept", "Namespace", "Policy"),
     "trust.policy_file": ("load_policy", "parse_policy"),
+    "store": ("PackageStore", "StoredPackage"),
     "verdict": ("Expectation", "Verdict", "Verified"),
     "verification": ("attest", "verify"),
 }

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
-from functools import cmp_to_key
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from wcp_attest.base.digest import sha256_hex
@@ -35,7 +34,7 @@ from wcp_attest.base.errors import (
     TreeUnsafe,
     VerificationError,
 )
-from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_problem
+from wcp_attest.base.identity import format_utc
 from wcp_attest.disk import store_directory
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
@@ -51,11 +50,12 @@ from wcp_attest.package.manifest import (
     read_head,
 )
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+from wcp_attest.store_entries import RECORD_NAME, StoreEntry, newest_first, read_record
 from wcp_attest.verdict import Expectation, Question
 from wcp_attest.verification import decide
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import TracebackType
 
     from wcp_attest.trust.conditions import BanCheck
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
     from wcp_attest.verification import PackageProof
 
 PACKAGE_NAME: Final = "package"
-RECORD_NAME: Final = "record.json"
-MAX_RECORD_BYTES = 64 * 1024
 _MEMBERS = (PACKAGE_NAME, MANIFEST_NAME, SIGNATURE_NAME)
 MIN_PREFIX = 8  # hex digits of an entry's name that are enough to name it
 Content: TypeAlias = Literal["hashed", "owner"]
@@ -74,33 +72,6 @@ Content: TypeAlias = Literal["hashed", "owner"]
 _SPOILT = (TreeMismatch, TreeUnsafe, ManifestMalformed, ManifestMissing, SignatureMissing)
 # The policy does not allow it (any more). Whatever else happens ends a search: it might not happen to an older release.
 _NOT_ALLOWED = (Banned, Expired, NamespaceInvalid, NotAcceptable, SignerUntrusted, ThresholdNotMet)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreEntry:
-    """One entry, as its own files describe it; nothing of it is verified.
-
-    Attributes:
-        name: SHA-256 of its manifest, 64 hex digits.
-        path: of its `package` directory.
-        worker_id: empty when its manifest cannot be read.
-        worker_version: as the manifest says.
-        built_at_utc: as the manifest says.
-        record: what `record.json` says; empty when there is none that can be read.
-    """
-
-    name: str
-    path: str
-    worker_id: str = ""
-    worker_version: str = ""
-    built_at_utc: str = ""
-    record: Mapping[str, Any] = None  # type: ignore[assignment]  # set by the store
-
-    @property
-    def added_at_utc(self) -> str:
-        """When it was added, as its record says; may be empty."""
-        value = self.record.get("added_at_utc")
-        return value if isinstance(value, str) and parse_utc(value) is not None else ""
 
 
 class StoredPackage:
@@ -150,15 +121,23 @@ class PackageStore:
         owner: id of the user who keeps it, for whom content need not be hashed again; 0 is root.
         group: id of the only group that may read what is added; None for everyone.
         private: whether the directory is made for its owner alone.
+        durable: whether an entry is brought to disk before it appears.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, owner: int = 0, group: int | None = None, private: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        owner: int = 0,
+        group: int | None = None,
+        private: bool = False,
+        durable: bool = True,
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self.owner = owner
         self._group = group
         self._private = private
+        self._durable = durable
 
     def add(
         self,
@@ -210,7 +189,7 @@ class PackageStore:
                 if self._is_sound(name, signatures):
                     return
                 store_directory.take_out(self.path, name, aside=True)
-            with store_directory.NewEntry(self.path, name, group=self._group) as entry:
+            with store_directory.NewEntry(self.path, name, group=self._group, durable=self._durable) as entry:
                 target = os.path.join(entry.path, PACKAGE_NAME)
                 check_tree(question.package, proof.manifest, options=reading, stage=target)
                 entry.write(MANIFEST_NAME, proof.pair.manifest)
@@ -310,7 +289,7 @@ class PackageStore:
         expected = Expectation(worker_id, None if expect is None else expect.species_id)
         found = [entry for entry in self.entries() if entry.worker_id == worker_id]
         found = [entry for entry in found if version is None or entry.worker_version == version]
-        found.sort(key=cmp_to_key(_compare), reverse=True)
+        found = newest_first(found)
         first: VerificationError | None = None
         passed_over: list[str] = []
         for entry in found:
@@ -350,7 +329,7 @@ class PackageStore:
                 head = read_head(read_start(os.path.join(entry, MANIFEST_NAME), MAX_HEADER_BYTES))
             except (ManifestMalformed, OSError):
                 head = ("", "", "")
-            yield StoreEntry(name, os.path.join(entry, PACKAGE_NAME), *head, record=_read_record(entry))
+            yield StoreEntry(name, os.path.join(entry, PACKAGE_NAME), *head, record=read_record(entry))
 
     def resolve(self, text: str) -> str:
         """Return the name of the entry that a name, or at least 8 digits of it, means.
@@ -449,30 +428,6 @@ class PackageStore:
         return StoredPackage(verified, path, content, reason, (package, lock))
 
 
-def split_worker(text: str) -> tuple[str, str | None]:
-    """Return worker id and version of `org.acme.summarizer@1.4.0`; the version may be left out.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    worker_id, at, version = text.partition("@")
-    problem = id_problem(worker_id, segments=3)
-    if problem is not None:
-        raise ConfigError(f"{text!r} is no worker id: it {problem}")
-    if at and (problem := version_problem(version)) is not None:
-        raise ConfigError(f"the version in {text!r} {problem}")
-    return worker_id, version if at else None
-
-
-def _compare(one: StoreEntry, other: StoreEntry) -> int:
-    from wcp_attest.trust.bans.versions import version_rank
-
-    ours, theirs = version_rank(one.worker_version), version_rank(other.worker_version)
-    if ours is not None and theirs is not None and ours != theirs:
-        return 1 if ours > theirs else -1
-    return (one.built_at_utc > other.built_at_utc) - (one.built_at_utc < other.built_at_utc)
-
-
 def _record(question: Question, manifest: Manifest) -> bytes:
     from wcp_attest import __version__
 
@@ -486,13 +441,3 @@ def _record(question: Question, manifest: Manifest) -> bytes:
         "added_from": os.fsencode(os.path.abspath(question.package)).decode("utf-8", "backslashreplace"),
     }
     return (json.dumps(value, indent=2) + "\n").encode()
-
-
-def _read_record(entry: str) -> dict[str, Any]:
-    """Return what a record says; it decides nothing, so one that cannot be read says nothing."""
-    try:
-        data = read_bounded(os.path.join(entry, RECORD_NAME), limit=MAX_RECORD_BYTES, what=RECORD_NAME)
-        value = json.loads(data)
-    except (ConfigError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

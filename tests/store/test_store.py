@@ -42,7 +42,8 @@ from wcp_attest.base.errors import (
 )
 from wcp_attest.disk import store_directory
 from wcp_attest.disk.files import temporary_name
-from wcp_attest.store import PackageStore, split_worker
+from wcp_attest.store import PackageStore
+from wcp_attest.store_entries import split_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

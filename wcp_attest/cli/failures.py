@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REFUSED: Final = 1
 UNDECIDED: Final = 2
 INTERRUPTED: Final = 130
+RUN_FAILED: Final = 125  # of `run`, as of env, nice and timeout (POSIX)
 DEBUG_VARIABLE: Final = "WCP_ATTEST_DEBUG"
 MAX_MESSAGE = 4000  # characters; a message quotes input, and input may be hostile
 
@@ -68,6 +69,8 @@ def report(error: Exception, arguments: list[str]) -> int:
     if failure is None:
         _discard_output()
         return UNDECIDED
+    if arguments[:1] == ["run"]:  # the statuses below 125 are the command's own
+        failure = failure._replace(status=RUN_FAILED)
     return _tell(failure, arguments, output)
 
 
@@ -144,13 +147,13 @@ def _tell(failure: Failure, arguments: list[str], output: Output | None = None) 
         sys.stderr.flush()
     if wants_json(arguments):
         try:
-            _write_json(failure, message, output)
+            _write_json(failure, message, output, aside=arguments[:1] == ["run"])
         except (OSError, ValueError, AttributeError):
             _discard_output()
     return failure.status
 
 
-def _write_json(failure: Failure, message: str, output: Output | None) -> None:
+def _write_json(failure: Failure, message: str, output: Output | None, *, aside: bool = False) -> None:
     value: JsonObject = {
         "ok": False,
         "exit_status": failure.status,
@@ -164,8 +167,9 @@ def _write_json(failure: Failure, message: str, output: Output | None) -> None:
         with contextlib.suppress(Error):  # the file cannot be written, which may be what failed
             output.deliver_json("error", value)
             return
-    Output("json").deliver_json("error", value)
-    sys.stdout.flush()
+    with contextlib.redirect_stdout(sys.stderr if aside else sys.stdout):  # of `run`, it is the command's own
+        Output("json").deliver_json("error", value)
+        sys.stdout.flush()
 
 
 def wants_json(arguments: list[str]) -> bool:

@@ -33,6 +33,8 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
     },
     "Decide": {
         "verify": Row("verify:verify", "Check a package against a trust policy."),
+        "run": Row("run:run", "Verify a package, then become a command that runs from it."),
+        "store": Row("store:store", "Keep verified packages, and hand them out by worker id."),
         "gate": Row("gate:gate", "Answer a host that asks before it installs or loads a package."),
         "policy": Row("policy:policy", "Start, check and show trust policies."),
         "ban": Row("ban:ban", "Make, sign and search ban lists."),

@@ -76,6 +76,7 @@ def as_json(verdict: Verdict, root: str) -> JsonObject:
         "signers": [] if verified is None else [signer_json(signer) for signer in verified.signers],
         "differences": differences.as_json(verdict.differences),
         "differences_total": verdict.total_differences,
+        "content": None if verified is None else "hashed",
         "next": [*advice_for(verdict, root)],
     }
 

@@ -37,6 +37,7 @@ class NewEntry:
         store: path of the store.
         name: of the entry.
         group: the only group that may read it, by id; None for everyone.
+        durable: whether it is brought to disk before it appears.
 
     Attributes:
         path: of the temporary directory.
@@ -45,11 +46,12 @@ class NewEntry:
         ConfigError: it cannot be made there.
     """
 
-    def __init__(self, store: str, name: str, *, group: int | None = None) -> None:
+    def __init__(self, store: str, name: str, *, group: int | None = None, durable: bool = True) -> None:
         self.path = ""
         self._store = store
         self._name = name
         self._group = group
+        self._durable = durable
         self._lock = -1
 
     def __enter__(self) -> Self:
@@ -105,7 +107,8 @@ class NewEntry:
         """
         try:
             _seal(self.path, self._group)
-            _bring_to_disk(self._lock)  # before the rename: after a crash an entry is not there, or it is whole
+            if self._durable:
+                _bring_to_disk(self._lock)  # before the rename: after a crash an entry is not there, or it is whole
             try:
                 os.rename(self.path, os.path.join(self._store, self._name))
             except OSError as problem:
