@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
@@ -97,6 +98,7 @@ class HallConfigModel(Model):
     unsafe_dispatch_workers_without_attestation: bool = False
     unsafe_dispatch_without_signed_durable_receipts: bool = False
     files: FilesModel = FilesModel()
+    service: dict[str, Any] = Field(default_factory=dict)  # read by the service alone
 
     def to_value(self) -> HallConfig:
         """Return the frozen value.
@@ -104,7 +106,9 @@ class HallConfigModel(Model):
         Raises:
             ConfigError: settings contradict each other, or the environment refuses them.
         """
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"ceiling", "files"}}
+        given: dict[str, Any] = {
+            name: getattr(self, name) for name in self.model_fields_set - {"ceiling", "files", "service"}
+        }
         for name in ("allowed_tenants", "controls_present"):
             if name in given:
                 given[name] = frozenset(given[name])
@@ -128,6 +132,41 @@ def read_config(data: bytes) -> HallConfig:
         return model.to_value()
     except ConfigError as problem:
         raise ConfigError(f"{_WHAT}: {problem}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class HallFile:
+    """What hall.toml says.
+
+    Attributes:
+        config: the settings.
+        files: the files it names, by what they are (`rules`, `policy`, `state`, `receipt_key`, `cedar`, `events`).
+        service: its table `[service]`, as it stands.
+    """
+
+    config: HallConfig
+    files: dict[str, str]
+    service: dict[str, Any]
+
+
+def read_hall_file(path: str | os.PathLike[str]) -> HallFile:
+    """Read hall.toml.
+
+    Args:
+        path: where it is; relative names in `[files]` are relative to its directory.
+
+    Raises:
+        WireError: it is not TOML, or the shape is wrong.
+        ConfigError: it cannot be read, settings contradict each other, or the environment refuses them.
+    """
+    place = os.fspath(path)
+    try:
+        with open(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as problem:
+        raise ConfigError(f"cannot read the {_WHAT} {place!r}: {(problem.strerror or '').lower()}") from None
+    files = read_files(data, os.path.dirname(os.path.abspath(place)))
+    return HallFile(read_config(data), files, _read_model(data).service)
 
 
 def read_files(data: bytes, folder: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tests.route.test_route_cli import Desk
 from tests.route.worlds import Counting, World, a_record, a_request, a_rule
 from wcp_attest import ConfigError
 from wcp_route.cli import main
+from wcp_route.config_model import read_hall_file
 from wcp_route.domain.codes import Code
 from wcp_route.domain.request_model import parse_request
 from wcp_route.gates.cedar import CedarGate
@@ -220,3 +221,16 @@ def test_a_denial_does_not_tell_a_caller_how_to_approve(desk: Desk) -> None:
     assert (status, "approvals approve" in out) == (3, False)
     assert Code.REQUIRES_HUMAN_APPROVAL in out
     assert a_record()
+
+
+def test_hall_toml_is_read_with_its_files_and_the_service_table(tmp_path: Path) -> None:
+    place = tmp_path / "hall.toml"
+    place.write_text('env = "dev"\n[files]\nrules = "r.json"\nstate = "postgresql://h/d"\n[service]\nport = 7777\n')
+    found = read_hall_file(place)
+    assert (found.config.env, found.service) == ("dev", {"port": 7777})
+    assert found.files == {"rules": str(tmp_path / "r.json"), "state": "postgresql://h/d"}
+    place.write_text('env = "dev"\n[files]\nrulez = "r.json"\n')
+    with pytest.raises(ConfigError, match="/files/rulez"):
+        read_hall_file(place)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_hall_file(tmp_path / "no-such")
