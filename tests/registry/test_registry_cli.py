@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.bad_http import BadServer, Certificates, cut, endless, redirect, reply
-from tests.cli.command import Command, write_files
+from tests.cli.command import IDENTITY, Command, write_files
 from wcp_attest.build import build_manifest, write_manifest
 from wcp_attest.package.provenance import AiOrigin
 
@@ -194,3 +195,73 @@ def test_the_registry_must_be_reached_by_https(wcp: Command) -> None:
         run = wcp("registry", "health", "--registry-url", url)
         assert run.status == 2
         assert len(run.err.splitlines()) == 1
+
+
+class TestPair:
+    """The registry keeps the signed manifest; what it says of it is checked by those who ask."""
+
+    @pytest.fixture
+    def signed(self, wcp: Command) -> Path:
+        root = write_files(wcp.folder / "worker")
+        wcp.ok("keygen", "acme.key", "--no-passphrase")
+        wcp.ok("sign", "worker", "--key", "acme.key", *IDENTITY)
+        return root
+
+    def kept(self, root: Path, **changes: Any) -> dict[str, Any]:
+        files = {"manifest": "manifest.json", "signatures": "manifest.sig"}
+        pair = {field: b64encode((root / name).read_bytes()).decode() for field, name in files.items()}
+        digest = json.loads((root / "manifest.json").read_bytes())["package_hash"]
+        return {"worker_id": WORKER, "status": "active", "current_hash": digest, **pair, **changes}
+
+    def policy(self, wcp: Command, server: BadServer, *, asks: bool) -> None:
+        text = 'version = 1\n[[namespace]]\nname = "org.acme"\n  [[namespace.signer]]\n  key = "acme.key.pub"\n'
+        registry = f'[registry]\nrequire = true\nurl = "{server.url}"\n'
+        (wcp.folder / "policy.toml").write_text(text + (registry if asks else ""))
+
+    def test_submit_sends_both_files(self, wcp: Command, server: BadServer, signed: Path) -> None:
+        said = self.kept(signed)
+        server.route(f"/api/v1/workers/{WORKER}/attest", answer({**said, "package_hash": said["current_hash"]}))
+        wcp.ok("registry", "submit", "worker", "--registry-url", server.url)
+        wcp.ok("registry", "submit", "worker", "--registry-url", server.url, "--no-pair")
+        with_pair, bare = (json.loads(exchange.body) for exchange in server.requests)
+        assert {field: with_pair[field] for field in ("manifest", "signatures")} == {
+            field: said[field] for field in ("manifest", "signatures")
+        }
+        assert "manifest" not in bare
+        assert bare["package_hash"] == with_pair["package_hash"] == said["current_hash"]
+
+    def test_status_checks_what_is_kept_under_a_policy(self, wcp: Command, server: BadServer, signed: Path) -> None:
+        self.policy(wcp, server, asks=False)
+        status = ("registry", "status", WORKER, "--registry-url", server.url, "--policy", "policy.toml")
+        server.route(VERIFY, answer(self.kept(signed)))
+        assert "signed by     key sha256:" in wcp.ok(*status).out
+        stranger = {"worker_id": WORKER, "status": "active", "current_hash": HEX}
+        wrong = (
+            stranger,
+            self.kept(signed, current_hash=HEX),
+            self.kept(signed, signatures=b64encode(b"{}\n").decode()),
+        )
+        for said in wrong:
+            server.route(VERIFY, answer(said))
+            assert wcp(*status).status in {1, 2}
+            assert "ACTIVE" not in wcp(*status).out
+
+    def test_verify_refuses_another_manifest_or_other_signatures(
+        self, wcp: Command, server: BadServer, signed: Path
+    ) -> None:
+        self.policy(wcp, server, asks=True)
+        verify = ("verify", "worker", "--policy", "policy.toml", "--format", "json")
+        server.route(VERIFY, answer(self.kept(signed)))
+        assert wcp(*verify).json["ok"]
+        manifest = (signed / "manifest.json").read_bytes().replace(b'"local"', b'"ci"')
+        line = json.loads((signed / "manifest.sig").read_bytes())
+        line["dsseEnvelope"]["payload"] = b64encode(b'{"_type":"x"}').decode()
+        for change in (
+            {"manifest": b64encode(manifest).decode()},
+            {"signatures": b64encode(json.dumps(line).encode() + b"\n").decode()},
+            {"signatures": b64encode(b"\n").decode()},
+            {"signatures": "!"},
+            {"signatures": None},
+        ):
+            server.route(VERIFY, answer(self.kept(signed, **change)))
+            assert not wcp(*verify).json["ok"], change

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest.package.manifest import Manifest
-    from wcp_attest.trust.registry.answers import BanEntry
+    from wcp_attest.trust.registry.answers import BanEntry, VerifyResponse
     from wcp_attest.trust.registry.client import Credentials, RegistryClient
 
 TOKEN_VARIABLE = "PYHALL_TOKEN"  # noqa: S105  # the name of a variable
@@ -56,15 +56,20 @@ def _token(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @registry.command()
 @click.argument("worker_id", metavar="WORKER-ID")
+@click.option("--policy", type=click.Path(), metavar="FILE", help="Check the signed manifest that the registry keeps.")
 @_where
 @reporting("text", "json")
-def status(out: Output, /, worker_id: str, **where: Any) -> int:
+def status(out: Output, /, worker_id: str, policy: str | None, **where: Any) -> int:
     """Tell what the registry knows of a worker.
 
-    Exit status 0: it is active. Exit status 1: it is revoked, banned or unknown.
+    With --policy, the manifest and signatures that the registry keeps are checked under that policy, so that its answer
+    rests on more than its word.
+
+    Exit status 0: it is active. Exit status 1: it is revoked, banned or unknown, or what is kept of it is refused.
     """
     answer = _client(where).verify(worker_id)
     active = answer.status == "active"
+    signers = _check_kept_pair(answer, policy) if policy is not None else ()
     if out.format == "json":
         out.deliver_json(
             "registry-status",
@@ -75,11 +80,13 @@ def status(out: Output, /, worker_id: str, **where: Any) -> int:
                 "ban_reason": answer.ban_reason,
                 "attested_at": answer.attested_at,
                 "ai_generated": answer.ai_generated,
+                "signers": list(signers),
             },
         )
     else:
         lines = [f"{out.paint('good' if active else 'bad', answer.status.upper())}  {worker_id}\n"]
         lines += [f"  package hash  sha256:{answer.current_hash}\n"] if answer.current_hash else []
+        lines += [f"  signed by     {one_line(signer)}\n" for signer in signers]
         lines += [f"  attested at   {one_line(answer.attested_at)}\n"] if answer.attested_at else []
         lines += [f"  banned for    {one_line(answer.ban_reason)}\n"] if answer.ban_reason else []
         out.decide("".join(lines))
@@ -89,17 +96,24 @@ def status(out: Output, /, worker_id: str, **where: Any) -> int:
 @registry.command()
 @root_argument
 @click.option("--label", metavar="TEXT", help="For people, such as a release name.")
+@click.option("--no-pair", is_flag=True, help="Send what the manifest says, not manifest.json and manifest.sig.")
 @_token
 @_where
 @reporting("text", "json")
-def submit(out: Output, /, package: str, label: str | None, token_file: str | None, **where: Any) -> None:
+def submit(
+    out: Output, /, package: str, label: str | None, no_pair: bool, token_file: str | None, **where: Any
+) -> None:
     """Tell the registry that the worker in ROOT now is the package that its manifest.json describes.
 
-    The manifest is taken for what it says; verify the package before.
+    The two files are sent as well, so that the registry and those who ask it can check the signatures; without
+    manifest.sig, or with --no-pair, it is a bare claim. Nothing is verified here; verify the package before.
     """
     from wcp_attest.trust.registry.answers import Submission
 
-    manifest = _manifest(package)
+    manifest, data, signatures = _pair(package)
+    if signatures is None and not no_pair:
+        out.note("not signed: the registry gets a bare claim, which a Hall never calls active; sign the package first")
+    paired = not no_pair and signatures is not None
     if manifest.hash_algorithm != "sha256":
         raise ConfigError("a registry keeps SHA-256 package hashes; build the package with --algorithm sha256")
     ai = manifest.ai
@@ -114,6 +128,8 @@ def submit(out: Output, /, package: str, label: str | None, token_file: str | No
             ai_service=ai.service if ai is not None else None,
             ai_model=ai.model if ai is not None else None,
             ai_session_fingerprint=ai.session_fingerprint if ai is not None else None,
+            manifest=data if paired else None,
+            signatures=signatures if paired else None,
         )
     )
     if out.format == "json":
@@ -215,16 +231,46 @@ def _credentials(token_file: str | None) -> Credentials:
     return Credentials(os.environ.get(TOKEN_VARIABLE) or None, os.environ.get(SESSION_VARIABLE) or None)
 
 
-def _manifest(package: str) -> Manifest:
+def _pair(package: str) -> tuple[Manifest, bytes, bytes | None]:
+    """Return the manifest of a package, its bytes, and those of its signature file, None when there is none."""
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.placement import find_place
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
-    data = read_bounded(find_place(package).manifest, limit=MAX_MANIFEST_BYTES, what="the manifest")
+    place = find_place(package)
+    data = read_bounded(place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest")
+    signatures = None
+    if os.path.lexists(place.signatures):
+        signatures = read_bounded(place.signatures, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures")
     try:
-        return Manifest.from_bytes(data)
+        return Manifest.from_bytes(data), data, signatures
     except VerificationError as problem:
         raise ConfigError(str(problem)) from None
+
+
+def _check_kept_pair(answer: VerifyResponse, policy: str) -> tuple[str, ...]:
+    """Check the pair that a registry keeps of a worker under a policy, and return its signers in words.
+
+    Raises:
+        VerificationError: it is refused, or there is none.
+        ConfigError: the policy cannot be used.
+    """
+    from wcp_attest.base.errors import NotAcceptable, SignatureMissing
+    from wcp_attest.pair import check_pair
+    from wcp_attest.trust.policy_file import load_policy
+    from wcp_attest.verdict import Expectation
+
+    if answer.manifest is None or answer.signatures is None:
+        raise SignatureMissing(f"the registry keeps no signed manifest of {answer.worker_id}, only its own word")
+    signed = check_pair(
+        answer.manifest, answer.signatures, load_policy(policy), expect=Expectation(worker_id=answer.worker_id)
+    )
+    if answer.current_hash not in {None, signed.package_hash}:
+        raise NotAcceptable(
+            f"the registry says package hash {answer.current_hash}, the signed manifest {signed.package_hash}"
+        )
+    return signed.signers
 
 
 def _entry_json(entry: BanEntry) -> dict[str, Any]:

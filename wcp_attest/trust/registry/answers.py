@@ -7,6 +7,7 @@ about what was asked. Digests are lower-case hex inside; an optional `sha256:` a
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Status = Literal["active", "revoked", "banned", "unknown"]
 STATUSES: Final = frozenset({"active", "revoked", "banned", "unknown"})
 MAX_ANSWER_BYTES: Final = 8 << 20  # a page of a ban list is at most some hundred kB
+MAX_PAIR_BYTES: Final = 4 << 20  # manifest and signatures, some 30,000 files; base64 makes a third more of it
 MAX_TEXT: Final = 2000  # characters of one field
 UNCONFIRMED: Final = frozenset({"pending", "rejected", "withdrawn"})  # a report is not yet, or no longer, a ban
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
@@ -42,6 +44,9 @@ class VerifyResponse:
         ai_service: service.
         ai_model: model.
         ai_session_fingerprint: session.
+        manifest: the bytes of the worker's `manifest.json`, None when the registry keeps none.
+        signatures: the bytes of its `manifest.sig`; there exactly when the manifest is. The registry's word proves
+            nothing about either: check them with `wcp_attest.pair.check_pair`.
     """
 
     worker_id: str
@@ -53,6 +58,8 @@ class VerifyResponse:
     ai_service: str | None = None
     ai_model: str | None = None
     ai_session_fingerprint: str | None = None
+    manifest: bytes | None = None
+    signatures: bytes | None = None
 
     @property
     def banned(self) -> bool:
@@ -73,6 +80,9 @@ class VerifyResponse:
         if not isinstance(status, str) or status not in STATUSES:
             raise RegistryAnswerError(f"the registry gives the unknown status {str(status)[:40]!r} for {worker_id}")
         digest = _text(value, "current_hash")
+        manifest, signatures = _file(value, "manifest"), _file(value, "signatures")
+        if (manifest is None) != (signatures is None):
+            raise RegistryAnswerError(f"the registry gives half of the pair of {worker_id}: a manifest or signatures")
         return cls(
             worker_id=worker_id,
             status="banned" if _flag(value, "banned") else cast("Status", status),
@@ -83,6 +93,8 @@ class VerifyResponse:
             ai_service=_text(value, "ai_service"),
             ai_model=_text(value, "ai_model"),
             ai_session_fingerprint=_text(value, "ai_session_fingerprint") or _text(value, "ai_session_id"),
+            manifest=manifest,
+            signatures=signatures,
         )
 
 
@@ -187,9 +199,11 @@ class Submission:
         ai_service: service, or None.
         ai_model: model, or None.
         ai_session_fingerprint: session, or None.
+        manifest: the bytes of `manifest.json`, so that a registry can check what it is told; None sends a bare claim.
+        signatures: the bytes of `manifest.sig`; given exactly when the manifest is.
 
     Raises:
-        ConfigError: a field is malformed.
+        ConfigError: a field is malformed, or the pair is incomplete or larger than 4 MiB.
     """
 
     worker_id: str
@@ -202,6 +216,8 @@ class Submission:
     ai_service: str | None = None
     ai_model: str | None = None
     ai_session_fingerprint: str | None = None
+    manifest: bytes | None = None
+    signatures: bytes | None = None
 
     def __post_init__(self) -> None:
         check_worker_id(self.worker_id)
@@ -209,6 +225,12 @@ class Submission:
         problem = version_problem(self.worker_version)
         if problem:
             raise ConfigError(f"worker version {self.worker_version[:80]!r} {problem}")
+        if (self.manifest is None) != (self.signatures is None):
+            raise ConfigError("a registry takes both files of the pair or neither")
+        if len(self.manifest or b"") + len(self.signatures or b"") > MAX_PAIR_BYTES:
+            raise ConfigError(
+                f"the pair is larger than {MAX_PAIR_BYTES} bytes, more than a registry takes; use --no-pair"
+            )
 
     def to_json(self) -> JsonObject:
         """Return the union of the three bodies that registries expect; what is None is left out."""
@@ -225,6 +247,8 @@ class Submission:
             "ai_model": self.ai_model,
             "ai_session_id": self.ai_session_fingerprint,
             "ai_session_fingerprint": self.ai_session_fingerprint,
+            "manifest": None if self.manifest is None else b64encode(self.manifest).decode(),
+            "signatures": None if self.signatures is None else b64encode(self.signatures).decode(),
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -342,6 +366,20 @@ def _text(value: JsonObject, field: str) -> str | None:
     if text is not None and (not isinstance(text, str) or len(text) > MAX_TEXT):
         raise RegistryAnswerError(f"`{field}` in {_WHAT} is not a text of at most {MAX_TEXT} characters")
     return text or None
+
+
+def _file(value: JsonObject, field: str) -> bytes | None:
+    """Read a file in base64 (RFC 4648, section 4), in the one spelling that encoding it gives."""
+    text = value.get(field)
+    if text is None:
+        return None
+    try:
+        data = b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
+    if not data or len(data) > MAX_PAIR_BYTES or b64encode(data).decode() != text:
+        raise RegistryAnswerError(f"`{field}` in {_WHAT} is not a file of at most {MAX_PAIR_BYTES} bytes in base64")
+    return data
 
 
 def _flag(value: JsonObject, field: str) -> bool:

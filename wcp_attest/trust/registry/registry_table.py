@@ -6,7 +6,8 @@
     timeout = "10s"
 
 An extra condition: it can only refuse. It asks on every verification, and nothing but a fresh "active" with the same
-package hash passes; a registry that cannot be asked denies, because whether it would agree is not known.
+package hash passes. Where the registry keeps the pair, its manifest must be this very one and its signatures must be
+about it. A registry that cannot be asked denies: it is not known whether it would agree.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable
+from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable, VerificationError
 from wcp_attest.base.url_origin import Origin
 
 if TYPE_CHECKING:
@@ -93,9 +94,32 @@ class RegistryCheck:
                 f"{condition.url} has package hash {answer.current_hash} for {facts.worker_id}, this is "
                 f"{facts.package_hash}"
             )
+        if answer.manifest is not None:
+            _check_pair(answer.manifest, answer.signatures or b"", facts, condition.url)
 
     def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
         """Do nothing: a registry knows no files."""
+
+
+def _check_pair(manifest: bytes, signatures: bytes, facts: PackageFacts, url: str) -> None:
+    """Compare the pair that a registry keeps with the package, whose own signatures were verified before.
+
+    Raises:
+        NotAcceptable: it is of another manifest.
+        TrustUnusable: its signatures are malformed, or about something else.
+    """
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.package.signature_file import parse_lines
+    from wcp_attest.package.statement import Statement
+
+    if sha256_hex(manifest) != facts.manifest_sha256:
+        raise NotAcceptable(f"{url} keeps another manifest of {facts.worker_id} than this package has")
+    try:
+        about = {Statement.from_bytes(line.envelope.payload).manifest_sha256 for line in parse_lines(signatures)}
+    except VerificationError as problem:
+        raise TrustUnusable(f"the signatures that {url} keeps of {facts.worker_id} cannot be used: {problem}") from None
+    if about != {facts.manifest_sha256}:
+        raise TrustUnusable(f"{url} keeps signatures of {facts.worker_id} that are about another manifest")
 
 
 def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
