@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.base.errors import ConfigError, DenyCode, ManifestMissing, SignatureMissing, TrustUnusable
+from wcp_attest.base.errors import ConfigError, DenyCode, ManifestMissing, SignatureMissing, TreeUnsafe, TrustUnusable
 from wcp_attest.base.identity import format_utc, namespace_of
 from wcp_attest.package.manifest import MANIFEST_NAME
 from wcp_attest.signing.hmac import HmacSecret
@@ -91,23 +91,36 @@ class PackageAttestationVerifier:
 
 
 def canonical_package_hash(package_root: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 package hash that `build_manifest` would record for a tree.
+    """Return the SHA-256 package hash of a whole tree: of every file in it but the pair in the root.
 
-    It is the earlier SDKs' hash wherever they covered the whole tree. They passed over nested `manifest.json` files,
-    `.DS_Store` and links in silence and knew no `.wcpignore`; there it differs.
+    It is the earlier SDKs' hash, and the `package_hash` of an `awp.v2` package that excludes nothing. No pattern is taken
+    from the tree, and a tree that holds what the hash does not cover is refused: where the result is compared with a
+    known hash, whoever can write to the tree could otherwise hide files in it.
 
     Args:
         package_root: the package directory.
 
     Raises:
-        ConfigError: it is empty, absent or a link, or its `.wcpignore` cannot be used.
-        TreeUnsafe: the tree holds what cannot be signed.
+        ConfigError: it is empty, absent or a link.
+        TreeUnsafe: the tree holds a link, an empty directory, bytecode or a `.git`, which the hash does not cover, or
+            what cannot be signed.
     """
-    from wcp_attest.build import exclude_patterns
+    from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.read import read_tree
+    from wcp_attest.package.entries import File, parse_line
+    from wcp_attest.package.names import is_bytecode
 
-    package = os.fspath(package_root)
-    return read_tree(package, excludes=exclude_patterns(package)).package_hash
+    options = ReadOptions(bytecode="include", allow_twins=True, placement="beside")
+    reading = read_tree(os.fspath(package_root), excludes=(), options=options)
+    uncovered = []
+    for path, entry in (parse_line(line, "sha256") for line in reading.lines):
+        names = path.split("/")
+        if not isinstance(entry, File) or ".git" in names or any(map(is_bytecode, names)):
+            uncovered.append(path)
+    if uncovered:
+        shown = ", ".join(repr(path) for path in uncovered[:5])
+        raise TreeUnsafe(f"the package hash does not cover {len(uncovered)} entries: {shown}; remove them")
+    return reading.package_hash
 
 
 def _facts(verified: Verified) -> dict[str, object]:

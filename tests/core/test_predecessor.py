@@ -169,10 +169,45 @@ def test_what_the_earlier_verifiers_missed_is_refused(package: Path) -> None:
 def test_the_hash_is_the_described_one(tmp_path: Path) -> None:
     root = write_tree(tmp_path / ".git/p", SIMPLE)
     assert canonical_package_hash(root) == described_hash(SIMPLE)
-    write_tree(root, {"manifest.json": b"{}", "manifest.sig": b"", ".git/config": b"x", "a.pyc": b""})
+    write_tree(root, {"manifest.json": b"{}", "manifest.sig": b""})
     assert canonical_package_hash(str(root)) == described_hash(SIMPLE)
     write_tree(root, {"nested/manifest.json": b"{}"})
     assert canonical_package_hash(root) == described_hash({**SIMPLE, "nested/manifest.json": b"{}"})
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {".git/config": b"x"},
+        {"code/.git/evil.py": b"x"},
+        {"code/__pycache__/worker_logic.cpython-311.pyc": b"x"},
+        {"code/evil.PYC": b"x"},
+    ],
+    ids=lambda planted: next(iter(planted)),
+)
+def test_the_hash_refuses_what_it_does_not_cover(tmp_path: Path, planted: dict[str, bytes]) -> None:
+    root = write_tree(tmp_path / "p", SIMPLE)
+    write_tree(root, planted)
+    with pytest.raises(TreeUnsafe, match="does not cover"):
+        canonical_package_hash(root)
+
+
+def test_the_hash_refuses_links_and_empty_directories(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "p", SIMPLE)
+    (root / "link").symlink_to("code")
+    with pytest.raises(TreeUnsafe, match="does not cover 1 entries: 'link'"):
+        canonical_package_hash(root)
+    (root / "link").unlink()
+    (root / "empty").mkdir()
+    with pytest.raises(TreeUnsafe, match="'empty'"):
+        canonical_package_hash(root)
+
+
+def test_no_pattern_of_the_tree_hides_a_file_from_the_hash(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "p", SIMPLE)
+    write_tree(root, {"code/evil.py": b"x", ".wcpignore": b"evil.py\n.wcpignore\n"})
+    planted = {**SIMPLE, "code/evil.py": b"x", ".wcpignore": b"evil.py\n.wcpignore\n"}
+    assert canonical_package_hash(root) == described_hash(planted) != described_hash(SIMPLE)
 
 
 def test_the_hash_of_what_cannot_be_hashed_is_refused(tmp_path: Path) -> None:

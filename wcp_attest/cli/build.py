@@ -130,5 +130,7 @@ def _build(
         f"  {manifest.worker_id} {manifest.worker_version} ({manifest.worker_species_id})\n"
         f"  {count(manifest.count, 'entry')}, package hash {manifest.hash_algorithm}:{manifest.package_hash}\n"
     )
+    if manifest.excludes:
+        out.note(f"left out, and recorded as excluded: {', '.join(map(repr, manifest.excludes))}")
     if changed and os.path.lexists(place.signatures):
         out.note(f"the signatures in {SIGNATURE_NAME} do not cover the new manifest; sign it again")

@@ -43,6 +43,13 @@ def hash_(
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         patterns = exclude_patterns(package, exclude)
         reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)
+    left = [*reading.excluded, *reading.bytecode_left[:1]]
+    if left:
+        more = " and bytecode" if reading.bytecode_left else ""
+        out.note(
+            f"not in this hash: what {', '.join(map(repr, reading.excluded)) or 'nothing'} excludes{more}; to compare a"
+            " tree with a signed manifest, use `wcp-attest verify` or `wcp-attest diff`"
+        )
     lines = [line.decode() for line in reading.lines] if listing else []
     if out.format == "json":
         out.deliver_json(

@@ -116,6 +116,8 @@ def submit(
     paired = not no_pair and signatures is not None
     if manifest.hash_algorithm != "sha256":
         raise ConfigError("a registry keeps SHA-256 package hashes; build the package with --algorithm sha256")
+    if manifest.excludes:
+        out.note(f"the package hash does not cover what {', '.join(map(repr, manifest.excludes))} excludes")
     ai = manifest.ai
     answer = _client(where, _credentials(token_file)).submit_attestation(
         Submission(
