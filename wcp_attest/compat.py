@@ -93,9 +93,9 @@ class PackageAttestationVerifier:
 def canonical_package_hash(package_root: str | os.PathLike[str]) -> str:
     """Return the SHA-256 package hash of a whole tree: of every file in it but the pair in the root.
 
-    It is the earlier SDKs' hash, and the `package_hash` of an `awp.v2` package that excludes nothing. No pattern is taken
-    from the tree, and a tree that holds what the hash does not cover is refused: where the result is compared with a
-    known hash, whoever can write to the tree could otherwise hide files in it.
+    It is the earlier SDKs' hash, and the `package_hash` of an `awp.v2` package that excludes nothing. No pattern is
+    taken from the tree, and a tree that holds what the hash does not cover is refused. Otherwise an attacker who can
+    write to the tree could hide files from a comparison with a known hash.
 
     Args:
         package_root: the package directory.

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import DenyCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wcp_attest.base.differences import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +230,49 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
 def explain(code: DenyCode) -> Explanation:
     """Return the page of a code."""
     return EXPLANATIONS[code]
+
+
+# What the cause of a difference says, and what to do then. The order is that of the advice.
+_BY_CAUSE: Final = (
+    ("line endings", "In git, put `* -text` into the package's .gitattributes, then check out again."),
+    ("execute bit", "Unpack or copy with modes: `tar -xpf`, `unzip` or `cp -a`; or restore the mode that is named."),
+    ("links preserved", "Copy with links preserved: `cp -a` or `rsync -a`; zip with `-y`."),
+    ("without symbolic links", "Unpack with `unzip` or `tar`, or check out with `git config core.symlinks true`."),
+    ("Git LFS", "Fetch the contents: `git lfs pull`."),
+    ("git repository", "Verify an export without `.git` (`git archive`), or sign the package in a checkout."),
+    ("interrupted", "Fetch or copy the package again; it arrived incomplete."),
+    ("cut off", "Fetch or copy the package again; it arrived incomplete."),
+)
+
+
+def advice_for(code: DenyCode, message: str, differences: Sequence[Difference], root: str) -> tuple[str, ...]:
+    """Return what to do about a denial, chosen by what was found and not by its code alone; most likely first.
+
+    Args:
+        code: of the denial.
+        message: of the denial.
+        differences: between tree and manifest, as far as they are listed.
+        root: the package, as the user named it.
+    """
+    general = explain(code).fix
+    chosen = list(_advice_on_differences(differences, root))
+    if code is DenyCode.HASH_MISMATCH and chosen:
+        # The general advice on line endings and bytecode is replaced by that on what was found.
+        general = tuple(line for line in general if "-text" not in line and "bytecode" not in line)
+    if code is DenyCode.TREE_UNSAFE and "cannot be read" in message:
+        general = ("Make it readable for this user (`chmod`), or verify as a user who may read it.", *general[1:])
+    return tuple(dict.fromkeys((*chosen, *general)))
+
+
+def _advice_on_differences(differences: Sequence[Difference], root: str) -> Iterator[str]:
+    causes = "\n".join({difference.cause for difference in differences})
+    if any(difference.change is Change.BYTECODE or "clean" in difference.cause for difference in differences):
+        command = shlex.join(["wcp-attest", "clean", root])
+        yield f"Remove the bytecode: `{command}`; run workers with `PYTHONDONTWRITEBYTECODE=1`."
+    yield from (line for cause, line in _BY_CAUSE if cause in causes)
+    if os.path.islink(os.path.join(root, "..data")):
+        place = shlex.quote(os.path.join(root, "..data"))
+        yield (
+            "This is a mount of links, as Kubernetes makes of a ConfigMap or Secret; give the directory that holds the"
+            f' real files: "$(readlink -f {place})".'
+        )

@@ -286,7 +286,7 @@ class PackageStore:
             VerificationError: every entry is refused, or one is spoilt; the reason of the newest.
             ConfigError: there is no entry.
         """
-        expected = Expectation(worker_id, None if expect is None else expect.species_id)
+        expected = Expectation(worker_id, None if expect is None else expect.worker_species_id)
         found = [entry for entry in self.entries() if entry.worker_id == worker_id]
         found = [entry for entry in found if version is None or entry.worker_version == version]
         found = newest_first(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import InitVar, dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.differences import Difference
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.package.placement import Placement
     from wcp_attest.signing import SignedBy
     from wcp_attest.trust.conditions import BanCheck
@@ -29,17 +31,32 @@ UNDECIDED = frozenset({DenyCode.INTERNAL_ERROR, DenyCode.TRUST_UNUSABLE})
 SEAL = object()  # opens the constructor of `Verified`; only `wcp_attest.verification` uses it (tests/test_house.py)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Expectation:
     """What the caller knows about the package beforehand; it tightens the policy and never loosens it.
 
     Attributes:
         worker_id: the worker it must be, or None.
-        species_id: the species it must be of, or None.
+        worker_species_id: the species it must be of, or None. The earlier spelling `species_id` is deprecated.
     """
 
-    worker_id: str | None = None
-    species_id: str | None = None
+    worker_id: str | None
+    worker_species_id: str | None
+
+    def __init__(
+        self, worker_id: str | None = None, worker_species_id: str | None = None, *, species_id: str | None = None
+    ) -> None:
+        if species_id is not None:
+            if worker_species_id is not None:
+                raise TypeError("`species_id` is the earlier spelling of `worker_species_id`; give one of them")
+            warnings.warn("Expectation(species_id=…) is spelled worker_species_id", DeprecationWarning, stacklevel=2)
+        object.__setattr__(self, "worker_id", worker_id)
+        object.__setattr__(self, "worker_species_id", species_id if worker_species_id is None else worker_species_id)
+
+    @property
+    def species_id(self) -> str | None:
+        """The earlier spelling of `worker_species_id`; deprecated."""
+        return self.worker_species_id
 
     def check(self, worker_id: str, species_id: str) -> None:
         """Compare with what the manifest says.
@@ -49,7 +66,7 @@ class Expectation:
         """
         for name, expected, found in (
             ("worker id", self.worker_id, worker_id),
-            ("species id", self.species_id, species_id),
+            ("species id", self.worker_species_id, species_id),
         ):
             if expected is not None and expected != found:
                 raise IdentityMismatch(f"the package has {name} {found!r}, expected {expected!r}")
@@ -176,6 +193,22 @@ class Verified:
     def __setstate__(self, state: object) -> NoReturn:
         raise TypeError("a Verified cannot be unpickled")
 
+    def to_dict(self) -> JsonObject:
+        """Return what is known of the package, as the `package` of `Verdict.to_dict`."""
+        return {
+            "namespace": self.namespace,
+            "worker_id": self.worker_id,
+            "worker_species_id": self.worker_species_id,
+            "worker_version": self.worker_version,
+            "hash_algorithm": self.hash_algorithm,
+            "package_hash": self.package_hash,
+            "manifest_sha256": self.manifest_sha256,
+            "signed_at_utc": self.signed_at_utc,
+            "policy_sha256": self.policy_digest or None,
+            "excludes": [*self.excludes],
+            "placement": self.placement,
+        }
+
     @property
     def trust_statement(self) -> str:
         """Who attests the package, when and what, built from signed data only."""
@@ -217,6 +250,39 @@ class Verdict:
     def __bool__(self) -> bool:
         """Whether the package may run."""
         return self.ok
+
+    def __str__(self) -> str:
+        """Return the answer as one line: `DENIED ATTEST_HASH_MISMATCH: the tree is not …`."""
+        if self.verified is not None:
+            return f"VERIFIED {self.verified.worker_id} {self.verified.worker_version}: {self.message}"
+        return f"{'DENIED' if self.decided else 'UNDECIDED, hence DENIED'} {self.code}: {self.message}"
+
+    def to_dict(self, root: str | os.PathLike[str] = "") -> JsonObject:
+        """Return the answer as `wcp-attest verify --format json` prints it (schema `verify-result.json`).
+
+        Args:
+            root: the package, to be named in the result and in its advice.
+        """
+        from wcp_attest.deny_code_help import advice_for
+
+        package, verified = os.fspath(root), self.verified
+        advice = () if self.code is None else advice_for(self.code, self.message, self.differences, package)
+        return {
+            "schema_version": 1,
+            "kind": "verify-result",
+            "ok": self.ok,
+            "exit_status": 0 if self.ok else 1 if self.decided else 2,
+            "root": package,
+            "code": None if self.code is None else self.code.value,
+            "message": self.message,
+            "trust_statement": None if verified is None else verified.trust_statement,
+            "package": None if verified is None else verified.to_dict(),
+            "signers": [] if verified is None else [signer.to_dict() for signer in verified.signers],
+            "differences": [difference.to_dict() for difference in self.differences],
+            "differences_total": self.total_differences,
+            "content": None if verified is None else "hashed",
+            "next": [*advice],
+        }
 
     @property
     def decided(self) -> bool:

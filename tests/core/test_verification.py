@@ -286,7 +286,7 @@ def test_signing_wants_a_signer_and_each_once(signed: Path) -> None:
 
 def test_expectations_are_held(signed: Path) -> None:
     assert check(signed, expect=Expectation(WORKER, SPECIES)).ok
-    for wrong in (Expectation("org.acme.other"), Expectation(species_id="wrk.doc.other"), Expectation("", "")):
+    for wrong in (Expectation("org.acme.other"), Expectation(worker_species_id="wrk.doc.other"), Expectation("", "")):
         assert check(signed, expect=wrong).code is DenyCode.MANIFEST_ID_MISMATCH
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject
 
 
 class Change(StrEnum):
@@ -36,3 +40,13 @@ class Difference:
     expected: str = ""
     found: str = ""
     cause: str = ""
+
+    def to_dict(self) -> JsonObject:
+        """Return the difference as JSON values; empty texts become null."""
+        return {
+            "path": self.path,
+            "change": self.change.value,
+            "expected": self.expected or None,
+            "found": self.found or None,
+            "cause": self.cause or None,
+        }

@@ -72,13 +72,4 @@ def _kind(difference: Difference) -> tuple[str, str]:
 
 def as_json(differences: Sequence[Difference]) -> list[JsonValue]:
     """Return the differences as JSON values; empty texts become null."""
-    return [
-        {
-            "path": difference.path,
-            "change": difference.change.value,
-            "expected": difference.expected or None,
-            "found": difference.found or None,
-            "cause": difference.cause or None,
-        }
-        for difference in differences
-    ]
+    return [difference.to_dict() for difference in differences]

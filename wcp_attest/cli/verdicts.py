@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wcp_attest.cli import differences
-from wcp_attest.cli.advice_for import advice_for
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
+from wcp_attest.deny_code_help import advice_for
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -44,7 +44,8 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
     lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {one_line(verdict.message)}"]
     text = "".join(f"{line}\n" for line in lines)
     text += differences.as_text(verdict.differences, verdict.total_differences, paint, every=every)
-    text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice_for(verdict, root)[:MAX_HINTS])
+    advice = advice_for(code, verdict.message, verdict.differences, root)
+    text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice[:MAX_HINTS])
     return text + f"  - `wcp-attest explain {code.value}` says more\n"
 
 
@@ -64,44 +65,9 @@ def _pass_text(verified: Verified, root: str, paint: Painter) -> str:
 
 def as_json(verdict: Verdict, root: str) -> JsonObject:
     """Return the verdict as JSON (`wcp_attest/schemas/verify-result.json`)."""
-    verified = verdict.verified
-    return {
-        "ok": verdict.ok,
-        "exit_status": exit_status(verdict),
-        "root": root,
-        "code": None if verdict.code is None else verdict.code.value,
-        "message": verdict.message,
-        "trust_statement": None if verified is None else verified.trust_statement,
-        "package": None if verified is None else _package(verified),
-        "signers": [] if verified is None else [signer_json(signer) for signer in verified.signers],
-        "differences": differences.as_json(verdict.differences),
-        "differences_total": verdict.total_differences,
-        "content": None if verified is None else "hashed",
-        "next": [*advice_for(verdict, root)],
-    }
-
-
-def _package(verified: Verified) -> JsonObject:
-    return {
-        "namespace": verified.namespace,
-        "worker_id": verified.worker_id,
-        "worker_species_id": verified.worker_species_id,
-        "worker_version": verified.worker_version,
-        "hash_algorithm": verified.hash_algorithm,
-        "package_hash": verified.package_hash,
-        "manifest_sha256": verified.manifest_sha256,
-        "signed_at_utc": verified.signed_at_utc,
-        "policy_sha256": verified.policy_digest or None,
-        "excludes": [*verified.excludes],
-        "placement": verified.placement,
-    }
+    return verdict.to_dict(root)
 
 
 def signer_json(signer: SignedBy) -> JsonObject:
     """Return a signer as JSON."""
-    return {
-        "kind": signer.kind,
-        "key_id": signer.key_id or None,
-        "identity": signer.identity or None,
-        "issuer": signer.issuer or None,
-    }
+    return signer.to_dict()

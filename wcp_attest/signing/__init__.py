@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.package.signature_file import Kind, Line
 
 __all__ = ["SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"]
@@ -45,6 +46,15 @@ class SignedBy:
         if self.identity:
             return "sigstore"
         return "hmac" if self.key_id.startswith("hmac-") else "key"
+
+    def to_dict(self) -> JsonObject:
+        """Return the signer as JSON values; empty texts become null."""
+        return {
+            "kind": self.kind,
+            "key_id": self.key_id or None,
+            "identity": self.identity or None,
+            "issuer": self.issuer or None,
+        }
 
     def __str__(self) -> str:
         """Return the signer in words."""
