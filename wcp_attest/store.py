@@ -51,7 +51,7 @@ from wcp_attest.package.manifest import (
 )
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.store_entries import RECORD_NAME, StoreEntry, newest_first, read_record
-from wcp_attest.verdict import Expectation, Question
+from wcp_attest.verdict import Expectation, Question, judge
 from wcp_attest.verification import decide
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.trust.conditions import BanCheck
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.verdict import Verified
+    from wcp_attest.verdict import Verdict, Verified
     from wcp_attest.verification import PackageProof
 
 PACKAGE_NAME: Final = "package"
@@ -202,6 +202,23 @@ class PackageStore:
             raise NotAcceptable("a package of schema awp.v1 cannot be kept in a store; sign it as awp.v2")
         return self._hold(verified.manifest_sha256, verified, "hashed", "it was verified now")
 
+    def admit(self, root: str | os.PathLike[str], policy: Policy, **how: Any) -> Verdict:
+        """Do as `add`, for callers who want a verdict: the entry is named by its `manifest_sha256`.
+
+        Raises:
+            ConfigError: the store cannot be used.
+        """
+
+        def attempt() -> Verified:
+            with self.add(root, policy, **how) as held:
+                return held.verified
+
+        return judge(attempt)
+
+    def package_path(self, name: str) -> str:
+        """Return where the package of an entry lies; the directory above it holds its pair."""
+        return os.path.join(self.path, name, PACKAGE_NAME)
+
     def open(
         self,
         name: str,
@@ -308,6 +325,15 @@ class PackageStore:
             raise first
         what = worker_id if version is None else f"{worker_id}@{version}"
         raise ConfigError(f"the store {self.path!r} holds no {what}; add it with `wcp-attest store add`")
+
+    def changeable(self, name: str, *, users: Collection[int] = ()) -> str | None:
+        """Say who could change an entry beside root and the store's owner, or return None when nobody can.
+
+        Args:
+            name: of the entry.
+            users: ids that must not be the owner's.
+        """
+        return changeable(self.path, name, _MEMBERS, keeper=self.owner, users=users)
 
     def names(self) -> list[str]:
         """Return the names of all entries, sorted.

@@ -161,11 +161,67 @@ def test_sealed_dispatches_the_copy_that_was_hashed(world: World, tmp_path: Path
         assert file.read().startswith("def execute")
 
 
-def test_a_sealed_copy_that_changed_is_noticed_within_a_minute(world: World, tmp_path: Path) -> None:
+def spoil_copy(path: str) -> None:
+    for target in (os.path.join(path, "code"), os.path.join(path, "code", "worker_logic.py")):
+        os.chmod(target, 0o755)
+    tamper(path)
+
+
+def code_of(path: str) -> str:
+    with open(os.path.join(path, "code", "worker_logic.py")) as file:
+        return file.read()
+
+
+def test_a_sealed_copy_that_changed_is_made_anew_within_a_minute(world: World, tmp_path: Path) -> None:
     hall = world.hall(attestation="sealed", seal_directory=str(tmp_path / "sealed"))
-    tamper(hall.route(a_request()).package_path)
+    path = hall.route(a_request()).package_path
+    good = code_of(path)
+    spoil_copy(path)
+    world.clock.now_ms += 61_000
+    decision = hall.route(a_request())
+    assert (decision.denied, decision.quarantined, decision.package_path) == (False, False, path)
+    assert code_of(path) == good
+
+
+def test_bytecode_left_in_a_sealed_copy_does_not_end_the_worker(world: World, tmp_path: Path) -> None:
+    hall = world.hall(attestation="sealed", seal_directory=str(tmp_path / "sealed"))
+    path = hall.route(a_request()).package_path
+    os.chmod(os.path.join(path, "code"), 0o755)
+    corrupt(path, "code/worker_logic.pyc", b"\x00")
+    world.clock.now_ms += 61_000
+    assert hall.route(a_request()).denied is False
+    assert not os.path.exists(os.path.join(path, "code", "worker_logic.pyc"))
+
+
+def test_a_sealed_copy_that_changed_with_its_source_is_refused(world: World, tmp_path: Path) -> None:
+    hall = world.hall(attestation="sealed", seal_directory=str(tmp_path / "sealed"))
+    spoil_copy(hall.route(a_request()).package_path)
+    tamper(world.package())
     world.clock.now_ms += 61_000
     assert hall.route(a_request()).code == Code.WORKER_TAMPERED
+
+
+def test_a_swap_below_a_parent_that_others_can_change_is_seen_at_the_next_decision(
+    world: World, tmp_path: Path
+) -> None:
+    parent = tmp_path / "anybodys"
+    parent.mkdir()
+    parent.chmod(0o777)
+    hall = world.hall(attestation="sealed", seal_directory=str(parent / "sealed"))
+    path = hall.route(a_request()).package_path
+    good = code_of(path)
+    spoil_copy(path)  # in the same second; what could be swapped is hashed for every decision
+    decision = hall.route(a_request())
+    assert decision.denied or code_of(decision.package_path) == good
+
+
+def test_a_seal_directory_may_be_read_by_the_group_that_runs_the_workers(world: World, tmp_path: Path) -> None:
+    directory = tmp_path / "sealed"
+    directory.mkdir()
+    directory.chmod(0o750)
+    path = world.hall(attestation="sealed", seal_directory=str(directory)).route(a_request()).package_path
+    status = os.stat(os.path.join(path, "code", "worker_logic.py"))
+    assert (status.st_mode & 0o777, status.st_gid) == (0o440, directory.stat().st_gid)
 
 
 def test_a_package_that_fails_is_never_sealed(world: World, tmp_path: Path) -> None:
@@ -182,31 +238,39 @@ def test_a_release_has_one_copy_however_often_it_is_enrolled_and_opened(world: W
     world.enrol(a_record(notes="enrolled again"), replace_=True)
     assert hall.route(a_request()).package_path == first
     assert world.hall(**sealed).route(a_request()).package_path == first
-    assert [first] == [str(path) for path in (tmp_path / "sealed").iterdir()]
+    assert [os.path.dirname(first)] == [str(path) for path in (tmp_path / "sealed").iterdir()]
 
 
 def test_a_copy_that_changed_between_two_halls_is_not_used(world: World, tmp_path: Path) -> None:
     sealed: dict[str, Any] = {"attestation": "sealed", "seal_directory": str(tmp_path / "sealed")}
-    tamper(world.hall(**sealed).route(a_request()).package_path)
-    assert world.hall(**sealed).route(a_request()).code == Code.WORKER_TAMPERED
+    path = world.hall(**sealed).route(a_request()).package_path
+    good = code_of(path)
+    spoil_copy(path)
+    decision = world.hall(**sealed).route(a_request())
+    assert (decision.denied, code_of(decision.package_path)) == (False, good)
 
 
-def test_a_new_release_is_sealed_once_it_is_enrolled(world: World, tmp_path: Path) -> None:
-    hall = world.hall(attestation="sealed", seal_directory=str(tmp_path / "sealed"))
-    first = hall.route(a_request()).package_path
-    root = world.package()
-    corrupt(root, "code/bootstrap.py", b"print('version 2')\n")
-    manifest = build_manifest(
-        root, worker_id=WORKER, worker_species_id=SPECIES, worker_version="2.0.0", build_source="local"
-    )
-    sign(root, [world.signer], manifest=manifest)
-    assert hall.route(a_request()).package_path == first
-    world.enrol(a_record(notes="version 2"), replace_=True)
-    assert hall.route(a_request()).package_path not in {"", first}
+def test_a_new_release_at_the_same_root_is_dispatched_by_every_hall(world: World, tmp_path: Path) -> None:
+    sealed: dict[str, Any] = {"attestation": "sealed", "seal_directory": str(tmp_path / "sealed")}
+    hall = world.hall(**sealed)
+    paths = [hall.route(a_request()).package_path]
+    for number in (2, 3):
+        root = world.package()
+        corrupt(root, "code/bootstrap.py", f"print('version {number}')\n".encode())
+        manifest = build_manifest(
+            root, worker_id=WORKER, worker_species_id=SPECIES, worker_version=f"{number}.0.0", build_source="local"
+        )
+        sign(root, [world.signer], manifest=manifest)
+        world.enrol(replace_=True)
+        paths.append(hall.route(a_request()).package_path)
+        assert world.hall(**sealed).route(a_request()).package_path == paths[-1]
+    assert len(set(paths)) == 3
+    kept = {os.path.join(tmp_path, "sealed", name, "package") for name in os.listdir(tmp_path / "sealed")}
+    assert kept == set(paths[1:])  # the release before stays, for those who still run from it
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda path: path.chmod(0o755), lambda path: (path.rmdir(), path.symlink_to("/tmp"))]
+    "spoil", [lambda path: path.chmod(0o770), lambda path: (path.rmdir(), path.symlink_to("/tmp"))]
 )
 def test_a_seal_directory_that_others_can_write_to_is_refused(
     spoil: Callable[[Path], object], world: World, tmp_path: Path

@@ -3,24 +3,24 @@
 Three ways to ask, all of which look at age and bans for every decision:
 
 * `always`: the whole tree is read again for every decision.
-* `sealed`: the package is copied while it is verified; the copy, which only the Hall may write to, is what gets
-  dispatched. It closes the gap between hashing and running, and is read in full again every minute.
+* `sealed`: the package is verified into a store (`wcp_attest.PackageStore`) that only the Hall may write to; the entry
+  is what gets dispatched. It closes the gap between hashing and running, and is hashed again every minute, or for every
+  decision where others could change it.
 * `on-change`: the tree is read again when sizes, times or inodes differ. Whoever can set those defeats it; prod and
   edge refuse it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-import secrets
-import shutil
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from wcp_attest import Expectation, Recheck, verify
+from wcp_attest import Expectation, PackageStore, Recheck, verify
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.errors import DenyCode as AttestCode
 from wcp_route.domain.codes import FROM_ATTEST, Code
@@ -38,6 +38,16 @@ if TYPE_CHECKING:
 
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again
 MAX_WATCHED: Final = 10_000  # packages remembered; a fleet has fewer
+_SPOILT: Final = frozenset(
+    {
+        AttestCode.HASH_MISMATCH,
+        AttestCode.TREE_UNSAFE,
+        AttestCode.MANIFEST_MISSING,
+        AttestCode.MANIFEST_MALFORMED,
+        AttestCode.SIGNATURE_MISSING,
+        AttestCode.SIG_INVALID,
+    }
+)  # an entry that is not what was sealed; it is made anew
 _CONFIRMED: Final = frozenset({AttestCode.HASH_MISMATCH, AttestCode.SIG_INVALID})  # a second reading can confirm these
 _DIGEST: Final = re.compile(r"(?:sha256:|blake3:)?[0-9a-f]{64}")
 _HMAC: Final = "hmac-"  # how the key ids of shared secrets begin
@@ -85,6 +95,10 @@ class _Package(Protocol):
     def path(self) -> str:
         """Where to run it from."""
 
+    @property
+    def read(self) -> tuple[str, str | None]:
+        """What was read last, and the directory of its pair when that lies outside of it."""
+
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         """Say whether it may run now."""
 
@@ -97,29 +111,100 @@ class _Always:
     def path(self) -> str:
         return self.recheck.root
 
+    @property
+    def read(self) -> tuple[str, str | None]:
+        return self.recheck.root, None
+
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         return self.recheck.verify(bans=bans, now=now)
 
 
 @dataclasses.dataclass(slots=True)
 class _Sealed:
-    """A copy that only the Hall may write to."""
+    """An entry of the Hall's store; another one as soon as another release is signed at the root.
 
-    recheck: Recheck
+    Time stamps of the root's pair only say when to look for a new release. They are no evidence: what is dispatched is
+    always an entry that was hashed, and that is hashed again every minute, or at each use where others could change it.
+    """
+
+    store: PackageStore
+    root: str
+    policy: Policy
+    expect: Expectation
+    seen: _Seen
+    recheck: Recheck | None = None
+    entry: str = ""
+    stamps: tuple[object, ...] = ()
     read_at: float = 0.0
+    read: tuple[str, str | None] = ("", None)
 
     @property
     def path(self) -> str:
-        return self.recheck.root
+        return "" if self.recheck is None else self.recheck.root
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
-        if 0 <= now - self.read_at < FULL_EVERY:
-            verdict = self.recheck.standing(bans=bans, now=now)
-            if verdict.code != AttestCode.NOT_ACCEPTABLE:  # else another thread made it forget; read it again
-                return verdict
-        verdict = self.recheck.verify(bans=bans, now=now)
+        stamps = _pair_stamps(self.root)
+        if self.recheck is None or (any(stamps) and stamps != self.stamps):
+            refusal = self._seal(bans, now)
+            if refusal is not None:
+                return refusal
+            self.stamps = stamps
+        recheck = self.recheck
+        assert recheck is not None  # noqa: S101  # for the type checker: just made
+        self.read = recheck.root, os.path.dirname(recheck.root)
+        kept = self.store.changeable(self.entry) is None  # each parent, at each use
+        if kept and 0 <= now - self.read_at < FULL_EVERY:
+            return recheck.standing(bans=bans, now=now)
+        verdict = recheck.verify(bans=bans, now=now)
+        if (
+            verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None
+        ):  # set aside, and made anew from the root
+            verdict = self.recheck.verify(bans=bans, now=now) if self.recheck is not None else verdict
         self.read_at = now if verdict else 0.0
         return verdict
+
+    def _seal(self, bans: tuple[BanCheck, ...], now: float) -> Verdict | None:
+        """Verify the root into the store; return the refusal if there is one."""
+        try:
+            verdict = self.store.admit(self.root, self.policy, expect=self.expect, bans=bans, now=now)
+        except ConfigError as problem:
+            raise Refusal(
+                Code.INTERNAL_ERROR, f"the package of worker `{self.expect.worker_id}` cannot be sealed: {problem}"
+            ) from None
+        self.seen.versions = ""  # the lists are opened again for the decision itself
+        self.read = self.root, None
+        if verdict.verified is None:
+            return verdict
+        entry = verdict.verified.manifest_sha256
+        path = self.store.package_path(entry)
+        self.read = path, os.path.dirname(path)
+        if entry != self.entry or self.recheck is None:
+            before, self.entry, self.read_at = self.entry, entry, 0.0
+            self.recheck = Recheck(path, self.policy, expect=self.expect, attestation=os.path.dirname(path))
+            self._remove_old(before)
+        return None
+
+    def _remove_old(self, before: str) -> None:
+        """Remove older releases of the worker but the last one, unless something still runs from them."""
+        others = [each for each in self.store.entries() if each.worker_id == self.expect.worker_id]
+        others = [each for each in others if each.name not in {self.entry, before}]
+        others.sort(key=lambda each: each.added_at_utc)
+        for each in others if before else others[:-1]:
+            with contextlib.suppress(ConfigError):  # another Hall may have done it
+                self.store.remove(each.name)
+
+
+def _pair_stamps(root: str) -> tuple[object, ...]:
+    """Return what the system says of the files that change with a new release."""
+    found: list[object] = []
+    for name in ("manifest.json", "manifest.sig", ".wcp/manifest.json", ".wcp/manifest.sig"):
+        try:
+            status = os.lstat(os.path.join(root, name))
+        except OSError:
+            found.append(None)
+            continue
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
 
 
 @dataclasses.dataclass(slots=True)
@@ -131,6 +216,10 @@ class _OnChange:
     @property
     def path(self) -> str:
         return self.recheck.root
+
+    @property
+    def read(self) -> tuple[str, str | None]:
+        return self.recheck.root, None
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         stamps = _stamps(self.recheck.root)  # before the reading, so that a change during it shows the next time
@@ -217,10 +306,10 @@ class Attestor:
                 f"worker `{worker.worker_id}` is enrolled without a package; enroll it with its package root",
             )
         self._seen.versions = ""
-        package = self._package(worker, now)
+        package = self._package(worker)
         verdict = package.verify(self.bans, now)
         if verdict.verified is None:
-            cause = self._confirmed_cause(worker, package.path, verdict, now) if verdict.code in _CONFIRMED else ""
+            cause = self._confirmed_cause(worker, package.read, verdict, now) if verdict.code in _CONFIRMED else ""
             raise _refused(worker, verdict, cause)
         _check_code_hash(worker, verdict.verified)
         if self.config.env in GUARDED_ENVS and not _convinces_others(verdict.verified):
@@ -237,49 +326,40 @@ class Attestor:
         """Whether any ban list is asked."""
         return bool(self.policy.conditions or self.bans)
 
-    def _confirmed_cause(self, worker: WorkerRecord, root: str, verdict: Verdict, now: float) -> str:
+    def _confirmed_cause(self, worker: WorkerRecord, read: tuple[str, str | None], verdict: Verdict, now: float) -> str:
         """Read the package a second time from the start, and return what is wrong if that comes to the same."""
         expect = Expectation(worker.worker_id, worker.worker_species_id)
-        again = verify(root, self.policy, expect=expect, bans=self.bans, now=now)
+        root, attestation = read
+        again = verify(root, self.policy, expect=expect, bans=self.bans, now=now, attestation=attestation)
         if again.code != verdict.code:
             return ""
         return f"{verdict.code}: {_DIGEST.sub('…', again.message)}"
 
-    def _package(self, worker: WorkerRecord, now: float) -> _Package:
+    def _package(self, worker: WorkerRecord) -> _Package:
         """Return what is remembered of a worker's package, unless it was enrolled anew since."""
         known = self._packages.get(worker.worker_id)
         if known is not None and (known[0] is worker or known[0] == worker):
             return known[1]
-        package = self._open(worker, now)
+        package = self._open(worker)
         if len(self._packages) >= MAX_WATCHED:
             self._packages.clear()
         self._packages[worker.worker_id] = (worker, package)
         return package
 
-    def _open(self, worker: WorkerRecord, now: float) -> _Package:
+    def _open(self, worker: WorkerRecord) -> _Package:
         expect = Expectation(worker.worker_id, worker.worker_species_id)
         if self.config.attestation == "sealed":
-            return _Sealed(Recheck(self._seal(worker, expect, now), self.policy, expect=expect))
+            store = _store(self.config.seal_directory)
+            return _Sealed(store, worker.package_root, self.policy, expect, self._seen)
         recheck = Recheck(worker.package_root, self.policy, expect=expect)
         return _Always(recheck) if self.config.attestation == "always" else _OnChange(recheck)
 
-    def _seal(self, worker: WorkerRecord, expect: Expectation, now: float) -> str:
-        """Copy a package while it is verified, and return the path of the one copy that its release has."""
-        fresh = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{secrets.token_hex(8)}.new")
-        try:
-            verdict = verify(worker.package_root, self.policy, expect=expect, stage=fresh, bans=self.bans, now=now)
-        except ConfigError as problem:
-            raise Refusal(
-                Code.INTERNAL_ERROR, f"the package of worker `{worker.worker_id}` cannot be verified: {problem}"
-            ) from None
-        if verdict.verified is None:
-            raise _refused(worker, verdict)
-        target = os.path.join(self.config.seal_directory, f"{worker.worker_id}-{verdict.verified.manifest_sha256[:32]}")
-        try:
-            os.rename(fresh, target)
-        except OSError:  # made before; it is verified like any other before it is used
-            shutil.rmtree(fresh, ignore_errors=True)
-        return target
+
+def _store(path: str) -> PackageStore:
+    """Return the Hall's store; where only a group may look into the directory, its entries are for that group."""
+    status = os.stat(path)
+    shared = status.st_mode & 0o050 and not status.st_mode & 0o005
+    return PackageStore(path, owner=os.geteuid(), group=status.st_gid if shared else None, private=True)
 
 
 def _convinces_others(verified: Verified) -> bool:
@@ -288,18 +368,21 @@ def _convinces_others(verified: Verified) -> bool:
 
 
 def check_seal_directory(path: str) -> None:
-    """Make sure that nobody but the Hall can write where sealed copies go.
+    """Make sure that nobody but the Hall can write where sealed copies go; others may read there.
 
     Raises:
-        ConfigError: it is not a directory of ours that is closed to others.
+        ConfigError: it is not a directory of ours that others cannot write.
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         status = os.lstat(path)
     except OSError as problem:
         raise ConfigError(f"cannot use the seal directory {path!r}: {problem.strerror}") from None
-    if not os.path.isdir(path) or os.path.islink(path) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ConfigError(f"the seal directory {path!r} must be a directory of this user with mode 0700")
+    if not os.path.isdir(path) or os.path.islink(path) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise ConfigError(
+            f"the seal directory {path!r} must be a directory of this user that nobody else can write, such as 0700 or "
+            "0750"
+        )
 
 
 def _check_code_hash(worker: WorkerRecord, verified: Verified) -> None:
