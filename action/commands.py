@@ -13,12 +13,14 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from action.inputs import InputError, Inputs, in_input_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from wcp_attest.package.placement import PairPlace
 
 DEADLINE: Final = 6 * 3600.0  # seconds; the longest that a hosted job may take
 MANIFEST_NAME: Final = "manifest.json"
@@ -72,13 +74,30 @@ def sign_options(inputs: Inputs, package: str, home: str, bundle: str) -> list[s
         words.append(f"--key={_private_file(home, SIGNING_KEY_NAME, inputs.signing_key)}")
     else:
         words.append("--hmac")
+    words += _option("--placement", inputs.placement) + _option("--attestation", inputs.attestation)
     said = _option("--worker-id", inputs.worker_id)
     said += _option("--species-id", inputs.species_id)
     said += _option("--worker-version", inputs.worker_version)
     said += [f"--exclude={pattern}" for pattern in inputs.lines("exclude")]
-    if said or not os.path.lexists(os.path.join(package, MANIFEST_NAME)):
+    if said or not os.path.lexists(pair_place(inputs, package).manifest):
         said += _source_options(os.environ)
     return words + said
+
+
+def pair_place(inputs: Inputs, package: str) -> PairPlace:
+    """Return where the two files of a package lie or will lie.
+
+    Raises:
+        InputError: there is no place where they may.
+    """
+    from wcp_attest.base.errors import Error
+    from wcp_attest.build import output_place
+
+    try:
+        chosen = cast("Literal['beside', 'folder', 'detached'] | None", inputs.placement or None)
+        return output_place(package, chosen, inputs.attestation or None)
+    except Error as problem:
+        raise InputError(in_input_names(str(problem))) from None
 
 
 def _source_options(environ: Mapping[str, str]) -> list[str]:
@@ -109,6 +128,7 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
         ("--github-repository", inputs.github_repository),
         ("--workflow", inputs.github_workflow),
         ("--ref", inputs.github_ref),
+        ("--attestation", inputs.attestation),
         ("--trusted-root", inputs.trusted_root),
         ("--bans", inputs.bans),
     ):
@@ -140,7 +160,7 @@ def verify_command(inputs: Inputs, outcome: Outcome) -> str:
     elif outcome.ok:
         package = outcome.result.get("package")
         worker = package.get("worker_id") if isinstance(package, dict) else ""
-        words.append(f"--worker-id={worker}")
+        words += [f"--worker-id={worker}", *_option("--attestation", inputs.attestation)]
         if inputs.signing == "hmac":
             words.append("--hmac")
         else:

@@ -20,6 +20,7 @@ MAX_LINES: Final = 1000
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "mode": ("sign", "verify"),
     "signing": ("", "sigstore", "key", "hmac"),
+    "placement": ("", "beside", "folder", "detached"),
     "on_missing_token": ("fail", "skip"),
     "fail_on_deny": ("true", "false"),
     "summary": ("true", "false"),
@@ -29,7 +30,7 @@ _TEXTS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "public_ke
 _SECRETS: Final = ("signing_key", "signing_key_passphrase", "hmac_key")
 _FOR_SIGN: Final = (
     *("worker_version", "exclude", "signing", "signing_key", "signing_key_passphrase", "trust_config"),
-    "on_missing_token",
+    *("on_missing_token", "placement"),
 )
 _FOR_VERIFY: Final = (
     *("policy", "policy_sha256", "namespace", "identity", "issuer", "github_repository", "github_workflow"),
@@ -58,8 +59,8 @@ _NEEDED_BY: Final[Mapping[str, tuple[str, ...]]] = {
 # Options and variables of the command line, and the inputs that stand for them.
 _INPUTS_OF: Final[Mapping[str, str]] = {
     **{f"--{name}": name for name in ("worker-id", "species-id", "worker-version", "exclude", "trust-config")},
-    **{f"--{name}": name for name in ("policy", "policy-sha256", "namespace", "identity", "issuer")},
-    **{f"--{name}": name for name in ("github-repository", "public-key", "trusted-root", "bans")},
+    **{f"--{name}": name for name in ("policy", "policy-sha256", "namespace", "identity", "issuer", "placement")},
+    **{f"--{name}": name for name in ("github-repository", "public-key", "trusted-root", "bans", "attestation")},
     "--workflow": "github-workflow",
     "--ref": "github-ref",
     "--key": "signing-key",
@@ -98,6 +99,8 @@ class Inputs:
     hmac_key: str
     on_missing_token: str
     trust_config: str
+    placement: str
+    attestation: str
     policy: str
     policy_sha256: str
     namespace: str
@@ -172,6 +175,8 @@ class Inputs:
         if self.mode == "verify":
             self._check_trust()
             return
+        if bool(self.attestation) != (self.placement == "detached"):
+            raise InputError("`placement: detached` and `attestation` go together: the files need a directory")
         method = self.signing or "sigstore"
         for name in ("signing_key", "hmac_key"):
             needed = name in _NEEDED_BY[method]

@@ -13,8 +13,6 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from action.commands import (
-    MANIFEST_NAME,
-    SIGNATURE_NAME,
     Outcome,
     forget_key,
     is_key_text,
@@ -30,7 +28,7 @@ from action.workflow import append_summary, mask, plain, say, set_output
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_ONE_PACKAGE_ONLY = ("worker_id", "species_id", "worker_version")
+_ONE_PACKAGE_ONLY = ("worker_id", "species_id", "worker_version", "attestation")
 _TRUSTED_FILES = ("policy", "trusted_root", "trust_config", "bans", "public_key")
 
 
@@ -124,6 +122,7 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     """Write what every mode leaves behind: annotations, the JSON file, the summary, the outputs."""
     from action.results import annotation_lines, text, to_json
     from action.summary import render
+    from wcp_attest.package.placement import find_place
 
     for line in annotation_lines(outcomes):
         print(line, flush=True)
@@ -134,8 +133,9 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     done = [outcome for outcome in outcomes if outcome.ok]
     hashes = [(text(o.result, "package", "hash_algorithm"), text(o.result, "package", "package_hash")) for o in done]
     set_output("result-path", result)
-    set_output("manifest-path", "\n".join(os.path.join(outcome.package, MANIFEST_NAME) for outcome in done))
-    set_output("signature-path", "\n".join(os.path.join(outcome.package, SIGNATURE_NAME) for outcome in done))
+    places = [find_place(outcome.package, inputs.attestation or None) for outcome in done]
+    set_output("manifest-path", "\n".join(os.path.normpath(place.manifest) for place in places))
+    set_output("signature-path", "\n".join(os.path.normpath(place.signatures) for place in places))
     set_output("package-hash", "\n".join(f"{algorithm}:{digest}" for algorithm, digest in hashes))
 
 

@@ -213,6 +213,10 @@ REFUSED_INPUTS = {
                          "belongs to `signing: sigstore`"),
     "skip with a key": ({"mode": "sign", "signing": "key", "signing_key": "k", "on_missing_token": "skip"},
                         "belongs to `signing: sigstore`"),
+    "placement in verify": ({"mode": "verify", "policy": "p", "placement": "folder"}, "belongs to mode `sign`"),
+    "detached to nowhere": ({"mode": "sign", "placement": "detached"}, "go together"),
+    "a directory for nothing": ({"mode": "sign", "attestation": "d"}, "go together"),
+    "unknown placement": ({"mode": "sign", "placement": "above"}, "`beside`, `folder`, `detached`"),
     "skip in verify": ({"mode": "verify", "policy": "p", "on_missing_token": "skip"}, "belongs to mode `sign`"),
     "deny in sign": ({"mode": "sign", "fail_on_deny": "false"}, "belongs to mode `verify`"),
     "path is an option": ({"mode": "verify", "hmac_key": SECRET, "path": "--help"}, "looks like an option"),
@@ -361,6 +365,27 @@ def test_a_pinned_policy_refuses_another(step: Step, key: tuple[str, str]) -> No
     (step.workspace / "policy.toml").write_text(f"version = 1\n{policy}")
     cut = step(mode="verify", policy="policy.toml", policy_sha256=pin)
     assert (cut.status, "not the policy that is pinned" in cut.errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("placement", "attestation", "where"),
+    [("beside", "", "pkg"), ("folder", "", "pkg/.wcp"), ("detached", "attested", "attested")],
+)
+def test_the_pair_goes_where_the_inputs_say(
+    step: Step, key: tuple[str, str], placement: str, attestation: str, where: str
+) -> None:
+    by_key = {"signing": "key", "signing_key": key[0], **IDS}
+    signed = step(mode="sign", placement=placement, attestation=attestation, **by_key)
+    assert signed.status == 0, signed.log
+    assert signed.outputs["manifest-path"] == f"{where}/manifest.json"
+    assert signed.outputs["signature-path"] == f"{where}/manifest.sig"
+    assert (step.workspace / where / "manifest.sig").is_file()
+    verified = step(mode="verify", public_key=key[1], worker_id=IDS["worker_id"], attestation=attestation)
+    assert verified.status == 0, verified.log
+    assert verified.outputs["signature-path"] == f"{where}/manifest.sig"
+    for run in (signed, verified):
+        (command,) = commands_in(run.summary)
+        assert ("--attestation" in command) == bool(attestation)
 
 
 def test_the_environment_of_the_job_decides_nothing(signed: Job, key: tuple[str, str], tmp_path: Path) -> None:
