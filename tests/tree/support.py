@@ -76,6 +76,6 @@ def run_python(
 _GIVE_UP_ROOT = """
 import os, contextlib, traceback
 import shutil, wcp_attest.advice.digest_cache, wcp_attest.disk.files
-import wcp_attest.package.manifest, wcp_attest.disk.verified_copy
+import wcp_attest.package.manifest, wcp_attest.disk.parallel, wcp_attest.disk.verified_copy
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 """

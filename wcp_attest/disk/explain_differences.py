@@ -288,13 +288,7 @@ def _change(path: str, expected: Entry | None, found: Entry | None) -> Change:
         return Change.KIND
     if isinstance(expected, Symlink):
         return Change.LINK
-    if _only_mode(expected, found):
-        return Change.MODE
-    return Change.MODIFIED
-
-
-def _only_mode(expected: Entry, found: Entry) -> bool:
-    """Tell whether nothing but the execute bit differs; a file of the right size and mode bits amiss was not read."""
+    # Nothing but the execute bit differs; a file of the right size whose mode bits differ was not read.
     if not isinstance(expected, File) or not isinstance(found, File) or expected.size != found.size:
-        return False
-    return found.digest in ("", expected.digest)
+        return Change.MODIFIED
+    return Change.MODE if found.digest in ("", expected.digest) else Change.MODIFIED

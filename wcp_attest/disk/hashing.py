@@ -75,7 +75,11 @@ class Task:
         self.stage = stage
         self.limits = limits
         self._buffer: memoryview | None = None
-        self.new: Callable[..., Any] = sha256 if algorithm == "sha256" else _blake3()
+        self.new: Callable[..., Any] = sha256
+        if algorithm == "blake3":
+            from blake3 import blake3
+
+            self.new = blake3
 
     def buffer(self) -> memoryview:
         """Return room for a block, always the same."""
@@ -159,9 +163,14 @@ class Worker:
             FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or has changed.
         """
         copies = None if self._copy is None else self._copy.open(path, None)
+        lines = None
+        if expected is not None:
+            lines = expected.decode(errors="replace").split(SEPARATOR)
+            if len(lines) != len(names):  # a stray newline makes it unclear whose is whose, so that nothing fits
+                lines = [""] * len(names)
         reader = _Reader(self._tree.open(path, identity), path, self._task, copies)
         try:
-            reader.read(names, None if expected is None else _lines_for(names, expected))
+            reader.read(names, lines)
         except OSError as problem:
             raise FileProblem.of(path + names[len(reader.lines)], "cannot be read: ", problem) from None
         return Hashed(
@@ -375,18 +384,6 @@ class _Reader:
                 view = view[os.write(descriptor, view) :]
         except OSError as problem:
             raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
-
-
-def _lines_for(names: Sequence[str], expected: bytes) -> list[str]:
-    """Return a line for each name; lines that nothing fits when a stray newline makes it unclear whose is whose."""
-    lines = expected.decode(errors="replace").split(SEPARATOR)
-    return lines if len(lines) == len(names) else [""] * len(names)
-
-
-def _blake3() -> Callable[..., Any]:
-    from blake3 import blake3
-
-    return blake3
 
 
 def _escaped(text: str) -> str:

@@ -71,7 +71,9 @@ def read_tree(
     _refuse_odd(root, walk)
     body = SEPARATOR.join(blocks)
     if walk.empty:
-        body = _with_empty(body, walk.empty, algorithm)
+        lines = [*body.split(SEPARATOR), *(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)]
+        lines.sort(key=lambda line: path_of(line, algorithm))
+        body = SEPARATOR.join(lines)
     return Reading(
         body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode), rules.excludes.unmatched
     )
@@ -90,13 +92,6 @@ def _refuse_odd(root: str, walk: Walk) -> None:
             leftover = next((name for name in folder.names.split("/") if is_leftover(name)), None)
             if leftover is not None:
                 raise TreeUnsafe(f"{folder.path + leftover!r} was left behind by an interrupted write; remove it")
-
-
-def _with_empty(body: bytes, empty: list[str], algorithm: HashAlgorithm) -> bytes:
-    """Put the lines of empty directories in their places."""
-    lines = [*body.split(SEPARATOR), *(render_line(path, EmptyDirectory(), algorithm) for path in empty)]
-    lines.sort(key=lambda line: path_of(line, algorithm))
-    return SEPARATOR.join(lines)
 
 
 def path_of(line: bytes, algorithm: HashAlgorithm) -> str:

@@ -2,8 +2,8 @@
 
 The walk, both looks at each directory, and every comparison stay here; only files are opened elsewhere, under the same
 path, which shared storage gives them. Device and inode numbers may differ from machine to machine, so directories are
-held to their names there, still reached without following a link. Whoever runs the executor is trusted with what the
-files hold.
+held to their names there, still reached without following a link. You trust the one who runs the executor with what
+the files hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Name the other entries that cannot be part of a package, once one was found.
 
-Reading stops at the first, and whoever mends that wants to hear of all, not of one after the other. So the tree is
-looked through again, without reading a file: names, kinds, link targets, set-id bits and, where asked for, permissions.
+Reading stops at the first. You want to hear of all of them at once, not of one after the other, so the tree is looked
+through again, without reading a file: names, kinds, link targets, set-id bits and, where asked for, permissions.
 """
 
 from __future__ import annotations

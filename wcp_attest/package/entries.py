@@ -193,11 +193,16 @@ def parse_lines(body: bytes, algorithm: HashAlgorithm) -> tuple[list[str], list[
     Raises:
         ManifestMalformed: as `parse_line`.
     """
-    parts = _plain_line(algorithm).split((body + SEPARATOR).decode("latin-1"))  # a character a byte, which any byte has
+    value = rf'{{"{algorithm}":"([^"]{{64}})","size":(0|[1-9][0-9]{{0,14}})(,"executable":true)?}}'
+    plain = re.compile(rf'^"([ !#-\[\]-~]++)": {value},\n', re.MULTILINE)
+    parts = plain.split((body + SEPARATOR).decode("latin-1"))  # a character a byte, which any byte has
     gaps, paths, digests, sizes, modes = (parts[column::5] for column in range(5))
     odd = [place for place, gap in enumerate(gaps) if gap]
     whole = all(gaps[place].endswith(",\n") for place in odd)  # else a newline inside a line was taken for its end
-    if not (whole and _all_allowed(paths) and _all_hex(digests)):
+    fenced = f"/{'/ /'.join(paths)}/"
+    allowed = not any(wrong in fenced for wrong in ("//", "/./", "/../")) and max(map(len, paths)) <= MAX_NAME_BYTES
+    all_hex = not "".join(digests).encode().translate(None, b"0123456789abcdef")  # a third of the time of a pattern
+    if not (whole and allowed and all_hex):
         read = [parse_line(line, algorithm) for line in body.split(SEPARATOR)]
         return [path for path, _ in read], [entry for _, entry in read]
     files = _from_columns(File, digests, map(int, sizes), map(bool, modes))
@@ -213,23 +218,6 @@ def parse_lines(body: bytes, algorithm: HashAlgorithm) -> tuple[list[str], list[
             entries.append(entry)
         done = place
     return every + paths[done:], entries + files[done:]
-
-
-def _plain_line(algorithm: HashAlgorithm) -> re.Pattern[str]:
-    """Return what matches a plain line and its separator, with path, digest, size and mode as groups."""
-    value = rf'{{"{algorithm}":"([^"]{{64}})","size":(0|[1-9][0-9]{{0,14}})(,"executable":true)?}}'
-    return re.compile(rf'^"([ !#-\[\]-~]++)": {value},\n', re.MULTILINE)
-
-
-def _all_allowed(paths: Sequence[str]) -> bool:
-    """Tell whether paths in printable ASCII can be taken without a look at each; none at all cannot."""
-    fenced = f"/{'/ /'.join(paths)}/"
-    return not any(odd in fenced for odd in ("//", "/./", "/../")) and max(map(len, paths)) <= MAX_NAME_BYTES
-
-
-def _all_hex(digests: Sequence[str]) -> bool:
-    """Tell whether texts consist of lower-case hex digits; at a third of the time that the pattern would take."""
-    return not "".join(digests).encode().translate(None, b"0123456789abcdef")
 
 
 def _file_problem(named: str, entry: File, algorithm: HashAlgorithm) -> str | None:

@@ -8,7 +8,7 @@ from wcp_attest.base.characters import without_refused
 from wcp_attest.package.entries import MAX_NAME_BYTES, path_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 BYTECODE_FOLDER = "__pycache__"
 _BYTECODE_SUFFIX = ".pyc"
@@ -42,7 +42,12 @@ def name_problems(prefix: str, names: Sequence[str]) -> Iterator[str]:
         names: what it holds.
     """
     text = "".join(names)
-    if text.isascii() and text.isprintable() and "\\" not in text and (len(text) < _SHORT or _all_short(names)):
+    if (
+        text.isascii()
+        and text.isprintable()
+        and "\\" not in text
+        and (len(text) < _SHORT or max(map(len, names)) <= MAX_NAME_BYTES)
+    ):
         return
     for name in sorted(names):
         problem = path_problem(prefix + name)
@@ -79,7 +84,3 @@ def folded(name: str) -> str:
     from unicodedata import normalize
 
     return normalize("NFD", normalize("NFD", without_refused(name)).casefold())
-
-
-def _all_short(names: Iterable[str]) -> bool:
-    return max(map(len, names)) <= MAX_NAME_BYTES
