@@ -116,7 +116,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
 
 
 def write_manifest(root: str | os.PathLike[str], manifest: Manifest, *, place: PairPlace | None = None) -> str:
-    """Write `manifest.json` into a package: the old one or the whole new one stands there, whatever happens.
+    """Write `manifest.json` into a package: afterwards the old one or the whole new one stands there.
 
     Args:
         root: the package directory.

@@ -41,7 +41,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
         ),
         (
             "Give the directory that holds `manifest.json`.",
-            "Whoever releases the package runs `wcp-attest sign ROOT …` and ships both files that it writes.",
+            "The publisher runs `wcp-attest sign ROOT …` and ships both files that it writes.",
         ),
     ),
     DenyCode.MANIFEST_MALFORMED: Explanation(
@@ -82,7 +82,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
             "Read the list of differences: each one names the entry and, where it can be told, the likely cause.",
             "Unpack or check out the package again; in git, set `* -text` for packages.",
             "For bytecode: `wcp-attest clean ROOT`, and run workers with `PYTHONDONTWRITEBYTECODE=1`.",
-            "If the change is meant, whoever releases the package builds and signs it again.",
+            "If the change is meant, ask the publisher to build and sign the package again.",
             "Never sign a tree again only to make a denial go away.",
         ),
     ),
@@ -153,7 +153,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
         ),
         (
             "Remove or rename what the message names, or correct its permissions; signers may `--exclude` it.",
-            "If it changed while it was read, stop whatever writes to the tree, or verify a copy of it.",
+            "If it changed while it was read, stop the program that writes to the tree, or verify a copy of it.",
         ),
     ),
     DenyCode.BANNED: Explanation(
@@ -164,19 +164,19 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
         ),
         (
             "Do not run it. Take a version that is not banned.",
-            "If the ban is a mistake, ask whoever signs the ban list to lift it; it cannot be overridden here.",
+            "If the ban is a mistake, ask the signer of the ban list to lift it; it cannot be overridden here.",
         ),
     ),
     DenyCode.BANS_UNUSABLE: Explanation(
-        "A ban list that the policy asks for cannot be relied on, so nobody knows whether the package is banned.",
+        "A ban list that the policy asks for cannot be used, so whether the package is banned is not known.",
         (
             "The list is missing, expired or too old, or an older one than was seen before.",
-            "It is unsigned, signed by somebody else, truncated or malformed.",
+            "It is unsigned, signed by another signer, truncated or malformed.",
             "Its source cannot be reached and there is no copy that is still fresh.",
         ),
         (
-            "Read which list and which reason the message names; fetch a fresh list or repair the connection.",
-            "Whoever issues the list signs it again with a later `issued_at` and a higher `version`.",
+            "The message names the list and the reason. Fetch a fresh list, or fix the connection.",
+            "The issuer signs the list again with a later `issued_at` and a higher `version`.",
         ),
     ),
     DenyCode.TRUST_UNUSABLE: Explanation(
@@ -199,7 +199,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
         ),
         (
             "Check the clock of this machine.",
-            "Whoever releases the package signs it again after looking at it again.",
+            "Ask the publisher to review the package and sign it again.",
         ),
     ),
     DenyCode.NOT_ACCEPTABLE: Explanation(
@@ -214,7 +214,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
         ),
     ),
     DenyCode.INTERNAL_ERROR: Explanation(
-        "Something unexpected happened while the package was checked. Whatever is unexpected is a denial.",
+        "Something unexpected happened while the package was checked. Anything unexpected is a denial.",
         (
             "The machine ran out of memory or file descriptors.",
             "There is a mistake in this program.",

@@ -1,4 +1,4 @@
-"""Compare a tree with its manifest for somebody who looks again and again, hashing only what may have changed.
+"""Compare a tree with its manifest again and again, hashing only what may have changed.
 
 A file is taken to be what it was while device, inode, size and the times of its last change are what they were before
 and after it was hashed. Its mtime can be set back; its ctime changes with content, mode, links and name, and only by
@@ -210,4 +210,4 @@ def _status(folder: int, name: str) -> os.stat_result | None:
     try:
         return os.stat(native(name), dir_fd=folder, follow_symlinks=False)
     except OSError:
-        return None  # whoever reads it says why
+        return None  # the reader says why

@@ -1,6 +1,6 @@
 """Digests remembered from one look at a package to the next, in a file that only its owner can write.
 
-For looking only: what a cache says is as good as the file system's word and as whoever else could write the file.
+For looking only: a cache is as reliable as the times of the file system and as the users who can write the cache.
 `verify`, `sign` and `build` hash what is there; a test walks their imports and finds no way to this module.
 
     cache = DigestCache("/home/ann/.cache/wcp-attest", ("tree", "sha256", "/src/worker"), report=print, now=time.time())
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 40
 MAX_RECORDS: Final = 250_000  # of one subject, 22 MB: beyond, reading the cache costs more than hashing small files
-MAX_AGE: Final = 30 * 86400  # seconds until a digest is made anew, so that no mistake stays for ever
+MAX_AGE: Final = 30 * 86400  # seconds until a digest is made anew, which bounds how long a mistake can stay
 MAX_CACHES: Final = 64  # subjects that are remembered
 MAX_CACHE_BYTES: Final = 256 * 1024 * 1024  # of all their files together
 
@@ -198,7 +198,7 @@ def _padded(key: bytes) -> bytes:
 
 
 def _check_owner(status: os.stat_result, what: str) -> None:
-    """Refuse what somebody else may have written.
+    """Refuse what another user may have written.
 
     Raises:
         _Untrusted: it belongs to another user, or others may write it.
@@ -214,7 +214,7 @@ def _replace(folder: int, name: str, data: bytes, now: int) -> None:
     descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=folder)
     try:
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask takes away
+            os.fchmod(descriptor, 0o600)  # regardless of the umask
             write_all(descriptor, data)
             os.utime(descriptor, (now, now))  # so that all times here are of one clock
         finally:

@@ -1,4 +1,4 @@
-"""A package as the git index holds it: what the next commit will contain, whatever lies in the work tree.
+"""A package as the git index holds it: what the next commit will contain, regardless of the work tree.
 
     with GitIndex.open("workers/summarizer") as index:
         index.files                               {"code/run.py": Staged("100755", "45b983…"), …}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = (
     64 * 1024
-)  # `wcp_attest.package.legacy_manifest.MAX_BYTES`, not imported for whoever has no such manifest
+)  # `wcp_attest.package.legacy_manifest.MAX_BYTES`, not imported: most packages have no such manifest
 
 
 def is_awp1(manifest: bytes) -> bool:

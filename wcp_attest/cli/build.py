@@ -63,8 +63,8 @@ def build(
 ) -> None:
     """Write ROOT/manifest.json: what is in the package, and who it says it is.
 
-    What is not said by options is taken from the manifest.json that stands there, so that a rebuild needs none. When
-    nothing but the time would change, the file is left as it is. A manifest proves nothing before it is signed.
+    What the options leave out is taken from the existing manifest.json, so that a rebuild needs no options. When only
+    the time would change, the file is left as it is. A manifest proves nothing before it is signed.
 
     \b
       wcp-attest build my-worker --worker-id org.acme.summarizer \\

@@ -1,4 +1,4 @@
-"""What `build` and `sign` say about a package: from options, else configuration, else its last manifest."""
+"""What a manifest says about a package: from options, else the configuration, else the last manifest."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ class Plan:
 def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options whose values `BuildFlags` takes."""
     decorated: Callable[..., Any] = combine(
-        click.option("--worker-id", metavar="ID", help="Who this is, such as org.acme.summarizer."),
-        click.option("--species-id", metavar="ID", help="Its species, such as wrk.doc.summarizer."),
+        click.option("--worker-id", metavar="ID", help="The worker id, such as org.acme.summarizer."),
+        click.option("--species-id", metavar="ID", help="The species id, such as wrk.doc.summarizer."),
         click.option(
             "--namespace",
             metavar="NAME",
             help="Take the ids from the package itself: a skill, plugin, MCP bundle, model or Python project.",
         ),
-        click.option("--worker-version", metavar="VERSION", help="Its version, such as 1.4.0."),
+        click.option("--worker-version", metavar="VERSION", help="The version, such as 1.4.0."),
         click.option(
             "--exclude", multiple=True, metavar="PATTERN", help="Leave out what a gitignore pattern matches; recorded."
         ),
@@ -110,12 +110,12 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--allow-twins", is_flag=True, help="Allow names that differ only by case or normal form."),
         click.option("--ai-generated/--no-ai-generated", default=None, help="Whether a model wrote the code."),
-        click.option("--ai-service", metavar="NAME", help="Whose model."),
-        click.option("--ai-model", metavar="NAME", help="Which model."),
+        click.option("--ai-service", metavar="NAME", help="The provider of the model."),
+        click.option("--ai-model", metavar="NAME", help="The model."),
         click.option("--ai-session-fingerprint", metavar="TEXT", help="What identifies the session."),
-        click.option("--source-repository", metavar="URL", help="Where the code comes from."),
-        click.option("--source-commit", metavar="SHA", help="Which commit of it."),
-        click.option("--fresh", is_flag=True, help="Take nothing from the manifest.json that stands there."),
+        click.option("--source-repository", metavar="URL", help="The repository of the code."),
+        click.option("--source-commit", metavar="SHA", help="The commit of the code."),
+        click.option("--fresh", is_flag=True, help="Take nothing from the existing manifest.json."),
     )(command)
     return decorated
 

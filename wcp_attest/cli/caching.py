@@ -1,4 +1,4 @@
-"""`--cache`: where `diff`, `check` and `fix` remember digests, if the user wants that. No other command has it."""
+"""`--cache`: where `diff`, `check` and `fix` remember digests, if you ask for it. No other command uses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VARIABLE = "WCP_ATTEST_CACHE"
 option = click.option(
     "--cache/--no-cache",
     default=None,
-    help=f"Remember digests for the next look, and hash only what changed; on when {VARIABLE} names a directory.",
+    help=f"Remember digests and hash only what changed; on when {VARIABLE} names a directory.",
 )
 
 

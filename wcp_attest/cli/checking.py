@@ -323,7 +323,7 @@ def _lists_bytecode(manifest: Manifest) -> bool:
 
 
 def _twins(manifest: Manifest) -> bool:
-    """Tell whether a manifest lists names that differ only by case or Unicode form, so that somebody allowed it."""
+    """Tell whether a manifest lists names that differ only by case or Unicode form, which the signer allowed."""
     from wcp_attest.package.names import folded
 
     paths = manifest.entries().keys()

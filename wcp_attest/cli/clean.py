@@ -1,7 +1,7 @@
 """`wcp-attest clean`: remove bytecode and the temporary files of an interrupted command.
 
 The tree is walked by directory descriptors and no link is followed, so nothing outside ROOT can be removed even while
-somebody moves directories about. What a manifest lists is part of a package and stays, also that of a package nested in
+another program moves directories. What a manifest lists is part of a package and stays, also that of a package inside
 ROOT. Version control keeps its files under names that may look like bytecode, so its folders are not entered. The whole
 tree is looked at before the first file is removed.
 """

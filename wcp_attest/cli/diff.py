@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.manifest import Manifest
 
-WARNING = "this verifies nothing: whoever changed the tree could change manifest.json, too; use `wcp-attest verify`"
+WARNING = "this verifies nothing: who changed the tree can change manifest.json, too; use `wcp-attest verify`"
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""How a tree differs from its manifest, in words and as JSON; for `verify`, `diff` and whoever else finds some."""
+"""How a tree differs from its manifest, in words and as JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a failed command says, and its exit status. The one place that maps exceptions to either.
 
-One line on standard error, whatever happened; with `--format json` also an object where the result would have gone, so
+Each failure is one line on standard error; with `--format json` also an object where the result would have gone, so
 that a program never has to parse prose (its schema is `wcp_attest/schemas/error.json`); a usage error always on
 standard output. A traceback is printed only when `WCP_ATTEST_DEBUG=1`.
 """
@@ -136,7 +136,7 @@ def _lower(message: str) -> str:
 
 def _tell(failure: Failure, arguments: list[str], output: Output | None = None) -> int:
     message = printable(" ".join(failure.message.split()))[:MAX_MESSAGE]
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error is closed
         code = f" [{failure.code}]" if failure.code else ""
         if failure.kind == "interrupted":  # on a terminal, below the ^C
             sys.stderr.write("\ninterrupted\n" if sys.stderr.isatty() else "interrupted\n")

@@ -11,9 +11,9 @@ from wcp_attest.cli.output import Output, reporting
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path())
-@click.option("--worker-id", metavar="ID", default="org.example.worker", show_default=True, help="Who it will be.")
-@click.option("--species-id", metavar="ID", default="wrk.example.worker", show_default=True, help="Its species.")
-@click.option("--worker-version", metavar="VERSION", default="0.1.0", show_default=True, help="Its version.")
+@click.option("--worker-id", metavar="ID", default="org.example.worker", show_default=True, help="The worker id.")
+@click.option("--species-id", metavar="ID", default="wrk.example.worker", show_default=True, help="The species id.")
+@click.option("--worker-version", metavar="VERSION", default="0.1.0", show_default=True, help="The version.")
 @click.option("--logic", metavar="FILE", type=click.Path(), help="Your own worker_logic.py instead of a stub.")
 @click.option("--force", is_flag=True, help="Replace files that are already there; each is kept as NAME.orig.")
 @reporting("text", "json")

@@ -99,7 +99,7 @@ def _passphrase(path: str | None, none: bool) -> bytes | None:
 
 @contextlib.contextmanager
 def _whole_or_not_at_all() -> Iterator[list[str]]:
-    """Take down what is made, and remove it when the rest cannot be."""
+    """Note each file that is made, and remove them all when a later one cannot be made."""
     made: list[str] = []
     try:
         yield made

@@ -25,7 +25,7 @@ attestation_option = click.option(
     help="The directory of manifest.json and manifest.sig, when they lie outside of the package.",
 )
 jobs_option = click.option(
-    "-j", "--jobs", type=click.IntRange(1, 256), help="How many processes hash at once; by default as many as help."
+    "-j", "--jobs", type=click.IntRange(1, 256), help="Parallel hashing processes (default: automatic)."
 )
 
 
@@ -113,7 +113,7 @@ def require_outside(
 def require_package(path: str, out: Output) -> None:
     """Check that a package can be read here, is a directory and not a link to one, and that no result goes into it.
 
-    Everybody is to look at the same tree, and one that was just signed or verified must not be changed by saying so.
+    All commands look at the same tree, and writing a result must not change a tree that was just signed or verified.
 
     Raises:
         ConfigError: it is something else, or is not there, or the result would change it.

@@ -1,4 +1,4 @@
-"""Where a command's results go: data to standard output or atomically to a file, talk to standard error.
+"""Where a command's results go: results to standard output or atomically to a file, messages to standard error.
 
 `reporting` gives a command the options that every command has (`--format`, `--output`, `--quiet`, `--color`) and hands
 it an `Output`. What is written is safe to show (`cli.text`): control characters are spelled out, a runner finds no
@@ -55,7 +55,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
 
     @property
     def mute(self) -> bool:
-        """Whether nobody will see the text of a decision."""
+        """Whether the text of a decision goes nowhere."""
         return self.quiet and self.path is None
 
     def deliver(self, text: str) -> None:
@@ -95,7 +95,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         self._write(json_text({"schema_version": SCHEMA_VERSION, "kind": kind, **value}))
 
     def note(self, text: str) -> None:
-        """Say something on standard error, unless quiet. That nobody hears it changes nothing."""
+        """Write a message to standard error, unless quiet. A standard error that is closed is no failure."""
         if not self.quiet and sys.stderr is not None:
             if sys.stdout is not None:  # both may go to one place, and the data came first
                 sys.stdout.flush()
@@ -120,7 +120,7 @@ class Misplaced(ConfigError):
 
 
 class Undelivered(Exception):
-    """A command failed whose JSON was to go to a file: whoever looks there is to find this failure, not an old result.
+    """A command failed whose JSON goes to a file: the file gets this failure, so that no old result stays there.
 
     Attributes:
         output: where it was to go.
@@ -206,7 +206,7 @@ def _options(
     formats: tuple[str, ...], *, to_file: bool
 ) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     options = [
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status tells."),
+        click.option("-q", "--quiet", is_flag=True, help="No output; only the exit status."),
         click.option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
@@ -219,6 +219,6 @@ def _options(
         options.insert(0, click.option("-o", "--output", metavar="FILE", type=click.Path(), help=text))
     if len(formats) > 1:
         options.insert(
-            0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="How to say it.")
+            0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="Output format.")
         )
     return options

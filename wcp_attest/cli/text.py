@@ -79,7 +79,7 @@ def use_color(choice: ColorChoice, stream: IO[str] | None) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-# What `Painter` writes around text is told from what others wrote by a mark that nobody can guess.
+# `Painter` marks text with a random value, so that text from elsewhere cannot imitate the mark.
 _MARK: Final = f"\x00{os.urandom(8).hex()}:"
 
 

@@ -1,7 +1,7 @@
 """Read one file, or replace one, without surprises.
 
 Reading never follows the last link of a path unless told so, never waits on a FIFO or device, and never takes more
-than the caller allows. Writing leaves the old file or the whole new one, whatever happens in between.
+than the caller allows. Writing leaves the old file or the whole new one, also after a crash.
 """
 
 from __future__ import annotations
