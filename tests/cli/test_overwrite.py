@@ -121,10 +121,11 @@ def test_no_command_replaces_what_is_not_its_own(place: Path, name: str, kind: s
         os.mkfifo(path)
     before = state(place)
     ran = wcp(*command)
-    assert ran.status in (1, 2), ran
+    beside = name in ("sign", "build") and (place / "p/.wcp/manifest.json").exists()
+    assert ran.status == 0 if beside else ran.status in (1, 2), ran  # the pair goes where nothing is in its way
     assert path.is_symlink() == (kind == "a link")
     assert path.is_fifo() == (kind == "a fifo")
-    assert state(place) == before
+    assert {name: data for name, data in state(place).items() if not name.startswith("p/.wcp/")} == before
 
 
 def test_a_result_replaces_an_earlier_result_of_each_format(place: Path) -> None:
