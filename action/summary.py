@@ -1,4 +1,4 @@
-"""The job summary: what was signed and by whom, or why not, and the command that verifies it.
+"""The job summary: what was signed and by which signer, or why not, and the command that verifies it.
 
 Names come from packages, hence as HTML-escaped text in `<code>`, where Markdown has no meaning.
 """

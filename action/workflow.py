@@ -41,7 +41,7 @@ def plain(text: str) -> str:
 
 
 def set_output(name: str, value: str) -> None:
-    """Set an output of the step, whatever characters it has; a runner that takes none gets none."""
+    """Set an output of the step, with any characters; a runner that takes no outputs gets none."""
     delimiter = f"end-{secrets.token_hex(16)}"
     if not os.environ.get("GITHUB_OUTPUT"):
         return

@@ -1,4 +1,4 @@
-"""`wcp-attest policy`: start a trust policy, check one, say in words whom it trusts, fetch what it rests on."""
+"""`wcp-attest policy`: start a trust policy, check one, show which signers it trusts, fetch the root it rests on."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def check(out: Output, /, file: str | None) -> None:
 @_file_argument
 @reporting("text", "json")
 def show(out: Output, /, file: str | None) -> None:
-    """Say in words whom a policy trusts, what it accepts from them, and which ban lists it asks."""
+    """Show which signers a policy trusts, what it accepts from them, and which ban lists it asks."""
     found = _load(file)
     if out.format == "json":
         out.deliver_json("policy-show", {"file": file, **_as_json(found)})
@@ -376,7 +376,7 @@ def _key_words(key_id: str) -> str:
 
 def _sigstore_words(found: Policy) -> str:
     if not found.identities:
-        return "nobody is trusted by it"
+        return "no keyless signer is trusted"
     if found.sigstore.trusted_root is not None:
         return "pinned root, no network"
     return f"public {found.sigstore.instance} root, fetched when needed"

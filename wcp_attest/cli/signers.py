@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("pkcs11", "awskms", "gcpkms", "azurekms", "hashivault", "ssh-agent")
 
-NOBODY_SIGNS = "nobody signs: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
+NOBODY_SIGNS = "no signer is named: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
 
 
 class SignerFlags(NamedTuple):
@@ -79,7 +79,7 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
 
     Raises:
         ConfigError: a key or secret cannot be had.
-        UsageError: nobody is named, or a passphrase for no key.
+        UsageError: no signer is named, or a passphrase for no key.
     """
     if flags.passphrase_file is not None and not flags.key:
         raise click.UsageError("--passphrase-file is the passphrase of a --key")

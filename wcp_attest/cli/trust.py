@@ -1,4 +1,4 @@
-"""Whom a command believes: a policy file, or the same policy built from flags.
+"""Which signers a command trusts: a policy file, or the same policy built from flags.
 
 A key given by a flag is trusted for one namespace, never for everything, so flags need `--worker-id` or `--namespace`.
 A policy file and flags together are an error: neither may quietly widen the other.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wcp_attest.trust.policy import Policy
 
 POLICY_VARIABLE = "WCP_ATTEST_POLICY"
-OWN_LIST_MAX_AGE = 10 * 365 * 86_400  # seconds; a list says itself when it expires, and that is believed of one's own
+OWN_LIST_MAX_AGE = 10 * 365 * 86_400  # seconds; a list of your own says itself when it expires
 
 
 class TrustFlags(NamedTuple):
@@ -170,7 +170,7 @@ def _policy_of_flags(flags: TrustFlags, namespace: str | None) -> Policy:
     keys, identities = keys_of(flags), identities_of(flags)
     if not keys and not identities:
         raise click.UsageError(
-            f"nobody is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE,"
+            f"no signer is trusted: give --policy FILE (or {POLICY_VARIABLE}), --public-key FILE,"
             " --identity with --issuer, --github-repository, --hmac or --hmac-file"
         )
     if namespace is None:

@@ -1,6 +1,6 @@
-"""Who signs and who is believed: one thin adapter a method, behind two small protocols.
+"""Who signs and who is trusted: one thin adapter for each method, behind two small protocols.
 
-A `Signer` makes a line of a signature file. A `TrustedSigner` is somebody a policy believes: it recognises the lines
+A `Signer` makes a line of a signature file. A `TrustedSigner` is a signer that a policy trusts: it recognises the lines
 that name it and verifies them. Both say who they are by a `SignedBy`. The adapters (`signing.hmac`, `signing.key`,
 `signing.sigstore`) import their libraries when they are used.
 """
@@ -91,7 +91,7 @@ class Signer(Protocol):
 
 
 class TrustedSigner(Protocol):
-    """Somebody a policy believes, known by a key."""
+    """A signer that a policy trusts, known by a key."""
 
     @property
     def key_id(self) -> str:

@@ -1,4 +1,4 @@
-"""A secret in a file or in a variable is the first line of it, whoever reads it.
+"""A secret in a file or in a variable is the first line of it, for every reader.
 
 `openssl -pass file:` and `gpg --passphrase-file` read it so. One function serves passphrases and shared secrets, from
 files, variables and inputs of the Action, so that the same bytes mean the same secret everywhere.

@@ -6,7 +6,7 @@ signature and log entry. What it leaves to its caller is done here, and nothing 
 * the trusted root holds only what was valid at the proven times of the signature (`sigstore_trust`);
 * every timestamp that is there holds, and there is one where the policy demands it (`sigstore_timestamps`);
 * the payload and its type are those that the rest of the toolkit reads: two parsers must not see two messages;
-* whatever is raised, by the library or beneath it, becomes a refusal.
+* every error that the library, or what lies under it, raises becomes a refusal.
 
 Who signed is compared with the policy afterwards, from the claims of the verified certificate
 (`sigstore_identity`). A bundle can be varied without breaking it, so neither it nor its digest ever names anything.

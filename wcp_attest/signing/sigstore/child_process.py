@@ -81,7 +81,7 @@ class Pipe:
             or_else: who else is asked in the same step, should no answer come.
 
         Raises:
-            Failed: whatever the library, or what lies under it, raised inside the context.
+            Failed: the library, or what lies under it, raised an error inside the context.
         """
         self.send(step=service + or_else)
         try:
@@ -92,7 +92,7 @@ class Pipe:
 
 def main() -> int:
     """Serve one request; the exit status is 0 whenever the last line says what came of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever waits says that it was interrupted
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the waiting process says that it was interrupted
     pipe = Pipe(_take_standard_output())
     request: Request = json.load(sys.stdin)
     _take_terminal()

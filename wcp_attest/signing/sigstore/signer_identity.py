@@ -1,4 +1,4 @@
-"""Who a keyless signer is, and whom a policy expects: pure values, without the `sigstore` library.
+"""Who a keyless signer is, and which signer a policy expects: pure values, without the `sigstore` library.
 
 A Fulcio certificate says who signed: the subject alternative name (SAN), the issuer of the OIDC token, and, for CI
 systems, claims of the token as extensions (`CertificateClaims`). A policy names the signer it expects
