@@ -10,6 +10,7 @@ python=${PYTHON:-python3}
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
+[ ! -d "$demo" ] || chmod -R u+w "$demo"  # a store is closed to writing
 rm -rf "$demo"
 mkdir "$demo"
 source=$("$python" -c 'import click, os; print(os.path.dirname(click.__file__))')
@@ -27,6 +28,9 @@ run wcp-attest sign "$worker" --key "$demo/acme.key" \
 
 say "Verify it, as whoever runs it would"
 run wcp-attest verify "$worker" --public-key "$demo/acme.key.pub" --worker-id org.acme.click
+
+say "Keep what was verified in a store"
+run wcp-attest store add "$worker" --store "$demo/store" --public-key "$demo/acme.key.pub" --worker-id org.acme.click
 
 say "Change one byte"
 "$python" - "$worker/core.py" <<'PYTHON'
@@ -48,4 +52,8 @@ if [ "$status" -ne 1 ]; then
   say "FAILED: the changed package was not refused (exit status $status)"
   exit 1
 fi
-say "Refused with exit status 1, as it must be. Everything is in $demo/"
+say "Refused with exit status 1, as it must be. Run the release that the store holds"
+run wcp-attest run org.acme.click --store "$demo/store" --public-key "$demo/acme.key.pub" --worker-id org.acme.click \
+  -- sh -c 'echo "$(wc -l < core.py) lines of core.py, from $WCP_PACKAGE_ROOT"'
+
+say "Everything is in $demo/"

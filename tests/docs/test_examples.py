@@ -41,6 +41,7 @@ def test_the_demo_shows_the_refusal_and_writes_only_where_it_says(tmp_path: Path
     assert "VERIFIED" in done.stdout
     assert "DENIED" in done.stdout
     assert "core.py" in done.stdout
+    assert "lines of core.py, from" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".demo", "examples"]
 
 

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @click.option(
     "--stage", metavar="DIR", type=click.Path(), help="Copy what was verified, byte for byte, to a new directory."
 )
+@click.option(
+    "--stage-link",
+    metavar="NAME",
+    type=click.Path(),
+    help="Stage to a new NAME.1, NAME.2, … at every start, and let the link NAME name it.",
+)
 @jobs_option
 @counting.option
 @differences.option
@@ -36,6 +42,7 @@ def verify(
     package: str,
     attestation: str | None,
     stage: str | None,
+    stage_link: str | None,
     max_size: int | None,
     jobs: int | None,
     progress: bool | None,
@@ -63,6 +70,12 @@ def verify(
     if not archived:
         require_package(package, out)
     policy = policy_of(flags)
+    if stage_link is not None:
+        from wcp_attest.cli.stage_link import next_stage, point_to
+
+        if stage is not None:
+            raise click.UsageError("--stage and --stage-link exclude each other")
+        stage = next_stage(stage_link)
     with counting.Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
@@ -76,6 +89,8 @@ def verify(
                 return attest(root, policy, expect=expect, stage=stage, options=options, attestation=attestation)
 
         verdict = judge(attempt)
+    if verdict.ok and stage_link is not None and stage is not None:
+        point_to(stage_link, stage)
     _deliver(out, verdict, package, every=every)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
