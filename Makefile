@@ -10,7 +10,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test lint actions types tests js wheel vectors bench bench-peers lock clean
+.PHONY: help setup demo test quick lint actions types tests js wheel vectors bench bench-peers lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -46,6 +46,11 @@ types: $(STAMP)  ## mypy --strict
 
 tests: $(STAMP) js  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+quick: $(STAMP)  ## core and formats in a few seconds, before a push
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
+	  tests/core/test_statement.py tests/core/test_envelope.py tests/core/test_entries.py tests/core/test_proof.py \
+	  tests/core/test_outside.py tests/core/test_awp1.py
 
 js:              ## other people's verifiers, as a second opinion; says so where there is no Node
 	tests/js/install

@@ -278,7 +278,7 @@ class Verdict:
             "trust_statement": None if verified is None else verified.trust_statement,
             "package": None if verified is None else verified.to_dict(),
             "signers": [] if verified is None else [signer.to_dict() for signer in verified.signers],
-            "differences": [difference.to_dict() for difference in self.differences],
+            "differences": [{**difference.to_dict()} for difference in self.differences],
             "differences_total": self.total_differences,
             "content": None if verified is None else "hashed",
             "next": [*advice],

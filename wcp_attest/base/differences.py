@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject
 
 
 class Change(StrEnum):
@@ -41,7 +37,7 @@ class Difference:
     found: str = ""
     cause: str = ""
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> dict[str, str | None]:
         """Return the difference as JSON values; empty texts become null."""
         return {
             "path": self.path,

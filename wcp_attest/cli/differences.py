@@ -72,4 +72,4 @@ def _kind(difference: Difference) -> tuple[str, str]:
 
 def as_json(differences: Sequence[Difference]) -> list[JsonValue]:
     """Return the differences as JSON values; empty texts become null."""
-    return [difference.to_dict() for difference in differences]
+    return [{**difference.to_dict()} for difference in differences]
