@@ -50,7 +50,7 @@ OPENERS = {
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
 MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 23, 37  # the aim is 15 and 25
-MAX_FUNCTIONS = {"wcp_attest": 50.0, "wcp_route": 50.0}  # for each 1,000 lines; the aim is 42
+MAX_FUNCTIONS = {"wcp_attest": 51.0, "wcp_route": 55.0}  # for each 1,000 lines; the aim is 42
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.feeds import Feed
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.trust.policy_file import Table
+    from wcp_attest.trust.policy_table import Table
 
 STATE_VARIABLE: Final = "WCP_ATTEST_STATE_DIR"
 DEFAULT_REFRESH: Final = 300  # seconds: how long a new ban takes to arrive at most

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.trust.conditions import PackageFacts
-    from wcp_attest.trust.policy_file import Table
+    from wcp_attest.trust.policy_table import Table
 
 DEFAULT_TIMEOUT: Final = 10  # seconds
 
