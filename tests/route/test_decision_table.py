@@ -30,7 +30,7 @@ def test_a_decision_of_defaults_is_a_denial_and_fits_its_schema() -> None:
     wire: Any = to_wire(RouteDecision(decided_at_ms=1), operator=True)
     jsonschema.validate(wire, decision_schema())
     with pytest.raises(TypeError):
-        RouteDecision("id")  # type: ignore[misc]  # keyword arguments only
+        RouteDecision("id")  # type: ignore[call-arg]  # keyword arguments only
 
 
 @pytest.mark.parametrize(
