@@ -187,3 +187,66 @@ def test_a_manifest_with_crlf_is_named_by_every_command(project: Repository, mon
         ran = wcp(*command)
         assert ran.status != 0
         assert "line endings were converted to CRLF" in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "diff.relative=true",
+        "color.ui=always",
+        "core.abbrev=4",
+        "diff.ignoreSubmodules=all",
+        "core.quotePath=true",
+        "diff.noprefix=true",
+        "core.ignorecase=true",
+        "diff.external=/bin/false",
+        "core.fileMode=false",
+        "core.symlinks=false",
+        "feature.manyFiles=true",
+        "diff.renames=copies",
+        "status.relativePaths=true",
+    ],
+)
+def test_settings_of_git_change_no_answer(project: Repository, setting: str) -> None:
+    ok("fix", "--add")
+    project.git("config", *setting.split("=", 1))
+    ok("check")
+    project.write("w/n\u00e9w", "1\n")
+    project.add()
+    ran = wcp("check")
+    assert (ran.status, "added  n\u00e9w" in ran.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        ("update-index", "--split-index"),
+        ("update-index", "--assume-unchanged", "w/f.txt"),
+        ("update-index", "--skip-worktree", "w/f.txt"),
+        ("add", "-N", "w/later"),
+        ("sparse-checkout", "set", "--cone", "other"),
+    ],
+)
+def test_states_of_the_index_change_no_answer(project: Repository, state: tuple[str, ...]) -> None:
+    ok("fix", "--add")
+    project.commit()
+    project.write("w/later", "1\n")
+    project.git(*state)
+    ok("check")
+    project.stage_blob(b"w/staged", b"1")
+    assert wcp("check").status == 1
+
+
+def test_a_commit_of_some_paths_is_judged_by_its_own_index(project: Repository) -> None:
+    ok("fix", "--add")
+    project.commit()
+    hook = project.write(
+        ".git/hooks/pre-commit", f'#!/bin/sh\nexec "{sys.executable}" -m wcp_attest check\n', executable=True
+    )
+    assert hook.exists()
+    project.write("w/f.txt", "2\n")
+    with pytest.raises(AssertionError, match="STALE"):
+        project.git("commit", "--only", "w/f.txt", "-qm", "stale")
+    project.add()
+    assert wcp("fix").status == 1
+    project.git("commit", "--only", "w/f.txt", "w/manifest.json", "-qm", "true")
