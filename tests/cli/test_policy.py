@@ -216,3 +216,14 @@ def test_the_digest_over_all_files_tells_nothing_of_a_secret(do: Do, tmp_path: P
     before = load_policy(tmp_path / "p.toml").content_digest
     (tmp_path / "secret").write_text(SECRET[::-1])
     assert load_policy(tmp_path / "p.toml").content_digest == before
+
+
+def test_a_threshold_that_is_not_met_names_who_signed_and_who_did_not(do: Do, tmp_path: Path, package: Path) -> None:
+    keyless = ("--repository", "acme/worker")
+    init(do, "--public-key", "b.pub", *keyless, "--threshold", "2")
+    do("sign", str(package), "--key", "a.key", *IDENTITY)
+    signed, missing = (key.key_id for key in load_policy(tmp_path / "p.toml").keys)
+    status, out, _ = do("verify", str(package), "--policy", "p.toml", "--format", "json")
+    message = json.loads(out)["message"]
+    assert status == 1
+    assert f"1 has signed: key sha256:{signed}; not yet: key sha256:{missing}, acme/worker (" in message
