@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Expectation", "attest", "verify"]
 
-MAX_NAMED = 5  # signers that a message lists
 MAX_CLOCK_SKEW = 300  # seconds a signer's clock may be ahead of ours
 
 _REPEATED = ("worker_id", "worker_species_id", "worker_version", "package_hash", "hash_algorithm")
@@ -327,21 +326,13 @@ def count_signers(
         others = ", ".join(str(signature.by) for signature in signatures)
         raise SignerUntrusted(f"signed by {others}; the policy does not trust them for namespace {namespace.name}")
     if len(counted) < namespace.threshold:
-        unchecked = _unchecked(missed)
-        if unchecked is not None:
+        if (unchecked := _unchecked(missed)) is not None:
             raise unchecked
-        signed = f"{len(counted)} has signed" if len(counted) == 1 else f"{len(counted)} have signed"
-        who = ", ".join(str(signature.by) for signature in counted)
+        signed = f"{len(counted)} {'has' if len(counted) == 1 else 'have'} signed"
         besides = f"; a further signature does not count: {missed[0]}" if missed else ""
-        from wcp_attest.signing import SignedBy
-
-        there = {entry for signature in counted for entry in signature.entries}
-        names = [str(SignedBy(key_id=key.key_id)) for key in namespace.keys if key not in there]
-        names += [identity.label for identity in namespace.identities if identity not in there]
-        missing = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else "")
-        raise ThresholdNotMet(
-            f"{namespace.name} needs {namespace.threshold} signers, {signed}: {who}; not yet: {missing}{besides}"
-        )
+        others = namespace.others({entry for signature in counted for entry in signature.entries})
+        signed += f": {', '.join(str(signature.by) for signature in counted)}; not yet: {others}{besides}"
+        raise ThresholdNotMet(f"{namespace.name} needs {namespace.threshold} signers, {signed}")
     return counted
 
 

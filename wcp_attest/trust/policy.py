@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.base.identity import check_namespace
-from wcp_attest.signing import SigstoreTrust
+from wcp_attest.signing import SignedBy, SigstoreTrust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from wcp_attest.signing import TrustedSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Schema = Literal["awp.v2", "awp.v1"]
 SCHEMAS: tuple[Schema, ...] = get_args(Schema)
 MAX_NAMESPACES = 10_000
+MAX_NAMED = 5  # signers that a message lists
 MAX_SIGNERS = 1_000  # of one namespace
 MAX_LINKS = 40  # followed from one path, as Linux does
 
@@ -72,6 +73,17 @@ class Namespace:
             raise ConfigError(
                 f"namespace {self.name}: a threshold of {self.threshold} with {signers} signers; use 1 to {signers}"
             )
+
+    def others(self, entries: Collection[object]) -> str:
+        """Return in words which signers of the namespace are not among some of its entries, at most `MAX_NAMED`.
+
+        Args:
+            entries: keys and identities of this namespace.
+        """
+        names = [str(SignedBy(key_id=key.key_id)) for key in self.keys if key not in entries]
+        names += [identity.label for identity in self.identities if identity not in entries]
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        return ", ".join(names[:MAX_NAMED]) + more
 
 
 @dataclass(frozen=True, slots=True)
