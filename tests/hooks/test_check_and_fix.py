@@ -375,3 +375,20 @@ def test_check_writes_nothing_at_all(fixed: Project) -> None:
     before = snapshot()
     assert fixed.wcp("check").returncode == 1
     assert snapshot() == before
+
+
+def test_a_pair_in_the_folder_is_checked_and_fixed_there(project: Project) -> None:
+    foreign = '{"manifest_version": 3, "name": "an extension"}\n'
+    project.write("pkg/manifest.json", foreign)
+    ids = ("--worker-id", "org.acme.w", "--species-id", "wrk.a.b", "--worker-version", "1")
+    assert project.wcp("build", "pkg", "--placement", "folder", *ids).returncode == 0
+    project.git("add", "pkg")
+    assert project.wcp("check", "pkg").returncode in {0, 1}
+    project.write("pkg/manifest.json", foreign + " ")
+    project.git("add", "pkg")
+    stale = project.wcp("check", "pkg")
+    assert stale.returncode == 1
+    assert stale.stdout.splitlines()[-1].strip() == "wcp-attest fix pkg; git add pkg/.wcp/manifest.json"
+    assert project.wcp("fix", "--add", "pkg").returncode == 0
+    assert project.wcp("check", "pkg").returncode == 0
+    assert (project.path / "pkg/manifest.json").read_text() == foreign + " "

@@ -28,6 +28,7 @@ from wcp_attest.package.entries import (
 )
 from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from wcp_attest.package.names import bytecode_among, case_collisions
+from wcp_attest.package.placement import PAIR_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -118,6 +119,13 @@ def read_staged(
     return StagedReading(reading, sum(path in entries for path in conversions))
 
 
+def pair_folder_in(index: GitIndex) -> str:
+    """Return the folder of the staged pair: `.wcp/` when one of its two files is there, else the root (empty)."""
+    folder = PAIR_FOLDERS["folder"]
+    known = {*index.files, *index.unmerged}
+    return folder if {folder + MANIFEST_NAME, folder + SIGNATURE_NAME} & known else ""
+
+
 def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
     """Return the paths that a manifest must account for, in byte order, and the directories that excludes empty.
 
@@ -132,9 +140,10 @@ def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
         return folders[folder]
 
     chosen = []
+    pair = {pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)}
     emptied: set[str] = set()
     for path, staged in index.files.items():
-        if path in (MANIFEST_NAME, SIGNATURE_NAME):
+        if path in pair:
             continue
         folder = path.rpartition("/")[0]
         left_out = is_left_out(folder) or rules.leave_out(path, folder=staged.mode == SUBMODULE)

@@ -91,7 +91,7 @@ def report_of(examinations: Sequence[Examination]) -> Report:
     findings = []
     for examination in wrong:
         root = examination.target.directory
-        findings += [Finding(rule, place(root, "manifest.json"), problem) for problem in examination.problems]
+        findings += [Finding(rule, place(root, examination.place), problem) for problem in examination.problems]
         findings += [Finding(rule, place(root, item.path), describe(item)) for item in examination.differences]
     summary = f"{len(wrong)} of {len(examinations)} manifests stale" if wrong else "every manifest is up to date"
     return Report(".", tuple(findings), summary, decided=True, exit_status=REFUSED if wrong else 0)

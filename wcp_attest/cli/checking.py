@@ -54,6 +54,7 @@ class Examination:
         total: how many differences there are.
         notes: what is not wrong here and may be elsewhere, one line each.
         ignored: whether a `.gitignore` keeps `git add` from taking the manifest.
+        place: the manifest's path in the package.
     """
 
     target: Target
@@ -64,6 +65,7 @@ class Examination:
     total: int = 0
     notes: tuple[str, ...] = ()
     ignored: bool = False
+    place: str = "manifest.json"
 
     @property
     def ok(self) -> bool:
@@ -151,7 +153,8 @@ def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: fl
         with GitIndex.open(target.directory, resolve=True) as index:
             renewal = _renewal(index, target, remembered, written, now)
         if renewal.data is not None:
-            written[f"{index.prefix}/manifest.json" if index.prefix else "manifest.json"] = renewal.data
+            path = _manifest_path(index)
+            written[f"{index.prefix}/{path}" if index.prefix else path] = renewal.data
         found.append(renewal)
     return found
 
@@ -164,13 +167,14 @@ def _renewal(
     for path, inner in written.items():
         if path.startswith(start):
             index.replace(path.removeprefix(start), inner)
-    unresolved = next((path for path in index.unmerged if "/" in path), None)
+    pair = {_manifest_path(index), _signature_path(index)}
+    unresolved = next((path for path in index.unmerged if "/" in path and path not in pair), None)
     if unresolved is not None:
         raise ConfigError(f"{start + unresolved!r} is not merged yet; run `wcp-attest fix` on its package, too")
     examination = examine(index, target, cache)
     data = renewed(examination, now).to_bytes() if examination.repairable else None
     edited = () if data is not None else tuple(index.edited(target.directory, MAX_COMPARED))
-    return Renewal(examination, data, edited, signatures_in_conflict="manifest.sig" in index.unmerged)
+    return Renewal(examination, data, edited, signatures_in_conflict=_signature_path(index) in index.unmerged)
 
 
 def examine(index: GitIndex, target: Target, cache: caching.Cache | None) -> Examination:
@@ -181,18 +185,23 @@ def examine(index: GitIndex, target: Target, cache: caching.Cache | None) -> Exa
     """
     from wcp_attest.advice.git_index_manifest import Unsignable
 
+    place = _manifest_path(index)
     current, problem = _staged_manifest(index, target)
     try:
         expected, notes = _expected(index, target, current, cache)
     except Unsignable as unsignable:
-        return Examination(target, None, current, unsignable.problems)
+        return Examination(target, None, current, unsignable.problems, place=place)
     if current is None:
-        return Examination(target, expected, None, (problem,), notes=notes, ignored=index.is_ignored("manifest.json"))
+        return Examination(
+            target, expected, None, (problem,), notes=notes, ignored=index.is_ignored(place), place=place
+        )
     problems = (*((problem,) if problem else ()), *_header_problems(current, expected))
     differences = _differences(current, expected)
     if not problems and not differences:
         notes = (*notes, *_signature_notes(index))
-    return Examination(target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes)
+    return Examination(
+        target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes, place=place
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +232,7 @@ def repair(examinations: Sequence[Examination]) -> str:
     roots = [as_argument(item.target.directory) for item in wrong]
     if not roots:
         return ""
-    manifests = [os.path.join(root, "manifest.json") for root in roots]
+    manifests = [os.path.join(as_argument(item.target.directory), item.place) for item in wrong]
     force = " -f" if any(item.ignored for item in wrong) else ""
     command = f"wcp-attest fix {shlex.join(roots)}; git add{force} {shlex.join(manifests)}"
     # `git commit -a` and `git commit PATH` show a hook an index of their own, and the real one lacks their edits.
@@ -231,19 +240,31 @@ def repair(examinations: Sequence[Examination]) -> str:
     return f"git add -u {shlex.join(roots)}; {command}" if own_index else command
 
 
+def _manifest_path(index: GitIndex) -> str:
+    from wcp_attest.advice.git_index_manifest import pair_folder_in
+
+    return pair_folder_in(index) + "manifest.json"
+
+
+def _signature_path(index: GitIndex) -> str:
+    from wcp_attest.advice.git_index_manifest import pair_folder_in
+
+    return pair_folder_in(index) + "manifest.sig"
+
+
 def _staged_manifest(index: GitIndex, target: Target) -> tuple[Manifest | None, str]:
     from wcp_attest.advice.git_index import LINK
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.ours import is_manifest
 
-    if MANIFEST_NAME in index.unmerged:
+    if _manifest_path(index) in index.unmerged:
         return _conflicted_manifest(index, target), "manifest.json is in conflict"
-    staged = index.files.get(MANIFEST_NAME)
+    staged = index.files.get(_manifest_path(index))
     if staged is None:
         return None, "manifest.json is not in the index"
     if staged.mode == LINK:
         return None, "manifest.json is a symbolic link"
-    data = index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    data = index.read(_manifest_path(index), MAX_MANIFEST_BYTES)
     if data and not is_manifest(data):
         return None, FOREIGN
     try:
@@ -259,13 +280,13 @@ def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
     Raises:
         ConfigError: the sides differ in a field, and no configuration says what it is.
     """
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.manifest_merge import MergeConflict, Sides, merge_header
 
     sides: dict[int, Manifest] = {}
-    for stage, version in index.unmerged[MANIFEST_NAME].items():
+    for stage, version in index.unmerged[_manifest_path(index)].items():
         with suppress(ManifestMalformed):
-            sides[stage] = Manifest.parse(index.read_version(MANIFEST_NAME, version, MAX_MANIFEST_BYTES))
+            sides[stage] = Manifest.parse(index.read_version(_manifest_path(index), version, MAX_MANIFEST_BYTES))
     if 2 not in sides or 3 not in sides:  # one side deleted it, or it is no manifest there
         return sides.get(2) or sides.get(3)
     merged, conflicts = merge_header(Sides(sides.get(1), sides[2], sides[3]))
@@ -384,15 +405,15 @@ def _archive_notes(index: GitIndex) -> tuple[str, ...]:
 def _signature_notes(index: GitIndex) -> tuple[str, ...]:
     """Say so when a staged signature is over another manifest; who signs, and when, is not for a hook to decide."""
     from wcp_attest.base.digest import sha256_hex
-    from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
     from wcp_attest.package.statement import Statement
 
-    if SIGNATURE_NAME not in index.files:
+    if _signature_path(index) not in index.files:
         return ()
-    digest = sha256_hex(index.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    digest = sha256_hex(index.read(_manifest_path(index), MAX_MANIFEST_BYTES))
     try:
-        lines = parse_lines(index.read(SIGNATURE_NAME, MAX_SIGNATURE_FILE_BYTES))
+        lines = parse_lines(index.read(_signature_path(index), MAX_SIGNATURE_FILE_BYTES))
         signed = {Statement.from_bytes(line.envelope.payload).manifest_sha256 for line in lines}
     except VerificationError as problem:
         return (f"manifest.sig is unusable: {problem}",)

@@ -58,7 +58,7 @@ def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | 
 
 
 def _manifest(renewal: Renewal) -> str:
-    return os.path.join(renewal.directory, "manifest.json")
+    return os.path.join(renewal.directory, renewal.examination.place)
 
 
 def _check(renewal: Renewal) -> None:
@@ -86,6 +86,7 @@ def _write(renewal: Renewal) -> None:
     from wcp_attest.build import MANIFEST_KIND
     from wcp_attest.disk.overwrite import only_writer, write_file
 
+    os.makedirs(os.path.dirname(_manifest(renewal)) or os.curdir, exist_ok=True)
     with only_writer(renewal.directory):
         write_file(_manifest(renewal), renewal.data or b"", MANIFEST_KIND)
 
@@ -94,7 +95,7 @@ def _stage(renewal: Renewal) -> None:
     from wcp_attest.advice.git_index import GitIndex
 
     with GitIndex.open(renewal.directory, resolve=True) as index:
-        index.stage("manifest.json", renewal.data or b"")
+        index.stage(renewal.examination.place, renewal.data or b"")
 
 
 def _note(out: Output, found: Sequence[Renewal]) -> None:
