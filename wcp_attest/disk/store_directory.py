@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from typing import TYPE_CHECKING, Self
 
 from wcp_attest.base.errors import ConfigError
@@ -258,11 +259,24 @@ def runs_from(entry: str) -> list[int]:
             if (os.readlink(f"/proc/{name}/cwd".encode()) + b"/").startswith(inside):
                 found.append(int(name))
                 continue
-            with open(f"/proc/{name}/environ", "rb") as stream:
-                environment = stream.read(4 << 20).split(b"\0")
-            if mark in environment:
+            if mark in _environment(name).split(b"\0"):
                 found.append(int(name))
     return found
+
+
+def _environment(process: str) -> bytes:
+    """Return the environment of a process; of one that is just becoming a program, when it has one.
+
+    Raises:
+        OSError: it is gone, or not ours to see.
+    """
+    for _ in range(20):
+        with open(f"/proc/{process}/environ", "rb") as stream:
+            data = stream.read(4 << 20)
+        if data or not os.path.exists(f"/proc/{process}/exe"):
+            break
+        time.sleep(0.001)
+    return data
 
 
 def lock(descriptor: int, *, exclusive: bool) -> bool:
