@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from functools import lru_cache
 
 from wcp_attest.base.errors import ConfigError
@@ -31,6 +32,22 @@ def format_ms(milliseconds: int) -> str:
         raise ConfigError(f"time {milliseconds} is outside the years 1970 to 9999")
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_second(seconds)}.{rest:03d}Z"
+
+
+def parse_ms(text: str) -> int:
+    """Return the milliseconds since 1970 that `format_ms` wrote as `text`.
+
+    Raises:
+        ConfigError: it is not in that format.
+    """
+    try:
+        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
+        milliseconds = round(moment.timestamp() * 1000)
+        if format_ms(milliseconds) == text:
+            return milliseconds
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"{text[:40]!r} is not a time like 2026-01-31T08:00:00.000Z")
 
 
 @lru_cache(maxsize=64)  # decisions come many to a second

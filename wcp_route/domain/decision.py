@@ -365,6 +365,8 @@ class Evidence:
         signers: who signed the attested package.
         controls_verified: controls that were required and found, sorted (spec 5.7).
         grant_id: the approval grant that was used; empty when none was.
+        hold: to be kept in the transaction of the receipt.
+        redemption: a grant to be used up in the transaction of the receipt.
     """
 
     stream: str
@@ -375,6 +377,8 @@ class Evidence:
     signers: tuple[str, ...] = ()
     controls_verified: tuple[str, ...] = ()
     grant_id: str = ""
+    hold: Hold | None = None
+    redemption: Redemption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +396,10 @@ class Hold:
         created_at_ms: milliseconds since 1970.
         expires_at_ms: from then on it is denied.
         tenant_id: context for the human, as are the next six.
+        manifest_sha256: of the attested package; a grant is good for this package only. Empty when none was attested.
+        rules_digest: of the rules in force; a grant is good under these rules only.
+        record_digest: of the worker's record; the ledger sets it.
+        requester: who asked, as the transport authenticated them, else the tenant; they cannot approve.
     """
 
     pending_id: str
@@ -410,3 +418,32 @@ class Hold:
     tenant_risk: TenantRisk
     data_label: DataLabel
     policy_version: str
+    manifest_sha256: str = ""
+    rules_digest: str = ""
+    record_digest: str = ""
+    requester: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """A grant together with what it is brought for; every part must be what was approved.
+
+    Attributes:
+        grant_id: what the caller brought.
+        input_hash: of the request.
+        worker_id: that the request would go to.
+        level: who must answer now; none when nobody must. What a lower level has approved is not good.
+        rule_id: the rule that matched.
+        rules_digest: of the rules in force; empty when it is not known.
+        manifest_sha256: of the worker's attested package; empty when none was attested.
+        at_ms: when, milliseconds since 1970.
+    """
+
+    grant_id: str
+    input_hash: str
+    worker_id: str
+    level: Level | None
+    rule_id: str
+    rules_digest: str
+    manifest_sha256: str
+    at_ms: int

@@ -1,8 +1,9 @@
-"""The state file: one SQLite database for receipts, registry and approvals.
+"""The database below the ledger: one SQLite file by default, PostgreSQL when one machine is not enough.
 
-Write-ahead log, `synchronous=FULL`: what was acknowledged survives a crash and a power cut. The file belongs to its
-owner alone (mode 0600), must hold exactly the schema below (a planted trigger or a dropped constraint is refused), and
-no call waits longer than `BUSY_SECONDS` for another process. Everything SQLite says becomes one `StateError`.
+SQLite: write-ahead log, `synchronous=FULL`: what was acknowledged survives a crash and a power cut. The file belongs to
+its owner alone (mode 0600). PostgreSQL: one writer at a time by an advisory lock of the transaction, no prepared
+statements and no session state, so a pooler may stand between; a bounded pool. On both, a schema that is not exactly
+ours is refused, and no call waits longer than it is told. Every failure becomes one `StateError`.
 """
 
 from __future__ import annotations
@@ -13,178 +14,286 @@ import sqlite3
 import stat
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from wcp_attest.base.errors import ConfigError
+import sqlalchemy
+from sqlalchemy import event, exc
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from wcp_route.domain.clock import now_ms
+from wcp_route.storage import tables
+from wcp_route.storage.state_errors import StateBusy, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BUSY_SECONDS: Final = 5.0  # a transaction of ours takes milliseconds; who waits this long waits for a stuck process
+    from sqlalchemy import Connection, Engine
+
+WAIT_SECONDS: Final = 5.0  # a transaction of ours takes milliseconds; who waits this long waits for a stuck process
 POLL_SECONDS: Final = 0.02
+POOL_SIZE: Final = 5  # connections of one process: the writer, the reader, and some for commands
 PAGE_BYTES: Final = 16_384  # a receipt has 2 to 3 kB: smaller pages are half empty, larger ones slow down single ones
 CHECKPOINT_PAGES: Final = 2000  # the log is copied back every 32 MB: fewer, larger writes than SQLite's own 4 MB
 CACHE_KIB: Final = 32_768  # memory for pages, per connection
-APPLICATION_ID: Final = 0x77637031  # "wcp1", so that `file` and we know the database
-SCHEMA_VERSION: Final = 1
-
-# `prev` names the predecessor by number and hash. The hash alone would do for a chain; with the number before it, the
-# unique index grows at its end instead of at random places, which keeps appending as fast in a large file as in a small
-# one. The triggers hold for every connection, ours or not; whoever drops them is found by `_check_schema`.
-SCHEMA: Final = """\
-CREATE TABLE receipts (
-  position INTEGER PRIMARY KEY,
-  stream TEXT NOT NULL,
-  seq INTEGER NOT NULL CHECK (seq >= 1),
-  prev TEXT NOT NULL CHECK (substr(prev, 1, 17) = printf('%016x:', seq - 1)),
-  hash TEXT NOT NULL,
-  body BLOB NOT NULL,
-  UNIQUE (stream, seq),
-  UNIQUE (stream, prev)
-) STRICT;
-CREATE TRIGGER receipts_keep BEFORE UPDATE ON receipts BEGIN SELECT RAISE(ABORT, 'receipts are never changed'); END;
-CREATE TRIGGER receipts_stay BEFORE DELETE ON receipts BEGIN SELECT RAISE(ABORT, 'receipts are never deleted'); END;
-CREATE TABLE batches (
-  number INTEGER PRIMARY KEY,
-  statement BLOB NOT NULL,
-  key_id TEXT,
-  signature BLOB
-) STRICT;
-CREATE TRIGGER batches_keep BEFORE UPDATE ON batches BEGIN SELECT RAISE(ABORT, 'batches are never changed'); END;
-CREATE TRIGGER batches_stay BEFORE DELETE ON batches BEGIN SELECT RAISE(ABORT, 'batches are never deleted'); END;
-CREATE TABLE workers (
-  worker_id TEXT PRIMARY KEY,
-  record BLOB NOT NULL,
-  package_root TEXT NOT NULL
-) STRICT;
-CREATE TABLE quarantine (
-  worker_id TEXT PRIMARY KEY,
-  reason TEXT NOT NULL,
-  by TEXT NOT NULL,
-  at_ms INTEGER NOT NULL
-) STRICT;
-CREATE TABLE registry_log (
-  version INTEGER PRIMARY KEY,
-  action TEXT NOT NULL,
-  worker_id TEXT NOT NULL,
-  reason TEXT NOT NULL,
-  by TEXT NOT NULL,
-  at_ms INTEGER NOT NULL
-) STRICT;
-CREATE TABLE holds (
-  pending_id TEXT PRIMARY KEY,
-  hold BLOB NOT NULL,
-  worker_id TEXT NOT NULL,
-  level TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'cancelled', 'redeemed')),
-  expires_at_ms INTEGER NOT NULL,
-  grant_hash TEXT UNIQUE
-) STRICT;
-CREATE INDEX holds_by_worker ON holds (worker_id, state);
-CREATE INDEX holds_by_state ON holds (state, expires_at_ms);
-CREATE TABLE holds_log (
-  position INTEGER PRIMARY KEY,
-  pending_id TEXT NOT NULL,
-  action TEXT NOT NULL,
-  by TEXT NOT NULL,
-  reason TEXT NOT NULL,
-  at_ms INTEGER NOT NULL
-) STRICT;
-"""
-
+WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
+MEMORY: Final = ":memory:"
 
 _MAKING = threading.Lock()
 
 
-class StateError(ConfigError):
-    """The state file cannot be used: missing, locked, full, corrupt, readable by others, or of another kind."""
-
-
-@contextlib.contextmanager
-def failures(path: str) -> Iterator[None]:
-    """Turn what SQLite raises inside the block into a `StateError` about `path`.
-
-    Raises:
-        StateError: SQLite refused or failed.
-    """
-    try:
-        yield
-    except sqlite3.Error as problem:
-        raise StateError(f"state file `{path}` {_meaning(problem)}") from problem
-
-
-def connect(path: str, *, create: bool = True) -> sqlite3.Connection:
-    """Open the state file for reading and writing, in autocommit mode.
-
-    The connection may be handed to another thread; it must not be used by two at a time.
+class Database:
+    """An open database. Safe to share between threads, not between processes.
 
     Args:
-        path: where the file is.
-        create: whether to make it when it is not there.
+        address: a file, `:memory:`, or `postgresql://user@host/name`.
+        create: whether to make the tables where there is nothing yet.
+
+    Attributes:
+        name: the address without a password, for messages.
+        durable: whether it outlives the process.
 
     Raises:
         StateError: it cannot be used.
     """
-    _check_file(path, create=create)
-    with failures(path):
-        connection = _open(path, "rw")
+
+    def __init__(self, address: str, *, create: bool = False) -> None:
+        self.durable = address != MEMORY
+        self._process = os.getpid()
+        self._alone = threading.RLock()  # memory has one connection; it is used by one thread at a time
+        self.is_postgresql, self.name, self._engine = _engine(address, create=create)
+        self._last_event = f"SELECT state_seq FROM {self.prefix}batches ORDER BY number DESC LIMIT 1"  # noqa: S608
+        self._peeking = threading.Lock()
+        self._peek: Any = None  # a connection of its own, so that a decision never waits for a write
+        self._cursor: Any = None
+        self._version_seen: int | None = None
+        self._event_seen = 0
         try:
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file
+            self._check(create=create or not self.durable)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close every connection; does nothing in a forked child, whose parent still uses them."""
+        if os.getpid() != self._process:
+            self._engine.dispose(close=False)
+            return
+        with self._peeking:
+            if self._peek is not None:
+                self._peek.close()
+                self._peek = None
+            self._engine.dispose()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one moment of the database.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        with self._connection(write=False) as connection, connection.begin():
+            if self.is_postgresql:
+                _set_timeouts(connection, WAIT_SECONDS)
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, seconds: float = WAIT_SECONDS) -> Iterator[Connection]:
+        """Give the only connection that writes; commit after the block, roll back when it raises.
+
+        Args:
+            seconds: how long to wait for another writer, and for each statement.
+
+        Raises:
+            StateError: another process writes for so long, or the database cannot be written.
+        """
+        with self._connection(write=True) as connection:
+            if not self.is_postgresql:
+                connection.connection.cursor().execute(f"PRAGMA busy_timeout = {max(1, round(seconds * 1000))}")
+            with connection.begin():
+                if self.is_postgresql:
+                    _set_timeouts(connection, seconds)
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{WRITER_LOCK}")
+                yield connection
+
+    def moved(self) -> int:
+        """Return the number of the last event in the ledger; cheap, because every decision asks.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        if self.is_postgresql:
+            with self._connection(write=False, autocommit=True) as connection:
+                return int(connection.exec_driver_sql(self._last_event).scalar() or 0)
+        self._check_process()
+        with self._peeking, self.failures():
+            if self._peek is None:
+                self._peek = self._engine.raw_connection()
+                self._cursor = self._peek.cursor()
+            (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
+            if version != self._version_seen:
+                row = self._cursor.execute(self._last_event).fetchone()
+                self._event_seen = 0 if row is None else row[0]
+                self._version_seen = version
+            return self._event_seen
+
+    def migrate(self) -> int:
+        """Make the steps that are missing, in one transaction; return how many there were.
+
+        Raises:
+            StateError: the database is not one of ours, is newer, or cannot be written.
+        """
+        with self.writing() as connection:
+            if tables.is_empty(connection):
+                return tables.make_steps(connection, 0, now_ms())
+            version = self._version(connection)
+            return tables.make_steps(connection, version, now_ms()) if version < tables.VERSION else 0
+
+    @property
+    def prefix(self) -> str:
+        """What stands before a table's name in a statement."""
+        return f"{tables.SCHEMA}." if self.is_postgresql else ""
+
+    def _check(self, *, create: bool) -> None:
+        with self.reading() as connection:
+            empty = tables.is_empty(connection)
+        if empty and create:
+            self.migrate()
+        elif empty and self.is_postgresql:
+            raise StateError(f"state `{self.name}` has no tables yet; make them with `wcp-route migrate`")
+        with self.reading() as connection:
+            version = self._version(connection)
+            if version < tables.VERSION:
+                raise StateError(f"state `{self.name}` is of an earlier version; run `wcp-route migrate` on it")
+            found = tables.differences(connection)
+        if found:
+            raise StateError(
+                f"state `{self.name}` has another schema than ours ({', '.join(found[:3])}); restore it from a backup"
+            )
+
+    def _version(self, connection: Connection) -> int:
+        """Return the version of our tables, after seeing that they are ours."""
+        if not self.is_postgresql:
+            identity = connection.exec_driver_sql("PRAGMA application_id").scalar()
+            if identity != tables.APPLICATION_ID:
+                raise StateError(f"state file `{self.name}` is not one of wcp-route")
+        version = tables.version_of(connection)
+        if not version:
+            raise StateError(
+                f"state `{self.name}` is not one that this version of wcp-route can read; start with a new one"
+            )
+        if version > tables.VERSION:
+            raise StateError(
+                f"state `{self.name}` has schema {version}; this version of wcp-route reads {tables.VERSION}"
+            )
+        return version
+
+    @contextlib.contextmanager
+    def _connection(self, *, write: bool, autocommit: bool = False) -> Iterator[Connection]:
+        self._check_process()
+        options: dict[str, Any] = {"wcp_write": write}
+        if self.is_postgresql:
+            level = "READ COMMITTED" if write else "REPEATABLE READ"
+            options["isolation_level"] = "AUTOCOMMIT" if autocommit else level
+        with self.failures(), contextlib.ExitStack() as stack:
+            if not self.durable:
+                if not self._alone.acquire(timeout=WAIT_SECONDS):
+                    raise StateError(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
+                stack.callback(self._alone.release)
+            yield stack.enter_context(self._engine.connect().execution_options(**options))
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StateError("the state was opened before a fork; open it in the process that uses it")
+
+    @contextlib.contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turn what the database raises inside the block into a `StateError`."""
+        try:
+            yield
+        except (exc.SQLAlchemyError, sqlite3.Error) as problem:
+            kind = StateBusy if _is_busy(problem) else StateError
+            raise kind(f"state `{self.name}` {_meaning(problem)}") from problem
+
+
+def _engine(address: str, *, create: bool) -> tuple[bool, str, Engine]:
+    if address.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+        return _postgresql(address)
+    if "://" in address and not address.startswith("sqlite:///"):
+        scheme = address.partition("://")[0]
+        raise StateError(f"state `{scheme}://…` is of a kind we do not know; use a file or postgresql://")
+    return _sqlite(address.removeprefix("sqlite:///"), create=create)
+
+
+def _postgresql(address: str) -> tuple[bool, str, Engine]:
+    try:
+        import psycopg  # noqa: F401  # SQLAlchemy's message names another package
+    except ImportError:
+        raise StateError("PostgreSQL needs psycopg; install wcp-attest[hall]") from None
+    try:
+        url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
+    except exc.ArgumentError:
+        raise StateError("the state's address is not a URL; use postgresql://user@host/name") from None
+    engine = sqlalchemy.create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
+        pool_recycle=1800,
+        use_native_hstore=False,
+        connect_args={
+            "prepare_threshold": None,  # a pooler hands each transaction to another server process
+            "connect_timeout": int(WAIT_SECONDS),
+            "tcp_user_timeout": int(WAIT_SECONDS * 1000),
+            "application_name": "wcp-route",
+        },
+    )
+    return True, url.render_as_string(hide_password=True).replace("+psycopg", "", 1), engine
+
+
+def _sqlite(path: str, *, create: bool) -> tuple[bool, str, Engine]:
+    pool: dict[str, Any] = {"poolclass": StaticPool}
+    if path != MEMORY:
+        _check_file(path, create=create)
+        pool = {"poolclass": QueuePool, "pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": WAIT_SECONDS}
+    engine = sqlalchemy.create_engine(
+        "sqlite://",
+        creator=lambda: _connect(path),
+        execution_options={"schema_translate_map": {tables.SCHEMA: None}},
+        **pool,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("wcp_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return False, path, engine
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Open by URI, so that SQLite itself never creates a file."""
+    options: dict[str, Any] = {
+        "timeout": WAIT_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 64
+    }  # fmt: skip
+    if path == MEMORY:
+        connection = sqlite3.connect(path, **options)
+    else:
+        connection = sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=rw", uri=True, **options)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")  # a hostile file must not call functions
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.text_factory = _read_text
+        if path != MEMORY:
             _use_log(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            if create:
-                _create(connection)
-            _check_schema(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def connect_to_read(path: str) -> sqlite3.Connection:
-    """Open the state file for reading only; what is read is not trusted.
-
-    Raises:
-        StateError: it cannot be used.
-    """
-    _check_file(path, create=False)
-    with failures(path):
-        connection = _open(path, "ro")
-        try:
-            connection.execute("PRAGMA query_only = ON")
-            connection.text_factory = _read_text
-            _check_schema(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run the block in one write transaction; roll it back when the block raises."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
-            connection.execute("ROLLBACK")
+        connection.close()
         raise
-
-
-def _open(path: str, mode: str) -> sqlite3.Connection:
-    """Open by URI, so that SQLite itself never creates a file."""
-    address = f"file:{quote(os.path.abspath(path))}?mode={mode}"
-    connection = sqlite3.connect(
-        address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
-    )
-    connection.execute("PRAGMA trusted_schema = OFF")  # a hostile file must not call functions
-    connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
 
@@ -196,16 +305,17 @@ def _check_file(path: str, *, create: bool) -> None:
     """
     try:
         with _MAKING:
-            status = _look(path)
+            status = _stat(path)
             if status is None and create:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-                status = _look(path)
+                status = _stat(path)
     except FileExistsError:  # another process was first
-        status = _look(path)
+        status = _stat(path)
     except (OSError, ValueError) as problem:
-        raise StateError(f"state file `{path}` cannot be opened: {_words(problem)}") from None
+        words = (problem.strerror or "unknown error").lower() if isinstance(problem, OSError) else str(problem)
+        raise StateError(f"state file `{path}` cannot be opened: {words}") from None
     if status is None:
-        raise StateError(f"state file `{path}` does not exist")
+        raise StateError(f"state file `{path}` does not exist; `wcp-route init` and `wcp-route enroll` make one")
     if stat.S_ISLNK(status.st_mode):
         raise StateError(f"state file `{path}` is a symbolic link; name the file itself")
     if not stat.S_ISREG(status.st_mode):
@@ -216,7 +326,7 @@ def _check_file(path: str, *, create: bool) -> None:
         raise StateError(f"state file `{path}` is open to other users; run `chmod 600` on it")
 
 
-def _look(path: str) -> os.stat_result | None:
+def _stat(path: str) -> os.stat_result | None:
     try:
         return os.lstat(path)
     except FileNotFoundError:
@@ -225,7 +335,7 @@ def _look(path: str) -> os.stat_result | None:
 
 def _use_log(connection: sqlite3.Connection, path: str) -> None:
     """Switch to the write-ahead log. SQLite does not wait for a process that is switching as well, so we do."""
-    for left in reversed(range(int(BUSY_SECONDS / POLL_SECONDS))):
+    for left in reversed(range(int(WAIT_SECONDS / POLL_SECONDS))):
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as problem:
@@ -238,52 +348,13 @@ def _use_log(connection: sqlite3.Connection, path: str) -> None:
         return
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    """Write the schema into an empty database; two processes may try at once."""
-    if _identity(connection) != (0, 0):
-        return
-    with transaction(connection):
-        if _identity(connection) != (0, 0) or _objects(connection):
-            return
-        for statement in _statements():
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _check_schema(connection: sqlite3.Connection, path: str) -> None:
-    application, version = _identity(connection)
-    if application != APPLICATION_ID:
-        raise StateError(f"state file `{path}` is not one of wcp-route")
-    if version != SCHEMA_VERSION:
-        raise StateError(f"state file `{path}` has schema {version}; this version of wcp-route reads {SCHEMA_VERSION}")
-    with contextlib.closing(sqlite3.connect(":memory:")) as model:
-        model.executescript(SCHEMA)
-        if _objects(connection) != _objects(model):
-            raise StateError(f"state file `{path}` has been given another schema; restore it from a copy")
-
-
-def _statements() -> Iterator[str]:
-    """The statements of the schema; `complete_statement` knows that a trigger holds semicolons."""
-    statement = ""
-    for line in SCHEMA.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application, version
-
-
-def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
-    """Every table, index and trigger with the text that made it, without SQLite's own statistics."""
-    return connection.execute(
-        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
-    ).fetchall()
+def _set_timeouts(connection: Connection, seconds: float) -> None:
+    """Bound every wait of this transaction, and flush it to the disk whatever the server's own settings are."""
+    wait = f"{max(1, round(seconds * 1000))}ms"
+    connection.exec_driver_sql(
+        f"SELECT set_config('lock_timeout', '{wait}', true), set_config('statement_timeout', '{wait}', true),"
+        " set_config('synchronous_commit', 'on', true), set_config('search_path', 'pg_catalog', true)"
+    )
 
 
 def _read_text(data: bytes) -> str:
@@ -291,21 +362,49 @@ def _read_text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _meaning(problem: sqlite3.Error) -> str:
-    """What an error of SQLite means for the operator, and what to do."""
+def _is_busy(problem: exc.SQLAlchemyError | sqlite3.Error) -> bool:
+    cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
+    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in busy or getattr(cause, "sqlstate", None) == "55P03"
+
+
+def _meaning(problem: exc.SQLAlchemyError | sqlite3.Error) -> str:
+    """Say what an error of the database means for the operator, and what to do."""
+    cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
+    if isinstance(problem, exc.TimeoutError):
+        return f"has no connection free within {WAIT_SECONDS:g} seconds"
+    if isinstance(cause, sqlite3.Error):
+        return _sqlite_meaning(cause)
+    state = getattr(cause, "sqlstate", None) or ""
+    words = str(cause).strip().splitlines() or ["unknown error"]
+    for prefix, meaning in _SQLSTATES:
+        if state and state.startswith(prefix):
+            return meaning
+    return f"cannot be reached: {words[0][:200]}" if not state else f"cannot be used: {words[0][:200]}"
+
+
+_SQLSTATES: Final = (
+    ("55P03", "is locked by another process for too long"),
+    ("57014", "did not answer in time"),
+    ("53", "cannot grow: the server is out of disk, memory or connections"),
+    ("25006", "is read-only"),
+    ("28", "refuses the login"),
+    ("42501", "does not allow this user to do that"),
+    ("3D000", "does not exist on that server"),
+    ("57P", "is shutting down"),
+)
+
+
+def _sqlite_meaning(problem: sqlite3.Error) -> str:
     code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"is locked by another process for more than {BUSY_SECONDS:g} seconds"
+        return "is locked by another process for too long"
     if code == sqlite3.SQLITE_FULL:
         return "cannot grow: the disk is full"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "is damaged or not a database; restore it from a copy"
+        return "is damaged or not a database; restore it from a backup"
     if code == sqlite3.SQLITE_READONLY:
         return "is read-only"
     if code == sqlite3.SQLITE_CANTOPEN:
         return "cannot be opened; SQLite must be able to write beside it, so copy it to where that is possible"
     return f"cannot be used: {problem}"
-
-
-def _words(problem: OSError | ValueError) -> str:
-    return (problem.strerror or "unknown error").lower() if isinstance(problem, OSError) else str(problem)

@@ -17,11 +17,23 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json
 from wcp_route.domain.clock import format_ms
 from wcp_route.domain.ids import new_id_at
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, SCHEMA, SPEC_VERSION, Head, ReceiptError
+from wcp_route.storage.ledger_state import STATE_STREAM
+from wcp_route.storage.receipts.receipt import (
+    MAX_RECEIPT_BYTES,
+    SCHEMA,
+    SPEC_VERSION,
+    Head,
+    Index,
+    column_text,
+    index_of,
+    key_of,
+)
+from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Candidate, Check, Evidence, RouteDecision
 
 NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
@@ -39,12 +51,16 @@ class Draft(NamedTuple):
         before: up to the value of `prev_receipt_hash`.
         between: from there to the value of `seq`.
         after: the rest.
+        index: what it is found by.
+        event: its fields, when it changes the ledger's state.
     """
 
     stream: str
     before: str
     between: str
     after: str
+    index: Index
+    event: JsonObject | None = None
 
     def body(self, head: Head) -> bytes:
         """Return the body of the receipt that follows `head` in its stream.
@@ -52,7 +68,7 @@ class Draft(NamedTuple):
         Raises:
             ReceiptError: it holds text that UTF-8 cannot carry, or is too large.
         """
-        previous = f'"sha256:{head.hash}"' if head.seq else "null"
+        previous = f'"{head.named}"' if head.seq else "null"
         try:
             body = f"{self.before}{previous}{self.between}{head.seq + 1}{self.after}".encode()
         except UnicodeEncodeError:
@@ -62,27 +78,58 @@ class Draft(NamedTuple):
         return body
 
 
-def drafts(evidence: Sequence[Evidence]) -> list[Draft]:
-    """Write all that can be written before the receipts' places in their chains are known.
+def draft(evidence: Evidence) -> Draft:
+    """Write all of a receipt that can be written before its place in its chain is known.
 
     Raises:
-        ReceiptError: a stream's name cannot be one, or a decision holds what JSON cannot carry.
+        ReceiptError: the stream's name cannot be one, or the decision holds what JSON cannot carry.
     """
+    decision = evidence.decision
     try:
-        return [_draft(one) for one in evidence]
+        return Draft(
+            evidence.stream,
+            f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
+            f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
+            f",{_source(evidence, decision)},{_worker(decision)}}}",
+            Index(
+                "decision",
+                decision.decided_at_ms,
+                column_text(decision.tenant_id),
+                column_text(decision.worker_id),
+                decision.outcome,
+                "" if decision.reason is None else decision.reason.code.value,
+                key_of(decision.decision_id),
+                key_of(decision.correlation_id),
+            ),
+        )
     except ReceiptError:
         raise
     except ConfigError as problem:
         raise ReceiptError(f"the receipt cannot be written: {problem}") from None
 
 
-def _draft(evidence: Evidence) -> Draft:
-    decision = evidence.decision
+def draft_event(event: JsonObject) -> Draft:
+    """Write all of an event that can be written before its place in its chain is known.
+
+    Raises:
+        ReceiptError: it holds what JSON cannot carry.
+    """
+    try:
+        parts = [
+            canonical_json({name: value for name, value in event.items() if low < name < high}).decode()[1:-1]
+            for low, high in (("", "prev_receipt_hash"), ("prev_receipt_hash", "seq"), ("seq", "~"))
+        ]
+        index = index_of(event)
+    except ConfigError as problem:
+        raise ReceiptError(f"the event cannot be written: {problem}") from None
+    before, between, after = parts
     return Draft(
-        evidence.stream,
-        f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
-        f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
-        f",{_source(evidence, decision)},{_worker(decision)}}}",
+        str(event["stream"]),
+        f'{{{before},"prev_receipt_hash":',
+        f',{between},"seq":',
+        f",{after}}}",
+        index,
+        event if event["stream"] == STATE_STREAM else None,
     )
 
 

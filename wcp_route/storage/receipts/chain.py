@@ -3,8 +3,11 @@
 A *batch* is what became durable together. Its statement lists the hashes of its receipts in their order and names the
 statement before it, so one signature over it vouches for every receipt up to there:
 
-    {"batch":3,"first_position":41,"hashes":["9f86…","2c26…"],"prev_batch_hash":"sha256:…","schema":"wcp.receipt-batch.v1",
-     "sealed_at":"2026-01-31T08:00:00.000Z","spec_version":"0.2"}
+    {"batch":3,"first_position":41,"hashes":["9f86…","2c26…"],"prev_batch_hash":"sha256:…","schema":"wcp.receipt-batch.v2",
+     "sealed_at":"2026-01-31T08:00:00.000Z","spec_version":"0.2","state_hash":"sha256:…","state_seq":7}
+
+It also names the last receipt of the state stream, so that who opens the ledger can tell from the last batch whether
+the events are those that were written, all of them and no others.
 """
 
 from __future__ import annotations
@@ -16,29 +19,29 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
-from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head
+from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.sign import ReceiptSigner
 
-BATCH_SCHEMA: Final = "wcp.receipt-batch.v1"
+BATCH_SCHEMA: Final = "wcp.receipt-batch.v2"
 MAX_BATCH: Final = 1024  # receipts that one transaction makes durable
 MAX_STATEMENT_BYTES: Final = MAX_BATCH * 80 + 4096  # 67 bytes a hash
 
 
 class Row(NamedTuple):
-    """A receipt as the table holds it."""
+    """A receipt as the table holds it; `index` is none where it comes from an export."""
 
     position: int
     stream: str
     seq: int
-    prev: str
     hash: str
     body: bytes
+    index: Index | None
 
 
 class Batch(NamedTuple):
@@ -58,38 +61,43 @@ class Tip:
         position: of the last receipt, 0 when there is none.
         batch: number of the last batch, 0 when there is none.
         batch_hash: SHA-256 of its statement, hex; empty when there is none.
+        state: the last receipt of the state stream.
     """
 
     position: int = 0
     batch: int = 0
     batch_hash: str = ""
+    state: Head = Head()
 
 
-def link(drafts: Sequence[Draft], heads: Mapping[str, Head], position: int) -> tuple[list[Row], dict[str, Head]]:
-    """Give each draft its place: the rows to store, and the heads that they move.
+def link(draft: Draft, head: Head, position: int) -> tuple[Row, Head]:
+    """Give a draft its place: the row to store, and the head of its stream from then on.
 
     Args:
-        drafts: in order.
-        heads: the present head of every stream that occurs.
-        position: of the last receipt in the store.
+        draft: what is to be written.
+        head: the present head of its stream.
+        position: of the receipt.
 
     Raises:
-        ReceiptError: one of them cannot be written; none is linked then.
+        ReceiptError: it cannot be written.
     """
-    rows: list[Row] = []
-    moved: dict[str, Head] = {}
-    for draft in drafts:
-        head = moved.get(draft.stream) or heads[draft.stream]
-        body = draft.body(head)
-        after = Head(head.seq + 1, sha256(body).hexdigest())
-        position += 1
-        rows.append(Row(position, draft.stream, after.seq, head.name, after.hash, body))
-        moved[draft.stream] = after
-    return rows, moved
+    body = draft.body(head)
+    after = Head(head.seq + 1, sha256(body).hexdigest())
+    return Row(position, draft.stream, after.seq, after.hash, body, draft.index), after
 
 
-def seal(hashes: Sequence[str], tip: Tip, *, at_ms: int, signer: ReceiptSigner | None) -> tuple[Batch, Tip]:
-    """Make the batch of receipts with these hashes that follows `tip`, and the tip that follows it."""
+def seal(
+    hashes: Sequence[str], tip: Tip, state: Head, *, at_ms: int, signer: ReceiptSigner | None
+) -> tuple[Batch, Tip]:
+    """Make the batch of receipts with these hashes that follows `tip`, and the tip that follows it.
+
+    Args:
+        hashes: of the receipts, in order.
+        tip: where the store ends.
+        state: the last receipt of the state stream, with this batch.
+        at_ms: when, milliseconds since 1970.
+        signer: who vouches; none for a store that nobody signs.
+    """
     number, first = tip.batch + 1, tip.position + 1
     listed: list[JsonValue] = list(hashes)
     statement = canonical_json(
@@ -101,10 +109,12 @@ def seal(hashes: Sequence[str], tip: Tip, *, at_ms: int, signer: ReceiptSigner |
             "hashes": listed,
             "prev_batch_hash": f"sha256:{tip.batch_hash}" if tip.batch else None,
             "sealed_at": format_ms(at_ms),
+            "state_hash": state.named,
+            "state_seq": state.seq,
         }
     )
     key_id, signature = (None, None) if signer is None else (signer.key_id, signer.sign(statement))
-    after = Tip(tip.position + len(listed), number, sha256(statement).hexdigest())
+    after = Tip(tip.position + len(listed), number, sha256(statement).hexdigest(), state)
     return Batch(number, statement, key_id, signature), after
 
 
@@ -116,6 +126,12 @@ class Statement:
     first_position: int
     hashes: tuple[str, ...]
     prev_batch_hash: str | None
+    state: Head
+
+    @property
+    def last_position(self) -> int:
+        """The position of its last receipt."""
+        return self.first_position + len(self.hashes) - 1
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Statement:
@@ -128,17 +144,22 @@ class Statement:
         if not isinstance(value, dict) or value.get("schema") != BATCH_SCHEMA or set(value) != _FIELDS:
             raise ConfigError(f"batch statement is not of {BATCH_SCHEMA}")
         batch, first, hashes = value["batch"], value["first_position"], value["hashes"]
-        previous = value["prev_batch_hash"]
+        previous, seq, digest = value["prev_batch_hash"], value["state_seq"], value["state_hash"]
         if (
-            not (type(batch) is int and type(first) is int and isinstance(hashes, list))
+            not (type(batch) is int and type(first) is int and type(seq) is int and isinstance(hashes, list))
+            or not ((digest is None and not seq) or (isinstance(digest, str) and seq > 0))
             or value["spec_version"] != SPEC_VERSION
             or not all(isinstance(item, str) for item in hashes)
             or not (previous is None or isinstance(previous, str))
         ):
             raise ConfigError("batch statement has a field of another type")
-        return cls(batch, first, tuple(str(item) for item in hashes), previous)
+        state = Head(seq, str(digest).removeprefix("sha256:")) if seq else Head()
+        return cls(batch, first, tuple(str(item) for item in hashes), previous, state)
 
 
 _FIELDS: Final = frozenset(
-    ("schema", "spec_version", "batch", "first_position", "hashes", "prev_batch_hash", "sealed_at")
+    (
+        "schema", "spec_version", "batch", "first_position", "hashes", "prev_batch_hash", "sealed_at",
+        "state_hash", "state_seq",
+    )
 )

@@ -14,39 +14,21 @@ The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import parse_canonical
-from wcp_route.storage.database import StateError
+from wcp_route.domain.clock import parse_ms
+from wcp_route.storage.ledger_state import EVENT_SCHEMA
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
 
 SCHEMA: Final = "wcp.receipt.v1"
 SPEC_VERSION: Final = "0.2"  # of the protocol; pinned, because it is hashed along
+MAX_COLUMN: Final = 200  # characters of a name in a column; the body has all of it
 MAX_RECEIPT_BYTES: Final = 256 << 10  # a receipt is 2 kB; a request's longest ids and reasons stay far below this
-
-
-class ReceiptError(StateError):
-    """Receipts could not be made durable; what they are about must not be acknowledged."""
-
-
-class ReceiptsBroken(Error):
-    """The receipts are not what was written.
-
-    Attributes:
-        kind: `edited`, `deleted`, `truncated`, `reordered`, `forked`, `unsealed` (in no batch), `unreadable`, or
-            `signature`.
-        position: of the first bad receipt in the store, from 1; where it should have stood when it is gone.
-        stream: whose chain, empty when it cannot be told.
-        seq: its number in that chain, 0 when it cannot be told.
-    """
-
-    def __init__(self, kind: str, position: int, detail: str, *, stream: str = "", seq: int = 0) -> None:
-        name = f" ({stream} {seq})" if stream else ""
-        super().__init__(f"receipt {position}{name} is the first bad one, {kind}: {detail}")
-        self.kind, self.position, self.stream, self.seq = kind, position, stream, seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +65,63 @@ class Head(NamedTuple):
     hash: str = ""
 
     @property
-    def name(self) -> str:
-        """How the next receipt names it in the database."""
-        return f"{self.seq:016x}:{self.hash}"
+    def named(self) -> str | None:
+        """How the next receipt and a batch name it: `sha256:…`, none before the first."""
+        return f"sha256:{self.hash}" if self.seq else None
+
+
+class Index(NamedTuple):
+    """What a receipt can be found by; every column repeats or digests a field of the body."""
+
+    kind: str
+    at_ms: int
+    tenant_id: str
+    worker_id: str
+    outcome: str
+    code: str
+    decision_key: int
+    correlation_key: int
+
+
+def key_of(name: str) -> int:
+    """Return the 64 bits under which a name can be looked up; what is found is compared with the whole name."""
+    return int.from_bytes(sha256(name.encode(errors="surrogatepass")).digest()[:8], "big", signed=True)
+
+
+def column_text(text: str) -> str:
+    """Return text as a column can hold it: short, and without the zero that PostgreSQL refuses."""
+    return text[:MAX_COLUMN].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def index_of(fields: JsonObject) -> Index:
+    """Return what a receipt with these fields is found by.
+
+    Raises:
+        ConfigError: its time is not one.
+    """
+    if fields.get("schema") == EVENT_SCHEMA:
+        hold = fields.get("hold")
+        held = hold if isinstance(hold, dict) else {}
+        return Index(
+            kind=column_text(str(fields.get("kind"))),
+            at_ms=parse_ms(str(fields.get("at"))),
+            tenant_id=column_text(str(held.get("tenant_id", fields.get("tenant_id", "")))),
+            worker_id=column_text(str(held.get("worker_id", fields.get("worker_id", "")))),
+            outcome="",
+            code="",
+            decision_key=key_of(str(held.get("pending_id", fields.get("pending_id", fields.get("decision_id", ""))))),
+            correlation_key=key_of(str(held.get("correlation_id", ""))),
+        )
+    return Index(
+        kind="decision",
+        at_ms=parse_ms(str(fields.get("dispatched_at"))),
+        tenant_id=column_text(str(fields.get("tenant_id"))),
+        worker_id=column_text(str(fields.get("worker_id"))),
+        outcome=column_text(str(fields.get("outcome"))),
+        code=column_text(str(fields.get("deny_code") or "")),
+        decision_key=key_of(str(fields.get("decision_id"))),
+        correlation_key=key_of(str(fields.get("correlation_id"))),
+    )
 
 
 def parse_body(body: bytes, *, what: str) -> JsonObject:
@@ -95,6 +131,7 @@ def parse_body(body: bytes, *, what: str) -> JsonObject:
         ConfigError: it is not a canonical object of this schema and version.
     """
     value = parse_canonical(body, what=what, max_bytes=MAX_RECEIPT_BYTES)
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA or value.get("spec_version") != SPEC_VERSION:
-        raise ConfigError(f"{what} is not a receipt of {SCHEMA} for protocol version {SPEC_VERSION}")
+    known = isinstance(value, dict) and value.get("schema") in (SCHEMA, EVENT_SCHEMA)
+    if not isinstance(value, dict) or not known or value.get("spec_version") != SPEC_VERSION:
+        raise ConfigError(f"{what} is not a receipt of {SCHEMA} or {EVENT_SCHEMA}, protocol version {SPEC_VERSION}")
     return value

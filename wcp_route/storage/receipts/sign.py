@@ -23,6 +23,8 @@ from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PAYLOAD_TYPE: Final = "application/vnd.wcp.receipt-batch.v1+json"
@@ -73,7 +75,7 @@ class ReceiptKey:
         """SHA-256 of the DER SPKI, lower-case hex."""
         return sha256(self.spki).hexdigest()
 
-    def holds(self, statement: bytes, signature: bytes) -> bool:
+    def verifies(self, statement: bytes, signature: bytes) -> bool:
         """Tell whether this key made `signature` over `statement`."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -172,6 +174,14 @@ class SignedHead:
                 return cls(_unbase64(payload, wrong), key_id, _unbase64(signature, wrong))
             case _:
                 raise wrong
+
+
+def is_signed_by(
+    keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str | None, signature: bytes | None
+) -> bool:
+    """Tell whether one of these keys, by id, signed a statement."""
+    key = keys.get(key_id or "")
+    return key is not None and signature is not None and key.verifies(statement, signature)
 
 
 def pae(statement: bytes) -> bytes:

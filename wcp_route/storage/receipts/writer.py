@@ -1,7 +1,8 @@
 """Group commit: many threads bring receipts, one thread writes them, nobody returns before they are durable.
 
 While one transaction is on its way to the disk the next batch gathers, and then waits a moment for those who were just
-told: the cost of a flush is shared by all who wait for it. Every wait has an end.
+told: the cost of a flush is shared by all who wait for it. Every wait has an end, and what a caller gave up waiting for
+is not written afterwards, or is corrected when it was too late to stop.
 """
 
 from __future__ import annotations
@@ -9,40 +10,55 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from wcp_route.storage.receipts.chain import MAX_BATCH
-from wcp_route.storage.receipts.receipt import ReceiptError
+from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wcp_attest.base.errors import Error
+    from wcp_route.storage.ledger_state import LedgerState
     from wcp_route.storage.receipts.body import Draft
 
-# Who brings so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only every
+# A caller with so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only every
 # 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
 MANY: Final = 64
-APPEND_SECONDS: Final = 10.0  # twice the wait for another process; after that the disk or the writer is stuck
 CLOSE_SECONDS: Final = 15.0
-# Whoever was told that a receipt is durable brings the next within a fifth of this, with attestation within half of it.
-# Without the wait two crowds take turns, each with half of the callers in a transaction of its own, and every caller
-# waits for both.
+# A caller that was told that a receipt is durable brings the next within a fifth of this, with attestation within half
+# of it. Without the wait two crowds take turns, each with half of the callers in a transaction of its own, and every
+# caller waits for both.
 COMPANY_SECONDS: Final = 0.0005
 
 
 class Group:
-    """The receipts that one caller brought; they become durable together or not at all.
+    """What one caller brought.
+
+    Args:
+        drafts: receipts, each of which is written even when another cannot be.
+        plan: called in the transaction with the state as it then is, instead of `drafts`; all that it returns becomes
+            durable together or not at all. What it raises is the caller's answer.
+        seconds: how long the caller waits.
 
     Attributes:
-        drafts: what is to be written, in order.
-        problem: why it was not; the committer clears it only when they are durable.
+        problem: why nothing of it is durable; none when it is.
+        problems: why single drafts could not be written, by their place.
     """
 
-    __slots__ = ("_open", "drafts", "problem")
+    __slots__ = ("_open", "deadline", "drafts", "given_up", "plan", "problem", "problems")
 
-    def __init__(self, drafts: Sequence[Draft]) -> None:
-        self.drafts = drafts
-        self.problem: ReceiptError | None = ReceiptError("the receipt writer has stopped")
+    def __init__(
+        self,
+        drafts: Sequence[Draft],
+        seconds: float,
+        plan: Callable[[LedgerState], Sequence[Draft]] | None = None,
+    ) -> None:
+        self.drafts, self.plan = drafts, plan
+        self.deadline = time.monotonic() + seconds
+        self.problem: Error | None = ReceiptError("the receipt writer has stopped")
+        self.problems: dict[int, Error] = {}
+        self.given_up = False  # under the writer's lock
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
 
@@ -50,51 +66,24 @@ class Group:
         """End the wait."""
         self._open.release()
 
-    def wait(self, seconds: float) -> None:
-        """Return when they are durable.
-
-        Raises:
-            ReceiptError: they are not, or not within so many seconds.
-        """
-        if not self._open.acquire(timeout=max(0.0, seconds)):
-            raise ReceiptError(f"the receipts were not durable within {APPEND_SECONDS:g} seconds; they may be later")
+    def wait(self) -> bool:
+        """Tell whether the wait is over before the caller's deadline."""
+        if not self._open.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
+            return False
         self._open.release()
-        if self.problem is not None:
-            raise self.problem
-
-
-class Pending(NamedTuple):
-    """Receipts on their way to the disk.
-
-    Attributes:
-        groups: the parts that become durable one by one.
-    """
-
-    groups: tuple[Group, ...]
-
-    def wait(self) -> None:
-        """Return when all of them are durable.
-
-        Raises:
-            ReceiptError: they are not, or not yet: after a time-out they may still become durable.
-        """
-        end = time.monotonic() + APPEND_SECONDS
-        for group in self.groups:
-            group.wait(end - time.monotonic())
+        return True
 
 
 class GroupWriter:
     """Runs `commit` in one thread of its own.
 
     Args:
-        commit: makes the groups durable in one transaction, sets each one's `problem`, and raises nothing; calls its
-            second argument when only the disk is left to wait for.
+        commit: makes the groups durable, sets each one's problems, and raises nothing; calls its second argument when
+            only the disk is left to wait for.
         finish: called in that thread at the end.
     """
 
-    def __init__(
-        self, commit: Callable[[Sequence[Group], Callable[[], None]], None], finish: Callable[[], None]
-    ) -> None:
+    def __init__(self, commit: Callable[[list[Group], Callable[[], None]], None], finish: Callable[[], None]) -> None:
         self._commit, self._finish = commit, finish
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -108,18 +97,42 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
         self._thread.start()
 
-    def put(self, drafts: Sequence[Draft]) -> Pending:
-        """Bring receipts; each `MAX_BATCH` of them become durable together or not at all.
+    def put(self, group: Group) -> None:
+        """Bring receipts.
 
         Raises:
             ReceiptError: there was no room for them in time, or the store is closed.
         """
         if os.getpid() != self._process:
             raise ReceiptError("the receipt store was opened before a fork; open it in the process that uses it")
-        groups = tuple(Group(drafts[start : start + MAX_BATCH]) for start in range(0, len(drafts), MAX_BATCH))
-        for group in groups:
-            self._gather(group)
-        return Pending(groups)
+        count = len(group.drafts) or 1
+        with self._lock:
+            if self._closed or not self._has_room(count):
+                left = max(0.0, group.deadline - time.monotonic())
+                fits = self._room.wait_for(lambda: self._closed or self._has_room(count), timeout=left)
+                if self._closed:
+                    raise ReceiptError("the receipt store is closed")
+                if not fits:
+                    raise ReceiptError("no room for more receipts in time; the disk or a process is in the way")
+            self._gathered.append(group)
+            self._count += count
+            if len(self._gathered) >= self._wanted:
+                self._work.notify()
+
+    def give_up(self, group: Group) -> None:
+        """Take a group back: it is not written any more, or corrected when it is too late for that."""
+        with self._lock:
+            group.given_up = True
+
+    def still_wanted(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups that a caller waits for."""
+        with self._lock:
+            return [group for group in groups if not group.given_up]
+
+    def begin_commit(self, groups: Sequence[Group]) -> bool:
+        """Tell whether all callers still wait, at the last moment before it is too late to take anything back."""
+        with self._lock:
+            return not any(group.given_up for group in groups)
 
     def close(self) -> None:
         """Write what is waiting, and end the thread.
@@ -127,33 +140,16 @@ class GroupWriter:
         Raises:
             ReceiptError: the thread is stuck.
         """
+        if os.getpid() != self._process:
+            return
         with self._lock:
             self._closed = True
             self._work.notify()
             self._room.notify_all()
-        if os.getpid() == self._process:
+        if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
                 raise ReceiptError(f"the receipt writer did not end within {CLOSE_SECONDS:g} seconds")
-
-    def _gather(self, group: Group) -> None:
-        count = len(group.drafts)
-        with self._lock:
-            if self._closed or not self._has_room(count):
-                self._wait_for_room(count)
-            self._gathered.append(group)
-            self._count += count
-            if len(self._gathered) >= self._wanted:
-                self._work.notify()
-
-    def _wait_for_room(self, count: int) -> None:
-        fits = self._room.wait_for(lambda: self._closed or self._has_room(count), timeout=APPEND_SECONDS)
-        if self._closed:
-            raise ReceiptError("the receipt store is closed")
-        if not fits:
-            raise ReceiptError(
-                f"no room for more receipts within {APPEND_SECONDS:g} seconds; the disk or a process is in the way"
-            )
 
     def _has_room(self, count: int) -> bool:
         return self._count + count <= MAX_BATCH and not (self._preparing and count >= MANY)
@@ -169,7 +165,7 @@ class GroupWriter:
         try:
             while taken := self._next(served):
                 served = len(taken)
-                self._commit(taken, self._prepared)
+                self._commit(list(taken), self._prepared)
                 self._prepared()  # also when it failed
                 _settle(taken)
         finally:  # whatever ends this thread, nobody waits for it any more

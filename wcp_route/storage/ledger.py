@@ -1,0 +1,672 @@
+"""The ledger: one hash chain for decisions and for everything that changes what a decision is made from.
+
+    ledger = Ledger(Database("hall.db", create=True), signer=signer)
+    ledger.append([evidence])                       # returns when the receipt is on disk
+    ledger.change(lambda state: [some_event])       # decided and written in one transaction
+    ledger.state().quarantined                      # what all events add up to, also those of other processes
+
+One thread writes. Each transaction looks at the end of the chain first, so several processes, on PostgreSQL on several
+machines, keep one chain. The state is read from the events, checked against the last sealed batch, and never from a
+table that somebody could edit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from sqlalchemy import func, select
+
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_route.domain.clock import now_ms
+from wcp_route.storage import tables
+from wcp_route.storage.approval_events import plan_for
+from wcp_route.storage.database import WAIT_SECONDS, Database
+from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
+from wcp_route.storage.origin import Origin, read_origin
+from wcp_route.storage.receipts.body import draft, draft_event
+from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, link, seal
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, key_of
+from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
+from wcp_route.storage.receipts.writer import Group, GroupWriter
+from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.decision import Evidence
+    from wcp_route.storage.receipts.body import Draft
+    from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
+
+MAX_HEADS: Final = 100_000  # streams whose end is remembered
+MAX_CORRECTIONS: Final = 1000  # waiting to be written
+INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
+_log = logging.getLogger("wcp_route")
+
+Plan = "Callable[[LedgerState], Sequence[JsonObject]]"
+
+
+class Waitable(Protocol):
+    """Receipts on their way to the disk."""
+
+    def wait(self) -> None:
+        """Return when all of them are durable. Raises `ReceiptError` when one is not, or not known to be."""
+
+
+class ReceiptStore(Protocol):
+    """What a Hall needs of the ledger to keep evidence."""
+
+    def append(self, evidence: Sequence[Evidence], /) -> None:
+        """Return when a receipt of each is durable. Raises `ReceiptError`."""
+
+    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
+        """Begin to `append`. Raises `ReceiptError`."""
+
+    def close(self) -> None:
+        """Write what is waiting and let go of everything."""
+
+
+@dataclass(slots=True)
+class Submitted:
+    """Evidence on its way to the disk.
+
+    Attributes:
+        groups: with the places of their evidence among what was submitted.
+        early: what could not be brought on its way at all, by place.
+    """
+
+    writer: GroupWriter
+    groups: list[tuple[list[int], Group]]
+    early: dict[int, Error] = field(default_factory=dict)
+
+    def problems(self) -> dict[int, Error]:
+        """Wait, and return why pieces of evidence are not durable, by place; nothing when all are.
+
+        A `StateMoved` among them says that the decision was made from what has changed since: decide again.
+        """
+        found = dict(self.early)
+        for places, group in self.groups:
+            if not group.wait():
+                self.writer.give_up(group)
+                late: Error = ReceiptError("the receipt was not durable in time; it is not written, or corrected")
+                found.update(dict.fromkeys(places, late))
+            elif group.problem is not None:
+                found.update(dict.fromkeys(places, group.problem))
+            else:
+                found.update({places[place]: problem for place, problem in group.problems.items()})
+        return found
+
+    def wait(self) -> None:
+        """Return when all are durable.
+
+        Raises:
+            ReceiptError: one is not, or not known to be.
+            ApprovalError: a grant or a hold that goes along is not good any more.
+        """
+        found = self.problems()
+        if found:
+            raise found[min(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one transaction is about to make durable."""
+
+    rows: list[Row]
+    heads: dict[str, Head]
+    state: LedgerState
+    batches: list[Batch]
+    tip: Tip
+    of_group: dict[int, list[Row]]
+
+
+class Ledger:
+    """An open ledger. Safe to share between threads, not between processes.
+
+    Args:
+        database: where it is; the ledger closes it.
+        signer: who vouches for the batches; a Hall in prod or edge must have one.
+        keys: further public keys whose last batch is accepted, after a change of the key.
+        head: a head kept elsewhere; a ledger that does not contain it is refused.
+        read_only: nothing will be written; a signed ledger may be read without a key then.
+        guarded: refuse a ledger that ends in a batch nobody signed.
+        clock: the time, milliseconds since 1970.
+
+    Raises:
+        StateError: it cannot be used, or its events are not what was sealed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        signer: ReceiptSigner | None = None,
+        keys: Sequence[ReceiptKey] = (),
+        head: bytes | None = None,
+        read_only: bool = False,
+        guarded: bool = False,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self._database, self._signer, self._clock = database, signer, clock
+        self._keys = {key.key_id: key for key in keys}
+        if signer is not None and (own := getattr(signer, "public", None)) is not None:
+            self._keys[signer.key_id] = own
+        self._read_only, self._guarded = read_only, guarded
+        self._heads: dict[str, Head] = {}
+        self._tip = Tip()
+        self._origin = Origin()
+        self._unsure: tuple[Batch, list[JsonObject]] | None = None
+        self._corrections: list[JsonObject] = []
+        self._looking, self._publishing = threading.Lock(), threading.Lock()
+        self._state = LedgerState()
+        with database.reading() as connection:
+            self._tip = self._look(connection, self._state)
+            if head is not None:
+                self._check_head(connection, SignedHead.from_bytes(head))
+        self._writer = None if read_only else GroupWriter(self._commit, lambda: None)
+
+    @property
+    def signed(self) -> bool:
+        """Whether batches are signed."""
+        return self._signer is not None
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is written outlives the process."""
+        return self._database.durable
+
+    @property
+    def database(self) -> Database:
+        """The database below."""
+        return self._database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is waiting and close the database.
+
+        Raises:
+            ReceiptError: the writer is stuck.
+        """
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._database.close()
+
+    def append(self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS) -> None:
+        """Return when a receipt of each is on disk.
+
+        Args:
+            evidence: what the receipts say.
+            seconds: how long to wait at most.
+
+        Raises:
+            ReceiptError: one is not, or not known to be.
+            ApprovalError: a grant or a hold that goes along is not good any more.
+        """
+        self.submit(evidence, seconds=seconds).wait()
+
+    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS) -> Submitted:
+        """Begin to `append`, so that the caller can go on deciding while the disk works.
+
+        A hold or a grant that goes along with a piece of evidence is made or used up in the transaction of its receipt.
+        What cannot be written fails alone.
+
+        Raises:
+            ReceiptError: the ledger is closed, or was opened for reading only.
+        """
+        writer = self._writing_thread()
+        submitted = Submitted(writer, [])
+        plain: list[tuple[int, Draft]] = []
+        for place, one in enumerate(evidence):
+            try:
+                written = draft(one)
+            except ReceiptError as problem:
+                submitted.early[place] = problem
+                continue
+            plan = plan_for(one, written)
+            if plan is None:
+                plain.append((place, written))
+                continue
+            submitted.groups += self._grouped(plain, seconds)
+            plain = []
+            submitted.groups.append(([place], Group([], seconds, plan)))
+        submitted.groups += self._grouped(plain, seconds)
+        for _, group in submitted.groups:
+            writer.put(group)
+        return submitted
+
+    def change(self, plan: Callable[[LedgerState], Sequence[JsonObject]], *, seconds: float = WAIT_SECONDS) -> None:
+        """Decide on events by the state as it is, and return when they are on disk.
+
+        Args:
+            plan: called in the write transaction, perhaps more than once; what it returns is written as a whole.
+            seconds: how long to wait at most.
+
+        Raises:
+            Error: whatever `plan` raises; nothing is written then.
+            ReceiptError: the events are not durable.
+        """
+        writer = self._writing_thread()
+        group = Group([], seconds, lambda state: [draft_event(one) for one in plan(state)])
+        writer.put(group)
+        Submitted(writer, [([0], group)]).wait()
+
+    def state(self) -> LedgerState:
+        """Return what all events add up to, also those that other processes have written by now.
+
+        Raises:
+            StateError: the ledger cannot be read, or its events are not what was sealed.
+        """
+        database = self._database
+        if not database.durable and self._writer is not None:
+            return self._state  # nobody else can write to it
+        if database.moved() != self._state.seq:
+            with self._looking:
+                known = self._state  # before the database is looked at, so that it cannot be the newer one
+                with database.reading() as connection:
+                    self._look(connection, known)
+        return self._state
+
+    def state_at(self, seq: int) -> LedgerState:
+        """Return the state after event `seq`.
+
+        Raises:
+            ConfigError: there is no such event, or those before it were pruned.
+            StateError: the ledger cannot be read.
+        """
+        with self._database.reading() as connection:
+            origin = read_origin(connection, self._database.name, self._keys)
+            state = origin.empty_state()
+            if seq < state.seq or seq > self.state().seq:
+                raise ConfigError(f"the ledger does not hold the state after event {seq}")
+            self._apply(connection, state, seq)
+        return state
+
+    def _writing_thread(self) -> GroupWriter:
+        if self._writer is None:
+            raise ReceiptError("the ledger was opened for reading only")
+        return self._writer
+
+    @staticmethod
+    def _grouped(plain: list[tuple[int, Draft]], seconds: float) -> list[tuple[list[int], Group]]:
+        """Make groups of drafts that need no plan; each `MAX_BATCH` of them are one transaction."""
+        return [
+            ([place for place, _ in part], Group([written for _, written in part], seconds))
+            for part in (plain[start : start + MAX_BATCH] for start in range(0, len(plain), MAX_BATCH))
+        ]
+
+    # Writing: in the writer's thread only
+
+    def _commit(self, groups: list[Group], prepared: Callable[[], None]) -> None:
+        """Make the groups durable in one transaction, or say in each why not."""
+        writer = self._writing_thread()
+        for group in groups:
+            group.problem = ReceiptError("the receipt was not durable in time; it is not written")
+        waiting = groups
+        while waiting := self._in_time(writer.still_wanted(waiting)):
+            written: _Written | None = None
+            begun = False
+            try:
+                with self._database.writing(max(0.01, min(g.deadline for g in waiting) - time.monotonic())) as connection:
+                    written = self._write(connection, waiting)
+                    prepared()
+                    if not writer.begin_commit(waiting):
+                        raise _TakenBack
+                    begun = True
+            except _TakenBack:
+                continue
+            except StateBusy as problem:
+                for group in waiting:
+                    group.problem = ReceiptError(str(problem))
+                continue
+            except Exception as problem:  # the database's, or anything that a signer raises
+                self._failed(waiting, problem, written if begun else None)
+                return
+            self._done(writer, waiting, written)
+            return
+
+    @staticmethod
+    def _in_time(groups: list[Group]) -> list[Group]:
+        now = time.monotonic()
+        return [group for group in groups if group.deadline > now]
+
+    def _failed(self, groups: list[Group], problem: Exception, unsure: _Written | None) -> None:
+        if not isinstance(problem, Error):
+            _log.error("receipts could not be written", exc_info=problem)
+        text = str(problem) if isinstance(problem, Error) else f"the receipts failed: {type(problem).__name__}"
+        for group in groups:
+            if group.problem is not None and not isinstance(group.problem, ReceiptError):
+                continue  # its own plan refused
+            group.problem = ReceiptError(text)
+        self._tip = Tip(batch=-1)  # whatever was thought to be there is read again
+        if unsure is not None:  # it may be durable all the same; the next transaction sees
+            rows = itertools.chain.from_iterable(unsure.of_group.values())
+            self._unsure = (unsure.batches[-1], _corrections(rows, self._clock()))
+
+    def _done(self, writer: GroupWriter, groups: list[Group], written: _Written | None) -> None:
+        if written is None:
+            return
+        if written.rows:
+            self._tip = written.tip
+            self._publish(written.state, self._origin)
+            self._heads.update(written.heads)
+            self._corrections = []
+            if len(self._heads) > MAX_HEADS:
+                self._heads.clear()
+        kept = {id(group) for group in writer.still_wanted(groups)}
+        for group in groups:
+            if id(group) not in kept:  # its caller was told that there is no receipt
+                more = _corrections(written.of_group.get(id(group), []), self._clock())
+                self._corrections = (self._corrections + more)[-MAX_CORRECTIONS:]
+        if self._corrections:
+            self._correct(writer)
+
+    def _correct(self, writer: GroupWriter) -> None:
+        """Write what must be said about receipts whose callers were told otherwise; what fails is tried again later."""
+        group = Group([], WAIT_SECONDS)
+        self._commit([group], lambda: None)
+        del writer
+
+    def _write(self, connection: Connection, groups: list[Group]) -> _Written | None:
+        self._look_at_end(connection)
+        state, tip = self._state, self._tip
+        work: LedgerState | None = None
+        rows: list[Row] = []
+        heads: dict[str, Head] = {}
+        of_group: dict[int, list[Row]] = {}
+
+        def place(drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
+            nonlocal work
+            mine: list[Row] = []
+            if group is not None:
+                group.problems.clear()
+            moved: dict[str, Head] = {}
+            for number, one in enumerate(drafts):
+                head = moved.get(one.stream) or heads.get(one.stream) or self._head(connection, one.stream)
+                try:
+                    row, moved[one.stream] = link(one, head, tip.position + len(rows) + len(mine) + 1)
+                except ReceiptError as problem:
+                    if whole or group is None:
+                        raise
+                    group.problems[number] = problem
+                    continue
+                mine.append(row)
+            events = [one for one in drafts if one.event is not None]
+            if events:
+                work = state.copy() if work is None else work
+                seq = work.seq
+                digests = {row.seq: row.hash for row in mine if row.stream == STATE_STREAM}
+                for number, one in enumerate(events, seq + 1):
+                    work.apply({**(one.event or {}), "seq": number}, digests[number])
+            rows.extend(mine)
+            heads.update(moved)
+            if group is not None:
+                of_group[id(group)] = mine
+
+        if self._corrections:
+            place([draft_event(one) for one in self._corrections], None, whole=True)
+        for group in groups:
+            try:
+                drafts = group.drafts if group.plan is None else group.plan(state if work is None else work)
+                place(drafts, group, whole=group.plan is not None)
+                group.problem = None
+            except Error as problem:  # its own fault: the others are written
+                group.problem = problem
+        if not rows:
+            return None
+        sealed, end = self._seal(rows, tip)
+        _insert(connection, self._database, rows, sealed, tip)
+        return _Written(rows, heads, work or state, [batch for batch, _ in sealed], end, of_group)
+
+    def _seal(self, rows: Sequence[Row], tip: Tip) -> tuple[list[tuple[Batch, Tip]], Tip]:
+        """Seal rows in batches; return each with the tip after it, and the last tip."""
+        made: list[tuple[Batch, Tip]] = []
+        for start in range(0, len(rows), MAX_BATCH):
+            part = rows[start : start + MAX_BATCH]
+            state = tip.state
+            for row in part:
+                if row.stream == STATE_STREAM:
+                    state = Head(row.seq, row.hash)
+            hashes = [row.hash for row in part]
+            batch, tip = seal(hashes, tip, state, at_ms=self._clock(), signer=self._signer)
+            made.append((batch, tip))
+        return made, tip
+
+    def _look_at_end(self, connection: Connection) -> None:
+        """Read the end of the chain afresh when another process may have moved it."""
+        columns = tables.batches.c
+        last = connection.execute(select(func.max(columns.number))).scalar() or 0
+        if last == self._tip.batch:
+            return
+        self._heads.clear()
+        self._tip = self._look(connection, self._state)
+        if self._unsure is not None:
+            batch, corrections = self._unsure
+            self._unsure = None
+            query = select(columns.statement).where(columns.number == batch.number)
+            if connection.execute(query).scalar() == batch.statement:  # it was durable, and its callers told otherwise
+                self._corrections = (self._corrections + corrections)[-MAX_CORRECTIONS:]
+
+    def _head(self, connection: Connection, stream: str) -> Head:
+        known = self._heads.get(stream)
+        if known is None:
+            columns = tables.receipts.c
+            query = (
+                select(columns.seq, columns.hash)
+                .where(columns.stream == stream)
+                .order_by(columns.seq.desc())
+                .limit(1)
+            )
+            row = connection.execute(query).first()
+            known = self._heads[stream] = Head() if row is None else Head(row.seq, row.hash)
+        return known
+
+    # Reading
+
+    def _look(self, connection: Connection, state: LedgerState) -> Tip:
+        """Read the end of the ledger, apply the events that are new, and publish the state if it was sealed.
+
+        Args:
+            connection: sees one moment of the database.
+            state: as it was known before that moment.
+
+        Returns:
+            Where the ledger ends.
+
+        Raises:
+            StateError: it is not what was sealed, or older than it was.
+        """
+        name = self._database.name
+        origin = read_origin(connection, name, self._keys)
+        tip = self._read_tip(connection)
+        if tip.state.seq < state.seq or origin.batch < self._origin.batch:
+            raise StateError(f"state `{name}` is older than it was before; it was put back, or cut off")
+        if tip.state.seq > state.seq:
+            fresh = origin.empty_state() if state.seq < origin.carried_seq else state.copy()
+            self._apply(connection, fresh, tip.state.seq)
+            if fresh.hash != tip.state.hash:
+                raise StateError(f"state `{name}` holds other events than were sealed; run `receipts verify` on it")
+            state = fresh
+        elif state.hash != tip.state.hash:
+            raise StateError(f"state `{name}` holds other events than before; run `receipts verify` on it")
+        self._publish(state, origin)
+        return tip
+
+    def _publish(self, state: LedgerState, origin: Origin) -> None:
+        with self._publishing:
+            if state.seq >= self._state.seq:
+                self._state = state
+            if origin.batch >= self._origin.batch:
+                self._origin = origin
+
+    def _apply(self, connection: Connection, state: LedgerState, last: int) -> None:
+        """Apply the events after those of `state` up to number `last`, each of which must name the one before it."""
+        for row in _events(connection, state.seq, last):
+            digest = sha256(row.body).hexdigest()
+            try:
+                fields = json.loads(row.body) if len(row.body) <= MAX_RECEIPT_BYTES else {}
+            except ValueError:
+                fields = {}
+            previous = Head(state.seq, state.hash).named
+            if not isinstance(fields, dict) or digest != row.hash or fields.get("prev_receipt_hash") != previous:
+                raise StateError(
+                    f"state `{self._database.name}` holds other events than were sealed; run `receipts verify` on it"
+                )
+            state.apply(fields, digest)
+        if state.seq != last:
+            raise StateError(f"state `{self._database.name}` lacks events; run `receipts verify` on it")
+
+    def _read_tip(self, connection: Connection) -> Tip:
+        """Return where the ledger ends, after seeing that its last batch is whole and signed by a known key."""
+        name = self._database.name
+        receipt, batch = tables.receipts.c, tables.batches.c
+        last = connection.execute(
+            select(receipt.position, receipt.hash).order_by(receipt.position.desc()).limit(1)
+        ).first()
+        sealed = connection.execute(select(tables.batches).order_by(batch.number.desc()).limit(1)).first()
+        if last is None and sealed is None:
+            return Tip()
+        broken = StateError(f"state `{name}` does not end with a sealed batch; run `receipts verify` on it")
+        if last is None or sealed is None:
+            raise broken
+        try:
+            statement = Statement.from_bytes(sealed.statement)
+        except ConfigError:
+            raise broken from None
+        ends = (statement.last_position, statement.hashes[-1:]) == (last.position, (last.hash,))
+        if statement.batch != sealed.number or statement.state.seq != sealed.state_seq or not ends:
+            raise broken
+        self._check_signature(Batch(sealed.number, sealed.statement, sealed.key_id, sealed.signature))
+        return Tip(statement.last_position, statement.batch, sha256(sealed.statement).hexdigest(), statement.state)
+
+    def _check_signature(self, batch: Batch) -> None:
+        name = self._database.name
+        if batch.key_id is None:
+            if self._guarded:
+                raise StateError(
+                    f"state `{name}` ends with receipts that nobody signed; begin a new one with a receipt key"
+                )
+            return
+        if not self._keys:
+            if self._read_only:
+                return
+            raise ReceiptError(f"the receipts in `{name}` are signed; open it with a receipt key")
+        if not is_signed_by(self._keys, batch.statement, batch.key_id, batch.signature):
+            raise StateError(f"state `{name}` is signed by another key than the one given; run `receipts verify` on it")
+
+    def _check_head(self, connection: Connection, head: SignedHead) -> None:
+        """Refuse a ledger that does not contain a head that was kept elsewhere."""
+        name = self._database.name
+        if self._keys and not is_signed_by(self._keys, head.statement, head.key_id, head.signature):
+            raise StateError("the kept head is not signed by the receipt key")
+        kept = Statement.from_bytes(head.statement)
+        found = connection.execute(
+            select(tables.batches.c.statement).where(tables.batches.c.number == kept.batch)
+        ).scalar()
+        if found is None and kept.batch <= self._origin.batch:
+            raise StateError("the kept head is older than what was pruned; use a newer head")
+        if found is None:
+            raise StateError(f"state `{name}` is older than the kept head: it was put back, or cut off")
+        if found != head.statement:
+            raise StateError(f"state `{name}` is not the one that the kept head is of")
+
+
+class _TakenBack(Exception):  # noqa: N818  # no error: the transaction is begun again
+    """A caller gave up while the transaction was being prepared."""
+
+
+def _events(connection: Connection, after: int, last: int) -> Iterator[Any]:
+    columns = tables.receipts.c
+    query = (
+        select(columns.seq, columns.hash, func.substr(columns.body, 1, MAX_RECEIPT_BYTES + 1).label("body"))
+        .where(columns.stream == STATE_STREAM, columns.seq > after, columns.seq <= last)
+        .order_by(columns.seq)
+    )
+    return iter(connection.execution_options(yield_per=500).execute(query))
+
+
+def _corrections(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[JsonObject]:
+    """Return what must be said about receipts whose callers were told that there are none."""
+    made: list[JsonObject] = []
+    for row in rows:
+        fields = json.loads(row.body)
+        kind = fields.get("kind")
+        if kind == "approval.redeemed":
+            made.append(
+                event("approval.restored", at_ms=at_ms, by="hall", via="hall",
+                      pending_id=fields["pending_id"], grant_hash=fields["grant_hash"])
+            )  # fmt: skip
+        elif kind == "approval.held":
+            made.append(
+                event("approval.cancelled", at_ms=at_ms, by="hall", via="hall",
+                      pending_id=fields["hold"]["pending_id"], reason="its caller was not told of it")
+            )  # fmt: skip
+        elif kind is None:
+            said = event("decision.corrected", at_ms=at_ms, by="hall", via="hall",
+                         corrects=f"sha256:{row.hash}", decision_id=fields["decision_id"],
+                         tenant_id=fields["tenant_id"], worker_id=fields["worker_id"], outcome="DENY",
+                         deny_code="DENY_RECEIPT_UNAVAILABLE",
+                         reason="the caller was told that the receipt could not be stored in time")  # fmt: skip
+            made.append(said | {"stream": row.stream})
+    return made
+
+
+def _insert(
+    connection: Connection, database: Database, rows: Sequence[Row], sealed: Sequence[tuple[Batch, Tip]], tip: Tip
+) -> None:
+    """Insert many rows with few statements.
+
+    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back.
+    """
+    start = 0
+    columns = ", ".join(column.name for column in tables.receipts.c)
+    mark = "%s" if database.is_postgresql else "?"
+    one = f"({', '.join([mark] * len(tables.receipts.c))})"
+    for size in INSERT_SIZES:
+        while len(rows) - start >= size:
+            values: list[object] = []
+            for row in rows[start : start + size]:
+                values += (*row[:5], *(row.index or ())[:6], key_of(row.hash), *(row.index or ())[6:])
+            connection.exec_driver_sql(
+                f"INSERT INTO {database.prefix}receipts ({columns}) VALUES {', '.join([one] * size)}",  # noqa: S608
+                tuple(values),
+            )
+            start += size
+    for batch, end in sealed:
+        connection.execute(
+            tables.batches.insert().values(
+                number=batch.number,
+                first_position=tip.position + 1,
+                state_seq=end.state.seq,
+                statement=batch.statement,
+                key_id=batch.key_id,
+                signature=batch.signature,
+            )
+        )
+        tip = end
+
+
+def process_name() -> str:
+    """Return the name of the operating system's user, as the kernel has it, not as the environment says."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"

@@ -1,0 +1,410 @@
+"""What the ledger's events add up to: enrolled workers, quarantine, holds, and what is in force.
+
+An event is a receipt of the state stream. The state is nothing but the events applied in their order, so a state that
+differs from the ledger cannot exist, and the state of any past moment can be had again.
+
+    {"at":"2026-01-31T08:00:00.000Z","by":"ada","kind":"worker.quarantined","prev_receipt_hash":"sha256:…","reason":"…",
+     "receipt_id":"…","schema":"wcp.ledger-event.v1","seq":7,"spec_version":"0.2","stream":"@state","via":"os-user",
+     "worker_id":"org.acme.summarizer"}
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import canonical_json, sha256_of
+from wcp_route.domain.clock import format_ms, parse_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import Hold
+from wcp_route.domain.ids import new_id_at
+from wcp_route.domain.values import LEVELS, Quarantine, RegistrySnapshot, WorkerRecord
+from wcp_route.storage.holds import HoldEntry
+from wcp_route.storage.state_errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_route.domain.values import Level
+
+EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
+STATE_STREAM: Final = "@state"  # no tenant's stream begins so
+KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can still be asked about
+MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are remembered
+_SPEC_VERSION: Final = "0.2"
+_HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
+_HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledWorker:
+    """A record in the registry.
+
+    Attributes:
+        record: with the package root.
+        digest: `sha256:` of the record and its package root.
+        by: who enrolled it.
+        at_ms: when, milliseconds since 1970.
+    """
+
+    record: WorkerRecord
+    digest: str
+    by: str
+    at_ms: int
+
+
+class LedgerState:
+    """The state after some event. Not changed any more once it is shown to others.
+
+    Attributes:
+        seq: number of the last event applied, 0 before the first.
+        hash: of that event, hex.
+        registry_seq: number of the last event that changed workers or quarantine.
+        workers: enrolled, by id.
+        quarantined: by id; may name workers that are not enrolled.
+        holds: by pending id, oldest first, for a day after they are settled.
+        open: the hold that waits or is approved for a request and worker.
+        granted: pending ids by grant hash.
+        denied: what a human said no to or took over, by input hash.
+        active: digests in force at the last start or change of a Hall.
+    """
+
+    __slots__ = (
+        "active", "denied", "granted", "hash", "holds", "open", "quarantined", "registry_seq", "seq", "workers",
+    )  # fmt: skip
+
+    def __init__(self, seq: int = 0, digest: str = "") -> None:
+        self.seq, self.hash, self.registry_seq = seq, digest, 0
+        self.workers: dict[str, EnrolledWorker] = {}
+        self.quarantined: dict[str, Quarantine] = {}
+        self.holds: dict[str, HoldEntry] = {}
+        self.open: dict[tuple[str, str], str] = {}
+        self.granted: dict[str, str] = {}
+        self.denied: dict[str, str] = {}
+        self.active: JsonObject = {}
+
+    def copy(self) -> LedgerState:
+        """Return a state that can be changed without changing this one."""
+        other = LedgerState(self.seq, self.hash)
+        other.registry_seq = self.registry_seq
+        for name in ("workers", "quarantined", "holds", "open", "granted", "denied", "active"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def apply(self, event: JsonObject, digest: str) -> None:
+        """Apply the next event.
+
+        Args:
+            event: its fields.
+            digest: SHA-256 of its body, hex.
+
+        Raises:
+            StateError: it is not one, or does not follow.
+        """
+        try:
+            if event["schema"] != EVENT_SCHEMA or event["seq"] != self.seq + 1:
+                raise StateError(f"event {self.seq + 1} of the ledger is missing")
+            _APPLY[str(event["kind"])](self, event)
+        except (KeyError, TypeError, ValueError, ConfigError) as problem:
+            if isinstance(problem, StateError):
+                raise
+            raise StateError(f"event {self.seq + 1} of the ledger cannot be read: {problem}") from None
+        self.seq, self.hash = self.seq + 1, digest
+        if event["kind"] in _OF_REGISTRY:
+            self.registry_seq = self.seq
+
+    def waiting(self, at_ms: int, tenant_id: str | None = None) -> list[Hold]:
+        """Return the holds that wait and are not expired, of one tenant or of all."""
+        return [
+            entry.hold
+            for entry in self.holds.values()
+            if entry.state == "pending"
+            and at_ms < entry.hold.expires_at_ms
+            and (tenant_id is None or entry.hold.tenant_id == tenant_id)
+        ]
+
+    def in_force(self, input_hash: str, worker_id: str, at_ms: int) -> HoldEntry | None:
+        """Return the hold that waits or is approved for a request and worker, unless it is expired."""
+        entry = self.holds.get(self.open.get((input_hash, worker_id), ""))
+        return None if entry is None or at_ms >= entry.hold.expires_at_ms else entry
+
+    def record_digest(self, worker_id: str) -> str:
+        """Return the digest of a worker's record, empty when it is not enrolled."""
+        found = self.workers.get(worker_id)
+        return "" if found is None else found.digest
+
+    def snapshot(self) -> RegistrySnapshot:
+        """Return the frozen view that a decision is made from."""
+        species: dict[str, list[WorkerRecord]] = {}
+        workers: dict[str, WorkerRecord] = {}
+        implemented: set[str] = set()
+        for worker_id in sorted(self.workers):
+            record = workers[worker_id] = self.workers[worker_id].record
+            species.setdefault(record.worker_species_id, []).append(record)
+            if worker_id not in self.quarantined:
+                implemented.update(record.currently_implements)
+        return RegistrySnapshot(
+            version=self.registry_seq,
+            species=MappingProxyType({name: tuple(records) for name, records in species.items()}),
+            workers=MappingProxyType(workers),
+            quarantined=MappingProxyType(dict(self.quarantined)),
+            implemented=frozenset(implemented),
+        )
+
+    def _enrolled(self, event: JsonObject) -> None:
+        from wcp_route.domain.record_model import parse_record
+
+        record = replace(parse_record(_object(event, "record")), package_root=_text(event, "package_root"))
+        if event["record_digest"] != record_digest(_object(event, "record"), record.package_root):
+            raise ValueError("the record is not the one that its digest names")
+        self._end_holds(record.worker_id)
+        self.workers[record.worker_id] = EnrolledWorker(
+            record, _text(event, "record_digest"), _text(event, "by"), parse_ms(_text(event, "at"))
+        )
+
+    def _withdrawn(self, event: JsonObject) -> None:
+        self._end_holds(_text(event, "worker_id"))
+        self.workers.pop(_text(event, "worker_id"), None)
+
+    def _quarantined(self, event: JsonObject) -> None:
+        worker_id = _text(event, "worker_id")
+        self._end_holds(worker_id)
+        self.quarantined.setdefault(
+            worker_id,
+            Quarantine(worker_id, _text(event, "reason"), _text(event, "by"), parse_ms(_text(event, "at"))),
+        )
+
+    def _cleared(self, event: JsonObject) -> None:
+        self.quarantined.pop(_text(event, "worker_id"), None)
+
+    def _holds_ended(self, event: JsonObject) -> None:
+        self._end_holds(_text(event, "worker_id"))
+
+    def _held(self, event: JsonObject) -> None:
+        hold = read_hold(_object(event, "hold"))
+        self._forget(hold.created_at_ms)
+        self.holds[hold.pending_id] = HoldEntry(hold)
+        self.open[hold.input_hash, hold.worker_id] = hold.pending_id
+
+    def _approved(self, event: JsonObject) -> None:
+        grant_hash = _text(event, "grant_hash")
+        entry = self._answered(event, "approved", grant_hash)
+        if grant_hash:
+            self.granted[grant_hash] = entry.hold.pending_id
+        else:
+            self._close(entry, "taken over")
+
+    def _denied(self, event: JsonObject) -> None:
+        self._close(self._answered(event, "denied", ""), "denied")
+
+    def _escalated(self, event: JsonObject) -> None:
+        entry = self._entry(event)
+        level = _text(event, "level")
+        if level not in LEVELS:
+            raise ValueError("there is no such level")
+        hold = replace(entry.hold, level=cast("Level", level))
+        self.holds[hold.pending_id] = replace(entry, hold=hold, by=_text(event, "by"))
+
+    def _redeemed(self, event: JsonObject) -> None:
+        entry = self._entry(event)
+        self.granted.pop(entry.grant_hash, None)
+        self.holds[entry.hold.pending_id] = replace(entry, state="redeemed", grant_hash="")
+        self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
+
+    def _restored(self, event: JsonObject) -> None:
+        """A grant was used for a decision that its caller was never told."""
+        entry = self._answered(event, "approved", _text(event, "grant_hash"))
+        self.granted[entry.grant_hash] = entry.hold.pending_id
+        self.open[entry.hold.input_hash, entry.hold.worker_id] = entry.hold.pending_id
+
+    def _cancelled(self, event: JsonObject) -> None:
+        self._cancel(self._entry(event))
+
+    def _denied_before(self, event: JsonObject) -> None:
+        self.denied.update({key: str(reason) for key, reason in _object(event, "denied").items()})
+
+    def _activated(self, event: JsonObject) -> None:
+        self.active = dict(_object(event, "active"))
+
+    def _carried(self, _event: JsonObject) -> None:
+        """Older events were pruned; what they added up to follows, from nothing."""
+        for kept in (self.workers, self.quarantined, self.holds, self.open, self.granted, self.denied, self.active):
+            kept.clear()
+
+    def _answered(self, event: JsonObject, state: str, grant_hash: str) -> HoldEntry:
+        entry = replace(
+            self._entry(event), state=cast("Any", state), grant_hash=grant_hash, by=_text(event, "by")
+        )
+        self.holds[entry.hold.pending_id] = entry
+        return entry
+
+    def _entry(self, event: JsonObject) -> HoldEntry:
+        entry = self.holds.get(_text(event, "pending_id"))
+        if entry is None:
+            raise ValueError("it is about a hold that is not known")
+        return entry
+
+    def _close(self, entry: HoldEntry, reason: str) -> None:
+        self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
+        self.denied[entry.hold.input_hash] = reason
+        if len(self.denied) > MAX_SETTLED:
+            self.denied.pop(next(iter(self.denied)))
+
+    def _cancel(self, entry: HoldEntry) -> None:
+        self.granted.pop(entry.grant_hash, None)
+        self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
+        self.holds[entry.hold.pending_id] = replace(entry, state="cancelled", grant_hash="")
+
+    def _end_holds(self, worker_id: str) -> None:
+        """Nothing that waits or was approved for a worker outlives a change of its record or its standing."""
+        for entry in [each for each in self.holds.values() if each.hold.worker_id == worker_id]:
+            if entry.state in ("pending", "approved"):
+                self._cancel(entry)
+
+    def _forget(self, at_ms: int) -> None:
+        """Drop the oldest holds whose time was over a day ago; by the event's own time, so that all agree."""
+        for pending_id, entry in list(self.holds.items()):
+            if at_ms - entry.hold.expires_at_ms < KEEP_SETTLED_MS and len(self.holds) <= MAX_SETTLED:
+                return
+            self._cancel(entry)
+            del self.holds[pending_id]
+
+
+_APPLY: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "worker.enrolled": LedgerState._enrolled,
+        "worker.withdrawn": LedgerState._withdrawn,
+        "worker.quarantined": LedgerState._quarantined,
+        "worker.cleared": LedgerState._cleared,
+        "worker.holds_cancelled": LedgerState._holds_ended,
+        "approval.held": LedgerState._held,
+        "approval.approved": LedgerState._approved,
+        "approval.denied": LedgerState._denied,
+        "approval.escalated": LedgerState._escalated,
+        "approval.redeemed": LedgerState._redeemed,
+        "approval.restored": LedgerState._restored,
+        "approval.cancelled": LedgerState._cancelled,
+        "approval.denied_before": LedgerState._denied_before,
+        "hall.activated": LedgerState._activated,
+        "ledger.carried": LedgerState._carried,
+    }
+)
+KINDS: Final = (*_APPLY, "decision.corrected")
+_OF_REGISTRY: Final = frozenset(kind for kind in _APPLY if kind.startswith("worker.")) - {"worker.holds_cancelled"}
+
+
+def event(kind: str, *, at_ms: int, by: str, via: str = "library", **more: JsonValue) -> JsonObject:
+    """Return the fields of an event, without those that its place in the chain gives it.
+
+    Args:
+        kind: one of `KINDS`.
+        at_ms: when, milliseconds since 1970.
+        by: who did it.
+        via: how that name is known.
+        more: what the kind needs.
+    """
+    return {
+        "schema": EVENT_SCHEMA,
+        "spec_version": _SPEC_VERSION,
+        "stream": STATE_STREAM,
+        "receipt_id": new_id_at(at_ms),
+        "kind": kind,
+        "at": format_ms(at_ms),
+        "by": by,
+        "via": via,
+        **more,
+    }
+
+
+def record_digest(record: JsonObject, package_root: str) -> str:
+    """Return `sha256:` of a record and the package it was enrolled with."""
+    return sha256_of({"record": record, "package_root": package_root})
+
+
+def write_hold(hold: Hold) -> JsonObject:
+    """Return a hold as an event carries it."""
+    return cast("JsonObject", asdict(hold) | {"code": hold.code.value})
+
+
+def read_hold(value: JsonObject) -> Hold:
+    """Return the hold of an event.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    number = value.get("blast_score")
+    plain = value | {"blast_score": 0 if number is None else number}
+    if value.keys() != _HOLD_FIELDS or value["level"] not in LEVELS:
+        raise ValueError("the hold has other fields than a hold has")
+    if not all(type(item) is (int if name in _HOLD_NUMBERS else str) for name, item in plain.items()):
+        raise ValueError("a field of the hold is of another type")
+    return Hold(**cast("dict[str, Any]", value | {"code": Code(str(value["code"]))}))
+
+
+def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
+    """Return events that make `state` again from nothing, for a ledger whose earlier events are pruned."""
+    made = [event("ledger.carried", at_ms=at_ms, by=by, seq_before=state.seq)]
+    for worker in state.workers.values():
+        made.append(enrolment(worker.record, at_ms=worker.at_ms, by=worker.by, via="carried"))
+    for held in state.quarantined.values():
+        made.append(
+            event("worker.quarantined", at_ms=held.at_ms, by=held.by, via="carried",
+                  worker_id=held.worker_id, reason=held.reason)
+        )  # fmt: skip
+    for entry in state.holds.values():
+        if entry.state not in ("pending", "approved") or at_ms >= entry.hold.expires_at_ms:
+            continue
+        pending = {"pending_id": entry.hold.pending_id}
+        made.append(event("approval.held", at_ms=at_ms, by="hall", via="carried", hold=write_hold(entry.hold)))
+        if entry.state == "approved":
+            made.append(
+                event("approval.approved", at_ms=at_ms, by=entry.by, via="carried",
+                      level=entry.hold.level, grant_hash=entry.grant_hash, reason="", **pending)
+            )  # fmt: skip
+    denied = list(state.denied.items())
+    for start in range(0, len(denied), 1000):
+        made.append(
+            event("approval.denied_before", at_ms=at_ms, by="hall", via="carried",
+                  denied=dict(denied[start : start + 1000]))
+        )  # fmt: skip
+    if state.active:
+        made.append(event("hall.activated", at_ms=at_ms, by=by, via="carried", active=state.active))
+    return made
+
+
+def enrolment(record: WorkerRecord, *, at_ms: int, by: str, via: str, replaced: bool = False) -> JsonObject:
+    """Return the event that enrolls a worker."""
+    import json
+
+    from wcp_route.domain.record_model import dump_record
+
+    value: JsonObject = json.loads(dump_record(record))
+    canonical_json(value)  # refuses what no receipt could carry
+    return event(
+        "worker.enrolled",
+        at_ms=at_ms,
+        by=by,
+        via=via,
+        worker_id=record.worker_id,
+        record=value,
+        record_digest=record_digest(value, record.package_root),
+        package_root=record.package_root,
+        replaced=replaced,
+    )
+
+
+def _object(event_: JsonObject, name: str) -> JsonObject:
+    value = event_[name]
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is not an object")
+    return value
+
+
+def _text(event_: JsonObject, name: str) -> str:
+    value = event_[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not text")
+    return value

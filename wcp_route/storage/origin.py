@@ -1,0 +1,126 @@
+"""Where a ledger begins after old receipts were pruned: a statement, signed like a batch, in the only row of its table.
+
+It names the last batch that is gone, so that the next one can be checked, and the event from which on the state is to
+be read: at that place everything that still holds was written once more.
+
+    {"batch":1200,"batch_hash":"…","carried_prev":"…","carried_seq":9001,"position":88000,"pruned_at":"…",
+     "schema":"wcp.ledger-origin.v1","spec_version":"0.2","state_hash":"…","state_seq":8000}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.canonical import canonical_json, parse_canonical
+from wcp_route.domain.clock import format_ms
+from wcp_route.storage import tables
+from wcp_route.storage.ledger_state import LedgerState
+from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head
+from wcp_route.storage.receipts.sign import is_signed_by
+from wcp_route.storage.state_errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+    from wcp_route.storage.receipts.sign import ReceiptKey
+
+ORIGIN_SCHEMA: Final = "wcp.ledger-origin.v1"
+MAX_ORIGIN_BYTES: Final = 4096
+_NUMBERS: Final = ("batch", "position", "state_seq", "carried_seq")
+_TEXTS: Final = ("batch_hash", "state_hash", "carried_prev")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a ledger begins.
+
+    Attributes:
+        batch: number of the last batch that is gone, 0 when nothing was pruned.
+        batch_hash: SHA-256 of its statement, hex.
+        position: of the last receipt that is gone.
+        state: the last receipt of the state stream that is gone.
+        carried_seq: the event from which on the state is read.
+        carried_prev: hash of the event before it.
+        statement: the exact bytes, empty when nothing was pruned.
+        key_id: which key is said to have signed.
+        signature: raw Ed25519.
+    """
+
+    batch: int = 0
+    batch_hash: str = ""
+    position: int = 0
+    state: Head = Head()
+    carried_seq: int = 1
+    carried_prev: str = ""
+    statement: bytes = b""
+    key_id: str | None = None
+    signature: bytes | None = None
+
+    def empty_state(self) -> LedgerState:
+        """Return the state that the first event to be read is applied to."""
+        return LedgerState(self.carried_seq - 1, self.carried_prev)
+
+    def to_statement(self, at_ms: int) -> bytes:
+        """Return the bytes to be signed."""
+        return canonical_json(
+            {
+                "schema": ORIGIN_SCHEMA,
+                "spec_version": SPEC_VERSION,
+                "batch": self.batch,
+                "batch_hash": self.batch_hash,
+                "position": self.position,
+                "state_seq": self.state.seq,
+                "state_hash": self.state.hash,
+                "carried_seq": self.carried_seq,
+                "carried_prev": self.carried_prev,
+                "pruned_at": format_ms(at_ms),
+            }
+        )
+
+    @classmethod
+    def from_statement(cls, statement: bytes, key_id: str | None, signature: bytes | None) -> Origin:
+        """Read a statement; nothing of it is trusted yet.
+
+        Raises:
+            ConfigError: it is not one.
+        """
+        value = parse_canonical(statement, what="origin of the ledger", max_bytes=MAX_ORIGIN_BYTES)
+        if not isinstance(value, dict) or value.get("schema") != ORIGIN_SCHEMA or len(value) != len(_NUMBERS + _TEXTS) + 3:
+            raise ConfigError(f"origin of the ledger is not of {ORIGIN_SCHEMA}")
+        numbers, texts = [value.get(name) for name in _NUMBERS], [value.get(name) for name in _TEXTS]
+        if not all(type(one) is int and one >= 0 for one in numbers) or not all(isinstance(one, str) for one in texts):
+            raise ConfigError("origin of the ledger has a field of another type")
+        batch, position, seq, carried = (int(str(one)) for one in numbers)
+        batch_hash, state_hash, before = map(str, texts)
+        return cls(
+            batch, batch_hash, position, Head(seq, state_hash), carried, before, statement, key_id, signature
+        )
+
+
+def read_origin(connection: Connection, name: str, keys: Mapping[str, ReceiptKey]) -> Origin:
+    """Return where a ledger begins.
+
+    Args:
+        connection: to the database.
+        name: of the database, for messages.
+        keys: whose signature is accepted; without any, it is not checked.
+
+    Raises:
+        StateError: it cannot be read, or none of the keys signed it.
+    """
+    row = connection.execute(select(tables.origins)).first()
+    if row is None:
+        return Origin()
+    try:
+        origin = Origin.from_statement(row.statement, row.key_id, row.signature)
+    except ConfigError as problem:
+        raise StateError(f"state `{name}`: {problem}") from None
+    if keys and not is_signed_by(keys, row.statement, row.key_id, row.signature):
+        raise StateError(f"state `{name}` begins with an origin that no given key signed")
+    return origin
