@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' worlds make the evidence
 
 from tests.route.state_worlds import some_evidence
-from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts, verify
+from tests.route.stores import SqliteReceipts
+from wcp_route.storage.receipts import KeyFileSigner, verify
 from wcp_route.storage.receipts.body import drafts
 from wcp_route.storage.receipts.chain import link
 from wcp_route.storage.receipts.receipt import Head

@@ -33,10 +33,11 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.route.stores import MemoryRegistry, SqliteReceipts
 from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest, sign
 from wcp_attest.signing.key import generate
-from wcp_route import Hall, HallConfig, MemoryRegistry, Services, events, read_record, read_rules, to_wire
-from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts
+from wcp_route import Hall, HallConfig, Services, events, read_record, read_rules, to_wire
+from wcp_route.storage.receipts import KeyFileSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ class Bench:
         self.package = make_package(directory / "worker", signer)
         self.policy = Policy((Namespace("org.acme", keys=(TrustedKey.from_file_bytes(signer.public_pem()),)),))
         self.registry = MemoryRegistry()
-        self.registry.enrol(replace(read_record(RECORD), package_root=self.package))  # type: ignore[arg-type]
+        self.registry.enroll(replace(read_record(RECORD), package_root=self.package))  # type: ignore[arg-type]
 
     def hall(self, rules: int, *, attested: bool, services: Services | None = None, **settings: Any) -> Hall:
         """A Hall for prod. `attested=False` takes the attestor out of a finished Hall: no setting can in prod."""

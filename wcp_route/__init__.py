@@ -42,19 +42,16 @@ if TYPE_CHECKING:
     from wcp_route.rules.rules import RuleSet as RuleSet
     from wcp_route.rules.rules_model import read_rules as read_rules
     from wcp_route.storage.approvals import ApprovalStore as ApprovalStore
-    from wcp_route.storage.approvals import MemoryApprovals as MemoryApprovals
-    from wcp_route.storage.approvals import SqliteApprovals as SqliteApprovals
-    from wcp_route.storage.receipts import SqliteReceipts as SqliteReceipts
-    from wcp_route.storage.registry import MemoryRegistry as MemoryRegistry
+    from wcp_route.storage.approvals import Approver as Approver
     from wcp_route.storage.registry import Registry as Registry
-    from wcp_route.storage.registry import SqliteRegistry as SqliteRegistry
+    from wcp_route.storage.state import State as State
     from wcp_route.storage.state import open_state as open_state
     from wcp_route.tool_guard import NotDispatched as NotDispatched
     from wcp_route.tool_guard import guard as guard
     from wcp_route.tool_guard import guarded as guarded
 
 _HOMES = {
-    "storage.approvals": ("ApprovalStore", "MemoryApprovals", "SqliteApprovals"),
+    "storage.approvals": ("ApprovalStore", "Approver"),
     "gates.cedar": ("CedarGate",),
     "domain.codes": ("Code",),
     "compat.options": ("LegacyGate", "Options", "make_decision"),
@@ -64,10 +61,9 @@ _HOMES = {
     "tool_guard": ("NotDispatched", "guard", "guarded"),
     "hall": ("Hall", "Services"),
     "gates.policy_gate": ("PolicyAnswer", "PolicyContext", "PolicyGate"),
-    "storage.receipts": ("SqliteReceipts",),
-    "storage.registry": ("MemoryRegistry", "Registry", "SqliteRegistry"),
+    "storage.registry": ("Registry",),
     "rules.rules": ("RuleSet",),
-    "storage.state": ("open_state",),
+    "storage.state": ("State", "open_state"),
     "domain.events": ("events",),
     "domain.values": ("RouteInput", "WorkerRecord"),
     "config_model": ("read_config",),

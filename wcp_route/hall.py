@@ -49,6 +49,7 @@ from wcp_route.gates.refusal import Refusal
 from wcp_route.gates.table import check_tenant
 from wcp_route.rules.rules import RuleSet
 from wcp_route.rules.rules_model import read_rules
+from wcp_route.storage.state_errors import StateMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,6 +148,7 @@ class Hall:
             trust_policy_digest="" if trust_policy is None else trust_policy.digest,
             config_digest=config.digest(),
             keeps_receipts=self._services.receipts is not None,
+            holds_with_receipts=_same_ledger(self._services),
         )
 
     def close(self) -> None:
@@ -260,7 +262,7 @@ class Hall:
         if ruling is None:
             reason = DenyReason(Code.INTERNAL_ERROR, message)
             ruling = _Ruling(undecided(world, reason, new_id(), now_ms()), world)
-        ruling.elapsed_ns = time.perf_counter_ns() - started
+        ruling.elapsed_ns, ruling.asked = time.perf_counter_ns() - started, asked
         return ruling
 
     def _after_fork(self) -> None:
@@ -340,10 +342,8 @@ class Hall:
         """Wait for the receipts, then tell. What has no receipt is not dispatched."""
         stored = stored if submitted else self._submit(part)
         if stored is not None:
-            try:
-                stored.wait()
-            except Exception as error:  # noqa: BLE001  # a store is foreign code
-                self._withdraw(part, error)
+            for place, problem in self._problems(part, stored).items():
+                self._unstored(part, place, problem)
         events = self._services.events
         for ruling in part if events is not None else ():
             try:
@@ -351,6 +351,36 @@ class Hall:
             except Exception as error:  # noqa: BLE001  # telemetry is not evidence: the receipt is stored by now
                 _log.error("events could not be sent: %s", one_line(error))
         return part
+
+    @staticmethod
+    def _problems(part: list[_Ruling], stored: Waitable) -> dict[int, BaseException]:
+        """Wait for the receipts, and return by place which of them are not stored, and why."""
+        try:
+            single = getattr(stored, "problems", None)
+            if single is not None:
+                return dict(single())
+            stored.wait()
+        except Exception as error:  # noqa: BLE001  # a store is foreign code
+            return dict.fromkeys(range(len(part)), error)
+        return {}
+
+    def _unstored(self, part: list[_Ruling], place: int, problem: BaseException) -> None:
+        """Decide once more when a hold or a grant has changed since; deny what has no receipt."""
+        ruling = part[place]
+        if not isinstance(problem, StateMoved) or ruling.asked is None:
+            self._withdraw([ruling], problem)
+            return
+        if ruling.case is not None:
+            self._release(ruling.case)
+        again = self._decide(ruling.asked.request, ruling.asked.grant, ruling.asked.principal)
+        again.asked = None
+        part[place] = self._finish_quietly(again)
+
+    def _finish_quietly(self, ruling: _Ruling) -> _Ruling:
+        stored = self._submit([ruling])
+        for problem in self._problems([ruling], stored).values() if stored is not None else ():
+            self._withdraw([ruling], problem)
+        return ruling
 
     def _withdraw(self, part: list[_Ruling], problem: BaseException) -> None:
         _log.error("receipts could not be stored: %s", one_line(problem))
@@ -401,6 +431,7 @@ class _Ruling:
     world: World
     case: Deciding | None = None
     elapsed_ns: int = 0
+    asked: _Asked | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -426,6 +457,12 @@ def _may_block(world: World) -> bool:
     """Tell whether something outside of this process is asked: a database, a ban list."""
     quick = getattr(world.registry, "never_waits", False)
     return not quick or world.approvals is not None or (world.attestor is not None and world.attestor.asks_bans)
+
+
+def _same_ledger(services: Services) -> bool:
+    """Tell whether holds and receipts go to one ledger, so that one transaction carries both."""
+    ledger = getattr(services.approvals, "ledger", None)
+    return ledger is not None and ledger is services.receipts
 
 
 def _check_receipts(receipts: ReceiptStore | None, config: HallConfig) -> None:

@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 def world(tmp_path: Path) -> World:
     """A world with one enrolled, signed worker."""
     made = World(tmp_path)
-    made.enrol()
+    made.enroll()
     return made

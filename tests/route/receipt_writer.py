@@ -12,7 +12,8 @@ import threading
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
-from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts
+from tests.route.stores import SqliteReceipts
+from wcp_route.storage.receipts import KeyFileSigner
 
 SIZE = 7  # receipts in one append: both streams, several seqs, one transaction
 

@@ -105,7 +105,7 @@ def a_record(worker_id: str = "org.acme.summarizer", **changes: object) -> Worke
 def a_hold(number: int = 1, **changes: object) -> Hold:
     hold = Hold(
         pending_id=f"hold-{number}",
-        input_hash=SHA,
+        input_hash=SHA if number == 1 else f"sha256:{number:064x}",
         worker_id="org.acme.summarizer",
         rule_id="rule-7",
         level="gatekeeper",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.route.state_worlds import SHA, START_MS, a_hold
+from tests.route.stores import MemoryApprovals, SqliteApprovals
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.storage import database
-from wcp_route.storage.approvals import ApprovalError, ApprovalExpired, MemoryApprovals, Resolution, SqliteApprovals
-from wcp_route.storage.database import StateError
+from wcp_route.storage.approvals import ApprovalError, ApprovalExpired, Resolution
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,7 +277,6 @@ def test_it_is_there_again_after_a_restart_and_in_another_process(tmp_path: Path
 REDEEMER = """
 import sys
 from wcp_attest.errors import Error
-from wcp_route.storage.approvals import SqliteApprovals
 
 path, sha, worker, now = sys.argv[1:]
 with SqliteApprovals(path) as store:

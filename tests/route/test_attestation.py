@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.stores import MemoryApprovals
 from tests.route.worlds import (
     SPECIES,
     WORKER,
@@ -32,7 +33,6 @@ from wcp_route.domain.codes import FROM_ATTEST, Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
-from wcp_route.storage.approvals import MemoryApprovals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,7 +98,7 @@ def test_only_an_operator_lifts_a_quarantine(world: World) -> None:
     assert hall.route(a_request()).code == Code.WORKER_TAMPERED
     corrupt(root, "code/worker_logic.py", before)
     assert hall.route(a_request()).code == Code.WORKER_QUARANTINED
-    world.enrol(replace_=True)
+    world.enroll(replace_=True)
     assert hall.route(a_request()).code == Code.WORKER_QUARANTINED
     assert world.registry.clear(WORKER, by="ops", at_ms=1)
     assert hall.route(a_request()).denied is False
@@ -119,13 +119,13 @@ def test_signed_by_somebody_else(world: World) -> None:
 def test_a_package_that_is_signed_as_another_worker_or_species(worker_id: str, species_id: str, tmp_path: Path) -> None:
     world = World(tmp_path)
     make_package(tmp_path / WORKER, world.signer, worker_id, species_id)
-    world.enrol()
+    world.enroll()
     decision = world.hall().route(a_request())
     assert (decision.code, attest_code(decision)) == (Code.WORKER_TAMPERED, "ATTEST_MANIFEST_ID_MISMATCH")
 
 
 def test_a_worker_without_a_package_is_refused_and_not_blamed(world: World) -> None:
-    world.registry.enrol(read_record(a_record()), replace=True)
+    world.registry.enroll(read_record(a_record()), replace=True)
     decision = world.hall().route(a_request())
     assert (decision.code, decision.quarantined) == (Code.WORKER_ATTESTATION_MISSING, False)
 
@@ -235,7 +235,7 @@ def test_a_release_has_one_copy_however_often_it_is_enrolled_and_opened(world: W
     sealed: dict[str, Any] = {"attestation": "sealed", "seal_directory": str(tmp_path / "sealed")}
     hall = world.hall(**sealed)
     first = hall.route(a_request()).package_path
-    world.enrol(a_record(notes="enrolled again"), replace_=True)
+    world.enroll(a_record(notes="enrolled again"), replace_=True)
     assert hall.route(a_request()).package_path == first
     assert world.hall(**sealed).route(a_request()).package_path == first
     assert [os.path.dirname(first)] == [str(path) for path in (tmp_path / "sealed").iterdir()]
@@ -261,7 +261,7 @@ def test_a_new_release_at_the_same_root_is_dispatched_by_every_hall(world: World
             root, worker_id=WORKER, worker_species_id=SPECIES, worker_version=f"{number}.0.0", build_source="local"
         )
         sign(root, [world.signer], manifest=manifest)
-        world.enrol(replace_=True)
+        world.enroll(replace_=True)
         paths.append(hall.route(a_request()).package_path)
         assert world.hall(**sealed).route(a_request()).package_path == paths[-1]
     assert len(set(paths)) == 3
@@ -419,8 +419,8 @@ def test_a_ban_or_a_quarantine_cancels_what_waits_for_a_human(world: World) -> N
 def test_a_refused_first_worker_refuses_the_request_unless_the_hall_may_fall_through(tmp_path: Path) -> None:
     for falls, code in ((False, Code.WORKER_TAMPERED), (True, None)):
         world = World(tmp_path / str(falls))
-        world.enrol(a_record(worker_id="org.acme.a"))
-        world.enrol(a_record(worker_id="org.acme.b"))
+        world.enroll(a_record(worker_id="org.acme.a"))
+        world.enroll(a_record(worker_id="org.acme.b"))
         tamper(world.package("org.acme.a"))
         hall = world.hall(fall_through_to_next_attested_worker=falls)
         decision = hall.route(a_request())
@@ -435,7 +435,7 @@ def test_a_refused_first_worker_refuses_the_request_unless_the_hall_may_fall_thr
 def test_falling_through_never_ends_at_an_unattested_worker(tmp_path: Path) -> None:
     world = World(tmp_path)
     for name in "abc":
-        world.enrol(a_record(worker_id=f"org.acme.{name}"))
+        world.enroll(a_record(worker_id=f"org.acme.{name}"))
         tamper(world.package(f"org.acme.{name}"))
     decision = world.hall(fall_through_to_next_attested_worker=True).route(a_request())
     assert (decision.denied, decision.worker_attestation_valid) == (True, False)

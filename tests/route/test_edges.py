@@ -88,8 +88,8 @@ def test_a_full_ledger_refuses_new_chains_and_forgets_none(world: World, monkeyp
 def test_packages_beyond_the_cache_are_verified_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attestation, "MAX_WATCHED", 1)
     world = World(tmp_path)
-    world.enrol()
-    world.enrol(a_record(worker_id="org.acme.other", worker_species_id="wrk.other.kind"))
+    world.enroll()
+    world.enroll(a_record(worker_id="org.acme.other", worker_species_id="wrk.other.kind"))
     hall = world.hall(
         a_rule("low", match={"tenant_risk": "low"}),
         a_rule("rest", candidate_workers_ranked=[{"worker_species_id": "wrk.other.kind"}]),

@@ -40,7 +40,7 @@ def code(hall: Hall, **request: Any) -> Code | None:
 def of(directory: Path, *records: JsonObject) -> World:
     world = World(directory)
     for record in records:
-        world.enrol(record)
+        world.enroll(record)
     return world
 
 
@@ -131,7 +131,7 @@ def test_a_control_of_the_worker_counts_on_that_worker_only(tmp_path: Path) -> N
     decision = world.hall(WANTS_SANDBOX, controls_present=frozenset({"ctrl.exec.sandbox"})).route(a_request())
     assert decision.code == Code.MISSING_REQUIRED_CONTROLS
     assert dict(decision.reason.extras)["missing"] == ["ctrl.exec.sandbox"] if decision.reason else False
-    world.enrol(a_record(currently_implements=["ctrl.exec.sandbox"]), replace_=True)
+    world.enroll(a_record(currently_implements=["ctrl.exec.sandbox"]), replace_=True)
     assert code(world.hall(WANTS_SANDBOX)) is None
     around = world.hall(WANTS_SANDBOX, control_scopes={"ctrl.exec.sandbox": "platform"})
     assert code(around) is None
@@ -141,7 +141,7 @@ def test_what_a_worker_requires_around_itself_must_be_there(tmp_path: Path) -> N
     world = of(tmp_path, a_record(required_controls=[AUDIT, "ctrl.exec.sandbox"]))
     assert code(world.hall()) == Code.MISSING_REQUIRED_CONTROLS
     assert code(world.hall(controls_present=frozenset({AUDIT}))) == Code.MISSING_REQUIRED_CONTROLS
-    world.enrol(a_record(required_controls=[AUDIT], currently_implements=[AUDIT]), replace_=True)
+    world.enroll(a_record(required_controls=[AUDIT], currently_implements=[AUDIT]), replace_=True)
     assert code(world.hall()) is None
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.route.stores import MemoryApprovals, MemoryReceipts, SqliteReceipts, SqliteRegistry
 from tests.route.worlds import CAPABILITY, WORKER, Counting, World, a_record, a_request, a_rule, make_package, trust
 from wcp_attest import ConfigError
 from wcp_route.domain.codes import Code
@@ -22,9 +23,7 @@ from wcp_route.domain.decision_wire import to_wire
 from wcp_route.gates.callbacks import MAX_HANGING, CallbackFailed, Callbacks
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
-from wcp_route.storage.approvals import MemoryApprovals
-from wcp_route.storage.receipts import MemoryReceipts, ReceiptError, SqliteReceipts
-from wcp_route.storage.registry import SqliteRegistry
+from wcp_route.storage.receipts import ReceiptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -327,7 +326,7 @@ def test_a_quarantine_that_cannot_be_stored_still_refuses(tmp_path: Path) -> Non
 
     with SqliteRegistry(str(tmp_path / "state.db")) as registry:
         world = World(tmp_path, registry=registry)
-        world.enrol()
+        world.enroll()
         tamper(world.package())
         hall = world.hall()
         hall._world = replace(hall.world, registry=_Forgetful(registry))
@@ -382,7 +381,7 @@ class Sink:
 
 def test_every_decision_has_a_receipt_allowed_or_denied_or_malformed(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.enrol()
+    world.enroll()
     path = str(tmp_path / "state.db")
     with SqliteReceipts(path) as receipts:
         hall = world.hall(services=Services(receipts=receipts))
@@ -414,7 +413,7 @@ def test_a_store_that_takes_nothing_dispatches_nothing_either(world: World) -> N
 
 def test_many_requests_are_answered_in_their_order(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.enrol()
+    world.enroll()
     requests = [a_request(correlation_id=f"c-{number}") for number in range(1200)]
     with SqliteReceipts(str(tmp_path / "state.db")) as receipts:
         made = world.hall(services=Services(receipts=receipts)).route_many(requests)
@@ -498,7 +497,7 @@ def test_a_quarantine_by_another_process_is_seen_by_the_next_decision(tmp_path: 
     path = str(tmp_path / "state.db")
     with SqliteRegistry(path) as ours, SqliteRegistry(path) as theirs:
         world = World(tmp_path, registry=ours)
-        world.enrol()
+        world.enroll()
         hall = world.hall()
         assert hall.route(a_request()).denied is False
         theirs.quarantine(WORKER, "look at it", by="ops", at_ms=1)
@@ -511,7 +510,7 @@ def test_an_enrolment_in_between_is_seen_as_a_whole(world: World, tmp_path: Path
     hall = world.hall(a_rule(match={"capability_id": CAPABILITY}))
     versions = [hall.explain(a_request()).versions.registry]
     make_package(tmp_path / "org.acme.a-new-one", world.signer, "org.acme.a-new-one")
-    world.enrol(a_record(worker_id="org.acme.a-new-one"))
+    world.enroll(a_record(worker_id="org.acme.a-new-one"))
     evidence = hall.explain(a_request())
     assert evidence.decision.worker_id == "org.acme.a-new-one"
     assert evidence.versions.registry > versions[0]

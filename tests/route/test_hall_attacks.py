@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.stores import MemoryApprovals, MemoryReceipts, MemoryRegistry
 from tests.route.worlds import (
     AUDIT,
     CAPABILITY,
@@ -34,9 +35,6 @@ from wcp_route.domain.decision_wire import to_wire
 from wcp_route.domain.record_model import read_record
 from wcp_route.gates.blast import MAX_CHAINS_OF_TENANT
 from wcp_route.hall import Hall, Services
-from wcp_route.storage.approvals import MemoryApprovals
-from wcp_route.storage.receipts import MemoryReceipts
-from wcp_route.storage.registry import MemoryRegistry
 from wcp_route.tool_guard import NotDispatched, guard
 
 if TYPE_CHECKING:
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wcp_route.domain.decision import Evidence, RouteDecision
+    from wcp_route.storage.receipts.writer import Submitted
 
 PROVIDER = "org.acme.audit-log"
 NEEDS_AUDIT = a_rule(required_controls_suggested=[AUDIT])
@@ -65,13 +64,13 @@ def a_provider(**changes: Any) -> Any:
 
 
 def test_a_record_without_a_package_provides_no_control(world: World) -> None:
-    world.registry.enrol(a_provider())
+    world.registry.enroll(a_provider())
     assert world.hall(NEEDS_AUDIT).route(a_request()).code == Code.MISSING_REQUIRED_CONTROLS
 
 
 def test_an_attested_worker_provides_a_control(world: World) -> None:
     root = world.package(PROVIDER, "wrk.obs.audit")
-    world.registry.enrol(replace(a_provider(), package_root=root))
+    world.registry.enroll(replace(a_provider(), package_root=root))
     evidence = world.hall(NEEDS_AUDIT).decide(a_request())
     assert (evidence.decision.denied, evidence.controls_verified) == (False, (AUDIT,))
 
@@ -83,7 +82,7 @@ def test_a_worker_in_bad_standing_provides_no_control(fault: str, world: World, 
         shutil.rmtree(root)
         make_package(tmp_path / PROVIDER, generate(), PROVIDER, "wrk.obs.audit")
     changes = {"allowed_environments": ["stage"]} if fault == "of another environment" else {}
-    world.registry.enrol(replace(a_provider(**changes), package_root=root))
+    world.registry.enroll(replace(a_provider(**changes), package_root=root))
     if fault == "tampered":
         tamper(root)
     if fault == "in quarantine":
@@ -94,7 +93,7 @@ def test_a_worker_in_bad_standing_provides_no_control(fault: str, world: World, 
 
 def test_a_candidate_that_is_not_chosen_provides_nothing_by_its_record(world: World) -> None:
     ghost = read_record(a_record(worker_id="org.acme.zz-ghost", currently_implements=[AUDIT]))
-    world.registry.enrol(ghost)
+    world.registry.enroll(ghost)
     config = HallConfig(env="dev", controls_present=frozenset(), control_scopes={AUDIT: "platform"})
     assert world.hall(NEEDS_AUDIT, config=config).route(a_request()).code == Code.MISSING_REQUIRED_CONTROLS
 
@@ -249,26 +248,26 @@ def test_what_a_request_announces_is_held_against_the_envelope(announced: Any, p
         "filesystem_writes": ["/work"],
         "tools": ["grep"],
     }
-    world.enrol(a_record(privilege_envelope=envelope))
+    world.enroll(a_record(privilege_envelope=envelope))
     decision = world.hall().route(a_request(privilege_context=announced))
     assert decision.code == (None if passes else Code.PRIVILEGE_ENVELOPE_VIOLATED)
 
 
 def test_a_declared_code_hash_must_be_the_packages(world: World) -> None:
     declared = {"code_hash": "sha256:" + "0" * 64, "hash_method": "manifest"}
-    world.enrol(a_record(attestation=declared), replace_=True)
+    world.enroll(a_record(attestation=declared), replace_=True)
     evidence = world.hall().decide(a_request())
     assert evidence.decision.code == Code.WORKER_ATTESTATION_INVALID_HASH
-    world.enrol(replace_=True)
+    world.enroll(replace_=True)
     digests = next(dict(c.digests) for c in world.hall().decide(a_request()).checks if c.name == "attestation")
-    world.enrol(a_record(attestation={**declared, "code_hash": "sha256:" + digests["manifest_sha256"]}), replace_=True)
+    world.enroll(a_record(attestation={**declared, "code_hash": "sha256:" + digests["manifest_sha256"]}), replace_=True)
     assert world.hall().route(a_request()).denied is False
 
 
 def test_a_denial_tells_a_tenant_no_secret_and_no_path(tmp_path: Path) -> None:
     world = World(tmp_path)
     envelope = {"secrets_access": ["db-root"], "network_egress": "none", "filesystem_writes": ["/srv/x"], "tools": []}
-    world.enrol(a_record(privilege_envelope=envelope))
+    world.enroll(a_record(privilege_envelope=envelope))
     ceiling = Ceiling(envs=("dev",), data_labels=("INTERNAL",))
     evidence = world.hall(ceilings=(ceiling,)).decide(a_request())
     told = str(to_wire(evidence.decision))
@@ -308,7 +307,7 @@ def test_a_silent_ban_server_costs_no_more_than_the_deadline(world: World) -> No
 def test_availability_checks_share_one_deadline(tmp_path: Path) -> None:
     world, over = World(tmp_path), threading.Event()
     for number in range(40):
-        world.registry.enrol(read_record(a_record(worker_id=f"org.acme.w{number}")))
+        world.registry.enroll(read_record(a_record(worker_id=f"org.acme.w{number}")))
     services = Services(availability=lambda _: over.wait(30), clock=world.clock, ids=Counting())
     started = time.monotonic()
     try:
@@ -364,7 +363,7 @@ def test_a_rate_is_each_tenants_own_and_a_stranger_does_not_use_it_up(world: Wor
 class Broken(MemoryReceipts):
     """Takes evidence and loses it."""
 
-    def append(self, evidence: Sequence[Evidence], /) -> None:
+    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = 5.0) -> Submitted:
         raise ConfigError("lost")
 
 
@@ -470,7 +469,7 @@ def test_aroute_decides_many_at_once(world: World) -> None:
 
 def test_a_fork_decides_though_a_thread_held_the_locks(world: World) -> None:
     registry = MemoryRegistry()
-    registry.enrol(replace(read_record(a_record()), package_root=world.package()))
+    registry.enroll(replace(read_record(a_record()), package_root=world.package()))
     hall = world.hall(services=Services(availability=lambda _: True))
     assert hall.route(a_request(chain_id="c")).denied is False
     with hall._chains._lock:

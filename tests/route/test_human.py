@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.stores import MemoryApprovals
 from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, tamper
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Services
-from wcp_route.storage.approvals import ApprovalError, MemoryApprovals
+from wcp_route.storage.approvals import ApprovalError
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -122,7 +123,7 @@ def test_an_approval_asks_every_check_again(world: World, approvals: MemoryAppro
 def test_an_approval_is_for_no_other_worker(world: World, approvals: MemoryApprovals) -> None:
     hall = hall_of(world, approvals, HELD)
     grant = grant_for(hall, approvals, world)
-    world.enrol(a_record(worker_id="org.acme.another"))
+    world.enroll(a_record(worker_id="org.acme.another"))
     assert hall.route(a_request(), grant=grant).code == Code.APPROVAL_INVALID
     world.registry.withdraw("org.acme.another")
     assert hall.route(a_request(), grant=grant).outcome == "DISPATCH"
@@ -233,7 +234,7 @@ def test_a_request_that_finds_no_room_to_wait_is_denied_and_told_so(
     monkeypatch.setattr("wcp_route.storage.approvals.memory.MAX_PENDING", 1)
     hall = hall_of(world, approvals, HELD)
     assert hall.route(a_request()).outcome == "STEWARD_HOLD"
-    decision = hall.route(a_request())
+    decision = hall.route(a_request(correlation_id="another"))
     assert (decision.outcome, decision.code) == ("DENY", Code.REQUIRES_HUMAN_APPROVAL)
     assert decision.reason is not None
     assert "cannot be asked" in decision.reason.message

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import wcp_route
+from tests.route.stores import MemoryRegistry
 from tests.route.worlds import CAPABILITY, WORKER, Counting, World, a_record, a_request, a_rule, tamper, trust
 from wcp_attest import ConfigError
 from wcp_route import (
@@ -25,7 +26,6 @@ from wcp_route import (
     make_decision,
 )
 from wcp_route.domain.codes import Code
-from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject

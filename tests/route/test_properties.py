@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.route.stores import MemoryRegistry
 from tests.route.worlds import GENEROUS, SPECIES, Counting, Ticking, a_record, a_request, a_rule, make_package, trust
 from wcp_attest.base.errors import Banned
 from wcp_attest.signing.key import generate
@@ -18,7 +19,6 @@ from wcp_route.domain.record_model import read_record
 from wcp_route.domain.values import DATA_LABELS, ENVS, QOS_CLASSES, TENANT_RISKS
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
-from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +96,7 @@ def decide(scene: Scene, place: tuple[str, KeySigner], *, unsigned: frozenset[st
             if worker.worker_id in unsigned
             else (worker.worker_id, worker.worker_species_id)
         )
-        registry.enrol(replace(worker, package_root=os.path.join(directory, *home)))
+        registry.enroll(replace(worker, package_root=os.path.join(directory, *home)))
     for name in scene.quarantined:
         registry.quarantine(name, "x", by="ops", at_ms=1)
     settings = {"unsafe_dispatch_without_signed_durable_receipts": True, "env": scene.request["env"]}

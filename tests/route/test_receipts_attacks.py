@@ -14,16 +14,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.route.state_worlds import START_MS, some_evidence
+from tests.route.stores import MemoryReceipts, SqliteReceipts
 from tests.route.test_receipts_chain import KEYS, OTHER, SIGNER, STREAMS, attack, broken, fill
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.storage.receipts import (
     KeyFileSigner,
-    MemoryReceipts,
     ReceiptError,
     ReceiptKey,
     ReceiptsBroken,
-    SqliteReceipts,
     export,
     head,
     verify,

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.route.state_worlds import a_decision, some_evidence
+from tests.route.stores import MemoryReceipts
 from wcp_route.domain.canonical import parse_canonical
 from wcp_route.domain.clock import LATEST_MS, format_ms
 from wcp_route.domain.codes import Code
@@ -29,7 +30,7 @@ from wcp_route.domain.decision import (
     Versions,
 )
 from wcp_route.domain.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
-from wcp_route.storage.receipts import MemoryReceipts, ReceiptError
+from wcp_route.storage.receipts import ReceiptError
 from wcp_route.storage.receipts.body import MAX_CHECKS, NOT_EVALUATED, drafts
 from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt
 

@@ -14,15 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import START_MS, some_evidence
+from tests.route.stores import MemoryReceipts, SqliteReceipts
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.codes import Code
-from wcp_route.storage.database import StateError
 from wcp_route.storage.receipts import (
     KeyFileSigner,
-    MemoryReceipts,
     ReceiptError,
     ReceiptsBroken,
-    SqliteReceipts,
     export,
     find,
     head,
@@ -31,6 +29,7 @@ from wcp_route.storage.receipts import (
     verify_export,
 )
 from wcp_route.storage.receipts.check import Checked, Checker
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route import receipt_writer
 from tests.route.state_worlds import some_evidence
+from tests.route.stores import SqliteReceipts
 from wcp_attest.base.errors import ConfigError
-from wcp_route.storage.receipts import KeyFileSigner, SqliteReceipts, export, verify
+from wcp_route.storage.receipts import KeyFileSigner, export, verify
 
 ROOT = Path(__file__).parents[2]
 SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))

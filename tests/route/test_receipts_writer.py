@@ -14,11 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
+from tests.route.stores import MemoryReceipts, SqliteReceipts
 from wcp_attest.base.errors import SigningError
 from wcp_route.storage import database
-from wcp_route.storage.database import StateError, connect, connect_to_read
-from wcp_route.storage.receipts import KeyFileSigner, MemoryReceipts, ReceiptError, SqliteReceipts, verify
+from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, verify
 from wcp_route.storage.receipts.chain import MAX_BATCH
+from wcp_route.storage.state_errors import StateError
 
 ROOT = Path(__file__).parents[2]
 SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.route.state_worlds import START_MS, a_record, some_evidence
+from tests.route.stores import MemoryRegistry, SqliteRegistry
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.values import Quarantine, RegistrySnapshot
 from wcp_route.storage import database
-from wcp_route.storage.database import StateError
-from wcp_route.storage.registry import MemoryRegistry, RegistryError, SqliteRegistry
+from wcp_route.storage.registry import RegistryError
 from wcp_route.storage.state import open_state
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +50,15 @@ def test_an_empty_registry_knows_nobody(registry: AnyRegistry) -> None:
 
 def test_a_record_comes_back_as_it_was(registry: AnyRegistry) -> None:
     record = a_record(ACME, package_root="/srv/workers/acme")
-    registry.enrol(record)
+    registry.enroll(record)
     assert registry.lookup(ACME) == record
     assert registry.workers() == (record,)
 
 
 def test_workers_are_found_by_species_and_capability_in_order(registry: AnyRegistry) -> None:
     for worker_id in (GLOBEX, ACME):
-        registry.enrol(a_record(worker_id))
-    registry.enrol(a_record("org.acme.other", worker_species_id="wrk.doc.other", capabilities=("cap.doc.other",)))
+        registry.enroll(a_record(worker_id))
+    registry.enroll(a_record("org.acme.other", worker_species_id="wrk.doc.other", capabilities=("cap.doc.other",)))
     assert registry.worker_ids("wrk.doc.summarizer") == (ACME, GLOBEX)
     assert [one.worker_id for one in registry.workers_for_capability("cap.doc.summarize")] == [ACME, GLOBEX]
     assert registry.workers_for_capability("wrk.doc.summarizer") == ()
@@ -66,12 +67,12 @@ def test_workers_are_found_by_species_and_capability_in_order(registry: AnyRegis
 
 def test_replacing_leaves_nothing_of_the_old_record(registry: AnyRegistry) -> None:
     old = a_record(ACME, currently_implements=("ctrl.a", "ctrl.b"), package_root="/old")
-    registry.enrol(old)
+    registry.enroll(old)
     new = a_record(ACME, worker_species_id="wrk.doc.other", capabilities=("cap.doc.other",), currently_implements=())
     with pytest.raises(RegistryError, match="enrolled already"):
-        registry.enrol(new)
+        registry.enroll(new)
     assert registry.lookup(ACME) == old
-    registry.enrol(new, replace=True)
+    registry.enroll(new, replace=True)
     seen = registry.snapshot()
     assert registry.lookup(ACME) == new
     assert seen.species == {"wrk.doc.other": (new,)}
@@ -80,15 +81,15 @@ def test_replacing_leaves_nothing_of_the_old_record(registry: AnyRegistry) -> No
 
 
 def test_withdrawing_leaves_nothing(registry: AnyRegistry) -> None:
-    registry.enrol(a_record(ACME))
+    registry.enroll(a_record(ACME))
     assert registry.withdraw(ACME)
     assert not registry.withdraw(ACME)
     assert replace(registry.snapshot(), version=0) == RegistrySnapshot(0, {}, {}, {}, frozenset())
 
 
 def test_controls_are_a_workers_own_or_everybodys(registry: AnyRegistry) -> None:
-    registry.enrol(a_record(ACME, currently_implements=("ctrl.a", "ctrl.b")))
-    registry.enrol(a_record(GLOBEX, currently_implements=("ctrl.b", "ctrl.c")))
+    registry.enroll(a_record(ACME, currently_implements=("ctrl.a", "ctrl.b")))
+    registry.enroll(a_record(GLOBEX, currently_implements=("ctrl.b", "ctrl.c")))
     assert registry.controls_present() == {"ctrl.a", "ctrl.b", "ctrl.c"}
     assert registry.controls_present(ACME) == {"ctrl.a", "ctrl.b"}
     registry.quarantine(ACME, "DENY_WORKER_TAMPERED", by="hall", at_ms=START_MS)
@@ -96,14 +97,14 @@ def test_controls_are_a_workers_own_or_everybodys(registry: AnyRegistry) -> None
 
 
 def test_a_quarantine_ends_only_when_it_is_cleared(registry: AnyRegistry) -> None:
-    registry.enrol(a_record(ACME))
+    registry.enroll(a_record(ACME))
     registry.quarantine(ACME, "DENY_WORKER_TAMPERED", by="hall", at_ms=START_MS)
     registry.quarantine(ACME, "another reason", by="somebody", at_ms=START_MS + 1)
     barred = {ACME: Quarantine(ACME, "DENY_WORKER_TAMPERED", "hall", START_MS)}
     assert registry.snapshot().quarantined == barred
-    registry.enrol(a_record(ACME, owner="new"), replace=True)
+    registry.enroll(a_record(ACME, owner="new"), replace=True)
     registry.withdraw(ACME)
-    registry.enrol(a_record(ACME))
+    registry.enroll(a_record(ACME))
     assert registry.snapshot().quarantined == barred
     assert registry.clear(ACME, by="ada", at_ms=START_MS + 2)
     assert not registry.clear(ACME, by="ada", at_ms=START_MS + 3)
@@ -112,15 +113,15 @@ def test_a_quarantine_ends_only_when_it_is_cleared(registry: AnyRegistry) -> Non
 
 def test_a_worker_can_be_barred_before_it_is_enrolled(registry: AnyRegistry) -> None:
     registry.quarantine(ACME, "x" * 10_000, by="ada", at_ms=START_MS)
-    registry.enrol(a_record(ACME))
+    registry.enroll(a_record(ACME))
     assert len(registry.snapshot().quarantined[ACME].reason) == 500
 
 
 def test_the_version_grows_with_every_change_and_with_nothing_else(registry: AnyRegistry) -> None:
     versions = [registry.snapshot().version]
     for change in (
-        lambda: registry.enrol(a_record(ACME)),
-        lambda: registry.enrol(a_record(ACME), replace=True),
+        lambda: registry.enroll(a_record(ACME)),
+        lambda: registry.enroll(a_record(ACME), replace=True),
         lambda: registry.quarantine(ACME, "why", by="hall", at_ms=START_MS),
         lambda: registry.clear(ACME, by="ada", at_ms=START_MS),
         lambda: registry.withdraw(ACME),
@@ -134,7 +135,7 @@ def test_the_version_grows_with_every_change_and_with_nothing_else(registry: Any
 
 
 def test_a_snapshot_is_frozen_and_stays_what_it_was(registry: AnyRegistry) -> None:
-    registry.enrol(a_record(ACME))
+    registry.enroll(a_record(ACME))
     before = registry.snapshot()
     assert registry.snapshot() is before
     registry.withdraw(ACME)
@@ -158,7 +159,7 @@ def test_many_threads_leave_it_whole(registry: AnyRegistry) -> None:
 
     def change(number: int) -> None:
         for index in range(10):
-            registry.enrol(a_record(f"org.t{number}.w{index}"))
+            registry.enroll(a_record(f"org.t{number}.w{index}"))
             registry.quarantine(f"org.t{number}.w{index}", "why", by="hall", at_ms=START_MS)
             if index % 2:
                 registry.withdraw(f"org.t{number}.w{index}")
@@ -178,10 +179,10 @@ def test_many_threads_leave_it_whole(registry: AnyRegistry) -> None:
 
 def test_there_is_an_end_to_it(registry: AnyRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wcp_route.storage.registry.shared.MAX_WORKERS", 1)
-    registry.enrol(a_record(ACME))
-    registry.enrol(a_record(ACME), replace=True)
+    registry.enroll(a_record(ACME))
+    registry.enroll(a_record(ACME), replace=True)
     with pytest.raises(RegistryError, match="takes no more"):
-        registry.enrol(a_record(GLOBEX))
+        registry.enroll(a_record(GLOBEX))
 
 
 class Twins(RuleBasedStateMachine):
@@ -201,10 +202,10 @@ class Twins(RuleBasedStateMachine):
     controls = st.sets(st.sampled_from(["ctrl.a", "ctrl.b", "ctrl.c"])).map(sorted).map(tuple)
 
     @rule(worker_id=ids, controls=controls, species=st.sampled_from(["wrk.doc.summarizer", "wrk.doc.other"]))
-    def enrol(self, worker_id: str, controls: tuple[str, ...], species: str) -> None:
+    def enroll(self, worker_id: str, controls: tuple[str, ...], species: str) -> None:
         record = a_record(worker_id, currently_implements=controls, worker_species_id=species)
         for registry in (self.memory, self.sqlite):
-            registry.enrol(record, replace=True)
+            registry.enroll(record, replace=True)
         self.known.add(worker_id)
 
     @rule(worker_id=ids)
@@ -242,7 +243,7 @@ TestTwins.settings = settings(max_examples=25, stateful_step_count=15, deadline=
 def test_a_change_by_another_process_is_seen_by_the_next_decision(tmp_path: Path) -> None:
     path = str(tmp_path / "hall.db")
     with SqliteRegistry(path) as registry:
-        registry.enrol(a_record(ACME))
+        registry.enroll(a_record(ACME))
         assert not registry.snapshot().quarantined
         code = (
             "import sys; from wcp_route.storage.registry import SqliteRegistry\n"
@@ -255,7 +256,7 @@ def test_a_change_by_another_process_is_seen_by_the_next_decision(tmp_path: Path
 
 def test_receipts_in_the_same_file_do_not_make_new_snapshots(tmp_path: Path) -> None:
     with open_state(str(tmp_path / "hall.db")) as state:
-        state.registry.enrol(a_record(ACME))
+        state.registry.enroll(a_record(ACME))
         before = state.registry.snapshot()
         state.receipts.append([some_evidence()])
         assert state.registry.snapshot() is before
@@ -264,7 +265,7 @@ def test_receipts_in_the_same_file_do_not_make_new_snapshots(tmp_path: Path) -> 
 def test_it_is_there_again_after_a_restart(tmp_path: Path) -> None:
     path = str(tmp_path / "hall.db")
     with SqliteRegistry(path) as registry:
-        registry.enrol(a_record(ACME, package_root="/srv/acme"))
+        registry.enroll(a_record(ACME, package_root="/srv/acme"))
         registry.quarantine(ACME, "why", by="hall", at_ms=START_MS)
         before = registry.snapshot()
     with SqliteRegistry(path) as registry:
@@ -274,7 +275,7 @@ def test_it_is_there_again_after_a_restart(tmp_path: Path) -> None:
 def test_every_change_leaves_a_trace(tmp_path: Path) -> None:
     path = str(tmp_path / "hall.db")
     with SqliteRegistry(path) as registry:
-        registry.enrol(a_record(ACME))
+        registry.enroll(a_record(ACME))
         registry.quarantine(ACME, "why", by="hall", at_ms=START_MS)
         registry.clear(ACME, by="ada", at_ms=START_MS + 1)
         registry.withdraw(ACME)
@@ -293,7 +294,7 @@ def test_every_change_leaves_a_trace(tmp_path: Path) -> None:
 def test_a_damaged_record_is_an_error_for_every_decision(tmp_path: Path, damage: str) -> None:
     path = str(tmp_path / "hall.db")
     with SqliteRegistry(path) as registry:
-        registry.enrol(a_record(ACME))
+        registry.enroll(a_record(ACME))
     connection = sqlite3.connect(path)
     connection.execute(f"UPDATE workers SET {damage}")
     connection.commit()
@@ -310,11 +311,11 @@ def test_a_locked_file_is_an_error_for_changes_and_none_for_decisions(
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     path = str(tmp_path / "hall.db")
     with SqliteRegistry(path) as registry:
-        registry.enrol(a_record(ACME))
+        registry.enroll(a_record(ACME))
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         for change in (
-            lambda: registry.enrol(a_record(GLOBEX)),
+            lambda: registry.enroll(a_record(GLOBEX)),
             lambda: registry.withdraw(ACME),
             lambda: registry.quarantine(ACME, "why", by="hall", at_ms=START_MS),
             lambda: registry.clear(ACME, by="ada", at_ms=START_MS),

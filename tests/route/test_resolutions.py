@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.stores import MemoryApprovals
 from tests.route.worlds import AUDIT, CAPABILITY, SPECIES, WORKER, Counting, World, a_record, a_request, a_rule, tamper
 from wcp_attest import ConfigError, HmacSecret, Namespace, Policy, build_manifest, sign
 from wcp_route.cli.root import COMMANDS
@@ -23,7 +24,6 @@ from wcp_route.domain.record_model import read_record
 from wcp_route.domain.wire_model import WireError
 from wcp_route.hall import Hall, Services
 from wcp_route.rules.rules_model import read_rules
-from wcp_route.storage.approvals import MemoryApprovals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,9 +115,9 @@ def test_08_shadowed_rules_are_found_at_load_and_refused_in_prod(world: World) -
 
 def test_09_controls_of_the_worker_count_on_the_worker_and_others_on_the_hall(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.enrol()
+    world.enroll()
     both = [AUDIT, "ctrl.exec.sandbox"]
-    world.enrol(a_record(worker_id="org.acme.x", worker_species_id="wrk.x.y", currently_implements=both))
+    world.enroll(a_record(worker_id="org.acme.x", worker_species_id="wrk.x.y", currently_implements=both))
     for control, code in ((AUDIT, None), ("ctrl.exec.sandbox", Code.MISSING_REQUIRED_CONTROLS)):
         assert world.hall(a_rule(required_controls_suggested=[control])).route(a_request()).code == code
 
@@ -145,7 +145,7 @@ def test_10_both_blast_scales_are_there_and_can_only_be_raised(world: World) -> 
 def test_11_all_four_dimensions_of_an_envelope_are_checked(dimension: dict[str, Any], tmp_path: Path) -> None:
     nothing = {"secrets_access": [], "network_egress": "none", "filesystem_writes": [], "tools": []}
     world = World(tmp_path)
-    world.enrol(a_record(privilege_envelope={**nothing, **dimension}))
+    world.enroll(a_record(privilege_envelope={**nothing, **dimension}))
     decision = world.hall(env="prod").route(a_request(env="prod"))
     assert decision.code == Code.PRIVILEGE_ENVELOPE_UNCONFIGURED
 
@@ -161,7 +161,7 @@ def test_12_what_rule_and_record_declare_is_enforced(tmp_path: Path) -> None:
         )
     ):
         world = World(tmp_path / str(number))
-        world.enrol(record)
+        world.enroll(record)
         assert world.hall(rule).route(a_request()).code == code
 
 
@@ -175,8 +175,8 @@ def test_13_candidates_are_species_and_what_counts_is_the_enrolled_worker(world:
 
 def test_14_a_tampered_first_candidate_is_quarantined_and_denies(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.enrol(a_record(worker_id="org.acme.a"))
-    world.enrol(a_record(worker_id="org.acme.b"))
+    world.enroll(a_record(worker_id="org.acme.a"))
+    world.enroll(a_record(worker_id="org.acme.b"))
     tamper(world.package("org.acme.a"))
     assert world.hall().route(a_request()).code == Code.WORKER_TAMPERED
     assert world.hall(fall_through_to_next_attested_worker=True).route(a_request()).worker_id == "org.acme.b"
@@ -227,7 +227,7 @@ def test_20_a_denial_has_events_and_times_have_one_form(world: World) -> None:
 def test_21_a_shared_secret_counts_only_where_the_policy_names_it(tmp_path: Path) -> None:
     secret = HmacSecret(b"0123456789abcdef0123456789abcdef")
     world = World(tmp_path)
-    world.enrol()
+    world.enroll()
     root = world.package()
     (tmp_path / WORKER / "manifest.sig").unlink()
     manifest = build_manifest(

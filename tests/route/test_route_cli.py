@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.route.state_worlds import some_evidence
+from tests.route.stores import SqliteReceipts
 from tests.route.worlds import SPECIES, WORKER, World, a_record, a_request, a_rule, tamper
 from wcp_attest.signing.key import generate
 from wcp_route.cli import main
 from wcp_route.cli.root import COMMANDS
 from wcp_route.json_schemas import SCHEMAS
-from wcp_route.storage.receipts import SqliteReceipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,7 +30,7 @@ def a_hall(vector: dict[str, Any], directory: Path) -> tuple[World, Hall]:
     """The vectors describe workers by what matters to them; the rest of a record is neutral."""
     world = World(directory)
     for worker in vector["world"]["workers"]:
-        world.enrol(a_record(blast_radius=NEEDS_NOTHING, **worker))
+        world.enroll(a_record(blast_radius=NEEDS_NOTHING, **worker))
     services = Services(clock=world.clock, ids=Counting())
     hall = world.hall(*vector["rules"], env=vector["input"]["env"], services=services)
     return world, hall

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tests.route.stores import MemoryRegistry
 from wcp_attest import KeySigner, Namespace, Policy, TrustedKey, build_manifest, sign
 from wcp_attest.base.identity import namespace_of
 from wcp_attest.signing.key import generate
@@ -13,7 +14,6 @@ from wcp_route.config import Ceiling, HallConfig
 from wcp_route.domain.record_model import read_record
 from wcp_route.domain.values import DATA_LABELS, ENVS
 from wcp_route.hall import Hall, Services
-from wcp_route.storage.registry import MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,11 +140,11 @@ class World:
         root = self.directory / worker_id
         return str(root) if root.exists() else make_package(root, self.signer, worker_id, species_id)
 
-    def enrol(self, record: JsonObject | None = None, *, replace_: bool = False) -> WorkerRecord:
+    def enroll(self, record: JsonObject | None = None, *, replace_: bool = False) -> WorkerRecord:
         """Enrol a worker together with its package."""
         worker = read_record(a_record() if record is None else record)
         worker = replace(worker, package_root=self.package(worker.worker_id, worker.worker_species_id))
-        self.registry.enrol(worker, replace=replace_)
+        self.registry.enroll(worker, replace=replace_)
         return worker
 
     def hall(

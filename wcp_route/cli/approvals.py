@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
 import click
 
-from wcp_route.cli.opening import state_option
+from wcp_route.cli.opening import by_option, key_option, opened_state, os_user, state_option
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 if TYPE_CHECKING:
@@ -15,9 +14,16 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.domain.decision import Hold
+    from wcp_route.domain.values import Level
 
-by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")
-reason_option = click.option("--reason", default="", help="Why; goes into the log.")
+reason_option = click.option("--reason", default="", help="Why; goes into the receipt.")
+authority_option = click.option(
+    "--authority",
+    type=click.Choice(["gatekeeper", "executor", "incident_commander"]),
+    default="gatekeeper",
+    show_default=True,
+    help="Up to which level you may approve; goes into the receipt.",
+)
 
 
 @click.group()
@@ -31,13 +37,9 @@ def approvals() -> None:
 def list_(state: str, form: str) -> int:
     """List the requests that wait, oldest first."""
     from wcp_route.domain.clock import format_ms, now_ms
-    from wcp_route.storage.state import open_state
 
-    store = open_state(state)
-    try:
+    with opened_state(state, read_only=True) as store:
         waiting = store.approvals.pending(now_ms())
-    finally:
-        store.close()
     if form == "json":
         say_json([_as_json(hold) for hold in waiting])
     elif waiting:
@@ -75,19 +77,27 @@ def _as_json(hold: Hold) -> JsonValue:
     }
 
 
-def _resolve(pending_id: str, action: Literal["approve", "deny", "escalate"], by: str, reason: str, state: str) -> int:
+def _resolve(
+    pending_id: str,
+    action: Literal["approve", "deny", "escalate"],
+    by: str,
+    reason: str,
+    state: str,
+    receipt_key: str | None,
+    authority: Level = "gatekeeper",
+) -> int:
     from wcp_route.domain.clock import now_ms
-    from wcp_route.storage.state import open_state
+    from wcp_route.storage.approvals import Approver
 
-    store = open_state(state)
-    try:
-        done = store.approvals.resolve(pending_id, action, by=by, at_ms=now_ms(), reason=reason)
-    finally:
-        store.close()
+    who = Approver(by, authority, f"os-user:{os_user()}")
+    with opened_state(state, receipt_key=receipt_key) as store:
+        done = store.approvals.resolve(pending_id, action, by=who, at_ms=now_ms(), reason=reason)
     note(f"{pending_id} is {done.state}" + (f" to {done.level}" if action == "escalate" else ""))
     if done.grant_id:
         note("send the very same request again with this grant; it is good once, and shown once:")
         say(done.grant_id)
+    elif action == "approve":
+        note(f"level {done.level} means that a human does the work; no worker is dispatched, and there is no grant")
     return 0
 
 
@@ -95,10 +105,12 @@ def _resolve(pending_id: str, action: Literal["approve", "deny", "escalate"], by
 @click.argument("pending_id")
 @by_option
 @reason_option
+@authority_option
 @state_option
-def approve(pending_id: str, by: str, reason: str, state: str) -> int:
+@key_option
+def approve(pending_id: str, by: str, reason: str, authority: Level, state: str, receipt_key: str | None) -> int:
     """Approve a request. Prints the grant that lets this very request pass once."""
-    return _resolve(pending_id, "approve", by, reason, state)
+    return _resolve(pending_id, "approve", by, reason, state, receipt_key, authority)
 
 
 @approvals.command()
@@ -106,9 +118,10 @@ def approve(pending_id: str, by: str, reason: str, state: str) -> int:
 @by_option
 @reason_option
 @state_option
-def deny(pending_id: str, by: str, reason: str, state: str) -> int:
+@key_option
+def deny(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None) -> int:
     """Deny a request."""
-    return _resolve(pending_id, "deny", by, reason, state)
+    return _resolve(pending_id, "deny", by, reason, state, receipt_key)
 
 
 @approvals.command()
@@ -116,6 +129,7 @@ def deny(pending_id: str, by: str, reason: str, state: str) -> int:
 @by_option
 @reason_option
 @state_option
-def escalate(pending_id: str, by: str, reason: str, state: str) -> int:
+@key_option
+def escalate(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None) -> int:
     """Hand a request to the next higher level; it goes on waiting."""
-    return _resolve(pending_id, "escalate", by, reason, state)
+    return _resolve(pending_id, "escalate", by, reason, state, receipt_key)

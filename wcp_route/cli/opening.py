@@ -118,6 +118,26 @@ def create_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def os_user() -> str:
+    """Return the name of the operating system's user, as the system has it, not as the environment says."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+by_option = click.option("--by", default=os_user, show_default="you", help="Who does it; goes into the receipt.")
+head_option = click.option(
+    "--head",
+    metavar="FILE",
+    envvar="WCP_ROUTE_HEAD",
+    show_envvar=True,
+    help="A head kept elsewhere; a state that is older is refused.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A Hall and the state file it works on."""
@@ -131,6 +151,7 @@ def hall_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         events_option,
         cedar_option,
+        head_option,
         key_option,
         trust_option,
         hall_state_option,
@@ -184,6 +205,34 @@ def read_receipt_key(path: str | None) -> KeyFileSigner | None:
     return KeyFileSigner.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
 
 
+def read_head(path: str | None) -> bytes | None:
+    """Read a head that was kept elsewhere, when one is named.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES
+
+    return None if path is None else read_file(path, limit=MAX_HEAD_BYTES, what="head")
+
+
+@contextmanager
+def opened_state(
+    state: str, *, receipt_key: str | None = None, read_only: bool = False
+) -> Iterator[State]:
+    """Open a state, and close it at the end; what does not exist is only made with `--create-state`.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    from wcp_route.storage.state import open_state
+
+    create = bool(click.get_current_context().meta.get(CREATE))
+    signer = read_receipt_key(receipt_key)
+    with open_state(state, signer=signer, create=create, read_only=read_only) as store:
+        yield store
+
+
 @contextmanager
 def opened(
     config_path: str | None,
@@ -194,6 +243,7 @@ def opened(
     receipt_key: str | None = None,
     cedar: str | None = None,
     events: str | None = None,
+    head: str | None = None,
 ) -> Iterator[Opened]:
     """Open a Hall, and close its state file at the end.
 
@@ -201,6 +251,7 @@ def opened(
         ConfigError: a piece is missing or cannot be used.
     """
     from wcp_route.cli.logs import logs_in_lines
+    from wcp_route.domain.values import GUARDED_ENVS
     from wcp_route.hall import Hall, Services
     from wcp_route.storage.state import open_state
 
@@ -211,7 +262,10 @@ def opened(
     gate = None if cedar is None else _cedar(cedar)
     with ExitStack() as stack:
         stack.enter_context(logs_in_lines())
-        store = stack.enter_context(open_state(state, signer=read_receipt_key(receipt_key)))
+        signer, kept = read_receipt_key(receipt_key), read_head(head)
+        guarded = config.env in GUARDED_ENVS and signer is not None
+        create = bool(click.get_current_context().meta.get(CREATE))
+        store = stack.enter_context(open_state(state, signer=signer, head=kept, create=create, guarded=guarded))
         sink = None if events is None else stack.enter_context(_events(events, config))
         services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))

@@ -1,8 +1,9 @@
-"""`wcp-route receipts verify | show | export | head`."""
+"""`wcp-route receipts verify | list | show | export | head`."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,32 @@ from click.core import ParameterSource
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import create_file, read_file
 from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
-from wcp_route.cli.say import format_option, note, say, say_json
+from wcp_route.cli.say import format_option, note, say, say_json, table
 
 if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.storage.receipts import Checked, ReceiptKey
 
 state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", help="The state file.")
+
+
+class _Moment(click.ParamType[int]):
+    """A day or a time of RFC 3339, as milliseconds since 1970; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the milliseconds, or say what is wrong."""
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2026-01-31 or 2026-01-31T08:00:00Z", param, ctx)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+_MOMENT = _Moment()
 
 
 @click.group()
@@ -85,6 +106,65 @@ def _key(path: str) -> ReceiptKey:
     from wcp_route.storage.receipts import ReceiptKey
 
     return ReceiptKey.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
+
+
+@receipts.command("list")
+@click.option("--worker", metavar="ID", help="Only those about this worker.")
+@click.option("--tenant", metavar="ID", help="Only those of this tenant.")
+@click.option("--outcome", type=click.Choice(["DISPATCH", "DENY", "STEWARD_HOLD"]), help="Only those that ended so.")
+@click.option("--code", metavar="CODE", help="Only those with this deny code.")
+@click.option("--kind", metavar="KIND", help="Only `decision`, or one kind of event (worker.enrolled, …).")
+@click.option("--since", type=_MOMENT, metavar="TIME", help="Only from then on (2026-01-31 or 2026-01-31T08:00:00Z).")
+@click.option("--until", type=_MOMENT, metavar="TIME", help="Only before then.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@state_option
+@format_option
+def list_(
+    worker: str | None,
+    tenant: str | None,
+    outcome: str | None,
+    code: str | None,
+    kind: str | None,
+    since: int | None,
+    until: int | None,
+    limit: int,
+    state: str,
+    form: str,
+) -> int:
+    """List receipts, newest first. It verifies nothing."""
+    from wcp_route.storage.receipts import last
+
+    found = last(
+        state,
+        limit,
+        worker=worker,
+        tenant=tenant,
+        outcome=outcome,
+        code=code,
+        kind=kind,
+        since_ms=since,
+        until_ms=until,
+    )
+    if form == "json":
+        say_json([receipt.to_dict() for receipt in found])
+    elif found:
+        table([_HEADINGS, *(_line(receipt.to_dict()) for receipt in found)])
+    else:
+        note("there is no such receipt")
+    return 0
+
+
+_HEADINGS = ("TIME", "KIND", "OUTCOME", "CODE", "TENANT", "WORKER", "ID")
+
+
+def _line(fields: JsonObject) -> tuple[str, ...]:
+    """Return one receipt as a row of the table."""
+    hold = fields.get("hold")
+    both = {**(hold if isinstance(hold, dict) else {}), **fields}
+    names = ("outcome", "deny_code", "tenant_id", "worker_id")
+    when, kind = both.get("dispatched_at") or both.get("at"), both.get("kind") or "decision"
+    name = both.get("decision_id") or both.get("pending_id") or both.get("receipt_id")
+    return (str(when), str(kind), *(str(both.get(one) or "-") for one in names), str(name))
 
 
 @receipts.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import create_option, state_option, trust_option
+from wcp_route.cli.opening import by_option, create_option, key_option, opened_state, os_user, state_option, trust_option
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 
@@ -19,12 +18,15 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 @click.option("--package", metavar="DIR", required=True, help="The package tree that is verified and dispatched.")
 @click.option("--replace", "replacing", is_flag=True, help="Replace the worker's earlier record.")
 @create_option
+@by_option
 @state_option
 @trust_option
-def enroll(record: str, package: str, replacing: bool, state: str, trust_path: str | None) -> int:
+@key_option
+def enroll(
+    record: str, package: str, replacing: bool, by: str, state: str, trust_path: str | None, receipt_key: str | None
+) -> int:
     """Enroll the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
     from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
-    from wcp_route.storage.state import open_state
 
     worker = read_record(read_file(record, limit=MAX_RECORD_BYTES, what="registry record"))
     root = os.path.abspath(package)
@@ -41,27 +43,21 @@ def enroll(record: str, package: str, replacing: bool, state: str, trust_path: s
     else:
         note("the package was not verified now (no --policy); it is verified before every dispatch all the same")
     with_package = replace(worker, package_root=root)
-    store = open_state(state)
-    try:
-        store.registry.enrol(with_package, replace=replacing)
-    finally:
-        store.close()
+    with opened_state(state, receipt_key=receipt_key) as store:
+        store.registry.enroll(with_package, replace=replacing, by=by, via=f"os-user:{os_user()}")
     say(f"{worker.worker_id} is enrolled")
     return 0
 
 
 @click.command()
 @click.argument("worker_id")
+@by_option
 @state_option
-def withdraw(worker_id: str, state: str) -> int:
+@key_option
+def withdraw(worker_id: str, by: str, state: str, receipt_key: str | None) -> int:
     """Take a worker out of the registry. Exit 1 when it is not there."""
-    from wcp_route.storage.state import open_state
-
-    store = open_state(state)
-    try:
-        gone = store.registry.withdraw(worker_id)
-    finally:
-        store.close()
+    with opened_state(state, receipt_key=receipt_key) as store:
+        gone = store.registry.withdraw(worker_id, by=by, via=f"os-user:{os_user()}")
     say(f"{worker_id} {'is withdrawn' if gone else 'was not enrolled'}")
     return 0 if gone else 1
 
@@ -72,13 +68,9 @@ def withdraw(worker_id: str, state: str) -> int:
 def list_(state: str, form: str) -> int:
     """List enrolled workers and their standing."""
     from wcp_route.domain.clock import format_ms
-    from wcp_route.storage.state import open_state
 
-    store = open_state(state)
-    try:
+    with opened_state(state, read_only=True) as store:
         snapshot = store.registry.snapshot()
-    finally:
-        store.close()
     rows = []
     for worker_id in sorted(snapshot.workers):
         worker, held = snapshot.workers[worker_id], snapshot.quarantined.get(worker_id)
@@ -97,30 +89,27 @@ def list_(state: str, form: str) -> int:
 @click.command()
 @click.argument("worker_id")
 @click.option("--clear", "clearing", is_flag=True, help="Let the worker be used again.")
-@click.option("--reason", default="by an operator", help="Why; goes into the log.")
-@click.option("--by", default=getpass.getuser, show_default="you", help="Who says so; goes into the log.")
+@click.option("--reason", default="by an operator", help="Why; goes into the receipt.")
+@by_option
 @state_option
-def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str) -> int:
+@key_option
+def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str, receipt_key: str | None) -> int:
     """Put a worker into quarantine, or clear it after looking at what it failed for."""
     from wcp_route.domain.clock import now_ms
     from wcp_route.domain.wire_model import check_worker_id
-    from wcp_route.storage.state import open_state
 
     try:
         check_worker_id(worker_id)
     except ValueError as problem:
         raise ConfigError(f"{worker_id[:200]!r} is no worker id: it {problem}") from None
-    store = open_state(state)
-    try:
+    via = f"os-user:{os_user()}"
+    with opened_state(state, receipt_key=receipt_key) as store:
         if not clearing:
             if store.registry.lookup(worker_id) is None:
                 note(f"{worker_id} is not enrolled here; it is put into quarantine all the same")
-            store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms())
-            store.approvals.cancel_for(worker_id, by=by, at_ms=now_ms())
+            store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms(), via=via)
             say(f"{worker_id} is in quarantine")
             return 0
-        cleared = store.registry.clear(worker_id, by=by, at_ms=now_ms())
-    finally:
-        store.close()
+        cleared = store.registry.clear(worker_id, by=by, at_ms=now_ms(), via=via, reason=reason)
     say(f"{worker_id} {'is cleared' if cleared else 'was not in quarantine'}")
     return 0 if cleared else 1

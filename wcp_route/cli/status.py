@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wcp_route.cli.opening import config_option, hall_state_option, read_config_file, read_rules_file, rules_option
+from wcp_route.cli.opening import (
+    config_option,
+    hall_state_option,
+    opened_state,
+    read_config_file,
+    read_rules_file,
+    rules_option,
+)
 from wcp_route.cli.say import format_option, say_json, table
 
 if TYPE_CHECKING:
@@ -23,14 +30,9 @@ if TYPE_CHECKING:
 @format_option
 def status(config_path: str, rules_path: str, state: str, form: str) -> int:
     """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
-    from wcp_route.storage.state import open_state
-
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
-    store = open_state(state)
-    try:
+    with opened_state(state, read_only=True) as store:
         facts = _facts(config, rules, store)
-    finally:
-        store.close()
     if form == "json":
         say_json(facts, "hall-status")
     else:

@@ -30,7 +30,7 @@ from wcp_route.domain.values import DATA_LABELS, ENVS, RouteInput
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
 from wcp_route.rules.rules_model import MAX_RULES_BYTES, read_rules
-from wcp_route.storage.registry import MemoryRegistry
+from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,7 +114,7 @@ class Registry:
     """
 
     def __init__(self, registry_dir: str | os.PathLike[str] | None = None) -> None:
-        self.store = MemoryRegistry()
+        self.store = open_state().registry
         self._records: list[JsonObject] = []
         self._controls: set[str] = set()
         self._available: set[str] = set()
@@ -137,7 +137,7 @@ class Registry:
         """
         worker = read_record(fill_record(record))
         root = _setup.packages.get(worker.worker_id, "")
-        self.store.enrol(replace(worker, package_root=os.path.abspath(root) if root else ""), replace=True)
+        self.store.enroll(replace(worker, package_root=os.path.abspath(root) if root else ""), replace=True)
         self._records.append(record)
 
     def controls_present(self) -> set[str]:
@@ -370,7 +370,7 @@ def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> Memory
     """Return what is enrolled, and one worker of `DEFAULTS` for each species that is only said to be available."""
     store = MemoryRegistry()
     for worker in () if registry is None else registry.store.workers():
-        store.enrol(worker)
+        store.enroll(worker)
     capabilities: dict[str, set[str]] = {}
     for rule in rules.rules:
         for candidate in rule.candidates:
@@ -379,7 +379,7 @@ def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> Memory
                 capabilities.setdefault(species, set()).update(rule.capabilities or {asked})
     for species, named in capabilities.items():
         worker_id = f"x.dev.{species.removeprefix('wrk.').replace('.', '-')}"
-        store.enrol(_default_worker(worker_id, species, sorted(named)))
+        store.enroll(_default_worker(worker_id, species, sorted(named)))
     return store
 
 

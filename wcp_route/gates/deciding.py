@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_route.config import HallConfig
-    from wcp_route.domain.decision import Candidate, Hold, Outcome
+    from wcp_route.domain.decision import Candidate, Hold, Outcome, Redemption
     from wcp_route.domain.values import Level, RegistrySnapshot, RouteInput, WorkerRecord
     from wcp_route.gates.attestation import Attested, Attestor
     from wcp_route.gates.blast import Chains, Rates
@@ -64,6 +64,7 @@ class World:
         trust_policy_digest: of the trust policy, for receipts.
         config_digest: of the settings, for receipts.
         keeps_receipts: whether each decision leaves a receipt.
+        holds_with_receipts: whether a hold or a used grant becomes durable together with the receipt, or not at all.
     """
 
     config: HallConfig
@@ -77,6 +78,7 @@ class World:
     trust_policy_digest: str
     config_digest: str
     keeps_receipts: bool = False
+    holds_with_receipts: bool = False
 
 
 @dataclass(slots=True)
@@ -141,6 +143,8 @@ class Deciding:
     answer: PolicyAnswer | None = None
     supervisor: Level | None = None
     hold: Hold | None = None
+    hold_to_keep: Hold | None = None
+    redemption: Redemption | None = None
     grant_used: str = ""
     availability_seconds: float | None = None
 
@@ -171,6 +175,8 @@ def evidence_of(case: Deciding, decision: RouteDecision) -> Evidence:
         signers=() if proof is None else tuple([str(signer) for signer in proof.signers]),
         controls_verified=case.controls_verified,
         grant_id=case.grant_used,
+        hold=case.hold_to_keep,
+        redemption=case.redemption,
     )
 
 

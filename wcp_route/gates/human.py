@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from wcp_route.domain.codes import Code
-from wcp_route.domain.decision import Check, Hold
+from wcp_route.domain.decision import Check, Hold, Redemption
 from wcp_route.domain.values import LEVELS
 from wcp_route.gates.refusal import Refusal
-from wcp_route.storage.approvals import ApprovalError, ApprovalExpired
+from wcp_route.storage.approvals import ApprovalDenied, ApprovalError, ApprovalExpired
 
 if TYPE_CHECKING:
     from wcp_route.domain.values import Level
@@ -65,14 +65,27 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
         tenant_risk=request.tenant_risk,
         data_label=request.data_label,
         policy_version=case.answer.policy_version if case.answer else case.config.policy_version,
+        manifest_sha256=_manifest(case),
+        rules_digest=case.world.rules.digest,
+        requester=case.principal or request.tenant_id,
     )
     try:
-        approvals.hold(hold)
+        in_force, is_new = approvals.look(hold)
+        if is_new and case.world.holds_with_receipts:
+            case.hold_to_keep = in_force
+        elif is_new:
+            in_force = approvals.hold(hold)
+    except ApprovalDenied as problem:
+        raise Refusal(concern.code, f"{problem}; it is not asked again", dict(concern.extras)) from None
     except ApprovalError as problem:
         raise Refusal(
             concern.code, f"a human must decide, and cannot be asked: {problem}", dict(concern.extras)
         ) from None
-    return hold
+    return in_force
+
+
+def _manifest(case: Deciding) -> str:
+    return "" if case.attested is None else case.attested.verified.manifest_sha256
 
 
 def _redeemed(case: Deciding, level: Level | None) -> Check:
@@ -82,20 +95,26 @@ def _redeemed(case: Deciding, level: Level | None) -> Check:
         raise Refusal(Code.APPROVAL_INVALID, "this Hall keeps no approvals")
     dry_run = case.changes_nothing
     try:
-        approvals.redeem(
-            case.grant_id,
+        wanted = Redemption(
+            grant_id=case.grant_id,
             input_hash=case.input_hash,
             worker_id=case.selected.worker_id,
             level=level,
+            rule_id=case.rule_id,
+            rules_digest=case.world.rules.digest,
+            manifest_sha256=_manifest(case),
             at_ms=case.now_ms,
-            use=not dry_run,
         )
+        approvals.redeem(wanted, use=not dry_run and not case.world.holds_with_receipts)
+        if not dry_run and case.world.holds_with_receipts:
+            case.redemption = wanted
     except ApprovalExpired:
         raise Refusal(Code.APPROVAL_EXPIRED, "the approval has expired; ask again") from None
     except ApprovalError:
         raise Refusal(
             Code.APPROVAL_INVALID,
-            "the approval is not for this request, was used before, or is of a lower level than asked for now",
+            "the approval is not for this request as it is now (package, record, rule), was used before, or is of a"
+            " lower level than asked for now",
         ) from None
     case.grant_used = case.grant_id
     return _WOULD_BE if dry_run else _APPROVED

@@ -74,8 +74,7 @@ def answered(
     """
     entry = state.holds.get(pending_id)
     enrolled = None if entry is None else state.workers.get(entry.hold.worker_id)
-    check_answer(entry, pending_id, action, by, "" if enrolled is None else enrolled.by)
-    assert entry is not None
+    entry = check_answer(entry, pending_id, action, by, "" if enrolled is None else enrolled.by)
     hold = entry.hold
     check_time(hold, at_ms)
     said: JsonObject = {"pending_id": pending_id, "reason": reason[:MAX_TEXT], "authority": by.level}
@@ -88,7 +87,9 @@ def answered(
         return [made], Resolution(pending_id, "escalated", "", level, hold.expires_at_ms)
     grant = "" if hold.level in HUMAN_ACTS else grant_id
     grant_hash = hash_of(grant) if grant else ""
-    made = event("approval.approved", at_ms=at_ms, by=by.name, via=by.via, level=hold.level, grant_hash=grant_hash, **said)
+    made = event(
+        "approval.approved", at_ms=at_ms, by=by.name, via=by.via, level=hold.level, grant_hash=grant_hash, **said
+    )
     return [made], Resolution(pending_id, "approved", grant, hold.level, hold.expires_at_ms)
 
 

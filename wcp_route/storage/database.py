@@ -48,6 +48,7 @@ class Database:
     Args:
         address: a file, `:memory:`, or `postgresql://user@host/name`.
         create: whether to make the tables where there is nothing yet.
+        migrating: whether it is opened to be brought up to this version, so that the tables may be others.
 
     Attributes:
         name: the address without a password, for messages.
@@ -57,7 +58,7 @@ class Database:
         StateError: it cannot be used.
     """
 
-    def __init__(self, address: str, *, create: bool = False) -> None:
+    def __init__(self, address: str, *, create: bool = False, migrating: bool = False) -> None:
         self.durable = address != MEMORY
         self._process = os.getpid()
         self._alone = threading.RLock()  # memory has one connection; it is used by one thread at a time
@@ -69,7 +70,8 @@ class Database:
         self._version_seen: int | None = None
         self._event_seen = 0
         try:
-            self._check(create=create or not self.durable)
+            if not migrating:
+                self._check(create=create or not self.durable)
         except BaseException:
             self.close()
             raise
@@ -154,6 +156,19 @@ class Database:
         """What stands before a table's name in a statement."""
         return f"{tables.SCHEMA}." if self.is_postgresql else ""
 
+    @classmethod
+    def bring_up(cls, address: str) -> int:
+        """Make the steps that an existing file or a PostgreSQL database lacks; return how many there were.
+
+        Raises:
+            StateError: it cannot be used.
+        """
+        database = cls(address, migrating=True)
+        try:
+            return database.migrate()
+        finally:
+            database.close()
+
     def _check(self, *, create: bool) -> None:
         with self.reading() as connection:
             empty = tables.is_empty(connection)
@@ -201,6 +216,13 @@ class Database:
                     raise StateError(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
                 stack.callback(self._alone.release)
             yield stack.enter_context(self._engine.connect().execution_options(**options))
+
+    @staticmethod
+    def is_damage(problem: Exception) -> bool:
+        """Tell whether the database says that it is damaged."""
+        cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        return code == sqlite3.SQLITE_CORRUPT or getattr(cause, "sqlstate", None) in ("XX001", "XX002")
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -112,8 +112,8 @@ def same_person(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()
 
 
-def check_answer(entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, enroller: str) -> None:
-    """Refuse an answer that this person cannot give to this hold.
+def check_answer(entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, enroller: str) -> HoldEntry:
+    """Return the hold, unless this person cannot give this answer to it.
 
     Raises:
         ApprovalError: the id is unknown, the hold does not wait any more, the person asked for it or enrolled the
@@ -130,13 +130,14 @@ def check_answer(entry: HoldEntry | None, pending_id: str, action: Action, by: A
     if action == "escalate" and hold.level == LEVELS[-1]:
         raise ApprovalError(f"there is no level above {hold.level}; approve or deny")
     if action != "approve":
-        return
+        return entry
     if hold.requester and same_person(by.name, hold.requester):
         raise ApprovalError(f"{by.name} asked for it and cannot approve it; somebody else must")
     if enroller and same_person(by.name, enroller):
         raise ApprovalError(f"{by.name} enrolled the worker and cannot approve its request; somebody else must")
     if LEVELS.index(by.level) < LEVELS.index(hold.level):
         raise ApprovalError(f"{by.name} may approve up to level {by.level}; this hold needs {hold.level}")
+    return entry
 
 
 def check_time(hold: Hold, at_ms: int) -> None:

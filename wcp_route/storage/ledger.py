@@ -15,12 +15,11 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from sqlalchemy import func, select
 
@@ -29,17 +28,18 @@ from wcp_route.domain.clock import now_ms
 from wcp_route.storage import tables
 from wcp_route.storage.approval_events import plan_for
 from wcp_route.storage.database import WAIT_SECONDS, Database
-from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
-from wcp_route.storage.origin import Origin, read_origin
+from wcp_route.storage.ledger_rows import Placing, Written, corrections_of, insert_rows, read_events, read_origin
+from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState
+from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.body import draft, draft_event
-from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, link, seal
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, key_of
+from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head
 from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
 from wcp_route.storage.receipts.writer import Group, GroupWriter
 from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -52,28 +52,6 @@ MAX_HEADS: Final = 100_000  # streams whose end is remembered
 MAX_CORRECTIONS: Final = 1000  # waiting to be written
 INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
 _log = logging.getLogger("wcp_route")
-
-Plan = "Callable[[LedgerState], Sequence[JsonObject]]"
-
-
-class Waitable(Protocol):
-    """Receipts on their way to the disk."""
-
-    def wait(self) -> None:
-        """Return when all of them are durable. Raises `ReceiptError` when one is not, or not known to be."""
-
-
-class ReceiptStore(Protocol):
-    """What a Hall needs of the ledger to keep evidence."""
-
-    def append(self, evidence: Sequence[Evidence], /) -> None:
-        """Return when a receipt of each is durable. Raises `ReceiptError`."""
-
-    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
-        """Begin to `append`. Raises `ReceiptError`."""
-
-    def close(self) -> None:
-        """Write what is waiting and let go of everything."""
 
 
 @dataclass(slots=True)
@@ -116,18 +94,6 @@ class Submitted:
         found = self.problems()
         if found:
             raise found[min(found)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What one transaction is about to make durable."""
-
-    rows: list[Row]
-    heads: dict[str, Head]
-    state: LedgerState
-    batches: list[Batch]
-    tip: Tip
-    of_group: dict[int, list[Row]]
 
 
 class Ledger:
@@ -298,6 +264,16 @@ class Ledger:
             self._apply(connection, state, seq)
         return state
 
+    def set_origin(self, connection: Connection, origin: Origin) -> None:
+        """Sign where the ledger begins from now on, in a write transaction of the database."""
+        statement = origin.to_statement(self._clock())
+        signer = self._signer
+        key_id, signature = (None, None) if signer is None else (signer.key_id, signer.sign(statement))
+        connection.execute(tables.origins.delete())
+        connection.execute(
+            tables.origins.insert().values(number=1, statement=statement, key_id=key_id, signature=signature)
+        )
+
     def _writing_thread(self) -> GroupWriter:
         if self._writer is None:
             raise ReceiptError("the ledger was opened for reading only")
@@ -320,14 +296,16 @@ class Ledger:
             group.problem = ReceiptError("the receipt was not durable in time; it is not written")
         waiting = groups
         while waiting := self._in_time(writer.still_wanted(waiting)):
-            written: _Written | None = None
+            written: Written | None = None
             begun = False
             try:
-                with self._database.writing(max(0.01, min(g.deadline for g in waiting) - time.monotonic())) as connection:
+                with self._database.writing(
+                    max(0.01, min(g.deadline for g in waiting) - time.monotonic())
+                ) as connection:
                     written = self._write(connection, waiting)
                     prepared()
                     if not writer.begin_commit(waiting):
-                        raise _TakenBack
+                        raise _TakenBack  # noqa: TRY301  # rolls the transaction back
                     begun = True
             except _TakenBack:
                 continue
@@ -335,7 +313,7 @@ class Ledger:
                 for group in waiting:
                     group.problem = ReceiptError(str(problem))
                 continue
-            except Exception as problem:  # the database's, or anything that a signer raises
+            except Exception as problem:  # noqa: BLE001  # the database's, or anything that a signer raises
                 self._failed(waiting, problem, written if begun else None)
                 return
             self._done(writer, waiting, written)
@@ -346,7 +324,7 @@ class Ledger:
         now = time.monotonic()
         return [group for group in groups if group.deadline > now]
 
-    def _failed(self, groups: list[Group], problem: Exception, unsure: _Written | None) -> None:
+    def _failed(self, groups: list[Group], problem: Exception, unsure: Written | None) -> None:
         if not isinstance(problem, Error):
             _log.error("receipts could not be written", exc_info=problem)
         text = str(problem) if isinstance(problem, Error) else f"the receipts failed: {type(problem).__name__}"
@@ -357,9 +335,9 @@ class Ledger:
         self._tip = Tip(batch=-1)  # whatever was thought to be there is read again
         if unsure is not None:  # it may be durable all the same; the next transaction sees
             rows = itertools.chain.from_iterable(unsure.of_group.values())
-            self._unsure = (unsure.batches[-1], _corrections(rows, self._clock()))
+            self._unsure = (unsure.batches[-1], corrections_of(rows, self._clock()))
 
-    def _done(self, writer: GroupWriter, groups: list[Group], written: _Written | None) -> None:
+    def _done(self, writer: GroupWriter, groups: list[Group], written: Written | None) -> None:
         if written is None:
             return
         if written.rows:
@@ -372,67 +350,29 @@ class Ledger:
         kept = {id(group) for group in writer.still_wanted(groups)}
         for group in groups:
             if id(group) not in kept:  # its caller was told that there is no receipt
-                more = _corrections(written.of_group.get(id(group), []), self._clock())
+                more = corrections_of(written.of_group.get(id(group), []), self._clock())
                 self._corrections = (self._corrections + more)[-MAX_CORRECTIONS:]
         if self._corrections:
-            self._correct(writer)
+            self._commit([Group([], WAIT_SECONDS)], lambda: None)  # what fails goes along with the next receipts
 
-    def _correct(self, writer: GroupWriter) -> None:
-        """Write what must be said about receipts whose callers were told otherwise; what fails is tried again later."""
-        group = Group([], WAIT_SECONDS)
-        self._commit([group], lambda: None)
-        del writer
-
-    def _write(self, connection: Connection, groups: list[Group]) -> _Written | None:
+    def _write(self, connection: Connection, groups: list[Group]) -> Written | None:
         self._look_at_end(connection)
-        state, tip = self._state, self._tip
-        work: LedgerState | None = None
-        rows: list[Row] = []
-        heads: dict[str, Head] = {}
-        of_group: dict[int, list[Row]] = {}
-
-        def place(drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
-            nonlocal work
-            mine: list[Row] = []
-            if group is not None:
-                group.problems.clear()
-            moved: dict[str, Head] = {}
-            for number, one in enumerate(drafts):
-                head = moved.get(one.stream) or heads.get(one.stream) or self._head(connection, one.stream)
-                try:
-                    row, moved[one.stream] = link(one, head, tip.position + len(rows) + len(mine) + 1)
-                except ReceiptError as problem:
-                    if whole or group is None:
-                        raise
-                    group.problems[number] = problem
-                    continue
-                mine.append(row)
-            events = [one for one in drafts if one.event is not None]
-            if events:
-                work = state.copy() if work is None else work
-                seq = work.seq
-                digests = {row.seq: row.hash for row in mine if row.stream == STATE_STREAM}
-                for number, one in enumerate(events, seq + 1):
-                    work.apply({**(one.event or {}), "seq": number}, digests[number])
-            rows.extend(mine)
-            heads.update(moved)
-            if group is not None:
-                of_group[id(group)] = mine
-
+        tip = self._tip
+        made = Placing(self._state, tip.position, lambda stream: self._head(connection, stream))
         if self._corrections:
-            place([draft_event(one) for one in self._corrections], None, whole=True)
+            made.place([draft_event(one) for one in self._corrections], None, whole=True)
         for group in groups:
             try:
-                drafts = group.drafts if group.plan is None else group.plan(state if work is None else work)
-                place(drafts, group, whole=group.plan is not None)
+                drafts = group.drafts if group.plan is None else group.plan(made.state)
+                made.place(drafts, group, whole=group.plan is not None)
                 group.problem = None
             except Error as problem:  # its own fault: the others are written
                 group.problem = problem
-        if not rows:
+        if not made.rows:
             return None
-        sealed, end = self._seal(rows, tip)
-        _insert(connection, self._database, rows, sealed, tip)
-        return _Written(rows, heads, work or state, [batch for batch, _ in sealed], end, of_group)
+        sealed, end = self._seal(made.rows, tip)
+        insert_rows(connection, self._database, made.rows, sealed, tip)
+        return Written(made.rows, made.heads, made.state, [batch for batch, _ in sealed], end, made.of_group)
 
     def _seal(self, rows: Sequence[Row], tip: Tip) -> tuple[list[tuple[Batch, Tip]], Tip]:
         """Seal rows in batches; return each with the tip after it, and the last tip."""
@@ -468,10 +408,7 @@ class Ledger:
         if known is None:
             columns = tables.receipts.c
             query = (
-                select(columns.seq, columns.hash)
-                .where(columns.stream == stream)
-                .order_by(columns.seq.desc())
-                .limit(1)
+                select(columns.seq, columns.hash).where(columns.stream == stream).order_by(columns.seq.desc()).limit(1)
             )
             row = connection.execute(query).first()
             known = self._heads[stream] = Head() if row is None else Head(row.seq, row.hash)
@@ -517,7 +454,7 @@ class Ledger:
 
     def _apply(self, connection: Connection, state: LedgerState, last: int) -> None:
         """Apply the events after those of `state` up to number `last`, each of which must name the one before it."""
-        for row in _events(connection, state.seq, last):
+        for row in read_events(connection, state.seq, last):
             digest = sha256(row.body).hexdigest()
             try:
                 fields = json.loads(row.body) if len(row.body) <= MAX_RECEIPT_BYTES else {}
@@ -587,86 +524,5 @@ class Ledger:
             raise StateError(f"state `{name}` is not the one that the kept head is of")
 
 
-class _TakenBack(Exception):  # noqa: N818  # no error: the transaction is begun again
+class _TakenBack(Exception):  # no error: the transaction is begun again
     """A caller gave up while the transaction was being prepared."""
-
-
-def _events(connection: Connection, after: int, last: int) -> Iterator[Any]:
-    columns = tables.receipts.c
-    query = (
-        select(columns.seq, columns.hash, func.substr(columns.body, 1, MAX_RECEIPT_BYTES + 1).label("body"))
-        .where(columns.stream == STATE_STREAM, columns.seq > after, columns.seq <= last)
-        .order_by(columns.seq)
-    )
-    return iter(connection.execution_options(yield_per=500).execute(query))
-
-
-def _corrections(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[JsonObject]:
-    """Return what must be said about receipts whose callers were told that there are none."""
-    made: list[JsonObject] = []
-    for row in rows:
-        fields = json.loads(row.body)
-        kind = fields.get("kind")
-        if kind == "approval.redeemed":
-            made.append(
-                event("approval.restored", at_ms=at_ms, by="hall", via="hall",
-                      pending_id=fields["pending_id"], grant_hash=fields["grant_hash"])
-            )  # fmt: skip
-        elif kind == "approval.held":
-            made.append(
-                event("approval.cancelled", at_ms=at_ms, by="hall", via="hall",
-                      pending_id=fields["hold"]["pending_id"], reason="its caller was not told of it")
-            )  # fmt: skip
-        elif kind is None:
-            said = event("decision.corrected", at_ms=at_ms, by="hall", via="hall",
-                         corrects=f"sha256:{row.hash}", decision_id=fields["decision_id"],
-                         tenant_id=fields["tenant_id"], worker_id=fields["worker_id"], outcome="DENY",
-                         deny_code="DENY_RECEIPT_UNAVAILABLE",
-                         reason="the caller was told that the receipt could not be stored in time")  # fmt: skip
-            made.append(said | {"stream": row.stream})
-    return made
-
-
-def _insert(
-    connection: Connection, database: Database, rows: Sequence[Row], sealed: Sequence[tuple[Batch, Tip]], tip: Tip
-) -> None:
-    """Insert many rows with few statements.
-
-    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back.
-    """
-    start = 0
-    columns = ", ".join(column.name for column in tables.receipts.c)
-    mark = "%s" if database.is_postgresql else "?"
-    one = f"({', '.join([mark] * len(tables.receipts.c))})"
-    for size in INSERT_SIZES:
-        while len(rows) - start >= size:
-            values: list[object] = []
-            for row in rows[start : start + size]:
-                values += (*row[:5], *(row.index or ())[:6], key_of(row.hash), *(row.index or ())[6:])
-            connection.exec_driver_sql(
-                f"INSERT INTO {database.prefix}receipts ({columns}) VALUES {', '.join([one] * size)}",  # noqa: S608
-                tuple(values),
-            )
-            start += size
-    for batch, end in sealed:
-        connection.execute(
-            tables.batches.insert().values(
-                number=batch.number,
-                first_position=tip.position + 1,
-                state_seq=end.state.seq,
-                statement=batch.statement,
-                key_id=batch.key_id,
-                signature=batch.signature,
-            )
-        )
-        tip = end
-
-
-def process_name() -> str:
-    """Return the name of the operating system's user, as the kernel has it, not as the environment says."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"

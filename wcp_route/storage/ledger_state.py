@@ -4,7 +4,7 @@ An event is a receipt of the state stream. The state is nothing but the events a
 differs from the ledger cannot exist, and the state of any past moment can be had again.
 
     {"at":"2026-01-31T08:00:00.000Z","by":"ada","kind":"worker.quarantined","prev_receipt_hash":"sha256:…","reason":"…",
-     "receipt_id":"…","schema":"wcp.ledger-event.v1","seq":7,"spec_version":"0.2","stream":"@state","via":"os-user",
+     "receipt_id":"…","schema":"wcp.ledger-event.v1","seq":7,"spec_version":"0.2","stream":"!state","via":"os-user",
      "worker_id":"org.acme.summarizer"}
 """
 
@@ -28,15 +28,37 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_route.domain.values import Level
 
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
-STATE_STREAM: Final = "@state"  # no tenant's stream begins so
+STATE_STREAM: Final = "!state"  # no tenant's stream begins so
 KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can still be asked about
 MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are remembered
 _SPEC_VERSION: Final = "0.2"
 _HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
 _HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
+
+
+_APPLY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "worker.enrolled": "_enrolled",
+        "worker.withdrawn": "_withdrawn",
+        "worker.quarantined": "_quarantined",
+        "worker.cleared": "_cleared",
+        "worker.holds_cancelled": "_holds_ended",
+        "approval.held": "_held",
+        "approval.approved": "_approved",
+        "approval.denied": "_denied",
+        "approval.escalated": "_escalated",
+        "approval.redeemed": "_redeemed",
+        "approval.restored": "_restored",
+        "approval.cancelled": "_cancelled",
+        "approval.denied_before": "_denied_before",
+        "hall.activated": "_activated",
+        "ledger.carried": "_carried",
+    }
+)
+KINDS: Final = (*_APPLY, "decision.corrected")
+_OF_REGISTRY: Final = frozenset(kind for kind in _APPLY if kind.startswith("worker.")) - {"worker.holds_cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +129,7 @@ class LedgerState:
         try:
             if event["schema"] != EVENT_SCHEMA or event["seq"] != self.seq + 1:
                 raise StateError(f"event {self.seq + 1} of the ledger is missing")
-            _APPLY[str(event["kind"])](self, event)
+            getattr(self, _APPLY[str(event["kind"])])(event)
         except (KeyError, TypeError, ValueError, ConfigError) as problem:
             if isinstance(problem, StateError):
                 raise
@@ -205,7 +227,7 @@ class LedgerState:
         level = _text(event, "level")
         if level not in LEVELS:
             raise ValueError("there is no such level")
-        hold = replace(entry.hold, level=cast("Level", level))
+        hold = replace(entry.hold, level=level)
         self.holds[hold.pending_id] = replace(entry, hold=hold, by=_text(event, "by"))
 
     def _redeemed(self, event: JsonObject) -> None:
@@ -235,9 +257,7 @@ class LedgerState:
             kept.clear()
 
     def _answered(self, event: JsonObject, state: str, grant_hash: str) -> HoldEntry:
-        entry = replace(
-            self._entry(event), state=cast("Any", state), grant_hash=grant_hash, by=_text(event, "by")
-        )
+        entry = replace(self._entry(event), state=cast("Any", state), grant_hash=grant_hash, by=_text(event, "by"))
         self.holds[entry.hold.pending_id] = entry
         return entry
 
@@ -271,29 +291,6 @@ class LedgerState:
                 return
             self._cancel(entry)
             del self.holds[pending_id]
-
-
-_APPLY: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "worker.enrolled": LedgerState._enrolled,
-        "worker.withdrawn": LedgerState._withdrawn,
-        "worker.quarantined": LedgerState._quarantined,
-        "worker.cleared": LedgerState._cleared,
-        "worker.holds_cancelled": LedgerState._holds_ended,
-        "approval.held": LedgerState._held,
-        "approval.approved": LedgerState._approved,
-        "approval.denied": LedgerState._denied,
-        "approval.escalated": LedgerState._escalated,
-        "approval.redeemed": LedgerState._redeemed,
-        "approval.restored": LedgerState._restored,
-        "approval.cancelled": LedgerState._cancelled,
-        "approval.denied_before": LedgerState._denied_before,
-        "hall.activated": LedgerState._activated,
-        "ledger.carried": LedgerState._carried,
-    }
-)
-KINDS: Final = (*_APPLY, "decision.corrected")
-_OF_REGISTRY: Final = frozenset(kind for kind in _APPLY if kind.startswith("worker.")) - {"worker.holds_cancelled"}
 
 
 def event(kind: str, *, at_ms: int, by: str, via: str = "library", **more: JsonValue) -> JsonObject:
@@ -347,13 +344,12 @@ def read_hold(value: JsonObject) -> Hold:
 def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
     """Return events that make `state` again from nothing, for a ledger whose earlier events are pruned."""
     made = [event("ledger.carried", at_ms=at_ms, by=by, seq_before=state.seq)]
-    for worker in state.workers.values():
-        made.append(enrolment(worker.record, at_ms=worker.at_ms, by=worker.by, via="carried"))
-    for held in state.quarantined.values():
-        made.append(
-            event("worker.quarantined", at_ms=held.at_ms, by=held.by, via="carried",
-                  worker_id=held.worker_id, reason=held.reason)
-        )  # fmt: skip
+    made += [enrolment(one.record, at_ms=one.at_ms, by=one.by, via="carried") for one in state.workers.values()]
+    made += [
+        event("worker.quarantined", at_ms=held.at_ms, by=held.by, via="carried",
+              worker_id=held.worker_id, reason=held.reason)
+        for held in state.quarantined.values()
+    ]  # fmt: skip
     for entry in state.holds.values():
         if entry.state not in ("pending", "approved") or at_ms >= entry.hold.expires_at_ms:
             continue
@@ -365,11 +361,12 @@ def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
                       level=entry.hold.level, grant_hash=entry.grant_hash, reason="", **pending)
             )  # fmt: skip
     denied = list(state.denied.items())
-    for start in range(0, len(denied), 1000):
-        made.append(
-            event("approval.denied_before", at_ms=at_ms, by="hall", via="carried",
-                  denied=dict(denied[start : start + 1000]))
-        )  # fmt: skip
+    made += [
+        event(
+            "approval.denied_before", at_ms=at_ms, by="hall", via="carried", denied=dict(denied[start : start + 1000])
+        )
+        for start in range(0, len(denied), 1000)
+    ]
     if state.active:
         made.append(event("hall.activated", at_ms=at_ms, by=by, via="carried", active=state.active))
     return made

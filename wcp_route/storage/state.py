@@ -1,48 +1,58 @@
-"""Everything that a Hall remembers, in one state file.
+"""Everything that a Hall remembers, in one ledger.
 
-with open_state("hall.db", signer=signer) as state:
-    hall = Hall(rules, state.registry, policy, approvals=state.approvals, receipts=state.receipts)
+    with open_state("hall.db", signer=signer) as state:
+        services = Services(approvals=state.approvals, receipts=state.ledger)
+        hall = Hall(rules, state.registry, policy, config, services=services)
+
+The address is a file, `:memory:`, or `postgresql://user@host/name`.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from wcp_route.storage.approvals import SqliteApprovals
-from wcp_route.storage.database import StateError
-from wcp_route.storage.receipts.store import SqliteReceipts
-from wcp_route.storage.registry import SqliteRegistry
+from wcp_route.domain.clock import now_ms
+from wcp_route.storage.approvals import LedgerApprovals
+from wcp_route.storage.holds import new_grant
+from wcp_route.storage.registry import LedgerRegistry
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
-    from wcp_route.storage.receipts.sign import ReceiptSigner
+    from collections.abc import Callable, Sequence
+
+    from wcp_route.storage.ledger import Ledger
+    from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
 __all__ = ["State", "StateError", "open_state"]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An open state file.
+    """An open ledger and the views of it.
 
     Attributes:
         registry: the workers.
         approvals: the holds.
-        receipts: the evidence.
+        ledger: the receipts, and the events that everything else is read from.
     """
 
-    registry: SqliteRegistry
-    approvals: SqliteApprovals
-    receipts: SqliteReceipts
-    _open: ExitStack = field(repr=False)
+    registry: LedgerRegistry
+    approvals: LedgerApprovals
+    ledger: Ledger
+
+    @property
+    def receipts(self) -> Ledger:
+        """The ledger, where evidence is kept."""
+        return self.ledger
 
     def close(self) -> None:
-        """Write what is waiting and close the file.
+        """Write what is waiting and close the database.
 
         Raises:
             StateError: the receipt writer is stuck.
         """
-        self._open.close()
+        self.ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -51,18 +61,46 @@ class State:
         self.close()
 
 
-def open_state(path: str, *, signer: ReceiptSigner | None = None) -> State:
-    """Open a state file, or make it (mode 0600).
+def open_state(  # noqa: PLR0913  # each is named by its caller
+    address: str = ":memory:",
+    *,
+    signer: ReceiptSigner | None = None,
+    keys: Sequence[ReceiptKey] = (),
+    head: bytes | None = None,
+    create: bool = True,
+    read_only: bool = False,
+    guarded: bool = False,
+    clock: Callable[[], int] = now_ms,
+    grants: Callable[[], str] = new_grant,
+) -> State:
+    """Open a state, or make it.
 
     Args:
-        path: where it is.
-        signer: who vouches for the batches of receipts; a Hall in prod should have one.
+        address: a file (made with mode 0600), `:memory:`, or `postgresql://user@host/name`.
+        signer: who vouches for the batches of receipts; a Hall in prod or edge must have one.
+        keys: further public keys whose last batch is accepted, after a change of the key.
+        head: a head kept elsewhere (`receipts head`); a state that does not contain it is refused.
+        create: whether to make what does not exist; a misspelt address is an error without it.
+        read_only: nothing will be written; a signed state may be read without its key then.
+        guarded: refuse a state that ends in receipts nobody signed.
+        clock: the time, milliseconds since 1970.
+        grants: makes grants; tests give their own.
 
     Raises:
-        StateError: the file cannot be used.
+        StateError: it cannot be used, or is not what was sealed.
     """
-    with ExitStack() as opened:
-        registry = opened.enter_context(SqliteRegistry(path))
-        approvals = opened.enter_context(SqliteApprovals(path))
-        receipts = opened.enter_context(SqliteReceipts(path, signer=signer))
-        return State(registry, approvals, receipts, opened.pop_all())
+    try:
+        from wcp_route.storage.database import Database
+        from wcp_route.storage.ledger import Ledger
+    except ModuleNotFoundError as problem:
+        raise StateError(f"{problem.name} is missing; a Hall's state needs `pip install wcp-attest[route]`") from None
+
+    database = Database(address, create=create)
+    try:
+        ledger = Ledger(
+            database, signer=signer, keys=keys, head=head, read_only=read_only, guarded=guarded, clock=clock
+        )
+    except BaseException:
+        database.close()
+        raise
+    return State(LedgerRegistry(ledger), LedgerApprovals(ledger, ids=grants), ledger)

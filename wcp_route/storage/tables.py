@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, func, select, text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -111,29 +111,31 @@ VERSION: Final = len(STEPS)
 _SQLITE: Final = {"schema": "", "integer": "INTEGER", "bytes": "BLOB", "strict": " STRICT"}
 _POSTGRESQL: Final = {"schema": f"{SCHEMA}.", "integer": "BIGINT", "bytes": "BYTEA", "strict": ""}
 
-# What PostgreSQL knows of one schema, as comparable lines: relations with their columns, constraints, indexes, triggers,
-# rules, row policies, children, and functions.
+# What PostgreSQL knows of one schema, as comparable lines: relations with their columns, constraints, indexes,
+# triggers, rules, row policies, children, and functions.
 _LISTING: Final = """
 WITH home AS (SELECT n.oid FROM pg_namespace n WHERE n.oid = {namespace}),
 mine AS (SELECT c.* FROM pg_class c, home WHERE c.relnamespace = home.oid)
 SELECT 'relation', c.relname::text, c.relkind::text || c.relrowsecurity::text || c.relforcerowsecurity::text
        || coalesce(array_to_string(c.reloptions, ','), '')
   FROM mine c
-UNION ALL SELECT 'column', c.relname || '.' || a.attname, a.attnum || ' ' || format_type(a.atttypid, a.atttypmod)
-       || a.attnotnull::text || a.attidentity || a.attgenerated
+UNION ALL SELECT 'column', c.relname || '.' || a.attname, a.attnum || ' '::text || format_type(a.atttypid, a.atttypmod)
+       || a.attnotnull::text || a.attidentity::text || a.attgenerated::text
        || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
   FROM mine c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 UNION ALL SELECT 'constraint', c.relname || '.' || k.conname, pg_get_constraintdef(k.oid) || k.convalidated::text
   FROM mine c JOIN pg_constraint k ON k.conrelid = c.oid
-UNION ALL SELECT 'index', c.relname::text, regexp_replace(pg_get_indexdef(i.indexrelid), ' ON [^ ]+ USING', ' ON t USING')
+UNION ALL SELECT 'index', c.relname::text,
+       regexp_replace(pg_get_indexdef(i.indexrelid), ' ON [^ ]+ USING', ' ON t USING')
        || i.indisvalid::text
   FROM mine c JOIN pg_index i ON i.indexrelid = c.oid
 UNION ALL SELECT 'trigger', c.relname || '.' || t.tgname, pg_get_triggerdef(t.oid)
   FROM mine c JOIN pg_trigger t ON t.tgrelid = c.oid WHERE NOT t.tgisinternal
 UNION ALL SELECT 'rule', c.relname || '.' || r.rulename, '' FROM mine c JOIN pg_rewrite r ON r.ev_class = c.oid
 UNION ALL SELECT 'policy', c.relname || '.' || p.polname, '' FROM mine c JOIN pg_policy p ON p.polrelid = c.oid
-UNION ALL SELECT 'child', c.relname::text, 'inherits' FROM mine c JOIN pg_inherits i ON c.oid IN (i.inhrelid, i.inhparent)
+UNION ALL SELECT 'child', c.relname::text, 'inherits'
+  FROM mine c JOIN pg_inherits i ON c.oid IN (i.inhrelid, i.inhparent)
 UNION ALL SELECT 'function', p.proname::text, p.oid::text FROM pg_proc p, home WHERE p.pronamespace = home.oid
 """
 
@@ -152,7 +154,7 @@ def version_of(connection: Connection) -> int:
         there = connection.exec_driver_sql("SELECT 1 FROM sqlite_schema WHERE name = 'steps'").scalar()
     if there is None:
         return 0
-    return connection.execute(text(f"SELECT coalesce(max(number), 0) FROM {_prefix(connection)}steps")).scalar_one()  # noqa: S608  # our own name
+    return int(connection.execute(select(func.coalesce(func.max(steps.c.number), 0))).scalar_one())
 
 
 def is_empty(connection: Connection) -> bool:
@@ -222,7 +224,3 @@ def _postgresql_objects(connection: Connection) -> tuple[set[tuple[str, ...]], s
     finally:
         model.rollback()
     return found, wanted
-
-
-def _prefix(connection: Connection) -> str:
-    return f"{SCHEMA}." if connection.dialect.name == "postgresql" else ""

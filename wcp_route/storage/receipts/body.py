@@ -51,7 +51,7 @@ class Draft(NamedTuple):
         before: up to the value of `prev_receipt_hash`.
         between: from there to the value of `seq`.
         after: the rest.
-        index: what it is found by.
+        found_by: what it is found by.
         event: its fields, when it changes the ledger's state.
     """
 
@@ -59,7 +59,7 @@ class Draft(NamedTuple):
     before: str
     between: str
     after: str
-    index: Index
+    found_by: Index
     event: JsonObject | None = None
 
     def body(self, head: Head) -> bytes:
@@ -85,6 +85,8 @@ def draft(evidence: Evidence) -> Draft:
         ReceiptError: the stream's name cannot be one, or the decision holds what JSON cannot carry.
     """
     decision = evidence.decision
+    if evidence.stream == STATE_STREAM:
+        raise ReceiptError("a decision has no place among the events")
     try:
         return Draft(
             evidence.stream,

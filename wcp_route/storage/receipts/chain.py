@@ -12,7 +12,7 @@ the events are those that were written, all of them and no others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -34,14 +34,14 @@ MAX_STATEMENT_BYTES: Final = MAX_BATCH * 80 + 4096  # 67 bytes a hash
 
 
 class Row(NamedTuple):
-    """A receipt as the table holds it; `index` is none where it comes from an export."""
+    """A receipt as the table holds it; `found_by` is none where it comes from an export."""
 
     position: int
     stream: str
     seq: int
     hash: str
     body: bytes
-    index: Index | None
+    found_by: Index | None
 
 
 class Batch(NamedTuple):
@@ -67,7 +67,7 @@ class Tip:
     position: int = 0
     batch: int = 0
     batch_hash: str = ""
-    state: Head = Head()
+    state: Head = field(default_factory=Head)
 
 
 def link(draft: Draft, head: Head, position: int) -> tuple[Row, Head]:
@@ -83,7 +83,7 @@ def link(draft: Draft, head: Head, position: int) -> tuple[Row, Head]:
     """
     body = draft.body(head)
     after = Head(head.seq + 1, sha256(body).hexdigest())
-    return Row(position, draft.stream, after.seq, after.hash, body, draft.index), after
+    return Row(position, draft.stream, after.seq, after.hash, body, draft.found_by), after
 
 
 def seal(
@@ -159,7 +159,14 @@ class Statement:
 
 _FIELDS: Final = frozenset(
     (
-        "schema", "spec_version", "batch", "first_position", "hashes", "prev_batch_hash", "sealed_at",
-        "state_hash", "state_seq",
+        "schema",
+        "spec_version",
+        "batch",
+        "first_position",
+        "hashes",
+        "prev_batch_hash",
+        "sealed_at",
+        "state_hash",
+        "state_seq",
     )
 )

@@ -7,7 +7,9 @@ What is checked, and what each finds:
 3. the rows are exactly those whose hashes the statement lists, in that order       edited, deleted, added, reordered
 4. a body is canonical and says of itself what its row says                         moved to another stream or place
 5. every receipt follows the one before it in its stream                            forked, spliced
-6. a head that was kept elsewhere is among the batches                              cut off at the end
+6. the columns that receipts are found by repeat the body                           hidden from a search
+7. a batch names the last event of the state stream                                 events that nobody sealed
+8. a head that was kept elsewhere is among the batches                              cut off at the end
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
+from wcp_route.storage.ledger_state import STATE_STREAM
+from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import Batch, Row, Statement, Tip
-from wcp_route.storage.receipts.receipt import Head, ReceiptsBroken, parse_body
-from wcp_route.storage.receipts.sign import SignedHead
+from wcp_route.storage.receipts.receipt import Head, index_of, parse_body
+from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
+from wcp_route.storage.state_errors import ReceiptsBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.storage.receipts.sign import ReceiptKey
 
 
@@ -56,12 +62,21 @@ class Checker:
         keys: whose signatures are believed.
         head: a head kept elsewhere, as `SignedHead.to_bytes` wrote it.
         unsigned: accept batches without a signature; then only mistakes are found, not a rewritten history.
+        origin: where the receipts begin, when earlier ones were pruned.
 
     Raises:
+        ReceiptsBroken: none of the keys signed the origin.
         ConfigError: there is no key and `unsigned` is not set, or the head is not signed by one of the keys.
     """
 
-    def __init__(self, keys: Sequence[ReceiptKey], *, head: bytes | None = None, unsigned: bool = False) -> None:
+    def __init__(
+        self,
+        keys: Sequence[ReceiptKey],
+        *,
+        head: bytes | None = None,
+        unsigned: bool = False,
+        origin: Origin | None = None,
+    ) -> None:
         if not keys and not unsigned:
             raise ConfigError("no receipt key is given; without one, nothing vouches for the receipts")
         self._keys = {key.key_id: key for key in keys}
@@ -69,8 +84,19 @@ class Checker:
         self._all_signed = bool(keys)
         self._heads: dict[str, Head] = {}
         self._tip = Tip()
+        self._begin = origin or Origin()
         self._last_hash = ""
+        if origin is not None and origin.batch:
+            self._begin_after(origin)
         self._anchor = None if head is None else self._believe(SignedHead.from_bytes(head))
+
+    def _begin_after(self, origin: Origin) -> None:
+        signed = is_signed_by(self._keys, origin.statement, origin.key_id, origin.signature)
+        if not signed and (origin.key_id in self._keys or not self._unsigned):
+            raise ReceiptsBroken("signature", origin.position + 1, "no given key signed where the receipts begin")
+        self._all_signed = self._all_signed and signed
+        self._tip = Tip(origin.position, origin.batch, origin.batch_hash, origin.state)
+        self._heads[STATE_STREAM] = origin.state
 
     @property
     def position(self) -> int:
@@ -100,7 +126,10 @@ class Checker:
             if row is None or row.position != position or found != expected:
                 raise self._difference(position, statement.hashes[index:], row, rows)
             self._check_row(row, expected)
-        self._tip = Tip(first + len(statement.hashes) - 1, batch.number, digest)
+        state = self._heads.get(STATE_STREAM, Head())
+        if statement.state != state:
+            raise ReceiptsBroken("edited", first, f"batch {batch.number} names another event as the last")
+        self._tip = Tip(statement.last_position, batch.number, digest, state)
         self._last_hash = statement.hashes[-1]
 
     def finish(self, extra: Row | None = None) -> Checked:
@@ -116,14 +145,16 @@ class Checker:
         after = self._tip.position + 1
         if extra is not None:
             raise ReceiptsBroken("unsealed", after, "no batch vouches for it", stream=extra.stream, seq=extra.seq)
+        if self._anchor is not None and self._anchor[0] < self._begin.batch:
+            raise ConfigError("the kept head is older than what was pruned; use a newer head")
         if self._anchor is not None and self._anchor[0] > self._tip.batch:
             lost = f"the kept head is of batch {self._anchor[0]}, and the last one here is {self._tip.batch}"
             raise ReceiptsBroken("truncated", after, lost)
-        if not self._tip.batch:
+        if self._tip.batch == self._begin.batch:
             raise ConfigError("there are no receipts; nothing was checked")
         return Checked(
-            receipts=self._tip.position,
-            batches=self._tip.batch,
+            receipts=self._tip.position - self._begin.position,
+            batches=self._tip.batch - self._begin.batch,
             streams=len(self._heads),
             signed=self._all_signed,
             anchored=self._anchor is not None,
@@ -145,7 +176,7 @@ class Checker:
 
     def _check_signature(self, batch: Batch, first: int) -> None:
         key = self._keys.get(batch.key_id or "")
-        if key is not None and batch.signature is not None and key.holds(batch.statement, batch.signature):
+        if key is not None and batch.signature is not None and key.verifies(batch.statement, batch.signature):
             return
         self._all_signed = False
         if key is None and self._unsigned:
@@ -159,7 +190,7 @@ class Checker:
 
     def _believe(self, head: SignedHead) -> tuple[int, str]:
         key = self._keys.get(head.key_id)
-        if key is None or not key.holds(head.statement, head.signature):
+        if key is None or not key.verifies(head.statement, head.signature):
             raise ConfigError("the kept head is not signed by one of the given keys")
         return Statement.from_bytes(head.statement).batch, sha256(head.statement).hexdigest()
 
@@ -169,13 +200,18 @@ class Checker:
             fields = parse_body(row.body, what="its body")
         except ConfigError as problem:
             raise ReceiptsBroken("unreadable", row.position, str(problem), stream=row.stream, seq=row.seq) from None
-        head = self._heads.get(row.stream, Head())
-        previous = f"sha256:{head.hash}" if head.seq else None
+        head = self._heads.get(row.stream)
+        if head is None and self._begin.batch:  # the receipts before it in its stream were pruned; the batch vouches
+            named = str(fields.get("prev_receipt_hash")).removeprefix("sha256:")
+            head = Head(row.seq - 1, named) if row.seq > 1 else Head()
+        head = head or Head()
         if row.hash != expected or (fields.get("stream"), fields.get("seq")) != (row.stream, row.seq):
             raise self._broken("edited", row, "its columns do not repeat its body")
+        if row.found_by is not None and not _repeats(row, fields):
+            raise self._broken("edited", row, "the columns that it is found by do not repeat its body")
         if row.seq > head.seq + 1:
             raise self._broken("deleted", row, f"number {head.seq + 1} of the stream is missing before it")
-        if row.seq != head.seq + 1 or fields.get("prev_receipt_hash") != previous or row.prev != head.name:
+        if row.seq != head.seq + 1 or fields.get("prev_receipt_hash") != head.named:
             raise self._broken("forked", row, f"it does not follow number {head.seq} of the stream")
         self._heads[row.stream] = Head(row.seq, expected)
 
@@ -196,3 +232,10 @@ class Checker:
     @staticmethod
     def _broken(kind: str, row: Row, detail: str) -> ReceiptsBroken:
         return ReceiptsBroken(kind, row.position, detail, stream=row.stream, seq=row.seq)
+
+
+def _repeats(row: Row, fields: JsonObject) -> bool:
+    try:
+        return row.found_by == index_of(fields)
+    except ConfigError:
+        return False

@@ -9,23 +9,26 @@ with SHA-256, Ed25519 and RFC 8785 can check it.
 
 from __future__ import annotations
 
+import base64
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from wcp_attest.base.errors import ConfigError
-from wcp_route.domain.canonical import parse_canonical
+from wcp_route.domain.canonical import canonical_json, parse_canonical
+from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import Batch, Row, Statement
-from wcp_route.storage.receipts.receipt import ReceiptsBroken
 from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES, SignedHead
+from wcp_route.storage.state_errors import ReceiptsBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.base.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonObject
 
 MAX_LINE_BYTES: Final = MAX_HEAD_BYTES + 1024  # the longest is a signed batch; receipts are shorter
 
 _BATCH, _STATEMENT, _RECEIPT = b'{"batch":', b'{"statement":', b'{"receipt":'
+_ORIGIN = b'{"origin":'
 
 
 def batch_line(batch: Batch) -> bytes:
@@ -33,6 +36,17 @@ def batch_line(batch: Batch) -> bytes:
     if batch.key_id is None or batch.signature is None:
         return _STATEMENT + batch.statement + b"}\n"
     return _BATCH + SignedHead(batch.statement, batch.key_id, batch.signature).to_bytes() + b"}\n"
+
+
+def origin_line(origin: Origin) -> bytes:
+    """Return the line that says where the receipts begin, after earlier ones were pruned."""
+    signature = base64.b64encode(origin.signature or b"").decode()
+    value: JsonObject = {
+        "key_id": origin.key_id or "",
+        "signature": signature,
+        "statement": base64.b64encode(origin.statement).decode(),
+    }
+    return _ORIGIN + canonical_json(value) + b"}\n"
 
 
 def receipt_line(row: Row) -> bytes:
@@ -66,6 +80,32 @@ class ExportLines:
         self._number = 0
         self._position = 0
         self._line = self._read()
+
+    def origin(self) -> Origin:
+        """Take the first line when it says where the receipts begin; an origin of nothing when it does not.
+
+        Raises:
+            ReceiptsBroken: it cannot be read.
+        """
+        line = self._line or b""
+        if not line.startswith(_ORIGIN):
+            return Origin()
+        try:
+            match parse_canonical(line[len(_ORIGIN) : -1], what="the origin", max_bytes=MAX_LINE_BYTES):
+                case {"key_id": str(key_id), "signature": str(signature), "statement": str(statement), **rest} if (
+                    not rest
+                ):
+                    data = base64.b64decode(statement, validate=True)
+                    origin = Origin.from_statement(
+                        data, key_id or None, base64.b64decode(signature, validate=True) or None
+                    )
+                case _:
+                    raise self._unreadable("it is not an origin")
+        except (ConfigError, ValueError) as problem:
+            raise self._unreadable(str(problem)) from None
+        self._position = origin.position
+        self._line = self._read()
+        return origin
 
     def batch(self, number: int) -> Batch | None:
         """Take the next line when it is a batch; it gets the number that its place gives it.
@@ -104,11 +144,9 @@ class ExportLines:
         except ConfigError as problem:
             raise self._unreadable(str(problem)) from None
         match value:
-            case {"receipt": {"stream": str(stream), "seq": int(seq), "prev_receipt_hash": previous}, **rest} if (
-                not rest
-            ):
+            case {"receipt": {"stream": str(stream), "seq": int(seq)}, **rest} if not rest:
                 body = line[len(_RECEIPT) : -1]
-                return Row(self._position + 1, stream, seq, _named(seq, previous), sha256(body).hexdigest(), body)
+                return Row(self._position + 1, stream, seq, sha256(body).hexdigest(), body, None)
             case _:
                 raise self._unreadable("the line is neither a batch nor a receipt")
 
@@ -122,9 +160,3 @@ class ExportLines:
 
     def _unreadable(self, detail: str) -> ReceiptsBroken:
         return ReceiptsBroken("unreadable", self._position + 1, f"line {self._number}: {detail}")
-
-
-def _named(seq: int, previous: JsonValue) -> str:
-    """How the database would name the predecessor."""
-    digest = previous.removeprefix("sha256:") if isinstance(previous, str) else ""
-    return f"{max(seq, 1) - 1:016x}:{digest}"

@@ -1,60 +1,57 @@
-"""Verify, show and export the receipts of a state file, or verify an export. Nothing that is read is trusted."""
+"""Verify, show, list and export the receipts of a state, or verify an export. Nothing that is read is trusted."""
 
 from __future__ import annotations
 
 import itertools
-import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING, BinaryIO, Final
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from wcp_route.domain.canonical import canonical_json
-from wcp_route.storage.database import StateError, connect_to_read, failures
+from wcp_attest.base.errors import ConfigError
+from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES, Batch, Row
 from wcp_route.storage.receipts.check import Checked, Checker
-from wcp_route.storage.receipts.lines import ExportLines, batch_line, listed, receipt_line
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Receipt, ReceiptsBroken
+from wcp_route.storage.receipts.lines import ExportLines, batch_line, listed, origin_line, receipt_line
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Index, Receipt, column_text, key_of
 from wcp_route.storage.receipts.sign import SignedHead
+from wcp_route.storage.state_errors import ReceiptsBroken, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from sqlalchemy import Connection
+
+    from wcp_route.storage.database import Database
     from wcp_route.storage.receipts.sign import ReceiptKey
 
 MAX_SHOWN: Final = 1000
-
-# Texts and blobs are cut where they would be refused anyway: a hostile file may hold gigabytes in one field.
-_ROWS: Final = (
-    "SELECT position, substr(stream, 1, 200), seq, substr(prev, 1, 200), substr(hash, 1, 200),"  # noqa: S608  # a number
-    f" substr(body, 1, {MAX_RECEIPT_BYTES + 1}) FROM receipts "
-)
-_BATCHES: Final = (
-    f"SELECT number, substr(statement, 1, {MAX_STATEMENT_BYTES + 1}),"  # noqa: S608  # a number
-    " substr(key_id, 1, 200), substr(signature, 1, 200) FROM batches "
-)
+_UUID7: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 
 
-def verify(path: str, *, keys: Sequence[ReceiptKey], head: bytes | None = None, unsigned: bool = False) -> Checked:
-    """Verify all receipts of a state file, as of one moment; others may go on writing.
+def verify(address: str, *, keys: Sequence[ReceiptKey], head: bytes | None = None, unsigned: bool = False) -> Checked:
+    """Verify all receipts of a state, as of one moment; others may go on writing.
 
     Args:
-        path: the state file.
-        keys: whose signatures are believed.
+        address: the state file, or `postgresql://…`.
+        keys: whose signatures are trusted.
         head: a head kept elsewhere (`head`), to find receipts cut off at the end.
         unsigned: accept batches that nobody signed.
 
     Raises:
         ReceiptsBroken: they are not what was written; it names the first bad one.
-        ConfigError: the file, the keys or the head cannot be used, or there are no receipts.
+        ConfigError: the state, the keys or the head cannot be used, or there are no receipts.
     """
-    checker = Checker(keys, head=head, unsigned=unsigned)
-    with failures(path), closing(connect_to_read(path)) as connection:
-        connection.execute("BEGIN")
+    with _opened(address) as (database, connection):
+        checker = Checker(keys, head=head, unsigned=unsigned, origin=_origin(connection))
         try:
-            return _check_all(connection, checker)
-        except sqlite3.DatabaseError as problem:
-            if getattr(problem, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
-                raise
-            raise ReceiptsBroken("unreadable", checker.position + 1, "the database is damaged there") from None
+            rows = _rows(connection)
+            for batch in _batches(connection):
+                checker.check(batch, rows)
+            return checker.finish(next(rows, None))
+        except Exception as problem:
+            if database.is_damage(problem):
+                raise ReceiptsBroken("unreadable", checker.position + 1, "the database is damaged there") from None
+            raise
 
 
 def verify_export(
@@ -72,122 +69,252 @@ def verify_export(
         ReceiptsBroken: the receipts are not what was written.
         ConfigError: the file, the keys or the head cannot be used, or there are no receipts.
     """
-    checker = Checker(keys, head=head, unsigned=unsigned)
     lines = ExportLines(file)
+    origin = lines.origin()
+    checker = Checker(keys, head=head, unsigned=unsigned, origin=origin)
     while (batch := lines.batch(checker.batches + 1)) is not None:
         checker.check(batch, lines.rows())
     return checker.finish(next(lines.rows(), None))
 
 
-def head(path: str) -> bytes:
-    """Return the signed end of the receipts, one line to be kept where the state file's owner cannot reach.
+def head(address: str) -> bytes:
+    """Return the signed end of the receipts, one line to be kept where the state's owner cannot reach.
 
     Raises:
-        StateError: the file cannot be used, or holds no signed batch.
+        StateError: the state cannot be used, or holds no signed batch.
     """
-    with failures(path), closing(connect_to_read(path)) as connection:
-        row = connection.execute(_BATCHES + "ORDER BY number DESC LIMIT 1").fetchone()
-    batch = Batch(*row) if row else None
-    if batch is None or batch.key_id is None or batch.signature is None:
-        raise StateError(f"state file `{path}` holds no signed batch of receipts; open it with a receipt key")
-    return SignedHead(batch.statement, batch.key_id, batch.signature).to_bytes()
+    from sqlalchemy import select
+
+    from wcp_route.storage import tables
+
+    with _opened(address) as (_, connection):
+        columns = tables.batches.c
+        row = connection.execute(select(tables.batches).order_by(columns.number.desc()).limit(1)).first()
+    if row is None or row.key_id is None or row.signature is None:
+        raise StateError(f"state `{address}` holds no signed batch of receipts; open it with a receipt key")
+    return SignedHead(row.statement, row.key_id, row.signature).to_bytes()
 
 
-def find(path: str, name: str) -> tuple[Receipt, ...]:
+def find(address: str, name: str) -> tuple[Receipt, ...]:
     """Return the receipts that `name` names, newest first, `MAX_SHOWN` at most; they are not verified.
 
     Args:
-        path: the state file.
-        name: a receipt hash (`sha256:…`), `stream/number`, or a decision, receipt or correlation id.
+        address: the state.
+        name: a receipt hash (`sha256:…`), `stream/number`, or a decision, receipt, correlation or pending approval id.
+            What is both a correlation id and `stream/number` names both.
 
     Raises:
-        StateError: the file cannot be used.
+        StateError: the state cannot be used.
     """
+    from sqlalchemy import and_, or_
+
+    from wcp_route.storage import tables
+
+    columns = tables.receipts.c
+    wanted = [columns.decision_key == key_of(name), columns.correlation_key == key_of(name)]
     stream, _, number = name.rpartition("/")
-    if name.startswith("sha256:"):
-        condition, values = "WHERE hash = ?", [name.removeprefix("sha256:")]
-    elif stream and number.isdecimal() and len(number) < 16:
-        condition, values = "WHERE stream = ? AND seq = CAST(? AS INTEGER)", [stream, number]
-    else:
-        fields = ("correlation_id", "decision_id", "receipt_id")
-        condition = f"WHERE {' OR '.join(['instr(body, CAST(? AS BLOB)) > 0' for _ in fields])}"
-        values = [f'"{field}":{canonical_json(name).decode()}' for field in fields]
-    return _receipts(path, condition, values, MAX_SHOWN)
+    place = (stream, int(number)) if stream and number.isdecimal() and len(number) < 16 else None
+    digest = name.removeprefix("sha256:") if name.startswith("sha256:") else None
+    if digest is not None:
+        wanted.append(columns.hash_key == key_of(digest))
+    if place is not None:
+        wanted.append(and_(columns.stream == place[0], columns.seq == place[1]))
+    if (parts := _UUID7.match(name)) is not None:
+        wanted.append(columns.at_ms == int(parts[1] + parts[2], 16))
+    found = _receipts(address, or_(*wanted))
+    return tuple(one for one in found if (one.stream, one.seq) == place or one.hash == digest or _names(one, name))
 
 
-def last(path: str, count: int, *, stream: str | None = None) -> tuple[Receipt, ...]:
+def last(  # noqa: PLR0913  # one for each filter
+    address: str,
+    count: int,
+    *,
+    stream: str | None = None,
+    worker: str | None = None,
+    tenant: str | None = None,
+    outcome: str | None = None,
+    code: str | None = None,
+    kind: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> tuple[Receipt, ...]:
     """Return the last receipts, newest first; they are not verified.
 
     Args:
-        path: the state file.
+        address: the state.
         count: how many at most, up to `MAX_SHOWN`.
         stream: only those of this stream.
+        worker: only those about this worker.
+        tenant: only those of this tenant.
+        outcome: `DISPATCH`, `DENY` or `STEWARD_HOLD`.
+        code: only those with this deny code.
+        kind: `decision`, or a kind of event.
+        since_ms: only those of this moment or later, milliseconds since 1970.
+        until_ms: only those before this moment.
 
     Raises:
-        StateError: the file cannot be used.
+        StateError: the state cannot be used.
     """
-    condition, values = ("", []) if stream is None else ("WHERE stream = ?", [stream])
-    return _receipts(path, condition, values, max(0, min(count, MAX_SHOWN)))
+    from sqlalchemy import and_, true
+
+    from wcp_route.storage import tables
+
+    columns = tables.receipts.c
+    wanted: list[Any] = [true()]
+    same = {
+        "stream": stream, "worker_id": worker, "tenant_id": tenant, "outcome": outcome, "code": code, "kind": kind
+    }  # fmt: skip
+    for name, value in same.items():
+        if value is not None:
+            wanted.append(columns[name] == (value if name == "stream" else column_text(value)))
+    if since_ms is not None:
+        wanted.append(columns.at_ms >= since_ms)
+    if until_ms is not None:
+        wanted.append(columns.at_ms < until_ms)
+    return _receipts(address, and_(*wanted), max(0, min(count, MAX_SHOWN)))
 
 
-def export(path: str, write: Callable[[bytes], object]) -> int:
+def export(address: str, write: Callable[[bytes], object]) -> int:
     """Write everything that `verify_export` needs, as of one moment.
 
     Args:
-        path: the state file.
+        address: the state.
         write: takes one line at a time.
 
     Returns:
         How many receipts were written; those that no batch holds come last.
 
     Raises:
-        StateError: the file cannot be used.
+        StateError: the state cannot be used.
         ReceiptsBroken: a receipt cannot stand on a line; `verify` says more.
     """
+    with _opened(address) as (_, connection):
+        return export_from(connection, write)
+
+
+def export_from(connection: Connection, write: Callable[[bytes], object], up_to: int | None = None) -> int:
+    """Write what `export` does from an open connection, up to a batch."""
     count = 0
-    with failures(path), closing(connect_to_read(path)) as connection:
-        connection.execute("BEGIN")
-        rows = _rows(connection)
-        for batch in _batches(connection):
-            write(batch_line(batch))
-            for row in itertools.islice(rows, listed(batch)):
-                write(receipt_line(row))
-                count += 1
-        for row in rows:
+    origin = _origin(connection)
+    if origin.batch:
+        write(origin_line(origin))
+    rows = _rows(connection)
+    for batch in _batches(connection):
+        if up_to is not None and batch.number > up_to:
+            return count
+        write(batch_line(batch))
+        for row in itertools.islice(rows, listed(batch)):
             write(receipt_line(row))
             count += 1
+    for row in rows:
+        write(receipt_line(row))
+        count += 1
     return count
 
 
-def _check_all(connection: sqlite3.Connection, checker: Checker) -> Checked:
-    rows = _rows(connection)
-    for batch in _batches(connection):
-        checker.check(batch, rows)
-    return checker.finish(next(rows, None))
+@contextmanager
+def _opened(address: str) -> Iterator[tuple[Database, Connection]]:
+    from contextlib import closing
+
+    from wcp_route.storage.database import Database
+
+    with closing(Database(address)) as database, database.reading() as connection:
+        yield database, connection
 
 
-def _receipts(path: str, condition: str, values: Sequence[str], limit: int) -> tuple[Receipt, ...]:
-    with failures(path), closing(connect_to_read(path)) as connection:
-        query = f"{_ROWS}{condition} ORDER BY position DESC LIMIT ?"  # the conditions are our own literals
-        rows = [_row(row) for row in connection.execute(query, (*values, limit))]
+def _names(receipt: Receipt, name: str) -> bool:
+    """Compare the whole name, because the database was asked for 64 bits of it."""
+    try:
+        fields = receipt.to_dict()
+    except ConfigError:
+        return False
+    hold = fields.get("hold")
+    both = {**(hold if isinstance(hold, dict) else {}), **fields}
+    return name in [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
+
+
+def _receipts(address: str, condition: Any, limit: int = MAX_SHOWN) -> tuple[Receipt, ...]:
+    from wcp_route.storage import tables
+
+    with _opened(address) as (_, connection):
+        query = _query(tables).where(condition).order_by(tables.receipts.c.position.desc()).limit(limit)
+        rows = [_row(tuple(row)) for row in connection.execute(query)]
     return tuple(Receipt(row.position, row.stream, row.seq, row.hash, row.body) for row in rows)
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
-    return map(_row, connection.execute(_ROWS + "ORDER BY position"))
+def _query(tables: Any) -> Any:
+    """Texts and blobs are cut where they would be refused anyway: a hostile file may hold gigabytes in one field."""
+    from sqlalchemy import func, select
+
+    return select(*[
+        func.substr(column, 1, MAX_RECEIPT_BYTES + 1 if column.name == "body" else 300)
+        if column.name in ("stream", "hash", "body", "kind", "tenant_id", "worker_id", "outcome", "code")
+        else column
+        for column in tables.receipts.c
+    ])  # fmt: skip
 
 
-def _row(values: tuple[object, ...]) -> Row:
-    match values:
-        case (int(position), str(stream), int(seq), str(prev), str(digest), bytes(body)):
-            return Row(position, stream, seq, prev, digest, body)
-        case (int(position), *_):
-            raise ReceiptsBroken("unreadable", position, "a column is of another type")
-        case _:
-            raise ReceiptsBroken("unreadable", 0, "a column is of another type")
+def _rows(connection: Connection) -> Iterator[Row]:
+    from wcp_route.storage import tables
+
+    query = _query(tables).order_by(tables.receipts.c.position)
+    for row in connection.execute(query.execution_options(yield_per=500)):
+        yield _row(tuple(row))
 
 
-def _batches(connection: sqlite3.Connection) -> Iterator[Batch]:
-    for number, statement, key_id, signature in connection.execute(_BATCHES + "ORDER BY number"):
+def _row(values: tuple[Any, ...]) -> Row:
+    position, stream, seq, digest, body, kind, at_ms, tenant, worker, outcome, code, key, decision, correlation = values
+    texts = (stream, digest, kind, tenant, worker, outcome, code)
+    numbers = (position, seq, at_ms, key, decision, correlation)
+    if not (
+        all(isinstance(one, str) for one in texts)
+        and all(isinstance(one, int) for one in numbers)
+        and isinstance(body, bytes)
+    ):
+        raise ReceiptsBroken("unreadable", position if isinstance(position, int) else 0, "a column is of another type")
+    index = Index(kind, at_ms, tenant, worker, outcome, code, decision, correlation)
+    return Row(position, stream, seq, digest, body, index if key == key_of(digest) else index._replace(kind=""))
+
+
+def _batches(connection: Connection) -> Iterator[Batch]:
+    from sqlalchemy import func, select
+
+    from wcp_route.storage import tables
+
+    columns = tables.batches.c
+    query = select(
+        columns.number,
+        func.substr(columns.statement, 1, MAX_STATEMENT_BYTES + 1),
+        func.substr(columns.key_id, 1, 200),
+        func.substr(columns.signature, 1, 200),
+        columns.first_position,
+        columns.state_seq,
+    ).order_by(columns.number)
+    for number, statement, key_id, signature, first, seq in connection.execute(query.execution_options(yield_per=100)):
         whole = isinstance(statement, bytes) and isinstance(key_id, str | None) and isinstance(signature, bytes | None)
-        yield Batch(number, statement, key_id, signature) if whole else Batch(number, b"", None, None)
+        batch = Batch(number, statement, key_id, signature) if whole else Batch(number, b"", None, None)
+        yield batch if _repeats_statement(batch, first, seq) else Batch(number, b"", None, None)
+
+
+def _repeats_statement(batch: Batch, first: object, seq: object) -> bool:
+    from wcp_route.storage.receipts.chain import Statement
+
+    try:
+        statement = Statement.from_bytes(batch.statement)
+    except ConfigError:
+        return True  # what is wrong with it is said where it is checked
+    return (statement.first_position, statement.state.seq) == (first, seq)
+
+
+def _origin(connection: Connection) -> Origin:
+    from sqlalchemy import select
+
+    from wcp_route.storage import tables
+
+    row = connection.execute(select(tables.origins)).first()
+    if row is None:
+        return Origin()
+    try:
+        return Origin.from_statement(row.statement, row.key_id, row.signature)
+    except (ConfigError, TypeError) as problem:
+        raise ReceiptsBroken("unreadable", 0, str(problem)) from None

@@ -176,9 +176,7 @@ class SignedHead:
                 raise wrong
 
 
-def is_signed_by(
-    keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str | None, signature: bytes | None
-) -> bool:
+def is_signed_by(keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str | None, signature: bytes | None) -> bool:
     """Tell whether one of these keys, by id, signed a statement."""
     key = keys.get(key_id or "")
     return key is not None and signature is not None and key.verifies(statement, signature)

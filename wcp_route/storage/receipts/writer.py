@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import LedgerState
     from wcp_route.storage.receipts.body import Draft
 
-# A caller with so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only every
-# 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
+# A caller with so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only
+# every 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
 # A caller that was told that a receipt is durable brings the next within a fifth of this, with attestation within half

@@ -9,26 +9,14 @@ be read: at that place everything that still holds was written once more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from sqlalchemy import select
+from dataclasses import dataclass, field
+from typing import Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
-from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import LedgerState
 from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head
-from wcp_route.storage.receipts.sign import is_signed_by
-from wcp_route.storage.state_errors import StateError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy import Connection
-
-    from wcp_route.storage.receipts.sign import ReceiptKey
 
 ORIGIN_SCHEMA: Final = "wcp.ledger-origin.v1"
 MAX_ORIGIN_BYTES: Final = 4096
@@ -55,7 +43,7 @@ class Origin:
     batch: int = 0
     batch_hash: str = ""
     position: int = 0
-    state: Head = Head()
+    state: Head = field(default_factory=Head)
     carried_seq: int = 1
     carried_prev: str = ""
     statement: bytes = b""
@@ -91,36 +79,15 @@ class Origin:
             ConfigError: it is not one.
         """
         value = parse_canonical(statement, what="origin of the ledger", max_bytes=MAX_ORIGIN_BYTES)
-        if not isinstance(value, dict) or value.get("schema") != ORIGIN_SCHEMA or len(value) != len(_NUMBERS + _TEXTS) + 3:
+        if (
+            not isinstance(value, dict)
+            or value.get("schema") != ORIGIN_SCHEMA
+            or len(value) != len(_NUMBERS + _TEXTS) + 3
+        ):
             raise ConfigError(f"origin of the ledger is not of {ORIGIN_SCHEMA}")
         numbers, texts = [value.get(name) for name in _NUMBERS], [value.get(name) for name in _TEXTS]
         if not all(type(one) is int and one >= 0 for one in numbers) or not all(isinstance(one, str) for one in texts):
             raise ConfigError("origin of the ledger has a field of another type")
         batch, position, seq, carried = (int(str(one)) for one in numbers)
         batch_hash, state_hash, before = map(str, texts)
-        return cls(
-            batch, batch_hash, position, Head(seq, state_hash), carried, before, statement, key_id, signature
-        )
-
-
-def read_origin(connection: Connection, name: str, keys: Mapping[str, ReceiptKey]) -> Origin:
-    """Return where a ledger begins.
-
-    Args:
-        connection: to the database.
-        name: of the database, for messages.
-        keys: whose signature is accepted; without any, it is not checked.
-
-    Raises:
-        StateError: it cannot be read, or none of the keys signed it.
-    """
-    row = connection.execute(select(tables.origins)).first()
-    if row is None:
-        return Origin()
-    try:
-        origin = Origin.from_statement(row.statement, row.key_id, row.signature)
-    except ConfigError as problem:
-        raise StateError(f"state `{name}`: {problem}") from None
-    if keys and not is_signed_by(keys, row.statement, row.key_id, row.signature):
-        raise StateError(f"state `{name}` begins with an origin that no given key signed")
-    return origin
+        return cls(batch, batch_hash, position, Head(seq, state_hash), carried, before, statement, key_id, signature)

@@ -1,0 +1,190 @@
+"""Rows of the ledger: giving drafts their places, and reading and writing the tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.storage import tables
+from wcp_route.storage.database import Database
+from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
+from wcp_route.storage.receipts.beginning import Origin
+from wcp_route.storage.receipts.chain import Batch, Row, Tip, link
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, key_of
+from wcp_route.storage.receipts.sign import is_signed_by
+from wcp_route.storage.receipts.writer import Group
+from wcp_route.storage.state_errors import ReceiptError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.storage.receipts.body import Draft
+    from wcp_route.storage.receipts.sign import ReceiptKey
+
+MAX_HEADS: Final = 100_000  # streams whose end is remembered
+MAX_CORRECTIONS: Final = 1000  # waiting to be written
+INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
+_log = logging.getLogger("wcp_route")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one transaction is about to make durable."""
+
+    rows: list[Row]
+    heads: dict[str, Head]
+    state: LedgerState
+    batches: list[Batch]
+    tip: Tip
+    of_group: dict[int, list[Row]]
+
+
+class Placing:
+    """Gives drafts their places, and applies the events among them to a copy of the state.
+
+    Args:
+        state: as it is before.
+        position: of the last receipt in the ledger.
+        head_of: the present end of a stream.
+    """
+
+    def __init__(self, state: LedgerState, position: int, head_of: Callable[[str], Head]) -> None:
+        self._before, self.state = state, state
+        self._position, self._head_of = position, head_of
+        self.rows: list[Row] = []
+        self.heads: dict[str, Head] = {}
+        self.of_group: dict[int, list[Row]] = {}
+
+    def place(self, drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
+        """Place the drafts of a group; one that cannot be written fails alone, or all of them when they are a whole.
+
+        Raises:
+            Error: a whole cannot be written.
+        """
+        mine: list[Row] = []
+        moved: dict[str, Head] = {}
+        if group is not None:
+            group.problems.clear()
+        for number, one in enumerate(drafts):
+            head = moved.get(one.stream) or self.heads.get(one.stream) or self._head_of(one.stream)
+            try:
+                row, moved[one.stream] = link(one, head, self._position + len(self.rows) + len(mine) + 1)
+            except ReceiptError as problem:
+                if whole or group is None:
+                    raise
+                group.problems[number] = problem
+                continue
+            mine.append(row)
+        events = [one.event for one in drafts if one.event is not None]
+        if events:
+            after = self._before.copy() if self.state is self._before else self.state
+            digests = [row.hash for row in mine if row.stream == STATE_STREAM]
+            for fields, digest in zip(events, digests, strict=True):
+                after.apply({**fields, "seq": after.seq + 1}, digest)
+            self.state = after
+        self.rows += mine
+        self.heads.update(moved)
+        if group is not None:
+            self.of_group[id(group)] = mine
+
+
+def read_origin(connection: Connection, name: str, keys: Mapping[str, ReceiptKey]) -> Origin:
+    """Return where a ledger begins.
+
+    Args:
+        connection: to the database.
+        name: of the database, for messages.
+        keys: whose signature is accepted; without any, it is not checked.
+
+    Raises:
+        StateError: it cannot be read, or none of the keys signed it.
+    """
+    row = connection.execute(select(tables.origins)).first()
+    if row is None:
+        return Origin()
+    try:
+        origin = Origin.from_statement(row.statement, row.key_id, row.signature)
+    except ConfigError as problem:
+        raise StateError(f"state `{name}`: {problem}") from None
+    if keys and not is_signed_by(keys, row.statement, row.key_id, row.signature):
+        raise StateError(f"state `{name}` begins with an origin that no given key signed")
+    return origin
+
+
+def read_events(connection: Connection, after: int, last: int) -> Iterator[Any]:
+    columns = tables.receipts.c
+    query = (
+        select(columns.seq, columns.hash, func.substr(columns.body, 1, MAX_RECEIPT_BYTES + 1).label("body"))
+        .where(columns.stream == STATE_STREAM, columns.seq > after, columns.seq <= last)
+        .order_by(columns.seq)
+    )
+    return iter(connection.execute(query.execution_options(yield_per=500)))
+
+
+def corrections_of(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[JsonObject]:
+    """Return what must be said about receipts whose callers were told that there are none."""
+    made: list[JsonObject] = []
+    for row in rows:
+        fields = json.loads(row.body)
+        kind = fields.get("kind")
+        if kind == "approval.redeemed":
+            made.append(
+                event("approval.restored", at_ms=at_ms, by="hall", via="hall",
+                      pending_id=fields["pending_id"], grant_hash=fields["grant_hash"])
+            )  # fmt: skip
+        elif kind == "approval.held":
+            made.append(
+                event("approval.cancelled", at_ms=at_ms, by="hall", via="hall",
+                      pending_id=fields["hold"]["pending_id"], reason="its caller was not told of it")
+            )  # fmt: skip
+        elif kind is None:
+            said = event("decision.corrected", at_ms=at_ms, by="hall", via="hall",
+                         corrects=f"sha256:{row.hash}", decision_id=fields["decision_id"],
+                         tenant_id=fields["tenant_id"], worker_id=fields["worker_id"], outcome="DENY",
+                         deny_code="DENY_RECEIPT_UNAVAILABLE",
+                         reason="the caller was told that the receipt could not be stored in time")  # fmt: skip
+            made.append(said | {"stream": row.stream})
+    return made
+
+
+def insert_rows(
+    connection: Connection, database: Database, rows: Sequence[Row], sealed: Sequence[tuple[Batch, Tip]], tip: Tip
+) -> None:
+    """Insert many rows with few statements.
+
+    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back.
+    """
+    start = 0
+    columns = ", ".join(column.name for column in tables.receipts.c)
+    mark = "%s" if database.is_postgresql else "?"
+    one = f"({', '.join([mark] * len(tables.receipts.c))})"
+    for size in INSERT_SIZES:
+        while len(rows) - start >= size:
+            values: list[object] = []
+            for row in rows[start : start + size]:
+                values += (*row[:5], *(row.found_by or ())[:6], key_of(row.hash), *(row.found_by or ())[6:])
+            connection.exec_driver_sql(
+                f"INSERT INTO {database.prefix}receipts ({columns}) VALUES {', '.join([one] * size)}",  # noqa: S608
+                tuple(values),
+            )
+            start += size
+    for batch, end in sealed:
+        connection.execute(
+            tables.batches.insert().values(
+                number=batch.number,
+                first_position=tip.position + 1,
+                state_seq=end.state.seq,
+                statement=batch.statement,
+                key_id=batch.key_id,
+                signature=batch.signature,
+            )
+        )
+        tip = end

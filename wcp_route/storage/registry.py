@@ -1,0 +1,254 @@
+"""Which workers there are, and which of them must not be used.
+
+    registry = open_state("hall.db").registry
+    registry.enroll(record, by="ada")                          # a known worker_id is refused unless replace=True
+    registry.snapshot().species["wrk.doc.summarizer"]          # enrolled workers, sorted by worker id
+    registry.quarantine("org.acme.summarizer", "DENY_WORKER_TAMPERED", by="hall", at_ms=now_ms())
+
+A decision takes one `snapshot` and looks at nothing else: it is frozen, carries the version it was made at, and is made
+anew only after a change. Every change is an event of the ledger, and ends what waits or was approved for the worker.
+Only an operator's `clear` ends a quarantine; enrolling again does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.base.identity import namespace_of
+from wcp_route.domain.clock import now_ms
+from wcp_route.storage.holds import check_name
+from wcp_route.storage.ledger_state import enrolment, event
+from wcp_route.storage.state_errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.values import RegistrySnapshot, WorkerRecord
+    from wcp_route.storage.ledger import Ledger
+    from wcp_route.storage.ledger_state import LedgerState
+
+__all__ = ["MAX_WORKERS", "LedgerRegistry", "Registry", "RegistryError"]
+
+MAX_WORKERS: Final = 100_000  # a snapshot of so many is made in about a second
+MAX_REASON: Final = 500  # characters
+
+
+class Registry(Protocol):
+    """What the Hall and the command line need of a registry."""
+
+    def snapshot(self) -> RegistrySnapshot:
+        """Return the present state; cheap when nothing changed. Raises `StateError`."""
+
+    def enroll(self, record: WorkerRecord, *, replace: bool = False) -> None:
+        """Add a worker. Raises `RegistryError` when its id is known and `replace` is not set, and `StateError`."""
+
+    def withdraw(self, worker_id: str) -> bool:
+        """Remove a worker; tell whether it was there. Raises `StateError`."""
+
+    def lookup(self, worker_id: str) -> WorkerRecord | None:
+        """Return the record of a worker. Raises `StateError`."""
+
+    def workers(self) -> tuple[WorkerRecord, ...]:
+        """Return all records, sorted by worker id. Raises `StateError`."""
+
+    def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int) -> None:
+        """Bar a worker, enrolled or not; the first reason stays. Raises `StateError`."""
+
+    def clear(self, worker_id: str, *, by: str, at_ms: int) -> bool:
+        """End a quarantine; tell whether there was one. Raises `StateError`."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class LedgerRegistry:
+    """The registry that the events of a ledger add up to.
+
+    Args:
+        ledger: where they are kept.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._snapshot: tuple[object, RegistrySnapshot] | None = None
+
+    @property
+    def never_waits(self) -> bool:
+        """Whether a snapshot never waits for a database."""
+        return not self._ledger.durable
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()
+
+    def snapshot(self) -> RegistrySnapshot:
+        """Return the present state; made at the first look after a change.
+
+        Raises:
+            StateError: the ledger cannot be read.
+        """
+        state, known = self._ledger.state(), self._snapshot
+        if known is not None and (known[0] is state or known[1].version == state.registry_seq):
+            return known[1]
+        made = state.snapshot()
+        self._snapshot = (state, made)
+        return made
+
+    def enroll(
+        self,
+        record: WorkerRecord,
+        *,
+        replace: bool = False,
+        by: str = "library",
+        via: str = "library",
+        at_ms: int | None = None,
+    ) -> None:
+        """Add a worker.
+
+        Args:
+            record: what is known of it, with its package root.
+            replace: whether it may take the place of an earlier record, of which nothing stays.
+            by: who enrolls it; this person cannot approve the worker's requests.
+            via: how that name is known.
+            at_ms: when, milliseconds since 1970; now when not given.
+
+        Raises:
+            RegistryError: the id is known and `replace` is not set, or there are too many workers.
+            StateError: the ledger cannot be written.
+        """
+        check_name(by)
+
+        def plan(state: LedgerState) -> list[JsonObject]:
+            known = record.worker_id in state.workers
+            if known and not replace:
+                raise RegistryError(
+                    f"worker `{record.worker_id}` is enrolled already;"
+                    " give --replace (from Python `replace=True`) to put this record in its place"
+                )
+            if len(state.workers) - known >= MAX_WORKERS:
+                raise RegistryError(f"the registry holds {MAX_WORKERS} workers and takes no more; withdraw some")
+            when = now_ms() if at_ms is None else at_ms
+            return [enrolment(record, at_ms=when, by=by, via=via, replaced=known)]
+
+        self._ledger.change(plan)
+
+    enrol = enroll  # the earlier spelling
+
+    def withdraw(self, worker_id: str, *, by: str = "library", via: str = "library", at_ms: int | None = None) -> bool:
+        """Remove a worker; tell whether it was there. A quarantine stays.
+
+        Raises:
+            StateError: the ledger cannot be written.
+        """
+        check_name(by)
+        when = now_ms() if at_ms is None else at_ms
+        return self._once(
+            lambda state: worker_id in state.workers,
+            lambda: event("worker.withdrawn", at_ms=when, by=by, via=via, worker_id=worker_id),
+        )
+
+    def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int, via: str = "library") -> None:
+        """Bar a worker until `clear`; when it is barred already, the first reason stays.
+
+        Raises:
+            ConfigError: the worker id or the name cannot be one.
+            StateError: the ledger cannot be written.
+        """
+        check_name(by)
+        _check_worker(worker_id)
+        self._once(
+            lambda state: worker_id not in state.quarantined,
+            lambda: event(
+                "worker.quarantined", at_ms=at_ms, by=by, via=via, worker_id=worker_id, reason=reason[:MAX_REASON]
+            ),
+        )
+
+    def clear(self, worker_id: str, *, by: str, at_ms: int, via: str = "library", reason: str = "") -> bool:
+        """End a quarantine; tell whether there was one.
+
+        Raises:
+            StateError: the ledger cannot be written.
+        """
+        check_name(by)
+        return self._once(
+            lambda state: worker_id in state.quarantined,
+            lambda: event(
+                "worker.cleared", at_ms=at_ms, by=by, via=via, worker_id=worker_id, reason=reason[:MAX_REASON]
+            ),
+        )
+
+    def lookup(self, worker_id: str) -> WorkerRecord | None:
+        """Return the record of a worker, none when it is not enrolled.
+
+        Raises:
+            StateError: the registry cannot be read.
+        """
+        return self.snapshot().workers.get(worker_id)
+
+    def workers(self) -> tuple[WorkerRecord, ...]:
+        """Return all records, sorted by worker id.
+
+        Raises:
+            StateError: the registry cannot be read.
+        """
+        known = self.snapshot().workers
+        return tuple(known[worker_id] for worker_id in sorted(known))
+
+    def workers_for_capability(self, capability_id: str) -> tuple[WorkerRecord, ...]:
+        """Return the workers that declare a capability, sorted by worker id.
+
+        Raises:
+            StateError: the registry cannot be read.
+        """
+        return tuple(record for record in self.workers() if capability_id in record.capabilities)
+
+    def worker_ids(self, worker_species_id: str) -> tuple[str, ...]:
+        """Return the ids of the enrolled workers of a species, sorted; a species has no authority of its own.
+
+        Raises:
+            StateError: the registry cannot be read.
+        """
+        return tuple(record.worker_id for record in self.snapshot().species.get(worker_species_id, ()))
+
+    def controls_present(self, worker_id: str | None = None) -> frozenset[str]:
+        """Return the controls that one worker implements, or that all enrolled ones out of quarantine do together.
+
+        Raises:
+            StateError: the registry cannot be read.
+        """
+        if worker_id is None:
+            return self.snapshot().implemented
+        record = self.lookup(worker_id)
+        return frozenset(() if record is None else record.currently_implements)
+
+    def _once(self, wanted: Callable[[LedgerState], bool], make: Callable[[], JsonObject]) -> bool:
+        """Write an event unless the state makes it needless; tell whether it was written."""
+        done = False
+
+        def plan(state: LedgerState) -> list[JsonObject]:
+            nonlocal done
+            done = wanted(state)
+            return [make()] if done else []
+
+        self._ledger.change(plan)
+        return done
+
+
+def _check_worker(worker_id: str) -> None:
+    """Refuse what cannot be a worker's id, so that a slip of the pen is not taken for a quarantine.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        namespace_of(worker_id)
+    except Error as problem:
+        raise ConfigError(f"{worker_id[:80]!r} is no worker id like org.acme.summarizer: {problem}") from None

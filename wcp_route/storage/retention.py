@@ -1,0 +1,140 @@
+"""Carry a ledger on: copy it to another place, and drop old receipts without losing what still holds.
+
+Pruning writes everything that still holds (workers, quarantine, holds, grants, what was denied) once more at the end of
+the ledger, then removes whole batches from its beginning. What remains begins with a signed statement that names the
+last batch that is gone, so it can be verified, and the receipts that are gone can be kept as an export.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, func, insert, select
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.clock import now_ms
+from wcp_route.storage import tables
+from wcp_route.storage.database import Database
+from wcp_route.storage.ledger_state import STATE_STREAM, carried
+from wcp_route.storage.receipts.beginning import Origin
+from wcp_route.storage.receipts.chain import Statement
+from wcp_route.storage.receipts.read import export_from
+from wcp_route.storage.state_errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.storage.ledger import Ledger
+    from wcp_route.storage.ledger_state import LedgerState
+
+ROWS: Final = 500  # copied with one statement
+
+
+def backup(address: str, target: str) -> int:
+    """Copy a state, as of one moment, to a place where there is none; others may go on writing.
+
+    Args:
+        address: the state.
+        target: a file that does not exist, or an empty PostgreSQL database.
+
+    Returns:
+        How many receipts were copied.
+
+    Raises:
+        StateError: one of them cannot be used, or the target is not empty.
+    """
+    with (
+        closing(Database(address)) as source,
+        closing(Database(target, create=True)) as copy,
+        source.reading() as reading,
+        copy.writing(60.0) as writing,
+    ):
+        if writing.execute(select(func.count()).select_from(tables.batches)).scalar():
+            raise StateError(f"state `{copy.name}` holds receipts already; name another place for the copy")
+        count = 0
+        for table in (tables.origins, tables.batches, tables.receipts):
+            key = next(iter(table.primary_key))
+            rows = reading.execute(select(table).order_by(key).execution_options(yield_per=ROWS))
+            for part in rows.mappings().partitions(ROWS):
+                writing.execute(insert(table), [dict(row) for row in part])
+                count += len(part) if table is tables.receipts else 0
+    return count
+
+
+def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], object] | None = None) -> int:
+    """Remove receipts written before a moment, whole batches at a time; the state and the chain go on.
+
+    Args:
+        ledger: open for writing.
+        before_ms: milliseconds since 1970.
+        by: who does it.
+        write: takes what is removed, as lines that `verify_export` can check, before it is removed.
+
+    Returns:
+        How many receipts were removed.
+
+    Raises:
+        ConfigError: the moment lies in the future.
+        StateError: the ledger cannot be written.
+    """
+    if before_ms > now_ms():
+        raise ConfigError("receipts can only be pruned up to now")
+    database = ledger.database
+    with database.reading() as connection:
+        cut = _last_batch_before(connection, before_ms)
+        if cut is None:
+            return 0
+        if write is not None:
+            export_from(connection, write, up_to=cut.batch)
+    carried_from = 0
+
+    def restate(state: LedgerState) -> list[JsonObject]:
+        nonlocal carried_from
+        carried_from = state.seq + 1
+        return carried(state, at_ms=now_ms(), by=by)
+
+    ledger.change(restate, seconds=60.0)
+    with database.writing(60.0) as connection:
+        receipts = tables.receipts.c
+        before = connection.execute(
+            select(receipts.body).where(receipts.stream == STATE_STREAM, receipts.seq == carried_from)
+        ).scalar_one()
+        prev = json.loads(before)["prev_receipt_hash"]
+        origin = Origin(
+            batch=cut.batch,
+            batch_hash=_hash(connection, cut.batch),
+            position=cut.last_position,
+            state=cut.state,
+            carried_seq=carried_from,
+            carried_prev="" if prev is None else str(prev).removeprefix("sha256:"),
+        )
+        ledger.set_origin(connection, origin)
+        removed = connection.execute(delete(tables.receipts).where(receipts.position <= cut.last_position)).rowcount
+        connection.execute(delete(tables.batches).where(tables.batches.c.number <= cut.batch))
+    return removed
+
+
+def _last_batch_before(connection: Connection, before_ms: int) -> Statement | None:
+    """Return the last batch all of whose receipts are older; the newest batch always stays."""
+    receipts, batches = tables.receipts.c, tables.batches.c
+    first_kept = connection.execute(select(func.min(receipts.position)).where(receipts.at_ms >= before_ms)).scalar()
+    newest = connection.execute(select(func.max(batches.number))).scalar()
+    if newest is None:
+        return None
+    wanted = select(batches.statement).where(batches.number < newest)
+    if first_kept is not None:
+        holding = select(func.max(batches.number)).where(batches.first_position <= first_kept).scalar_subquery()
+        wanted = wanted.where(batches.number < holding)
+    statement = connection.execute(wanted.order_by(batches.number.desc()).limit(1)).scalar()
+    return None if statement is None else Statement.from_bytes(statement)
+
+
+def _hash(connection: Connection, number: int) -> str:
+    query = select(tables.batches.c.statement).where(tables.batches.c.number == number)
+    return sha256(connection.execute(query).scalar_one()).hexdigest()
