@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' worlds make the
 from tests.route.state_worlds import some_evidence
 from tests.route.stores import SqliteReceipts
 from wcp_route.storage.receipts import KeyFileSigner, verify
-from wcp_route.storage.receipts.body import drafts
+from wcp_route.storage.receipts.body import draft
 from wcp_route.storage.receipts.chain import link
 from wcp_route.storage.receipts.receipt import Head
 
@@ -124,10 +124,10 @@ def processor_time(evidence: list[Evidence]) -> dict[str, float]:
     figures: dict[str, list[float]] = {"write": [], "link": []}
     for _ in range(5):
         start = time.thread_time()
-        made = drafts(evidence)
+        made = [draft(one) for one in evidence]
         figures["write"].append(time.thread_time() - start)
         start = time.thread_time()
-        link(made, {one.stream: Head() for one in made}, 0)
+        [link(one, Head(), 1) for one in made]
         figures["link"].append(time.thread_time() - start)
     return {name: round(min(found) / len(evidence) * 1e6, 1) for name, found in figures.items()}
 
@@ -140,7 +140,7 @@ def fill(store: SqliteReceipts, evidence: list[Evidence], count: int) -> None:
 def measure(folder: str, options: argparse.Namespace) -> dict[str, object]:
     path = os.path.join(folder, "hall.db")
     evidence = [some_evidence(number, stream=f"tenant-{number % options.tenants}") for number in range(1000)]
-    size = len(link(drafts(evidence[:1]), {evidence[0].stream: Head()}, 0)[0][0].body)
+    size = len(link(draft(evidence[0]), Head(), 1)[0].body)
     result: dict[str, object] = {"receipt_bytes": size, "tenants": options.tenants, "filled": options.fill}
     with SqliteReceipts(path, signer=SIGNER) as store:
         fill(store, evidence, options.fill)

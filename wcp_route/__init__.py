@@ -1,9 +1,11 @@
 """Route only to attested workers (docs/route; "conformance row 8" is a row of docs/route/conformance.md).
 
     from wcp_attest import load_policy
-    from wcp_route import Hall, HallConfig, SqliteRegistry
+    from wcp_route import Hall, HallConfig, Services, open_state
 
-    hall = Hall(rules, SqliteRegistry("hall.db"), load_policy("trust.toml"), HallConfig(env="prod"))
+    state = open_state("hall.db", signer=signer)
+    services = Services(approvals=state.approvals, receipts=state.ledger)
+    hall = Hall(rules, state.registry, load_policy("trust.toml"), HallConfig(env="prod"), services=services)
     decision = hall.route(request)
     if not decision.denied:
         run(decision.package_path)

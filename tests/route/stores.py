@@ -59,9 +59,9 @@ class SqliteRegistry(LedgerRegistry):
 class _Approvals(LedgerApprovals):
     """Approvals whose grants are brought by name."""
 
-    def redeem(self, grant_id: Any, *, use: bool, **brought: Any) -> Hold:
-        wanted = {"rule_id": "rule-7", "rules_digest": "", "manifest_sha256": "", **brought}
-        return super().redeem(grant_id if not brought else Redemption(grant_id, **wanted), use=use)
+    def redeem(self, wanted: Any, *, use: bool, **brought: Any) -> Hold:
+        parts = {"rule_id": "rule-7", "rules_digest": "", "manifest_sha256": "", **brought}
+        return super().redeem(Redemption(wanted, **parts) if brought else wanted, use=use)
 
 
 class MemoryApprovals(_Approvals):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +11,7 @@ import pytest
 from tests.route.state_worlds import SHA, START_MS, a_hold
 from tests.route.stores import MemoryApprovals, SqliteApprovals
 from wcp_attest.base.errors import ConfigError, Error
-from wcp_route.storage import database
 from wcp_route.storage.approvals import ApprovalError, ApprovalExpired, Resolution
-from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,34 +107,10 @@ def test_a_grant_is_good_for_nothing_else(store: AnyStore, use: Callable[[AnySto
     redeem(store, grant)
 
 
-def test_a_grant_reaches_as_high_as_who_gave_it(store: AnyStore) -> None:
-    store.hold(a_hold(1))
-    store.resolve("hold-1", "escalate", by="ada", at_ms=NOW)  # from gatekeeper to executor
-    grant = store.resolve("hold-1", "approve", by="bea", at_ms=NOW).grant_id
-    with pytest.raises(ApprovalError, match=NO_GRANT):
-        redeem(store, grant, level="incident_commander")
-    assert store.state("hold-1") == "approved"
-    assert redeem(store, grant, level="executor", use=False).level == "executor"
-    assert redeem(store, grant, level="gatekeeper").level == "executor"
-
-
 def test_a_request_without_a_hash_is_never_approved(store: AnyStore) -> None:
     grant = approved(store, a_hold(input_hash=""))
     with pytest.raises(ApprovalError, match=NO_GRANT):
         redeem(store, grant, input_hash="")
-
-
-def test_time_denies(store: AnyStore) -> None:
-    store.hold(a_hold(1))
-    grant = approved(store, a_hold(2))
-    assert [hold.pending_id for hold in store.pending(END - 1)] == ["hold-1"]
-    assert store.pending(END) == ()
-    for action in ("approve", "deny", "escalate"):
-        with pytest.raises(ApprovalExpired):
-            store.resolve("hold-1", action, by="ada", at_ms=END)
-    with pytest.raises(ApprovalExpired):
-        redeem(store, grant, at_ms=END)
-    redeem(store, grant, at_ms=END - 1)
 
 
 def test_a_denial_is_final(store: AnyStore) -> None:
@@ -153,53 +124,12 @@ def test_a_denial_is_final(store: AnyStore) -> None:
     assert store.state("hold-1") == "denied"
 
 
-def test_escalation_climbs_to_the_top_and_no_further(store: AnyStore) -> None:
-    store.hold(a_hold(level="advisory"))
-    levels = [store.resolve("hold-1", "escalate", by="ada", at_ms=NOW).level for _ in range(3)]
-    assert levels == ["gatekeeper", "executor", "incident_commander"]
-    with pytest.raises(ApprovalError, match="no level above"):
-        store.resolve("hold-1", "escalate", by="ada", at_ms=NOW)
-    assert [hold.level for hold in store.pending(NOW)] == ["incident_commander"]
-    assert store.resolve("hold-1", "approve", by="bea", at_ms=NOW).level == "incident_commander"
-
-
-def test_what_is_not_there_cannot_be_resolved(store: AnyStore) -> None:
-    with pytest.raises(ApprovalError, match="no hold"):
-        store.resolve("hold-1", "approve", by="ada", at_ms=NOW)
-    store.hold(a_hold())
-    with pytest.raises(ApprovalError, match="already"):
-        store.hold(a_hold())
-    with pytest.raises(ConfigError, match="no resolution"):
-        store.resolve("hold-1", "Approve", by="ada", at_ms=NOW)  # type: ignore[arg-type]
-    assert store.state("hold-1") == "pending"
-
-
 @pytest.mark.parametrize("by", ["", "  ", "a\nb", "x" * 501])
 def test_somebody_must_answer_for_it(store: AnyStore, by: str) -> None:
     store.hold(a_hold())
     with pytest.raises(ConfigError, match="say who"):
         store.resolve("hold-1", "approve", by=by, at_ms=NOW)
     assert store.state("hold-1") == "pending"
-
-
-def test_a_ban_ends_holds_and_grants_of_its_worker_only(store: AnyStore) -> None:
-    store.hold(a_hold(1))
-    grant = approved(store, a_hold(2))
-    other = approved(store, a_hold(3, worker_id="org.acme.other"))
-    redeem(store, approved(store, a_hold(4)))
-    assert store.cancel_for(WORKER, by="hall", at_ms=NOW) == 2
-    assert store.cancel_for(WORKER, by="hall", at_ms=NOW) == 0
-    assert [store.state(f"hold-{number}") for number in range(1, 5)] == [
-        "cancelled",
-        "cancelled",
-        "approved",
-        "redeemed",
-    ]
-    with pytest.raises(ApprovalError, match=NO_GRANT):
-        redeem(store, grant)
-    with pytest.raises(ApprovalError, match="cancelled already"):
-        store.resolve("hold-1", "approve", by="ada", at_ms=NOW)
-    redeem(store, other, worker_id="org.acme.other")
 
 
 def outcomes(count: int, work: Callable[[int], object]) -> list[object]:
@@ -232,24 +162,6 @@ def test_of_two_operators_one_is_late(store: AnyStore) -> None:
             ),
         )
         assert sum(isinstance(one, Resolution) for one in found) == 1
-
-
-def test_of_two_requests_one_gets_through(store: AnyStore) -> None:
-    for number in range(10):
-        grant = approved(store, a_hold(number))
-        found = outcomes(4, lambda _, grant=grant: redeem(store, grant))  # type: ignore[misc]
-        assert sum(not isinstance(one, Error) for one in found) == 1
-
-
-def test_too_many_holds_are_refused(store: AnyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("memory", "sqlite"):
-        monkeypatch.setattr(f"wcp_route.storage.approvals.{name}.MAX_PENDING", 3)
-    for number in range(3):
-        store.hold(a_hold(number))
-    with pytest.raises(ApprovalError, match="wait for a human already"):
-        store.hold(a_hold(4))
-    store.hold(a_hold(5, created_at_ms=END, expires_at_ms=END + 1000))  # the others have expired by then
-    assert [hold.pending_id for hold in store.pending(END)] == ["hold-5"]
 
 
 # Only in a file
@@ -291,93 +203,5 @@ with SqliteApprovals(path) as store:
 """
 
 
-def test_of_several_processes_one_uses_a_grant(tmp_path: Path) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteApprovals(path) as store:
-        grants = [approved(store, a_hold(number)) for number in range(40)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REDEEMER, path, SHA, WORKER, str(NOW)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    assert [process.stdout and process.stdout.readline() for process in processes] == ["ready\n"] * 3
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n".join(grants))
-        process.stdin.close()  # they are off
-    said = [process.stdout.read().split() for process in processes if process.stdout is not None]
-    for process in processes:
-        assert process.wait(60) == 0
-        assert process.stdout is not None
-        process.stdout.close()
-    assert [sorted(each) for each in zip(*said, strict=True)] == [["late", "late", "mine"]] * len(grants)
-
-
-def test_every_step_leaves_a_trace(tmp_path: Path) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteApprovals(path) as store:
-        store.hold(a_hold(1))
-        store.resolve("hold-1", "escalate", by="ada", at_ms=NOW, reason="not mine")
-        redeem(store, store.resolve("hold-1", "approve", by="bea", at_ms=NOW).grant_id)
-        store.hold(a_hold(2))
-        store.cancel_for(WORKER, by="hall", at_ms=NOW)
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT pending_id, action, by, reason FROM holds_log ORDER BY position").fetchall()
-    connection.close()
-    asked = "the policy gate asks for a human"
-    assert rows == [
-        ("hold-1", "hold", "hall", asked),
-        ("hold-1", "escalate", "ada", "not mine"),
-        ("hold-1", "approve", "bea", ""),
-        ("hold-1", "redeem", "hall", ""),
-        ("hold-2", "hold", "hall", asked),
-        ("hold-2", "cancel", "hall", ""),
-    ]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "hold = x'7b7d'",
-        "hold = x'ff'",
-        'hold = CAST(replace(CAST(hold AS TEXT), \'"code":"DENY\', \'"code":"ALLOW\') AS BLOB)',
-        "hold = CAST(replace(CAST(hold AS TEXT), '1764000060123', '\"late\"') AS BLOB)",
-        "level = 'intern'",
-    ],
-)
-def test_a_damaged_hold_is_an_error(tmp_path: Path, damage: str) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteApprovals(path) as store:
-        store.hold(a_hold())
-        connection = sqlite3.connect(path)
-        assert connection.execute(f"UPDATE holds SET {damage}").rowcount == 1
-        connection.commit()
-        connection.close()
-        for use in (lambda: store.get("hold-1"), lambda: store.pending(NOW), lambda: approved_again(store)):
-            with pytest.raises(StateError, match="damaged"):
-                use()
-
-
 def approved_again(store: SqliteApprovals) -> Resolution:
     return store.resolve("hold-1", "approve", by="ada", at_ms=NOW)
-
-
-def test_a_hold_has_a_size(tmp_path: Path) -> None:
-    with SqliteApprovals(str(tmp_path / "hall.db")) as store, pytest.raises(ApprovalError, match="bytes"):
-        store.hold(a_hold(reason="x" * 70_000))
-
-
-def test_a_locked_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
-    path = str(tmp_path / "hall.db")
-    with SqliteApprovals(path) as store:
-        blocker = sqlite3.connect(path, isolation_level=None)
-        blocker.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StateError, match="locked"):
-            store.hold(a_hold())
-        blocker.close()
-        store.hold(a_hold())

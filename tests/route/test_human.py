@@ -231,7 +231,7 @@ def test_a_grant_does_not_answer_a_higher_level_than_gave_it(world: World, appro
 def test_a_request_that_finds_no_room_to_wait_is_denied_and_told_so(
     world: World, approvals: MemoryApprovals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wcp_route.storage.approvals.memory.MAX_PENDING", 1)
+    monkeypatch.setattr("wcp_route.storage.approval_events.MAX_PENDING", 1)
     hall = hall_of(world, approvals, HELD)
     assert hall.route(a_request()).outcome == "STEWARD_HOLD"
     decision = hall.route(a_request(correlation_id="another"))

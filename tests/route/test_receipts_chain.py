@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import START_MS, some_evidence
-from tests.route.stores import MemoryReceipts, SqliteReceipts
+from tests.route.stores import SqliteReceipts
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.codes import Code
 from wcp_route.storage.receipts import (
@@ -28,7 +28,7 @@ from wcp_route.storage.receipts import (
     verify,
     verify_export,
 )
-from wcp_route.storage.receipts.check import Checked, Checker
+from wcp_route.storage.receipts.check import Checked
 from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
@@ -191,58 +191,6 @@ def test_a_history_rewritten_with_the_same_key_is_found_by_the_kept_head(
     assert (problem.kind, problem.position) == ("edited", 16)
 
 
-def test_a_fork_is_found(tmp_path: Path) -> None:
-    """Two receipts after the same predecessor, sealed by the rightful key: only the chain can tell."""
-    memory = MemoryReceipts(signer=SIGNER)
-    memory.append([some_evidence(1), some_evidence(2)])
-    memory._heads["acme"] = type(memory._heads["acme"])(1, memory.rows[0].hash)
-    memory.append([some_evidence(3)])
-    checker = Checker(KEYS)
-    rows = iter(memory.rows)
-    checker.check(memory.batches[0], rows)
-    with pytest.raises(ReceiptsBroken) as caught:
-        checker.check(memory.batches[1], rows)
-    assert (caught.value.kind, caught.value.position, caught.value.stream, caught.value.seq) == ("forked", 3, "acme", 2)
-
-
-def test_the_database_itself_refuses_a_fork(store: Path) -> None:
-    connection = sqlite3.connect(store)
-    copy = "INSERT INTO receipts SELECT 21, stream, {}, prev, 'beef', body FROM receipts WHERE position = 20"
-    for seq in ("seq", "seq + 1"):
-        with pytest.raises(sqlite3.IntegrityError):
-            connection.execute(copy.format(seq))
-    for change in ("UPDATE receipts SET hash = 'x'", "DELETE FROM receipts", "DELETE FROM batches"):
-        with pytest.raises(sqlite3.IntegrityError, match="never"):
-            connection.execute(change)
-    connection.close()
-
-
-def test_nothing_is_added_to_a_store_whose_end_was_touched(store: Path) -> None:
-    attack(store, "DELETE FROM receipts WHERE position = 20")
-    with SqliteReceipts(str(store), signer=SIGNER) as receipts, pytest.raises(ReceiptError, match="receipts verify"):
-        receipts.append([some_evidence()])
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DROP TRIGGER receipts_stay",
-        "CREATE TRIGGER planted AFTER INSERT ON receipts BEGIN DELETE FROM batches; END",
-        "CREATE VIEW planted AS SELECT 1",
-        "PRAGMA user_version = 2",
-        "PRAGMA application_id = 1",
-    ],
-)
-def test_another_schema_is_refused(store: Path, statement: str) -> None:
-    connection = sqlite3.connect(store)
-    connection.execute(statement)
-    connection.commit()
-    connection.close()
-    for use in (lambda: SqliteReceipts(str(store)), lambda: verify(str(store), keys=KEYS)):
-        with pytest.raises(StateError, match=r"schema|not one of wcp-route"):
-            use()
-
-
 def test_every_damaged_byte_of_a_receipt_is_found(store: Path) -> None:
     """Edits of the file beneath SQLite: whatever page they hit, verification does not pass and does not crash."""
     data = bytearray(store.read_bytes())
@@ -276,13 +224,6 @@ def test_without_keys_nothing_is_verified(store: Path, tmp_path: Path) -> None:
     assert not verify(str(unsigned), keys=[], unsigned=True).signed
     with pytest.raises(StateError, match="no signed batch"):
         head(str(unsigned))
-
-
-def test_a_rotated_key_needs_both(store: Path) -> None:
-    with SqliteReceipts(str(store), signer=OTHER) as receipts:
-        receipts.append([some_evidence(99)])
-    assert verify(str(store), keys=[SIGNER.public, OTHER.public]).batches == 5
-    assert (broken(store).kind, broken(store).position) == ("signature", 21)
 
 
 def test_a_head_by_another_key_is_not_believed(store: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import some_evidence
-from tests.route.stores import MemoryReceipts, SqliteReceipts
+from tests.route.stores import SqliteReceipts
 from wcp_attest.base.errors import SigningError
-from wcp_route.storage import database
 from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, verify
 from wcp_route.storage.receipts.chain import MAX_BATCH
 from wcp_route.storage.state_errors import StateError
@@ -76,28 +73,6 @@ def test_a_long_list_is_written_in_several_transactions(path: str) -> None:
     assert (found.receipts, found.batches) == (MAX_BATCH + 1, 2)
 
 
-def test_a_caller_may_go_on_while_the_disk_works(path: str) -> None:
-    stores: list[SqliteReceipts | MemoryReceipts] = [SqliteReceipts(path, signer=SIGNER), MemoryReceipts(signer=SIGNER)]
-    for store in stores:
-        waiting = [
-            store.submit([some_evidence(number) for number in range(start, start + 50)]) for start in range(0, 500, 50)
-        ]
-        for one in waiting:
-            one.wait()
-        store.close()
-    assert verify(path, keys=KEYS).receipts == 500
-    assert isinstance(stores[1], MemoryReceipts)
-    assert len(stores[1].rows) == 500
-
-
-def test_more_streams_than_are_remembered(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.storage.receipts.store.MAX_HEADS", 10)
-    with SqliteReceipts(path, signer=SIGNER) as receipts:
-        for _ in range(3):
-            receipts.append([some_evidence(stream=f"tenant-{number}") for number in range(25)])
-    assert verify(path, keys=KEYS).streams == 25
-
-
 def test_one_bad_list_does_not_hold_up_the_others(path: str) -> None:
     failures: list[int] = []
     with SqliteReceipts(path, signer=SIGNER) as receipts:
@@ -152,15 +127,6 @@ class BrokenSigner:
         raise ZeroDivisionError
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_in_the_writer_leaves_nobody_waiting(path: str) -> None:
-    receipts = SqliteReceipts(path, signer=BrokenSigner())
-    for match in ("has stopped", "closed"):
-        with pytest.raises(ReceiptError, match=match):
-            receipts.append([some_evidence()])
-    receipts.close()
-
-
 # The file
 
 
@@ -175,45 +141,10 @@ def test_the_file_is_its_owners_alone(path: str) -> None:
         os.umask(before)
 
 
-def test_writes_are_flushed_to_the_disk(path: str) -> None:
-    connection = connect(path)
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    connection.close()
-
-
 def locked(path: str) -> sqlite3.Connection:
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     return blocker
-
-
-def test_a_locked_file_is_an_error_and_then_goes_on(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.3)
-    with SqliteReceipts(path, signer=SIGNER) as receipts:
-        blocker = locked(path)
-        with pytest.raises(ReceiptError, match="locked by another process"):
-            receipts.append([some_evidence(1)])
-        blocker.execute("ROLLBACK")
-        blocker.close()
-        receipts.append([some_evidence(2)])
-    assert verify(path, keys=KEYS).receipts == 1
-
-
-def test_a_stuck_disk_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait of a caller ends, even where SQLite would wait longer; what was taken in may be written later."""
-    monkeypatch.setattr("wcp_route.storage.receipts.writer.APPEND_SECONDS", 0.3)
-    with SqliteReceipts(path, signer=SIGNER) as receipts:
-        blocker = locked(path)
-        with pytest.raises(ReceiptError, match="may be later"):
-            receipts.append([some_evidence(number) for number in range(MAX_BATCH)])
-        with pytest.raises(ReceiptError, match="no room"):
-            receipts.append([some_evidence(number) for number in range(MAX_BATCH)])
-        with pytest.raises(ReceiptError, match="may be later"):
-            receipts.append([some_evidence()])
-        blocker.execute("ROLLBACK")
-        blocker.close()
-    assert verify(path, keys=KEYS).receipts == MAX_BATCH + 1
 
 
 FILL = """
@@ -234,20 +165,6 @@ receipts.append([some_evidence(1001)])
 receipts.close()
 print(written + 1)
 """
-
-
-def test_a_file_that_cannot_grow_is_an_error_and_then_goes_on(path: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, path],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert "state file" in done.stderr
-    assert 1 < int(done.stdout) < 1000
-    assert verify(path, keys=KEYS).receipts == int(done.stdout)
 
 
 def make_fifo(path: str) -> None:
@@ -280,25 +197,6 @@ def make_folder(path: str) -> None:
     os.mkdir(path)
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (make_fifo, "not a regular file"),
-        (make_link, "symbolic link"),
-        (make_open_file, "chmod 600"),
-        (make_garbage, "damaged or not a database"),
-        (make_foreign, "not one of wcp-route"),
-        (make_folder, "not a regular file"),
-    ],
-)
-def test_a_file_of_another_kind_is_refused(path: str, make: object, words: str) -> None:
-    assert callable(make)
-    make(path)
-    for use in (connect, connect_to_read):
-        with pytest.raises(StateError, match=words):
-            use(path)
-
-
 @pytest.mark.parametrize("name", ["missing/hall.db", "nul\0.db", "x" * 300])
 def test_a_path_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StateError):
@@ -317,11 +215,3 @@ def test_reading_makes_no_file(path: str) -> None:
     with pytest.raises(StateError, match="does not exist"):
         verify(path, keys=KEYS)
     assert not os.path.exists(path)
-
-
-def test_several_may_make_the_file_at_once(path: str) -> None:
-    made: list[sqlite3.Connection] = []
-    together(8, lambda _: made.append(connect(path)))
-    assert len(made) == 8
-    for connection in made:
-        connection.close()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import subprocess
-import sys
 import threading
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -18,12 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.route.state_worlds import START_MS, a_record, some_evidence
 from tests.route.stores import MemoryRegistry, SqliteRegistry
-from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.values import Quarantine, RegistrySnapshot
-from wcp_route.storage import database
 from wcp_route.storage.registry import RegistryError
 from wcp_route.storage.state import open_state
-from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,14 +170,6 @@ def test_many_threads_leave_it_whole(registry: AnyRegistry) -> None:
     assert (len(registry.workers()), len(registry.snapshot().quarantined)) == (20, 40)
 
 
-def test_there_is_an_end_to_it(registry: AnyRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wcp_route.storage.registry.shared.MAX_WORKERS", 1)
-    registry.enroll(a_record(ACME))
-    registry.enroll(a_record(ACME), replace=True)
-    with pytest.raises(RegistryError, match="takes no more"):
-        registry.enroll(a_record(GLOBEX))
-
-
 class Twins(RuleBasedStateMachine):
     """Whatever is done to both registries, they say the same."""
 
@@ -240,20 +225,6 @@ TestTwins.settings = settings(max_examples=25, stateful_step_count=15, deadline=
 # Only in a file
 
 
-def test_a_change_by_another_process_is_seen_by_the_next_decision(tmp_path: Path) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteRegistry(path) as registry:
-        registry.enroll(a_record(ACME))
-        assert not registry.snapshot().quarantined
-        code = (
-            "import sys; from wcp_route.storage.registry import SqliteRegistry\n"
-            "with SqliteRegistry(sys.argv[1]) as r: r.quarantine(sys.argv[2], 'seen elsewhere', by='ada', at_ms=1)"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", code, path, ACME], check=True, env=environment)
-        assert registry.snapshot().quarantined[ACME].reason == "seen elsewhere"
-
-
 def test_receipts_in_the_same_file_do_not_make_new_snapshots(tmp_path: Path) -> None:
     with open_state(str(tmp_path / "hall.db")) as state:
         state.registry.enroll(a_record(ACME))
@@ -270,64 +241,3 @@ def test_it_is_there_again_after_a_restart(tmp_path: Path) -> None:
         before = registry.snapshot()
     with SqliteRegistry(path) as registry:
         assert registry.snapshot() == before
-
-
-def test_every_change_leaves_a_trace(tmp_path: Path) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteRegistry(path) as registry:
-        registry.enroll(a_record(ACME))
-        registry.quarantine(ACME, "why", by="hall", at_ms=START_MS)
-        registry.clear(ACME, by="ada", at_ms=START_MS + 1)
-        registry.withdraw(ACME)
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT action, worker_id, reason, by FROM registry_log ORDER BY version").fetchall()
-    connection.close()
-    assert rows == [
-        ("enrol", ACME, "", ""),
-        ("quarantine", ACME, "why", "hall"),
-        ("clear", ACME, "", "ada"),
-        ("withdraw", ACME, "", ""),
-    ]
-
-
-@pytest.mark.parametrize("damage", ["record = x'7b7d'", "record = x'ff'", "worker_id = 'org.acme.renamed'"])
-def test_a_damaged_record_is_an_error_for_every_decision(tmp_path: Path, damage: str) -> None:
-    path = str(tmp_path / "hall.db")
-    with SqliteRegistry(path) as registry:
-        registry.enroll(a_record(ACME))
-    connection = sqlite3.connect(path)
-    connection.execute(f"UPDATE workers SET {damage}")
-    connection.commit()
-    connection.close()
-    with SqliteRegistry(path) as registry:
-        for _ in range(2):
-            with pytest.raises(StateError, match="damaged"):
-                registry.snapshot()
-
-
-def test_a_locked_file_is_an_error_for_changes_and_none_for_decisions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
-    path = str(tmp_path / "hall.db")
-    with SqliteRegistry(path) as registry:
-        registry.enroll(a_record(ACME))
-        blocker = sqlite3.connect(path, isolation_level=None)
-        blocker.execute("BEGIN IMMEDIATE")
-        for change in (
-            lambda: registry.enroll(a_record(GLOBEX)),
-            lambda: registry.withdraw(ACME),
-            lambda: registry.quarantine(ACME, "why", by="hall", at_ms=START_MS),
-            lambda: registry.clear(ACME, by="ada", at_ms=START_MS),
-        ):
-            with pytest.raises(StateError, match="locked"):
-                change()
-        assert list(registry.snapshot().workers) == [ACME]
-        blocker.close()
-
-
-def test_a_closed_registry_is_an_error(tmp_path: Path) -> None:
-    registry = SqliteRegistry(str(tmp_path / "hall.db"))
-    registry.close()
-    with pytest.raises(ConfigError):
-        registry.snapshot()

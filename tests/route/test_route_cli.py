@@ -85,7 +85,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 def test_from_enrolment_to_a_verified_receipt(desk: Desk) -> None:
-    assert desk.enroll("--policy", desk.path("trust.toml"))[0] == 0
+    assert desk.enroll("--policy", desk.path("trust.toml"), "--receipt-key", desk.path("receipts.key"))[0] == 0
     status, out, _ = desk.decide("--receipt-key", desk.path("receipts.key"), "--format", "json")
     decision = json.loads(out)
     assert (status, decision["outcome"], decision["worker_id"]) == (0, "DISPATCH", WORKER)
@@ -94,7 +94,7 @@ def test_from_enrolment_to_a_verified_receipt(desk: Desk) -> None:
     assert json.loads(out)["correlation_id"] == a_request()["correlation_id"]
     verify = ("receipts", "verify", "--state", desk.path("hall.db"), "--key", desk.path("receipts.pub"))
     status, out, err = desk.run(*verify)
-    assert (status, out.split()[0]) == (0, "1")
+    assert (status, out.split()[0]) == (0, "2")  # the enrolment and the decision
     assert "--head" in err
     desk.write("head", desk.run("receipts", "head", "--state", desk.path("hall.db"))[1])
     assert desk.run(*verify, "--head", desk.path("head"))[0] == 0
@@ -160,7 +160,6 @@ def test_a_hold_is_approved_and_the_request_sent_again(desk: Desk) -> None:
     assert status == 3
     listed = json.loads(desk.run("approvals", "list", "--state", desk.path("hall.db"), "--format", "json")[1])
     assert [each["pending_approval_id"] for each in listed] == [pending]
-    assert desk.run("approvals", "escalate", pending, "--by", "ada", "--state", desk.path("hall.db"))[0] == 0
     status, out, err = desk.run("approvals", "approve", pending, "--by", "ada", "--state", desk.path("hall.db"))
     assert (status, "shown once" in err) == (0, True)
     grant = out.strip()
@@ -285,14 +284,14 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
 
 def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.enroll()
-    monkeypatch.setattr("wcp_route.storage.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("wcp_route.storage.ledger.WAIT_SECONDS", 0.05)
     events = desk.path("events.jsonl")
     other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     status, out, err = desk.decide("--events", events)
     other.close()
     assert (status, out.split(":")[0]) == (2, "DENY  DENY_RECEIPT_UNAVAILABLE")
-    assert err.startswith("error: receipts could not be stored: ReceiptError: state file")
+    assert err.startswith("error: receipts could not be stored: ReceiptError: the receipt was not durable in time")
     assert err.count("\n") == 1
     assert "locked" in err
 

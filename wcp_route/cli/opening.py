@@ -217,9 +217,7 @@ def read_head(path: str | None) -> bytes | None:
 
 
 @contextmanager
-def opened_state(
-    state: str, *, receipt_key: str | None = None, read_only: bool = False
-) -> Iterator[State]:
+def opened_state(state: str, *, receipt_key: str | None = None, read_only: bool = False) -> Iterator[State]:
     """Open a state, and close it at the end; what does not exist is only made with `--create-state`.
 
     Raises:

@@ -9,7 +9,15 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import by_option, create_option, key_option, opened_state, os_user, state_option, trust_option
+from wcp_route.cli.opening import (
+    by_option,
+    create_option,
+    key_option,
+    opened_state,
+    os_user,
+    state_option,
+    trust_option,
+)
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 

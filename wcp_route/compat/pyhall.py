@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from wcp_route.gates.policy_gate import PolicyContext, PolicyGate
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.receipts import ReceiptStore
+    from wcp_route.storage.registry import LedgerRegistry
 
 __all__ = [
     "DEFAULTS", "GO_CODES", "HallConfig", "Registry", "RouteDecision", "RouteInput", "Rule", "configure",
@@ -320,7 +321,7 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         receipts=_setup.receipts,
         task_id=task_id,
     )
-    with Hall(compiled, store, _setup.trust_policy, config, services=services) as hall:
+    with store, Hall(compiled, store, _setup.trust_policy, config, services=services) as hall:
         return LegacyDecision(to_wire(hall.route(inp), operator=True))
 
 
@@ -366,9 +367,9 @@ def _control_ids(controls: Iterable[str]) -> set[str]:
     return found
 
 
-def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> MemoryRegistry:
+def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> LedgerRegistry:
     """Return what is enrolled, and one worker of `DEFAULTS` for each species that is only said to be available."""
-    store = MemoryRegistry()
+    store = open_state().registry
     for worker in () if registry is None else registry.store.workers():
         store.enroll(worker)
     capabilities: dict[str, set[str]] = {}

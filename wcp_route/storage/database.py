@@ -299,7 +299,7 @@ def _connect(path: str) -> sqlite3.Connection:
         "timeout": WAIT_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 64
     }  # fmt: skip
     if path == MEMORY:
-        connection = sqlite3.connect(path, **options)
+        connection: sqlite3.Connection = sqlite3.connect(path, **options)
     else:
         connection = sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=rw", uri=True, **options)
     try:

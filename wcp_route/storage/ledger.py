@@ -17,7 +17,6 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Self
 
@@ -35,7 +34,7 @@ from wcp_route.storage.receipts.body import draft, draft_event
 from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
 from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head
 from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
-from wcp_route.storage.receipts.writer import Group, GroupWriter
+from wcp_route.storage.receipts.writer import Group, GroupWriter, Submitted
 from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
 
 if TYPE_CHECKING:
@@ -52,48 +51,6 @@ MAX_HEADS: Final = 100_000  # streams whose end is remembered
 MAX_CORRECTIONS: Final = 1000  # waiting to be written
 INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
 _log = logging.getLogger("wcp_route")
-
-
-@dataclass(slots=True)
-class Submitted:
-    """Evidence on its way to the disk.
-
-    Attributes:
-        groups: with the places of their evidence among what was submitted.
-        early: what could not be brought on its way at all, by place.
-    """
-
-    writer: GroupWriter
-    groups: list[tuple[list[int], Group]]
-    early: dict[int, Error] = field(default_factory=dict)
-
-    def problems(self) -> dict[int, Error]:
-        """Wait, and return why pieces of evidence are not durable, by place; nothing when all are.
-
-        A `StateMoved` among them says that the decision was made from what has changed since: decide again.
-        """
-        found = dict(self.early)
-        for places, group in self.groups:
-            if not group.wait():
-                self.writer.give_up(group)
-                late: Error = ReceiptError("the receipt was not durable in time; it is not written, or corrected")
-                found.update(dict.fromkeys(places, late))
-            elif group.problem is not None:
-                found.update(dict.fromkeys(places, group.problem))
-            else:
-                found.update({places[place]: problem for place, problem in group.problems.items()})
-        return found
-
-    def wait(self) -> None:
-        """Return when all are durable.
-
-        Raises:
-            ReceiptError: one is not, or not known to be.
-            ApprovalError: a grant or a hold that goes along is not good any more.
-        """
-        found = self.problems()
-        if found:
-            raise found[min(found)]
 
 
 class Ledger:

@@ -11,13 +11,11 @@ from sqlalchemy import func, select
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage import tables
-from wcp_route.storage.database import Database
 from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
 from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import Batch, Row, Tip, link
 from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, key_of
 from wcp_route.storage.receipts.sign import is_signed_by
-from wcp_route.storage.receipts.writer import Group
 from wcp_route.storage.state_errors import ReceiptError, StateError
 
 if TYPE_CHECKING:
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.storage.database import Database
     from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.sign import ReceiptKey
+    from wcp_route.storage.receipts.writer import Group
 
 MAX_HEADS: Final = 100_000  # streams whose end is remembered
 MAX_CORRECTIONS: Final = 1000  # waiting to be written
@@ -120,6 +120,7 @@ def read_origin(connection: Connection, name: str, keys: Mapping[str, ReceiptKey
 
 
 def read_events(connection: Connection, after: int, last: int) -> Iterator[Any]:
+    """Return the events after number `after` up to `last`, as rows with `seq`, `hash` and `body`."""
     columns = tables.receipts.c
     query = (
         select(columns.seq, columns.hash, func.substr(columns.body, 1, MAX_RECEIPT_BYTES + 1).label("body"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wcp_route.storage.receipts.chain import MAX_BATCH
@@ -94,8 +95,7 @@ class GroupWriter:
         self._closed = False
         self._preparing = False
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # begun with the first receipt
 
     def put(self, group: Group) -> None:
         """Bring receipts.
@@ -114,6 +114,9 @@ class GroupWriter:
                     raise ReceiptError("the receipt store is closed")
                 if not fits:
                     raise ReceiptError("no room for more receipts in time; the disk or a process is in the way")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
+                self._thread.start()
             self._gathered.append(group)
             self._count += count
             if len(self._gathered) >= self._wanted:
@@ -146,7 +149,7 @@ class GroupWriter:
             self._closed = True
             self._work.notify()
             self._room.notify_all()
-        if threading.current_thread() is not self._thread:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
                 raise ReceiptError(f"the receipt writer did not end within {CLOSE_SECONDS:g} seconds")
@@ -194,6 +197,48 @@ class GroupWriter:
     def _wait_for(self, groups: int, seconds: float | None = None) -> None:
         self._wanted = groups
         self._work.wait_for(lambda: self._closed or len(self._gathered) >= groups, seconds)
+
+
+@dataclass(slots=True)
+class Submitted:
+    """Evidence on its way to the disk.
+
+    Attributes:
+        groups: with the places of their evidence among what was submitted.
+        early: what could not be brought on its way at all, by place.
+    """
+
+    writer: GroupWriter
+    groups: list[tuple[list[int], Group]]
+    early: dict[int, Error] = field(default_factory=dict)
+
+    def problems(self) -> dict[int, Error]:
+        """Wait, and return why pieces of evidence are not durable, by place; nothing when all are.
+
+        A `StateMoved` among them says that the decision was made from what has changed since: decide again.
+        """
+        found = dict(self.early)
+        for places, group in self.groups:
+            if not group.wait():
+                self.writer.give_up(group)
+                late: Error = ReceiptError("the receipt was not durable in time; it is not written, or corrected")
+                found.update(dict.fromkeys(places, late))
+            elif group.problem is not None:
+                found.update(dict.fromkeys(places, group.problem))
+            else:
+                found.update({places[place]: problem for place, problem in group.problems.items()})
+        return found
+
+    def wait(self) -> None:
+        """Return when all are durable.
+
+        Raises:
+            ReceiptError: one is not, or not known to be.
+            ApprovalError: a grant or a hold that goes along is not good any more.
+        """
+        found = self.problems()
+        if found:
+            raise found[min(found)]
 
 
 def _settle(groups: list[Group]) -> None:
