@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.route.state_worlds import START_MS, a_hold, a_record, some_evidence
+from wcp_route.domain.clock import now_ms
 from wcp_route.storage.approvals import ApprovalDenied, ApprovalError, Approver
 from wcp_route.storage.receipts import KeyFileSigner, ReceiptsBroken, find, head, verify
 from wcp_route.storage.retention import backup, prune
@@ -94,7 +95,7 @@ def test_an_older_copy_is_refused_with_a_kept_head(path: str, tmp_path: Path) ->
 def test_what_still_holds_is_carried_when_receipts_are_pruned(path: str) -> None:
     lines: list[bytes] = []
     with open_state(path, signer=SIGNER) as state:
-        assert prune(state.ledger, START_MS + 10**9, by="ada", write=lines.append) > 0
+        assert prune(state.ledger, now_ms(), by="ada", write=lines.append) > 0
     with open_state(path, signer=SIGNER) as state:
         assert WORKER in state.registry.snapshot().quarantined
         assert state.registry.lookup(WORKER) is not None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.route.stores import MemoryApprovals
 from tests.route.worlds import WORKER, Counting, World, a_request, a_rule
 from wcp_route.hall import Services
-from wcp_route.storage.approvals import MemoryApprovals
 
 if TYPE_CHECKING:
     from wcp_route.hall import Hall

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 import threading
 from pathlib import Path
@@ -141,12 +140,6 @@ def test_the_file_is_its_owners_alone(path: str) -> None:
         os.umask(before)
 
 
-def locked(path: str) -> sqlite3.Connection:
-    blocker = sqlite3.connect(path, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    return blocker
-
-
 FILL = """
 import resource, signal, sys
 from tests.route.test_receipts_writer import SIGNER, some_evidence, ReceiptError, SqliteReceipts
@@ -182,14 +175,6 @@ def make_open_file(path: str) -> None:
 
 def make_garbage(path: str) -> None:
     Path(path).write_bytes(b"not a database " * 1000)
-    os.chmod(path, 0o600)
-
-
-def make_foreign(path: str) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE receipts (x)")
-    connection.commit()
-    connection.close()
     os.chmod(path, 0o600)
 
 
