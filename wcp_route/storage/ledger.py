@@ -261,8 +261,7 @@ class Ledger:
                 ) as connection:
                     written = self._write(connection, waiting)
                     prepared()
-                    if not writer.begin_commit(waiting):
-                        raise _TakenBack  # noqa: TRY301  # rolls the transaction back
+                    _check_wanted(wanted=writer.begin_commit(waiting))
                     begun = True
             except _TakenBack:
                 continue
@@ -479,6 +478,12 @@ class Ledger:
             raise StateError(f"state `{name}` is older than the kept head: it was put back, or cut off")
         if found != head.statement:
             raise StateError(f"state `{name}` is not the one that the kept head is of")
+
+
+def _check_wanted(*, wanted: bool) -> None:
+    """Roll the transaction back by `_TakenBack` when a caller has given up."""
+    if not wanted:
+        raise _TakenBack
 
 
 class _TakenBack(Exception):  # no error: the transaction is begun again
