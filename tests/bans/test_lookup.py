@@ -217,6 +217,15 @@ def test_spelling_of_an_identity_is_stable(path: str, star: bool) -> None:
     assert ban("identity", made.subject).subject == made.subject
 
 
+def test_refuses_excludes_where_files_are_banned(make: Any) -> None:
+    """What is left out of the manifest has no digest there, so a banned file could hide in it."""
+    bans = make(ban("file", digest(5)))
+    bans.check_before(facts(excludes=("/.git",)))
+    with pytest.raises(BansUnusable, match=r"/data/\*\*"):
+        bans.check_before(facts(excludes=("/.git", "/data/**")))
+    make(ban("package", digest(5))).check_before(facts(excludes=("/data/**",)))
+
+
 def test_every_list_is_asked(make: Any) -> None:
     one, two = make(ban("namespace", "x.nobody")), index_list(BanList.make(HEAD, [ban("package", digest(2))]), "0" * 64)
     bans = Bans([*one.opened, VerifiedList("y", two)])

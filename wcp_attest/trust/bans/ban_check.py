@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from wcp_attest.trust.conditions import PackageFacts
 
 MAX_NAMED: Final = 3  # files named in a message
+# Patterns of a checkout's own `.git`, which signing records by default; nothing runs from there.
+NO_CODE: Final = frozenset({"/.git", "/.git/", ".git/"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Bans:
         """Return every ban that hits what is known of a package before its files, most specific first.
 
         Raises:
-            BansUnusable: a list is damaged.
+            BansUnusable: a list is damaged, or bans what cannot be looked up in this package.
         """
         found: list[Hit] = []
         unknown: BansUnusable | None = None
@@ -79,6 +81,13 @@ class Bans:
                 unknown = unknown or problem
         if unknown is not None and not found:
             raise unknown
+        files = next((each.index.head.name for each in self.opened if each.index.names_files), None)
+        excludes = [pattern for pattern in facts.excludes if pattern not in NO_CODE]
+        if files is not None and excludes and not found:
+            raise BansUnusable(
+                f"list {files} bans files, and the package leaves {excludes[0]!r} out of its manifest: what lies there "
+                "was not looked up; sign the package without excludes"
+            )
         return tuple(sorted(found, key=_specificity))
 
     def file_hits(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> tuple[Hit, ...]:
