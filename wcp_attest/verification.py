@@ -7,7 +7,7 @@ one of those steps. `verify` is the same for callers who want a `Verdict` instea
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.digest import sha256_hex
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Expectation", "attest", "verify"]
 
-MAX_REMEMBERED = 10_000  # files of a package whose digests are kept between two decisions
 MAX_CLOCK_SKEW = 300  # seconds a signer's clock may be ahead of ours
 
 _REPEATED = ("worker_id", "worker_species_id", "worker_version", "package_hash", "hash_algorithm")
@@ -109,16 +108,6 @@ class PackageProof:
     namespace: str
     counted: tuple[PackageSignature, ...]
     signers: tuple[SignedBy, ...]
-    _digests: list[list[tuple[str, str]]] = field(default_factory=list, repr=False, compare=False)
-
-    def digests(self) -> list[tuple[str, str]]:
-        """Return path and digest of every file; remembered for packages of ordinary size, as bans are asked often."""
-        if self._digests:
-            return self._digests[0]
-        found = digests(self.manifest)
-        if len(found) <= MAX_REMEMBERED:
-            self._digests.append(found)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +378,9 @@ def check_age_and_bans(question: Question, proof: PackageProof) -> None:
     built_at = parse_utc(manifest.built_at_utc) or 0
     _check_age(question, [signature.at for signature in proof.counted], built_at)
     # The manifest is signed and the tree must match it, so its digests tell of banned files before any is opened.
-    _check_bans(question, manifest, proof.counted[0].statement.manifest_sha256, proof.signers, proof.digests)
+    _check_bans(
+        question, manifest, proof.counted[0].statement.manifest_sha256, proof.signers, lambda: digests(manifest)
+    )
 
 
 def _check_age(question: Question, signed_at: Sequence[int], built_at: int) -> None:
