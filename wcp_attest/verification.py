@@ -419,8 +419,7 @@ def _check_bans(
     checks = [*question.bans, *(condition.open(now=question.now) for condition in question.policy.conditions)]
     for check in checks:
         check.check_before(facts)
-    listed = files()
-    for check in checks:
+    for check, listed in zip(checks, [files()] * len(checks), strict=True):
         check.check_files(listed, manifest.hash_algorithm)
 
 
