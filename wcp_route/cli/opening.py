@@ -144,6 +144,7 @@ class Opened:
 
     hall: Hall
     state: State
+    trust: Policy | None = None
 
 
 def hall_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -267,7 +268,7 @@ def opened(
         sink = None if events is None else stack.enter_context(_events(events, config))
         services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
-        yield Opened(hall, store)
+        yield Opened(hall, store, trust)
 
 
 def _trust(path: str | None, config: HallConfig) -> Policy | None:

@@ -25,6 +25,7 @@ class Row(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Row]] = {
+    "serve": Row("serve:serve", "Answer over HTTP."),
     "decide": Row("decide:decide", "Decide on one request, and keep the receipt."),
     "explain": Row("decide:explain", "Show what decide would say, and why; changes nothing."),
     "rules": Row("rules:rules", "Check, cover and test a rule set."),

@@ -1,0 +1,295 @@
+"""What must not work: strangers, other tenants, other sites, bombs, slow clients, smuggling, wrong tokens, agents."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.service.world import HELD, WORKER, World, a_request, token
+from wcp_attest.base.errors import ConfigError
+from wcp_route.service.principals import Authenticator, OidcVerifier
+from wcp_route.service.settings import OidcModel, read_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GUARDED = [
+    ("POST", "/wcp/route"), ("GET", "/wcp/workers"), ("GET", "/wcp/capabilities"), ("GET", "/wcp/approvals/pending"),
+    ("POST", "/wcp/approvals/resolve"), ("POST", "/wcp/approvals/escalate"), ("GET", "/wcp/approvals/x"),
+    ("POST", "/access/v1/evaluation"), ("POST", "/access/v1/evaluations"), ("GET", "/ext-authz/x"),
+    ("GET", "/api/v1/verify/org.acme.x"), ("PUT", "/api/v1/workers/org.acme.x/attest"), ("GET", "/api/v1/ban-list"),
+    ("POST", "/api/v1/ban-list/report"), ("PUT", "/admin/workers/org.acme.x"), ("DELETE", "/admin/workers/org.acme.x"),
+    ("PUT", "/admin/quarantine/org.acme.x"), ("DELETE", "/admin/quarantine/org.acme.x"), ("GET", "/receipts"),
+    ("GET", "/receipts/head"), ("GET", "/receipts/export"), ("GET", "/receipts/x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_rejects_a_caller_without_a_token(world: World, method: str, path: str) -> None:
+    body: Any = {} if method in {"POST", "PUT"} else None
+    answer = world(method, path, None, body)
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    wrong = world(method, path, None, body, headers={"authorization": "Bearer " + "x" * 40})
+    assert wrong.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "who"),
+    [
+        ("POST", "/wcp/route", "rita"),
+        ("POST", "/wcp/approvals/resolve", "acme"),
+        ("PUT", "/admin/quarantine/org.acme.x", "acme"),
+        ("PUT", f"/api/v1/workers/{WORKER}/attest", "acme"),
+        ("GET", "/receipts", "acme"),
+        ("GET", "/wcp/approvals/pending", "acme"),
+    ],
+)
+def test_rejects_a_caller_without_the_role(world: World, method: str, path: str, who: str) -> None:
+    assert world(method, path, who, {} if method != "GET" else None).status_code == 403
+
+
+def test_rejects_a_request_for_another_tenant(world: World) -> None:
+    answer = world("POST", "/wcp/route", "other", a_request(tenant_id="acme"))
+    assert (answer.status_code, answer.json()["code"]) == (403, "other-tenant")
+
+
+def test_another_tenants_hold_cannot_be_seen(world: World) -> None:
+    held = world("POST", "/wcp/route", "acme", a_request(capability_id=HELD, correlation_id=str(uuid.uuid4()))).json()
+    assert world("GET", f"/wcp/approvals/{held['pending_approval_id']}", "other").status_code == 404
+
+
+@pytest.mark.parametrize("who", ["bot", "olga"])
+def test_an_agent_and_an_operator_cannot_approve(world: World, who: str) -> None:
+    held = world("POST", "/wcp/route", "acme", a_request(capability_id=HELD, correlation_id=str(uuid.uuid4()))).json()
+    body = {"pending_approval_id": held["pending_approval_id"], "decision": "approve", "reason": "x"}
+    assert world("POST", "/wcp/approvals/resolve", who, body).status_code == 403
+
+
+def test_headers_of_a_proxy_say_nothing_where_no_proxy_is_named(world: World) -> None:
+    headers = {
+        "x-forwarded-for": "127.0.0.1",
+        "x-client-subject": "ada",
+        "x-forwarded-user": "ada",
+        "forwarded": "for=ada",
+    }
+    assert world("GET", "/wcp/approvals/pending", None, headers=headers).status_code == 401
+
+
+def test_rejects_another_host(world: World) -> None:
+    answer = world("GET", "/healthz", headers={"host": "evil.example"})
+    assert (answer.status_code, answer.json()["code"]) == (421, "unknown-host")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_rejects_bodies_that_a_page_of_another_site_can_send(world: World, kind: str) -> None:
+    data = json.dumps(a_request()).encode()
+    answer = world("POST", "/wcp/route", "acme", content=data, headers={"content-type": kind})
+    assert answer.status_code == 415
+
+
+def test_the_answer_names_no_origin_and_forbids_frames_and_scripts(world: World) -> None:
+    answer = world("GET", "/signin", headers={"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script" not in policy
+
+
+def test_a_body_is_bounded_before_and_after_the_caller_is_known(world: World) -> None:
+    large = json.dumps(a_request(request={"text": "x" * 20_000})).encode()
+    kind = {"content-type": "application/json"}
+    assert world("POST", "/wcp/route", None, content=large, headers=kind).status_code == 413
+    assert world("POST", "/wcp/route", "acme", content=large, headers=kind).status_code == 200
+    assert world("POST", "/wcp/route", "acme", content=b"x" * (1 << 20) + b"x", headers=kind).status_code == 413
+
+
+def test_headers_are_bounded(world: World) -> None:
+    assert world("GET", "/healthz", headers={f"x-{i}": "y" for i in range(200)}).status_code == 431
+    assert world("GET", "/healthz", headers={"x-long": "y" * 40_000}).status_code in {400, 431}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"\xff", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 50_000, b'"' + b"\\ud800" + b'"']
+)
+def test_a_malformed_body_is_400(world: World, body: bytes) -> None:
+    answer = world("POST", "/wcp/route", "acme", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def raw(world: World, data: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", world.server.port), 20) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+    ],
+)
+def test_a_request_of_two_lengths_is_refused(world: World, lengths: bytes) -> None:
+    host = f"Host: 127.0.0.1:{world.server.port}\r\n".encode()
+    auth = f"Authorization: Bearer {token('acme')}\r\n".encode()
+    smuggled = b"0\r\n\r\nGET /receipts HTTP/1.1\r\n" + host + auth + b"\r\n"
+    answer = raw(world, b"POST /wcp/route HTTP/1.1\r\n" + host + auth + lengths + b"\r\n" + smuggled)
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b'"receipts"' not in answer
+
+
+def test_a_slow_body_is_cut_off(tmp_path: Path) -> None:
+    world = World(tmp_path, body_seconds=0.3)
+    head = f"POST /wcp/route HTTP/1.1\r\nHost: 127.0.0.1:{world.server.port}\r\nContent-Length: 100\r\n\r\n".encode()
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", world.server.port), 20) as connection:
+        connection.sendall(head + b"{")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < 15
+    world.close()
+
+
+def test_a_problem_shows_nothing_of_our_inside(world: World) -> None:
+    for path in ("/wcp/workers/../../etc/passwd", "/api/v1/verify/..%2f..%2fetc", "/receipts/%00", "/decisions/'"):
+        answer = world("GET", path, "rita")
+        assert answer.status_code in {303, 400, 404}, path
+        assert "Traceback" not in answer.text
+        assert str(world.folder) not in answer.text
+
+
+# Tokens of an OpenID provider ----------------------------------------------------------------------------------------
+
+
+class Provider:
+    """An issuer whose keys can rotate, hang or vanish."""
+
+    def __init__(self) -> None:
+        self.keys = {"k1": rsa.generate_private_key(65537, 2048)}
+        self.asked, self.down = 0, False
+
+    def fetch(self, place: str) -> bytes:
+        del place
+        self.asked += 1
+        if self.down:
+            raise ConfigError("no answer within 5 s")
+        rows = []
+        for kid, key in self.keys.items():
+            rows.append(
+                jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "alg": "RS256"}
+            )
+        return json.dumps({"keys": rows}).encode()
+
+    def token(self, kid: str = "k1", **changes: Any) -> str:
+        now = int(time.time())
+        claims = {"iss": "https://idp.example", "aud": "hall", "sub": "ada", "iat": now, "exp": now + 60}
+        claims |= {"wcp_roles": ["approver"], "wcp_level": "gatekeeper"} | changes
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(claims, self.keys[kid], "RS256", headers={"kid": kid})
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+def verifier(provider: Provider) -> OidcVerifier:
+    return OidcVerifier(
+        OidcModel(issuer="https://idp.example", audience="hall", jwks="x", algorithms=("RS256",)), provider.fetch
+    )
+
+
+def test_accepts_a_good_token_and_asks_for_keys_once(provider: Provider, verifier: OidcVerifier) -> None:
+    found = verifier.verify(provider.token())
+    assert found is not None
+    assert (found.name, found.roles, found.level) == ("ada", frozenset({"approver"}), "gatekeeper")
+    for _ in range(20):
+        assert verifier.verify(provider.token()) is not None
+    assert provider.asked == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "other"}, {"iss": "https://evil.example"}, {"exp": 1}, {"exp": None}, {"aud": None}, {"sub": None},
+        {"wcp_roles": "approver"}, {"sub": ["ada"]}, {"nbf": 4_000_000_000},
+    ],
+)  # fmt: skip
+def test_rejects_a_token_with_a_wrong_claim(
+    provider: Provider, verifier: OidcVerifier, changes: dict[str, Any]
+) -> None:
+    assert verifier.verify(provider.token(**changes)) is None
+
+
+def test_rejects_a_token_of_the_wrong_algorithm_or_key(provider: Provider, verifier: OidcVerifier) -> None:
+    claims = jwt.decode(provider.token(), options={"verify_signature": False})
+    assert verifier.verify(jwt.encode(claims, "", "none", headers={"kid": "k1"})) is None
+    assert verifier.verify(jwt.encode(claims, "x" * 64, "HS256", headers={"kid": "k1"})) is None
+    stranger = rsa.generate_private_key(65537, 2048)
+    assert verifier.verify(jwt.encode(claims, stranger, "RS256", headers={"kid": "k1"})) is None
+    assert verifier.verify(jwt.encode(claims, stranger, "RS256")) is None
+    good = provider.token()
+    assert verifier.verify(good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB")) is None
+    assert verifier.verify("a.b.c") is None
+
+
+def test_unknown_keys_cannot_drive_requests_to_the_issuer(provider: Provider, verifier: OidcVerifier) -> None:
+    stranger = rsa.generate_private_key(65537, 2048)
+    for number in range(50):
+        assert verifier.verify(jwt.encode({"sub": "x"}, stranger, "RS256", headers={"kid": f"k{number}x"})) is None
+    assert provider.asked == 1
+
+
+def test_an_issuer_that_is_down_accepts_nobody_new(provider: Provider, verifier: OidcVerifier) -> None:
+    provider.down = True
+    assert verifier.verify(provider.token()) is None
+    assert "cannot be had" in verifier.problem
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({}, "nobody can be authenticated"),
+        ({"auth": "none", "listen": "0.0.0.0:80"}, "loopback"),
+        ({"auth": "none", "listen": "nonsense"}, "loopback|ADDRESS"),
+        ({"auth": "none", "surprise": 1}, "surprise"),
+        ({"token": [{"name": "a", "sha256": ["x"], "roles": ["router"]}]}, "sha256"),
+        ({"token": [{"name": "a", "sha256": ["ab" * 32], "roles": ["root"]}]}, "roles"),
+    ],
+)
+def test_settings_that_open_the_service_to_strangers_are_refused(table: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_service(table)
+
+
+def test_a_proxy_is_heard_from_its_own_address_only() -> None:
+    roles = {"ada": ["approver"]}
+    table: Any = {"proxy": {"peers": ["10.0.0.7"], "header": "x-client-subject", "roles": roles}}
+    authenticator = Authenticator(read_service({"listen": "127.0.0.1:1", **table}))
+
+    def scope(peer: str) -> Any:
+        from starlette.requests import Request
+
+        headers = [(b"x-client-subject", b"ada")]
+        return Request({"type": "http", "headers": headers, "client": (peer, 1), "method": "GET", "path": "/"})
+
+    assert authenticator.of(scope("10.0.0.7")).name == "ada"
+    from wcp_route.service.problems import Problem
+
+    with pytest.raises(Problem):
+        authenticator.of(scope("127.0.0.1"))

@@ -1,0 +1,141 @@
+"""A person at the pages, in a real browser: sign in, approve, deny, filter, clear; on a phone and in the dark."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.service.world import HELD, WORKER, a_request, token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.service.world import World
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+SIZES = {"desktop": {"width": 1200, "height": 800}, "phone": {"width": 390, "height": 800}}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: the pages were not tried in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+def signed_in(browser: Any, world: World, who: str, *, size: str = "desktop", scheme: str = "light") -> Any:
+    page = browser.new_page(viewport=SIZES[size], color_scheme=scheme, java_script_enabled=True)
+    page.set_default_timeout(8000)
+    page.goto(f"{world.base}/")
+    assert page.url.endswith("/signin")
+    page.get_by_label("Token").fill(token(who))
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{world.base}/")
+    return page
+
+
+def hold(world: World) -> str:
+    body = a_request(capability_id=HELD, correlation_id=str(uuid.uuid4()))
+    found: str = world("POST", "/wcp/route", "acme", body).json()["pending_approval_id"]
+    return found
+
+
+@pytest.mark.parametrize(("decision", "state"), [("Approve", "approved"), ("Deny", "denied")])
+def test_a_person_answers_a_hold(browser: Any, world: World, decision: str, state: str) -> None:
+    pending = hold(world)
+    page = signed_in(browser, world, "ada")
+    page.get_by_role("link", name="Approvals").click()
+    box = page.locator("article", has=page.locator(f'input[value="{pending}"]'))
+    box.get_by_label("Reason").fill("looked at it")
+    box.get_by_role("button", name=decision).click()
+    page.wait_for_url(f"{world.base}/approvals")
+    assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == state
+    page.close()
+
+
+def test_decisions_are_filtered_and_opened(browser: Any, world: World) -> None:
+    world("POST", "/wcp/route", "acme", a_request(correlation_id=str(uuid.uuid4())))
+    page = signed_in(browser, world, "rita")
+    page.get_by_role("link", name="Decisions").click()
+    page.get_by_label("Outcome").fill("DISPATCH")
+    page.get_by_role("button", name="Filter").click()
+    rows = page.locator("tbody tr")
+    assert rows.count() > 0
+    assert {text.strip() for text in page.locator("tbody tr td:nth-child(2)").all_text_contents()} == {"DISPATCH"}
+    rows.first.get_by_role("link").click()
+    assert '"outcome": "DISPATCH"' in page.locator("pre").first.inner_text()
+    page.close()
+
+
+def test_an_operator_clears_a_quarantine_and_a_reader_cannot(browser: Any, world: World) -> None:
+    world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd <script>alert(1)</script>"})
+    reader = signed_in(browser, world, "rita")
+    reader.get_by_role("link", name="Workers").click()
+    assert "<script>alert(1)</script>" in reader.locator("tbody").inner_text()  # shown, not run
+    reader.get_by_role("button", name=re.compile("Clear")).click()
+    assert reader.get_by_role("alert").count() == 1
+    page = signed_in(browser, world, "olga")
+    page.get_by_role("link", name="Workers").click()
+    page.get_by_role("button", name=re.compile("Clear")).click()
+    page.wait_for_url(f"{world.base}/workers")
+    assert "active" in page.locator("tbody").inner_text()
+    reader.close()
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_page_can_be_read_by_everybody(browser: Any, world: World, size: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    hold(world)
+    page = signed_in(browser, world, "ada", size=size, scheme=scheme)
+    for path in ("/", "/decisions", "/approvals", "/workers", "/bans"):
+        page.goto(world.base + path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= SIZES[size]["width"], f"{path} is wider than the screen"
+        found = page.evaluate_handle("1") and Axe().run(page)
+        assert not found.response["violations"], [one["id"] for one in found.response["violations"]]
+        if shots := os.environ.get("WCP_SCREENSHOTS"):
+            page.screenshot(
+                path=Path(shots) / f"hall-{path.strip('/') or 'overview'}-{size}-{scheme}.png", full_page=True
+            )
+    page.close()
+
+
+def test_forms_of_another_site_and_of_no_session_are_refused(world: World) -> None:
+    pending = hold(world)
+    with httpx.Client(base_url=world.base) as client:
+        assert client.post("/signin", data={"token": token("ada")}).status_code == 303
+        cookie = next(iter(client.cookies.jar))
+        assert cookie.has_nonstandard_attr("HttpOnly")
+        text = client.get("/approvals").text
+        form = {"pending_approval_id": pending, "decision": "approve", "reason": "x"}
+        own = {**form, "form_token": text.split('name="form_token" value="')[1].split('"')[0]}
+        assert client.post("/approvals", data=form).status_code == 403
+        assert client.post("/approvals", data={**form, "form_token": "x"}).status_code == 403
+        other = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+        assert client.post("/approvals", data=own, headers=other).status_code == 403
+        assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == "pending"
+        assert client.post("/approvals", data=own).status_code == 303
+    assert httpx.post(f"{world.base}/approvals", data=own).headers["location"] == "/signin"
+
+
+@pytest.mark.parametrize("given", ["", "wrong", token("acme")])
+def test_a_token_without_a_role_for_the_pages_opens_no_session(world: World, given: str) -> None:
+    answer = httpx.post(f"{world.base}/signin", data={"token": given})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)

@@ -1,0 +1,218 @@
+"""What the service answers: decisions, discovery, approvals, gateways, the registry, operators, machines."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from tests.service.world import CAPABILITY, HELD, WORKER, a_request
+from wcp_route.json_schemas import schema_of
+
+if TYPE_CHECKING:
+    from tests.service.world import World
+
+
+def fresh(**changes: Any) -> dict[str, Any]:
+    return dict(a_request(correlation_id=str(uuid.uuid4()), **changes))
+
+
+def test_dispatches_and_the_answer_fits_its_schema(world: World) -> None:
+    answer = world("POST", "/wcp/route", "acme", fresh())
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "DISPATCH")
+    jsonschema.Draft202012Validator(schema_of("route-decision")).validate(answer.json())
+    found = world("GET", f"/receipts/{answer.json()['decision_id']}", "rita").json()["receipts"]
+    assert found[0]["receipt"]["decision_id"] == answer.json()["decision_id"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "outcome"),
+    [
+        ({"capability_id": "cap.none.here"}, 200, "DENY"),
+        ({"env": "nowhere"}, 400, "DENY"),
+        ({"data_label": 3}, 400, "DENY"),
+    ],
+)
+def test_denied_is_200_and_malformed_is_400(world: World, changes: dict[str, Any], status: int, outcome: str) -> None:
+    answer = world("POST", "/wcp/route", "acme", fresh(**changes))
+    assert (answer.status_code, answer.json()["outcome"]) == (status, outcome)
+
+
+def test_discovery_tells_workers_and_no_path_or_hash(world: World) -> None:
+    listed = world("GET", "/wcp/workers", "acme")
+    assert [row["worker_id"] for row in listed.json()["workers"]] == [WORKER]
+    assert world("GET", f"/wcp/workers/{WORKER}", "acme").json() == listed.json()["workers"][0]
+    assert {row["capability_id"] for row in world("GET", "/wcp/capabilities", "acme").json()["capabilities"]} == {
+        CAPABILITY,
+        HELD,
+    }
+    assert str(world.folder) not in listed.text
+    assert world("GET", "/wcp/workers/org.acme.none", "acme").status_code == 404
+
+
+def test_a_hold_is_polled_approved_and_redeemed_once(world: World) -> None:
+    request = fresh(capability_id=HELD)
+    held = world("POST", "/wcp/route", "acme", request).json()
+    pending = held["pending_approval_id"]
+    assert (held["outcome"], held["denied"]) == ("STEWARD_HOLD", True)
+    polled = world("GET", f"/wcp/approvals/{pending}", "acme")
+    assert (polled.json()["state"], polled.headers["retry-after"]) == ("pending", "2")
+    assert pending in [
+        row["pending_approval_id"] for row in world("GET", "/wcp/approvals/pending", "ada").json()["pending"]
+    ]
+    answer = {"pending_approval_id": pending, "decision": "approve", "reason": "seen"}
+    resolved = world("POST", "/wcp/approvals/resolve", "ada", answer)
+    assert (resolved.status_code, resolved.json()["state"]) == (200, "approved")
+    assert "grant" not in resolved.text
+    grant = world("GET", f"/wcp/approvals/{pending}", "acme").json()["grant"]
+    headers = {"x-wcp-grant": grant}
+    assert world("POST", "/wcp/route", "acme", request, headers=headers).json()["outcome"] == "DISPATCH"
+    assert world("POST", "/wcp/route", "acme", request, headers=headers).json()["outcome"] != "DISPATCH"
+    assert world("POST", "/wcp/approvals/resolve", "ada", answer).status_code == 409
+
+
+# AuthZEN 1.0
+
+
+def evaluation(**context: Any) -> dict[str, Any]:
+    known = {"data_label": "INTERNAL", "tenant_risk": "low", "qos_class": "P2"}
+    return {
+        "subject": {"type": "agent", "id": "a-17"},
+        "action": {"name": "invoke"},
+        "resource": {"type": "capability", "id": CAPABILITY, "properties": known},
+        "context": context,
+    }
+
+
+def test_authzen_evaluation_says_yes_no_and_why(world: World) -> None:
+    yes = world("POST", "/access/v1/evaluation", "acme", evaluation())
+    assert (yes.status_code, yes.json()["decision"]) == (200, True)
+    held = evaluation() | {"resource": {**evaluation()["resource"], "id": HELD}}
+    no = world("POST", "/access/v1/evaluation", "acme", held).json()
+    assert (no["decision"], no["context"]["outcome"]) == (False, "STEWARD_HOLD")
+    assert no["context"]["pending_approval_id"]
+
+
+@pytest.mark.parametrize("missing", ["subject", "action", "resource"])
+def test_authzen_evaluation_without_a_part_is_400(world: World, missing: str) -> None:
+    body = {name: part for name, part in evaluation().items() if name != missing}
+    assert world("POST", "/access/v1/evaluation", "acme", body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("semantic", "answers"),
+    [("execute_all", [True, False, True]), ("deny_on_first_deny", [True, False]), ("permit_on_first_permit", [True])],
+)
+def test_authzen_evaluations_fill_in_defaults_and_stop_where_asked(
+    world: World, semantic: str, answers: list[bool]
+) -> None:
+    defaults = evaluation()
+    body = {
+        **defaults,
+        "options": {"evaluations_semantic": semantic},
+        "evaluations": [{}, {"resource": {"type": "capability", "id": "cap.none.here"}}, {}],
+    }
+    found = world("POST", "/access/v1/evaluations", "acme", body).json()["evaluations"]
+    assert [one["decision"] for one in found] == answers
+
+
+def test_authzen_metadata_names_its_endpoints(world: World) -> None:
+    found = world("GET", "/.well-known/authzen-configuration").json()
+    assert found["access_evaluation_endpoint"] == f"{world.base}/access/v1/evaluation"
+
+
+def test_envoy_is_answered_200_or_403(world: World) -> None:
+    headers = {"x-wcp-capability": CAPABILITY, "x-wcp-data-label": "INTERNAL", "x-wcp-tenant-risk": "low"}
+    headers["x-wcp-qos-class"] = "P2"
+    yes = world("GET", "/ext-authz/tools/summarize", "acme", headers=headers)
+    assert (yes.status_code, yes.headers["x-wcp-worker"]) == (200, WORKER)
+    assert (
+        world("POST", "/ext-authz/x", "acme", headers={**headers, "x-wcp-capability": "cap.none.x"}).status_code == 403
+    )
+    assert world("GET", "/ext-authz/x", "acme").status_code == 403
+
+
+# The registry
+
+
+def pair_of(world: World) -> dict[str, str]:
+    names = {"manifest": "manifest.json", "signatures": "manifest.sig"}
+    return {
+        field: base64.b64encode((Path(world.package) / name).read_bytes()).decode() for field, name in names.items()
+    }
+
+
+BODIES: list[dict[str, Any]] = [
+    {"sha256": "ab" * 32, "ai_generated": False, "label": "x"},
+    {"worker_species_id": "wrk.doc.x", "package_hash": "ab" * 32, "worker_version": "1.0", "ai_generated": False},
+    {
+        "worker_id": "org.acme.claimed",
+        "worker_species_id": "wrk.doc.x",
+        "package_hash": "ab" * 32,
+        "worker_version": "1",
+    },
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["Python", "TypeScript", "Go"])
+def test_a_body_without_a_pair_is_a_claim(world: World, body: dict[str, Any]) -> None:
+    answer = world("PUT", "/api/v1/workers/org.acme.claimed/attest", "paul", body)
+    assert (answer.status_code, answer.json()["status"], answer.json()["attested_at"]) == (202, "unknown", None)
+    assert world("GET", "/api/v1/verify/org.acme.claimed", "rita").json()["status"] == "unknown"
+
+
+def test_a_good_pair_is_kept_and_handed_out_again(world: World) -> None:
+    pair = pair_of(world)
+    answer = world("PUT", f"/api/v1/workers/{WORKER}/attest", "paul", pair)
+    assert (answer.status_code, answer.json()["status"]) == (200, "active")
+    found = world("GET", f"/api/v1/verify/{WORKER}", "rita").json()
+    assert (found["status"], found["banned"]) == ("active", False)
+    assert {name: found[name] for name in pair} == pair
+
+
+def test_a_forged_pair_is_refused_and_not_kept(world: World) -> None:
+    pair = pair_of(world)
+    raw = base64.b64decode(pair["manifest"]).replace(b'"1.0.0"', b'"6.6.6"')
+    forged = pair | {"manifest": base64.b64encode(raw).decode()}
+    assert world("PUT", f"/api/v1/workers/{WORKER}/attest", "paul", forged).status_code == 409
+    other = world("PUT", "/api/v1/workers/org.acme.other/attest", "paul", pair)
+    assert other.status_code == 400
+    assert world("GET", "/api/v1/verify/org.acme.other", "rita").json()["status"] == "unknown"
+
+
+def test_quarantine_and_its_end_show_at_once(world: World) -> None:
+    reason = {"reason": "looked odd"}
+    assert world("PUT", f"/admin/quarantine/{WORKER}", "olga", reason).status_code == 200
+    assert world("POST", "/wcp/route", "acme", fresh()).json()["denied"] is True
+    assert world("GET", f"/wcp/workers/{WORKER}", "acme").json()["status"] == "quarantined"
+    assert world("DELETE", f"/admin/quarantine/{WORKER}", "olga").status_code == 204
+    assert world("POST", "/wcp/route", "acme", fresh()).json()["outcome"] == "DISPATCH"
+
+
+def test_receipts_are_filtered_and_exported(world: World) -> None:
+    world("POST", "/wcp/route", "acme", fresh(capability_id="cap.none.here"))
+    denied = world("GET", "/receipts?outcome=DENY&limit=5", "rita").json()["receipts"]
+    assert denied
+    assert {row["receipt"]["outcome"] for row in denied} == {"DENY"}
+    assert world("GET", "/receipts?nonsense=1", "rita").status_code == 400
+    lines = world("GET", "/receipts/export", "rita").text.splitlines()
+    assert len([json.loads(line) for line in lines]) > 2
+
+
+def test_metrics_and_readiness_need_no_token_and_tell_no_worker(world: World) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/health", "/wcp/health", "/openapi.json"):
+        answer = world("GET", path)
+        assert answer.status_code == 200, path
+        assert WORKER not in answer.text
+        assert "acme" not in answer.text.replace("idp.acme.example", "")
+
+
+def test_the_openapi_document_is_valid(world: World) -> None:
+    from openapi_spec_validator import validate
+
+    validate(world("GET", "/openapi.json").json())

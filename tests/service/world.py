@@ -1,0 +1,92 @@
+"""A Hall that listens on loopback in a thread of the test, with a principal for each role."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.route.worlds import CAPABILITY, WORKER, a_record, a_request, a_rule, make_package, trust
+from wcp_attest.signing.key import generate
+from wcp_route.config import HallConfig
+from wcp_route.domain.record_model import read_record
+from wcp_route.hall import Hall, Services
+from wcp_route.service.server import Server
+from wcp_route.service.settings import read_service
+from wcp_route.storage.receipts import KeyFileSigner
+from wcp_route.storage.state import open_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wcp_attest.base.strictjson import JsonValue
+
+TOKENS: dict[str, dict[str, Any]] = {
+    "acme": {"roles": ["router"]},
+    "other": {"roles": ["router"]},
+    "ada": {"roles": ["approver", "reader"], "level": "gatekeeper"},
+    "bot": {"roles": ["approver", "reader"], "level": "gatekeeper", "agent": True},
+    "olga": {"roles": ["operator", "reader"]},
+    "paul": {"roles": ["publisher"], "namespaces": ["org.acme"]},
+    "rita": {"roles": ["reader"]},
+}
+HELD = "cap.doc.delete"
+
+
+def token(name: str) -> str:
+    return f"token-of-{name}"
+
+
+class World:
+    """A running service."""
+
+    def __init__(self, folder: Path, **table: Any) -> None:
+
+        self.folder, signer = folder, generate()
+        self.package = make_package(folder / "worker", signer)
+        rows = [
+            {"name": name, "sha256": [sha256(token(name).encode()).hexdigest()], **facts}
+            for name, facts in TOKENS.items()
+        ]
+        asked: Any = {"listen": "127.0.0.1:0", "token": rows, **table}
+        self.settings = read_service(asked)
+        self.address = str(folder / "hall.db")
+        key = KeyFileSigner.from_file_bytes(generate().to_pem(None), what="receipt key")
+        self.state = open_state(self.address, signer=key)
+        record = a_record(capabilities=[CAPABILITY, HELD])
+        self.state.registry.enroll(replace(read_record(record), package_root=self.package), by="enroller")
+        held = {"escalation": {"human_required_default": True, "rationale": "deletes"}}
+        rules: JsonValue = {"rules": [a_rule("held", match={"capability_id": HELD}, **held), a_rule()]}
+        self.policy = trust(signer)
+        self.signer = signer
+        services = Services(approvals=self.state.approvals, receipts=self.state.receipts)
+        self.hall = Hall(rules, self.state.registry, self.policy, HallConfig(env="dev"), services=services)
+        self.server = Server(
+            self.hall, self.state, self.address, self.settings, trust=self.policy, pairs=str(folder / "pairs")
+        )
+        place = self.server.listen()
+        ready = threading.Event()
+        self.thread = threading.Thread(target=self.server.run, args=(place, ready.set), daemon=True)
+        self.thread.start()
+        assert ready.wait(30)
+        self.base = f"http://127.0.0.1:{self.server.port}"
+
+    def close(self) -> None:
+        self.server.stop()
+        self.thread.join(30)
+        self.hall.close()
+        self.state.close()
+
+    def __call__(self, method: str, path: str, who: str | None = None, body: Any = None, **more: Any) -> httpx.Response:
+        headers = dict(more.pop("headers", {}))
+        if who is not None:
+            headers["authorization"] = f"Bearer {token(who)}"
+        with httpx.Client(base_url=self.base, timeout=30) as client:
+            return client.request(method, path, headers=headers, **({"json": body} if body is not None else {}), **more)
+
+
+__all__ = ["CAPABILITY", "HELD", "WORKER", "World", "a_request", "asyncio", "token"]

@@ -1,0 +1,15 @@
+"""The Hall over HTTP: `wcp-route serve`. A thin rim over `Hall`: no rule, gate or check lives here.
+
+settings     the `[service]` table of hall.toml
+principals   who asks: tokens, OIDC, a proxy's word; roles
+limits       what a request may cost before anybody looks at it
+problems     errors as `application/problem+json` (RFC 9457)
+protocol     /wcp/…: route, discovery, approvals
+gateways     AuthZEN 1.0 and Envoy's external authorisation
+registry_api what the clients of a worker registry call
+operators    /admin/…, /receipts…
+machines     health, readiness, metrics, OpenAPI
+pages        what people look at
+application  all of them as one ASGI application
+server       sockets, signals, reload
+"""

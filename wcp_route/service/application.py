@@ -1,0 +1,55 @@
+"""All handlers as one ASGI application, behind the limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from wcp_route.service import machines, operators, pages, protocol, registry_api
+from wcp_route.service.limits import Limits
+from wcp_route.service.problems import Problem
+from wcp_route.service.sessions import COOKIE, Sessions
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Scope
+
+    from wcp_route.service.context import Context
+
+
+def application(context: Context) -> Limits:
+    """Return the application.
+
+    Args:
+        context: the Hall and all that the handlers share.
+    """
+    routes = [*protocol.ROUTES, *registry_api.ROUTES, *operators.ROUTES, *machines.ROUTES, *pages.ROUTES]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _as_problem, Exception: _failed})
+    app.state.context = context
+    app.state.sessions = sessions = Sessions()
+
+    def known(scope: Scope) -> bool:
+        """Tell whether the caller is authenticated, from the headers alone."""
+        connection = HTTPConnection(scope)
+        cookie = connection.cookies.get(COOKIE, "")
+        try:
+            return sessions.knows(cookie) or bool(context.authenticator.of(connection))
+        except Problem:
+            return False
+
+    return Limits(app, context.settings, known)
+
+
+async def _as_problem(request: Request, problem: Any) -> Response:
+    del request
+    code = {404: "not-found", 405: "wrong-method"}.get(problem.status_code, "refused")
+    return Problem(problem.status_code, code, str(problem.detail), problem.headers).response()
+
+
+async def _failed(request: Request, problem: Exception) -> Response:
+    del request, problem  # the server's log has it; the caller learns nothing about our inside
+    return Problem(500, "internal-error", "the service failed; its log says why").response()

@@ -1,0 +1,137 @@
+"""What the handlers share: the Hall and what it works on, who asks, and the JSON of a body."""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from wcp_attest.base import strictjson
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_route.service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from wcp_attest import Policy
+    from wcp_route.hall import Hall
+    from wcp_route.service.metrics import Metrics
+    from wcp_route.service.pair_store import PairStore
+    from wcp_route.service.principals import Authenticator, Principal
+    from wcp_route.service.settings import Role, ServiceModel
+    from wcp_route.storage.state import State
+
+T = TypeVar("T")
+MAX_BODY = 1 << 20
+
+
+@dataclass
+class Context:
+    """One running service.
+
+    Attributes:
+        hall: decides.
+        state: what it remembers.
+        settings: the `[service]` table.
+        authenticator: finds out who asks.
+        metrics: counts.
+        trust: the trust policy in force, for the registry; None where the Hall has none.
+        secret: makes grants, so that a requester can fetch one from any Hall with the same secret.
+        address: of the state, for reading receipts.
+        pairs: what publishers handed in.
+        reports: packages that somebody asked to ban, by digest: who and why.
+        problems: why the service is not ready, by the name of what is missing.
+    """
+
+    hall: Hall
+    state: State
+    settings: ServiceModel
+    authenticator: Authenticator
+    metrics: Metrics
+    trust: Policy | None
+    secret: bytes
+    address: str
+    pairs: PairStore
+    reports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def grant_of(self, pending_id: str) -> str:
+        """Return the grant of a hold: known to whoever has the secret, and to nobody else."""
+        return hmac.new(self.secret, b"wcp grant\0" + pending_id.encode(), "sha256").hexdigest()
+
+
+def context_of(request: Request) -> Context:
+    """Return the service that a request came to."""
+    found: Context = request.app.state.context
+    return found
+
+
+def principal_of(request: Request, *roles: Role) -> Principal:
+    """Return who asks, when they have one of the roles.
+
+    Raises:
+        Problem: 401 or 403.
+    """
+    principal = context_of(request).authenticator.of(request)
+    request.scope["state"]["principal"] = principal.name
+    principal.require(*roles)
+    return principal
+
+
+async def json_of(request: Request, *, floats: bool = False) -> dict[str, Any]:
+    """Return the JSON object of a body.
+
+    Raises:
+        Problem: 400 or 415. A form or plain text is refused, as a page of another site could send one (CORS).
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(415, "wrong-type", "send Content-Type: application/json")
+    try:
+        value = strictjson.loads(await request.body(), what="the body", max_bytes=MAX_BODY, floats=floats)
+    except ConfigError as problem:
+        raise Problem(400, "malformed", str(problem)) from None
+    if not isinstance(value, dict):
+        raise Problem(400, "malformed", "the body is not a JSON object")
+    return value
+
+
+async def working(function: Callable[[], T]) -> T:
+    """Run what may block in a thread, and turn our own errors into problems."""
+    try:
+        return await run_in_threadpool(function)
+    except Problem:
+        raise
+    except ConfigError as problem:
+        raise Problem(400, "refused", str(problem)[:500]) from None
+    except Error as problem:
+        raise Problem(409, "refused", str(problem)[:500]) from None
+
+
+def endpoint(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Give a handler the one way to answer with a problem."""
+
+    @functools.wraps(handler)
+    async def call(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            request.scope["state"]["code"] = problem.code
+            return problem.response()
+
+    return call
+
+
+class CanonicalJSON(JSONResponse):
+    """JSON in ASCII, so that nothing a caller sent comes back unescaped."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes."""
+        return json.dumps(content, separators=(",", ":")).encode()

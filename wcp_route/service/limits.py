@@ -1,0 +1,172 @@
+"""What a request may cost before anybody looks at it: host, headers, body, time, a place in the queue.
+
+This is plain ASGI middleware. It reads the body itself, so that no handler ever sees one that is too large or too slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from wcp_route.service.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from wcp_route.service.settings import ServiceModel
+
+MAX_BODY: Final = 1 << 20
+MAX_BODY_UNKNOWN: Final = 16 << 10  # until the caller is known
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 32 << 10
+_log = logging.getLogger("wcp_route.service")
+_POLICY: Final = (
+    b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_SAFE: Final = (
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Limits:
+    """Bounds requests, and writes one line of log for each.
+
+    Args:
+        app: what is behind.
+        service: the settings.
+        known: tells from the headers whether the caller is authenticated.
+    """
+
+    def __init__(self, app: ASGIApp, service: ServiceModel, known: object) -> None:
+        self.app, self.service, self._known = app, service, known
+        self._places = asyncio.Semaphore(service.concurrent)
+        self._waiting = 0
+        self.running = 0
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+        request_id = str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(pair for pair in _SAFE if pair[0] not in present),
+                    (b"x-request-id", request_id.encode()),
+                ]
+                if b"cache-control" not in present:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        try:
+            self._check_head(scope)
+            body = await self._body(scope, receive)
+            async with self._place():
+                await self.app(scope, _replay(body, receive), sending)
+        except Problem as problem:
+            await problem.response()(scope, receive, sending)
+        finally:
+            fields = {
+                "id": request_id,
+                "principal": scope["state"].get("principal"),
+                "method": scope["method"],
+                "path": scope["path"][:200],
+                "status": status,
+                "code": scope["state"].get("code"),
+                "ms": round((time.perf_counter() - started) * 1000, 3),
+            }
+            _log.info("%s", json.dumps(fields))  # JSON escapes whatever a caller sent
+
+    def _check_head(self, scope: Scope) -> None:
+        headers = scope["headers"]
+        if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
+        hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+        if len(hosts) != 1 or hosts[0] not in self._hosts():
+            raise Problem(421, "unknown-host", "the Host header names no host that this service answers for")
+        lengths = [value for name, value in headers if name == b"content-length"]
+        coded = any(name == b"transfer-encoding" for name, _ in headers)
+        if len(lengths) > 1 or (lengths and coded):  # two servers could see two requests here (RFC 9112, 6.3)
+            raise Problem(400, "ambiguous-length", "send one Content-Length, or chunks, not both")
+
+    def _hosts(self) -> set[str]:
+        if self.service.listen.startswith("unix:"):
+            return {*self.service.hosts, "localhost"}
+        host, port = self.service.address
+        names = {host, "localhost", "127.0.0.1", "[::1]"} if self.service.is_local else {host}
+        return {*self.service.hosts, *(f"{name}:{port}" for name in names), *self.bound}
+
+    bound: frozenset[str] = frozenset()
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        limit = MAX_BODY if self._known(scope) else MAX_BODY_UNKNOWN  # type: ignore[operator]
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not declared.isdigit() or int(declared) > limit:
+            raise Problem(413, "too-large", f"the body may have at most {limit} bytes")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.service.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem(400, "cut-short", "the request ended before its body did")
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise Problem(413, "too-large", f"the body may have at most {limit} bytes")
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Problem(408, "too-slow", f"the body must arrive within {self.service.body_seconds:g} s") from None
+
+    @contextlib.asynccontextmanager
+    async def _place(self):  # type: ignore[no-untyped-def]
+        if self.draining:
+            raise Problem(503, "stopping", "the service is stopping; ask another one", {"retry-after": "1"})
+        if self._places.locked() and self._waiting >= self.service.waiting:
+            raise Problem(429, "busy", "too many requests are waiting; ask again later", {"retry-after": "1"})
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._places.release()
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand a body that was read to the handler, then whatever comes."""
+    told = False
+
+    async def again() -> Message:
+        nonlocal told
+        if not told:
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again

@@ -1,0 +1,160 @@
+"""What operators call: enrolment, quarantine, receipts. Every change is a receipt with the operator's name in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.record_model import read_record
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.problems import Problem, not_found
+from wcp_route.storage.receipts import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+    from wcp_route.service.context import Context
+    from wcp_route.storage.receipts.receipt import Receipt
+
+MAX_SHOWN: Final = 200
+FILTERS: Final = ("worker", "tenant", "outcome", "code", "kind")
+
+
+@endpoint
+async def enroll(request: Request) -> Response:
+    """PUT /admin/workers/{id}: a record with its `package_root`."""
+    context, principal = context_of(request), principal_of(request, "operator")
+    body, name = await json_of(request), request.path_params["worker_id"]
+    root = body.pop("package_root", None)
+    if body.get("worker_id") != name or not isinstance(root, str) or not root.startswith("/"):
+        raise Problem(400, "malformed", "give the record of this worker, with an absolute `package_root`")
+
+    def act() -> None:
+        record = replace(read_record(json.dumps(body).encode()), package_root=root)
+        again = request.query_params.get("replace") == "true"
+        context.state.registry.enroll(record, replace=again, by=principal.name, via="token", at_ms=now_ms())
+
+    await working(act)
+    return CanonicalJSON({"worker_id": name, "enrolled": True}, 201)
+
+
+@endpoint
+async def withdraw(request: Request) -> Response:
+    """DELETE /admin/workers/{id}."""
+    context, principal = context_of(request), principal_of(request, "operator")
+    name = request.path_params["worker_id"]
+    if not await working(lambda: context.state.registry.withdraw(name, by=principal.name, via="token", at_ms=now_ms())):
+        raise not_found()
+    return Response(status_code=204)
+
+
+@endpoint
+async def quarantine(request: Request) -> Response:
+    """PUT /admin/quarantine/{id}: {"reason"}."""
+    context, principal = context_of(request), principal_of(request, "operator")
+    body, name = await json_of(request), request.path_params["worker_id"]
+    reason = body.get("reason")
+    if not isinstance(reason, str) or not 0 < len(reason) <= 500:
+        raise Problem(400, "malformed", "give a `reason` of 1 to 500 characters")
+    await working(
+        lambda: context.state.registry.quarantine(name, reason, by=principal.name, at_ms=now_ms(), via="token")
+    )
+    return CanonicalJSON({"worker_id": name, "quarantined": True})
+
+
+@endpoint
+async def clear(request: Request) -> Response:
+    """DELETE /admin/quarantine/{id}."""
+    context, principal = context_of(request), principal_of(request, "operator")
+    name = request.path_params["worker_id"]
+    if not await working(lambda: context.state.registry.clear(name, by=principal.name, at_ms=now_ms(), via="token")):
+        raise not_found()
+    return Response(status_code=204)
+
+
+def last_receipts(context: Context, filters: dict[str, str], limit: int) -> list[dict[str, Any]]:
+    """Return the newest receipts that fit, newest first.
+
+    Raises:
+        Problem: a filter is unknown.
+    """
+    unknown = filters.keys() - {*FILTERS, "limit"}
+    if unknown:
+        raise Problem(400, "malformed", f"unknown filter {min(unknown)[:40]!r}; known are {', '.join(FILTERS)}")
+    worker, tenant, outcome, code, kind = (filters.get(name) for name in FILTERS)
+    found = read.last(context.address, limit, worker=worker, tenant=tenant, outcome=outcome, code=code, kind=kind)
+    return [shown_receipt(receipt) for receipt in found]
+
+
+def shown_receipt(receipt: Receipt) -> dict[str, Any]:
+    """Return a receipt as JSON."""
+    return {"seq": receipt.seq, "stream": receipt.stream, "receipt": json.loads(receipt.body)}
+
+
+@endpoint
+async def receipts(request: Request) -> Response:
+    """GET /receipts?worker=…&tenant=…&outcome=…&code=…&limit=…: newest first."""
+    context = context_of(request)
+    principal_of(request, "reader", "operator")
+    text = request.query_params.get("limit", "50")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_SHOWN:
+        raise Problem(400, "malformed", f"`limit` must be 1 to {MAX_SHOWN}")
+    filters = dict(request.query_params)
+    rows = await working(lambda: last_receipts(context, filters, int(text)))
+    return CanonicalJSON({"receipts": rows, "count": len(rows)})
+
+
+@endpoint
+async def receipt(request: Request) -> Response:
+    """GET /receipts/{id}: by decision id."""
+    context = context_of(request)
+    principal_of(request, "reader", "operator")
+    found = await working(lambda: read.find(context.address, request.path_params["decision_id"]))
+    if not found:
+        raise not_found()
+    return CanonicalJSON({"receipts": [shown_receipt(one) for one in found]})
+
+
+@endpoint
+async def head(request: Request) -> Response:
+    """GET /receipts/head: keep it elsewhere; a restored older database is refused with it."""
+    context = context_of(request)
+    principal_of(request, "reader", "operator")
+    return Response(await working(lambda: read.head(context.address)), media_type="application/json")
+
+
+@endpoint
+async def export(request: Request) -> Response:
+    """GET /receipts/export: JSON Lines that `wcp-route receipts verify` checks."""
+    context = context_of(request)
+    principal_of(request, "reader", "operator")
+
+    def lines() -> Iterator[bytes]:
+        import tempfile
+
+        with tempfile.TemporaryFile() as spool:  # read in one transaction, however slowly the client takes it
+            read.export(context.address, spool.write)
+            spool.seek(0)
+            while block := spool.read(1 << 16):
+                yield block
+
+    return StreamingResponse(lines(), media_type="application/jsonl")
+
+
+ROUTES: Final = [
+    Route("/admin/workers/{worker_id}", enroll, methods=["PUT"]),
+    Route("/admin/workers/{worker_id}", withdraw, methods=["DELETE"]),
+    Route("/admin/quarantine/{worker_id}", quarantine, methods=["PUT"]),
+    Route("/admin/quarantine/{worker_id}", clear, methods=["DELETE"]),
+    Route("/receipts", receipts),
+    Route("/receipts/head", head),
+    Route("/receipts/export", export),
+    Route("/receipts/{decision_id}", receipt),
+]

@@ -1,0 +1,225 @@
+"""What people look at: overview, decisions, approvals, workers, bans. Rendered here, usable without script."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from wcp_route.domain.clock import now_ms
+from wcp_route.service.context import context_of, working
+from wcp_route.service.machines import missing
+from wcp_route.service.operators import last_receipts
+from wcp_route.service.problems import Problem, not_found
+from wcp_route.service.protocol import answer_hold, shown_hold
+from wcp_route.service.sessions import COOKIE, SECONDS, check_form, check_origin
+from wcp_route.storage.receipts import read
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from wcp_route.service.context import Context
+    from wcp_route.service.sessions import Session
+
+SHOWN: Final = 100
+_pages: Final = Environment(
+    loader=PackageLoader("wcp_route.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_pages.filters["utc"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+
+
+def _render(name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    return HTMLResponse(_pages.get_template(name).render(**values), status)
+
+
+def page(*roles: Any) -> Callable[[Callable[..., Awaitable[Response]]], Callable[[Request], Awaitable[Response]]]:
+    """Give a handler the session of a person with one of the roles; without one it leads to the sign-in page."""
+
+    def decorate(handler: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        @functools.wraps(handler)
+        async def call(request: Request) -> Response:
+            session = request.app.state.sessions.of(request)
+            if session is None:
+                return RedirectResponse("/signin", 303)
+            request.scope["state"]["principal"] = session.principal.name
+            try:
+                session.principal.require(*roles)
+                return await handler(request, context_of(request), session)
+            except Problem as problem:
+                request.scope["state"]["code"] = problem.code
+                return _render("problem.html", problem.status, problem=problem, session=session, here="")
+
+        return call
+
+    return decorate
+
+
+async def signin(request: Request) -> Response:
+    """GET and POST /signin: a token, once; afterwards a cookie."""
+    if request.method == "GET":
+        return _render("signin.html", session=None, here="", wrong=False)
+    try:
+        check_origin(request)
+    except Problem as problem:
+        return _render("problem.html", problem.status, problem=problem, session=None, here="")
+    token = (await request.form()).get("token")
+    principal = context_of(request).authenticator.of_token(token.strip()) if isinstance(token, str) and token else None
+    if principal is None or principal.roles.isdisjoint({"reader", "approver", "operator", "banner"}):
+        return _render("signin.html", 401, session=None, here="", wrong=True)
+    answer = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    cookie = request.app.state.sessions.begin(principal)
+    answer.set_cookie(COOKIE, cookie, max_age=SECONDS, httponly=True, samesite="strict", secure=secure, path="/")
+    return answer
+
+
+@page("reader", "approver", "operator", "banner")
+async def signout(request: Request, context: Context, session: Session) -> Response:
+    """POST /signout."""
+    del context
+    check_form(request, session, await request.form())
+    request.app.state.sessions.end(request)
+    answer = RedirectResponse("/signin", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+@page("reader", "approver", "operator", "banner")
+async def overview(request: Request, context: Context, session: Session) -> Response:
+    """GET /: how the Hall stands."""
+    del request
+
+    def look() -> dict[str, Any]:
+        found = last_receipts(context, {"kind": "decision"}, 200)
+        counts: dict[str, int] = {}
+        for row in found:
+            outcome = str(row["receipt"].get("outcome", ""))
+            counts[outcome] = counts.get(outcome, 0) + 1
+        snapshot = context.state.registry.snapshot()
+        return {
+            "counts": sorted(counts.items()),
+            "total": max(1, len(found)),
+            "workers": len(snapshot.workers),
+            "quarantined": len(snapshot.quarantined),
+            "pending": len(context.state.approvals.pending(now_ms())),
+            "missing": missing(context),
+            "head": _head(context),
+        }
+
+    world = context.hall.world
+    return _render(
+        "overview.html", session=session, here="overview", env=world.config.env, rules=len(world.rules.rules),
+        policy=world.trust_policy_digest, **await working(look),
+    )  # fmt: skip
+
+
+def _head(context: Context) -> str:
+    from hashlib import sha256
+
+    try:
+        return sha256(read.head(context.address)).hexdigest()
+    except Exception:  # noqa: BLE001  # a chain without a batch has no head yet
+        return ""
+
+
+@page("reader", "approver", "operator")
+async def decisions(request: Request, context: Context, session: Session) -> Response:
+    """GET /decisions: filtered, newest first."""
+    filters = {name: value for name, value in request.query_params.items() if value and name != "limit"}
+    filters.setdefault("kind", "decision")
+    rows = await working(lambda: last_receipts(context, filters, SHOWN))
+    return _render("decisions.html", session=session, here="decisions", rows=rows, filters=filters)
+
+
+@page("reader", "approver", "operator")
+async def decision(request: Request, context: Context, session: Session) -> Response:
+    """GET /decisions/{id}: every check and why."""
+    found = await working(lambda: read.find(context.address, request.path_params["decision_id"]))
+    if not found:
+        raise not_found()
+    import json
+
+    body = json.loads(found[0].body)
+    return _render("decision.html", session=session, here="decisions", row=body, text=json.dumps(body, indent=2))
+
+
+@page("approver", "operator", "reader")
+async def approvals(request: Request, context: Context, session: Session) -> Response:
+    """GET /approvals: what waits for a person."""
+    del request
+    holds = await working(lambda: context.state.approvals.pending(now_ms()))
+    rows = [shown_hold(hold, "pending") for hold in holds]
+    return _render("approvals.html", session=session, here="approvals", rows=rows)
+
+
+@page("approver")
+async def answer(request: Request, context: Context, session: Session) -> Response:
+    """POST /approvals: approve, deny or escalate."""
+    form = await request.form()
+    check_form(request, session, form)
+    values = [form.get(name) for name in ("pending_approval_id", "decision", "reason")]
+    name, action, reason = (value if isinstance(value, str) else "" for value in values)
+    await answer_hold(context, session.principal, name, action, reason[:500])
+    return RedirectResponse("/approvals", 303)
+
+
+@page("reader", "approver", "operator")
+async def workers(request: Request, context: Context, session: Session) -> Response:
+    """GET /workers: identity, standing, quarantine with its cause."""
+    del request
+    snapshot = await working(context.state.registry.snapshot)
+    names = sorted({*snapshot.workers, *snapshot.quarantined})
+    rows = [(name, snapshot.workers.get(name), snapshot.quarantined.get(name)) for name in names]
+    return _render("workers.html", session=session, here="workers", rows=rows)
+
+
+@page("operator")
+async def clear(request: Request, context: Context, session: Session) -> Response:
+    """POST /workers/clear: end a quarantine."""
+    form = await request.form()
+    check_form(request, session, form)
+    name = form.get("worker_id")
+    by = session.principal.name
+    if not isinstance(name, str) or not await working(
+        lambda: context.state.registry.clear(name, by=by, at_ms=now_ms(), via="token")
+    ):
+        raise not_found()
+    return RedirectResponse("/workers", 303)
+
+
+@page("reader", "banner", "operator", "approver")
+async def bans(request: Request, context: Context, session: Session) -> Response:
+    """GET /bans: the lists of the policy and what was reported."""
+    del request
+    found = await working(lambda: missing(context).get("bans", ""))
+    configured = context.trust is not None and bool(context.trust.conditions)
+    reports = sorted(context.reports.items())
+    return _render("bans.html", session=session, here="bans", problem=found, configured=configured, reports=reports)
+
+
+async def style(request: Request) -> Response:
+    """GET /style.css."""
+    del request
+    text = _pages.get_template("style.css").render()
+    return Response(text, media_type="text/css", headers={"cache-control": "public, max-age=3600"})
+
+
+ROUTES: Final = [
+    Route("/", overview),
+    Route("/signin", signin, methods=["GET", "POST"]),
+    Route("/signout", signout, methods=["POST"]),
+    Route("/decisions", decisions),
+    Route("/decisions/{decision_id}", decision),
+    Route("/approvals", approvals, methods=["GET"]),
+    Route("/approvals", answer, methods=["POST"]),
+    Route("/workers", workers),
+    Route("/workers/clear", clear, methods=["POST"]),
+    Route("/bans", bans),
+    Route("/style.css", style),
+]

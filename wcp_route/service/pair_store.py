@@ -1,0 +1,53 @@
+"""Keeps the newest good pair of each worker, for the registry."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from typing import Final
+
+from wcp_route.service.problems import not_found
+
+MAX_PAIR_BYTES: Final = 700 << 10  # of base64; a body may have 1 MiB
+WORKER_ID: Final = re.compile(r"[a-z0-9][a-z0-9.-]{2,127}\Z")
+
+
+class PairStore:
+    """Keeps the newest good pair of each worker in a directory of the service's own.
+
+    Args:
+        directory: where; made when it is not there (mode 0700).
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+
+    def put(self, worker_id: str, manifest: bytes, signatures: bytes) -> None:
+        """Keep a pair: both files or neither.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        length = len(manifest).to_bytes(8, "big")
+        with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:
+            file.write(length + manifest + signatures)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self._place(worker_id))
+
+    def get(self, worker_id: str) -> tuple[bytes, bytes] | None:
+        """Return a pair, or None when none is kept."""
+        try:
+            with open(self._place(worker_id), "rb") as file:
+                data = file.read(2 * MAX_PAIR_BYTES)
+        except FileNotFoundError:
+            return None
+        size = int.from_bytes(data[:8], "big")
+        return data[8 : 8 + size], data[8 + size :]
+
+    def _place(self, worker_id: str) -> str:
+        if not WORKER_ID.match(worker_id):
+            raise not_found()
+        return os.path.join(self._directory, f"{worker_id}.pair")

@@ -1,0 +1,211 @@
+"""Who asks, and what they may do.
+
+A principal is never taken from the body of a request. It comes from a bearer token whose SHA-256 stands in hall.toml,
+from an OpenID token that the issuer's key signed for this audience, or from the header of a proxy whose address is
+listed. Comparison takes the same time whatever token is given.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.service.problems import Problem
+from wcp_route.service.settings import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import HTTPConnection
+
+    from wcp_route.domain.values import Level
+    from wcp_route.service.settings import OidcModel, Role, ServiceModel
+
+MAX_TOKEN: Final = 8192  # characters; an OpenID token with many claims has 4,000
+MAX_JWKS_BYTES: Final = 1 << 20
+JWKS_SECONDS: Final = 300.0  # how long fetched keys are used before they are fetched again
+JWKS_PAUSE: Final = 10.0  # between two attempts, so that tokens of unknown keys cannot drive requests to the issuer
+LEVELS: Final = ("advisory", "gatekeeper", "executor", "incident_commander")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who was authenticated.
+
+    Attributes:
+        name: the tenant of a router, the person who answers an approval.
+        roles: what it may do.
+        level: the highest level of approval that it may answer; None for none.
+        namespaces: whose packages a publisher may hand in.
+        agent: a program that acts for a model; it never approves.
+    """
+
+    name: str
+    roles: frozenset[Role]
+    level: Level | None = None
+    namespaces: tuple[str, ...] = ()
+    agent: bool = False
+
+    def require(self, *roles: Role) -> None:
+        """Check that the principal has one of the roles.
+
+        Raises:
+            Problem: 403.
+        """
+        if self.roles.isdisjoint(roles):
+            raise Problem(403, "not-allowed", f"this needs the role {' or '.join(roles)}")
+
+
+EVERYBODY: Final = Principal("local", frozenset(ROLES), "incident_commander")  # with auth = "none", on loopback
+
+
+class Authenticator:
+    """Finds out who asks.
+
+    Args:
+        service: the settings.
+        fetch: gets the issuer's keys; by default over https.
+    """
+
+    def __init__(self, service: ServiceModel, fetch: Callable[[str], bytes] | None = None) -> None:
+        self._service = service
+        self._tokens = [
+            (
+                bytes.fromhex(digest),
+                Principal(token.name, frozenset(token.roles), token.level, tuple(token.namespaces), token.agent),
+            )
+            for token in service.token
+            for digest in token.sha256
+        ]
+        self._oidc = None if service.oidc is None else OidcVerifier(service.oidc, fetch or _fetch)
+
+    def of(self, request: HTTPConnection) -> Principal:
+        """Return who sent a request.
+
+        Raises:
+            Problem: 401, it says nothing that can be verified.
+        """
+        if self._service.auth == "none":
+            return EVERYBODY
+        proxy = self._service.proxy
+        peer = request.client.host if request.client else ""
+        if proxy is not None and peer in proxy.peers:
+            names = request.headers.getlist(proxy.header)
+            if len(names) == 1 and (roles := proxy.roles.get(names[0])):
+                return Principal(names[0], frozenset(roles))
+        values = request.headers.getlist("authorization")
+        if len(values) == 1 and len(values[0]) <= MAX_TOKEN:
+            scheme, _, token = values[0].partition(" ")
+            if scheme.lower() == "bearer" and token and (found := self.of_token(token.strip())) is not None:
+                return found
+        raise Problem(
+            401, "unauthenticated", "send a valid token: Authorization: Bearer …", {"www-authenticate": "Bearer"}
+        )
+
+    def of_token(self, token: str) -> Principal | None:
+        """Return whose token it is, or None."""
+        digest, found = sha256(token.encode("utf-8", "surrogateescape")).digest(), None
+        for known, principal in self._tokens:  # all of them, always: the time says nothing about which one is near
+            if hmac.compare_digest(known, digest):
+                found = principal
+        if found is None and self._oidc is not None and token.count(".") == 2:
+            return self._oidc.verify(token)
+        return found
+
+
+class OidcVerifier:
+    """Verifies OpenID tokens: issuer, audience, time, algorithm, key (RFC 7519, RFC 8725).
+
+    Args:
+        settings: the `[service.oidc]` table.
+        fetch: gets the issuer's keys.
+    """
+
+    def __init__(self, settings: OidcModel, fetch: Callable[[str], bytes]) -> None:
+        self._settings, self._fetch = settings, fetch
+        self._lock = threading.Lock()
+        self._keys: dict[str, Any] = {}
+        self._fetched = self._tried = float("-inf")
+        self.problem = ""
+
+    def verify(self, token: str) -> Principal | None:
+        """Return whose token it is, or None when anything about it is wrong."""
+        import jwt
+
+        settings = self._settings
+        try:
+            header = jwt.get_unverified_header(token)
+            key = self._key(str(header.get("kid", "")))
+            if key is None or header.get("alg") not in settings.algorithms:
+                return None
+            claims = jwt.decode(
+                token, key, algorithms=[*settings.algorithms], audience=settings.audience, issuer=settings.issuer,
+                options={"require": ["exp", "iat", "iss", "aud", settings.principal_claim]}, leeway=30,
+            )  # fmt: skip
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        name, roles = claims.get(settings.principal_claim), claims.get(settings.roles_claim)
+        level = claims.get(settings.level_claim)
+        if not isinstance(name, str) or not isinstance(roles, list) or not 0 < len(name) <= 128:
+            return None
+        return Principal(
+            name,
+            frozenset(role for role in ROLES if role in roles),
+            level if level in LEVELS else None,
+            agent=claims.get("wcp_agent") is not False and "wcp_agent" in claims,
+        )
+
+    def _key(self, kid: str) -> Any:
+        now = time.monotonic()
+        with self._lock:
+            stale = now - self._fetched > JWKS_SECONDS or kid not in self._keys
+            if stale and now - self._tried > JWKS_PAUSE:
+                self._tried = now
+                self._refresh(now)
+            return self._keys.get(kid)
+
+    def _refresh(self, now: float) -> None:
+        import jwt
+
+        try:
+            found = jwt.PyJWKSet.from_dict(json.loads(self._fetch(self._settings.jwks)))
+        except (ConfigError, OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as problem:
+            self.problem = f"the keys of the issuer cannot be had: {str(problem)[:200]}"
+            if now - self._fetched > 12 * JWKS_SECONDS:
+                self._keys = {}  # keys that were revoked an hour ago must not count for longer
+            return
+        self._keys = {key.key_id: key.key for key in found.keys if key.key_id}
+        self._fetched, self.problem = now, ""
+
+
+def _fetch(place: str) -> bytes:
+    """Read the issuer's keys from https or from a file.
+
+    Raises:
+        ConfigError: they cannot be had, or are too large.
+        OSError: the file cannot be read.
+    """
+    if not place.startswith("https://"):
+        with open(place, "rb") as file:
+            data = file.read(MAX_JWKS_BYTES + 1)
+        if len(data) > MAX_JWKS_BYTES:
+            raise ConfigError(f"{place!r} is larger than {MAX_JWKS_BYTES} bytes")
+        return data
+    import urllib3
+
+    pool = urllib3.PoolManager(timeout=urllib3.Timeout(total=5), retries=False)
+    try:
+        answer = pool.request("GET", place, redirect=False, preload_content=False)
+        data = answer.read(MAX_JWKS_BYTES + 1)
+        answer.release_conn()
+    except urllib3.exceptions.HTTPError as problem:
+        raise ConfigError(str(problem)) from None
+    if answer.status != 200 or len(data) > MAX_JWKS_BYTES:
+        raise ConfigError(f"the issuer answered {answer.status} with {len(data)} bytes")
+    return data

@@ -1,0 +1,309 @@
+"""/wcp/…: decisions, discovery, and approvals with polling (specification sections 5.8 and 6)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+import wcp_attest
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision_wire import to_wire
+from wcp_route.service import gateways
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.problems import Problem, not_found
+from wcp_route.storage.approvals import LedgerApprovals
+from wcp_route.storage.holds import Action, Approver
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from wcp_route.domain.decision import Hold, RouteDecision
+    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.service.context import Context
+    from wcp_route.service.principals import Principal
+
+GRANT_HEADER: Final = "x-wcp-grant"
+_ACTIONS: Final[tuple[Action, ...]] = get_args(Action.__value__) if hasattr(Action, "__value__") else get_args(Action)
+
+
+async def decide(context: Context, body: dict[str, Any], principal: Principal, grant: str) -> RouteDecision:
+    """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
+    started = time.perf_counter()
+    decision = await context.hall.aroute(body, grant=grant, principal=principal.name)
+    context.metrics.decided(decision, time.perf_counter() - started)
+    return decision
+
+
+@endpoint
+async def route(request: Request) -> Response:
+    """POST /wcp/route: RouteInput -> RouteDecision. Held and denied requests are answered with 200."""
+    context, principal = context_of(request), principal_of(request, "router")
+    body = await json_of(request, floats=True)
+    if body.get("tenant_id", principal.name) != principal.name:
+        raise Problem(403, "other-tenant", "the request names another tenant than the one that was authenticated")
+    decision = await decide(
+        context, {"tenant_id": principal.name, **body}, principal, request.headers.get(GRANT_HEADER, "")
+    )
+    request.scope["state"]["code"] = None if decision.reason is None else str(decision.reason.code)
+    malformed = decision.reason is not None and decision.reason.code == Code.INVALID_INPUT
+    return CanonicalJSON(to_wire(decision), 400 if malformed else 200)
+
+
+@endpoint
+async def capabilities(request: Request) -> Response:
+    """GET /wcp/capabilities: what can be asked for."""
+    context = context_of(request)
+    principal_of(request, "router", "reader", "operator")
+    workers = await working(context.state.registry.workers)
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        for capability in worker.capabilities:
+            found.setdefault(capability, set()).add(worker.worker_species_id)
+    rows = [{"capability_id": name, "worker_species": sorted(species)} for name, species in sorted(found.items())]
+    return CanonicalJSON({"capabilities": rows, "count": len(rows)})
+
+
+def public_worker(worker: WorkerRecord, *, quarantined: bool) -> dict[str, Any]:
+    """Return what a tenant may know of a worker: no path, no hash, no secret's name."""
+    return {
+        "worker_id": worker.worker_id,
+        "worker_species_id": worker.worker_species_id,
+        "capabilities": [*worker.capabilities],
+        "risk_tier": worker.risk_tier,
+        "allowed_environments": [*worker.allowed_environments],
+        "status": "quarantined" if quarantined else "active",
+    }
+
+
+@endpoint
+async def workers(request: Request) -> Response:
+    """GET /wcp/workers."""
+    context = context_of(request)
+    principal_of(request, "router", "reader", "operator")
+    snapshot = await working(context.state.registry.snapshot)
+    rows = [
+        public_worker(worker, quarantined=name in snapshot.quarantined)
+        for name, worker in sorted(snapshot.workers.items())
+    ]
+    return CanonicalJSON({"workers": rows, "count": len(rows)})
+
+
+@endpoint
+async def worker(request: Request) -> Response:
+    """GET /wcp/workers/{id}."""
+    context = context_of(request)
+    principal_of(request, "router", "reader", "operator")
+    snapshot = await working(context.state.registry.snapshot)
+    name = request.path_params["worker_id"]
+    if name not in snapshot.workers:
+        raise not_found()
+    return CanonicalJSON(public_worker(snapshot.workers[name], quarantined=name in snapshot.quarantined))
+
+
+@endpoint
+async def health(request: Request) -> Response:
+    """GET /wcp/health and /health: no worker and no tenant is told."""
+    context = context_of(request)
+    ok = not context.problems
+    return CanonicalJSON({"ok": ok, "status": "ok" if ok else "degraded", "version": wcp_attest.__version__})
+
+
+def shown_hold(hold: Hold, state: str) -> dict[str, Any]:
+    """Return a hold as approvers and its requester see it."""
+    return {
+        "pending_approval_id": hold.pending_id,
+        "state": state,
+        "supervisor_level": hold.level,
+        "code": str(hold.code),
+        "reason": hold.reason,
+        "worker_id": hold.worker_id,
+        "capability_id": hold.capability_id,
+        "tenant_id": hold.tenant_id,
+        "correlation_id": hold.correlation_id,
+        "rule_id": hold.rule_id,
+        "blast_score": hold.blast_score,
+        "tenant_risk": hold.tenant_risk,
+        "data_label": hold.data_label,
+        "policy_version": hold.policy_version,
+        "created_at_ms": hold.created_at_ms,
+        "approval_expires_at_ms": hold.expires_at_ms,
+    }
+
+
+@endpoint
+async def pending(request: Request) -> Response:
+    """GET /wcp/approvals/pending: for approvers."""
+    context = context_of(request)
+    principal_of(request, "approver", "operator")
+    holds = await working(lambda: context.state.approvals.pending(now_ms()))
+    return CanonicalJSON({"pending": [shown_hold(hold, "pending") for hold in holds], "count": len(holds)})
+
+
+@endpoint
+async def hold(request: Request) -> Response:
+    """GET /wcp/approvals/{id}: the requester polls here, and finds the grant once it is approved."""
+    context = context_of(request)
+    principal = principal_of(request, "router", "approver", "operator")
+    name = request.path_params["pending_id"]
+    found, state = await working(lambda: (context.state.approvals.get(name), context.state.approvals.state(name)))
+    mine = found is not None and found.tenant_id == principal.name
+    if found is None or state is None or not (mine or principal.roles & {"approver", "operator"}):
+        raise not_found()
+    expired = state in {"pending", "approved"} and found.expires_at_ms <= now_ms()
+    body = shown_hold(found, "expired" if expired else state)
+    if mine and state == "approved" and not expired:
+        body["grant"] = context.grant_of(found.pending_id)
+    return CanonicalJSON(body, headers={"retry-after": "2"} if state == "pending" and not expired else None)
+
+
+async def answer_hold(
+    context: Context, principal: Principal, pending_id: str, action: str, reason: str
+) -> dict[str, Any]:
+    """Answer a hold in a principal's name.
+
+    Raises:
+        Problem: they may not, or it does not wait any more.
+    """
+    principal.require("approver")
+    if principal.agent or principal.level is None:
+        raise Problem(403, "not-a-person", "only a person with a level of approval answers a hold")
+    if action not in _ACTIONS:
+        raise Problem(400, "malformed", f"`decision` must be one of {', '.join(_ACTIONS)}")
+    approvals = LedgerApprovals(context.state.ledger, ids=lambda: context.grant_of(pending_id))
+    by = Approver(principal.name, principal.level, "token")
+    resolution = await working(lambda: approvals.resolve(pending_id, action, by=by, at_ms=now_ms(), reason=reason))
+    return {
+        "pending_approval_id": resolution.pending_id,
+        "state": resolution.state,
+        "supervisor_level": resolution.level,
+        "approval_expires_at_ms": resolution.expires_at_ms,
+    }
+
+
+@endpoint
+async def resolve(request: Request) -> Response:
+    """POST /wcp/approvals/resolve: {"pending_approval_id", "decision": "approve" | "deny", "reason"}."""
+    return await _answered(request, None)
+
+
+@endpoint
+async def escalate(request: Request) -> Response:
+    """POST /wcp/approvals/escalate: {"pending_approval_id", "reason"}."""
+    return await _answered(request, "escalate")
+
+
+async def _answered(request: Request, action: str | None) -> Response:
+    principal = principal_of(request, "approver")
+    body = await json_of(request)
+    name, reason = body.get("pending_approval_id"), body.get("reason", "")
+    chosen = body.get("decision") if action is None else action
+    if not isinstance(name, str) or not isinstance(reason, str) or not isinstance(chosen, str) or len(reason) > 500:
+        raise Problem(
+            400, "malformed", "give `pending_approval_id`, `decision` and a `reason` of at most 500 characters"
+        )
+    return CanonicalJSON(await answer_hold(context_of(request), principal, name, chosen, reason))
+
+
+@endpoint
+async def evaluation(request: Request) -> Response:
+    """POST /access/v1/evaluation (AuthZEN 1.0, section 6)."""
+    context, principal = context_of(request), principal_of(request, "router")
+    body = await json_of(request, floats=True)
+    asked = gateways.request_of(body, tenant=principal.name, env=context.hall.world.config.env)
+    decision = await decide(context, asked, principal, request.headers.get(GRANT_HEADER, ""))
+    return CanonicalJSON(gateways.answer_of(decision), headers=_echo(request))
+
+
+@endpoint
+async def evaluations(request: Request) -> Response:
+    """POST /access/v1/evaluations (AuthZEN 1.0, section 7)."""
+    context, principal = context_of(request), principal_of(request, "router")
+    asked, stop_at, single = gateways.evaluations_of(await json_of(request, floats=True))
+    answers = []
+    for one in asked:
+        try:
+            body = gateways.request_of(one, tenant=principal.name, env=context.hall.world.config.env)
+        except Problem as problem:
+            if single:
+                raise
+            # One malformed evaluation is a no of its own, and costs its neighbours nothing (section 7.2).
+            answers.append(
+                {"decision": False, "context": {"error": {"status": problem.status, "message": problem.detail}}}
+            )
+        else:
+            answers.append(gateways.answer_of(await decide(context, body, principal, "")))
+        if answers[-1]["decision"] is stop_at:
+            break
+    return CanonicalJSON(answers[0] if single else {"evaluations": answers}, headers=_echo(request))
+
+
+def _echo(request: Request) -> dict[str, str]:
+    name = request.headers.get("x-request-id", "")
+    return {"x-authzen-request-id": name} if name.isascii() and name.isprintable() and 0 < len(name) <= 128 else {}
+
+
+@endpoint
+async def authzen_metadata(request: Request) -> Response:
+    """GET /.well-known/authzen-configuration (AuthZEN 1.0, section 9)."""
+    base = f"{request.url.scheme}://{request.headers['host']}"
+    return CanonicalJSON(
+        {
+            "policy_decision_point": base,
+            "access_evaluation_endpoint": f"{base}/access/v1/evaluation",
+            "access_evaluations_endpoint": f"{base}/access/v1/evaluations",
+        }
+    )
+
+
+@endpoint
+async def ext_authz(request: Request) -> Response:
+    """Any method on /ext-authz/…: 200 or 403 (Envoy, HTTP external authorisation).
+
+    The gateway names what is asked for in headers that it sets itself: `x-wcp-capability`, `x-wcp-data-label`,
+    `x-wcp-tenant-risk`, `x-wcp-qos-class`, `x-request-id`. None of them says who asks.
+    """
+    context, principal = context_of(request), principal_of(request, "router")
+    given = {
+        name: request.headers.getlist(f"x-wcp-{name}")
+        for name in ("capability", "data-label", "tenant-risk", "qos-class")
+    }
+    if any(len(values) > 1 for values in given.values()):
+        raise Problem(403, "ambiguous", "an x-wcp-… header is there twice")
+    body: dict[str, Any] = {
+        "capability_id": "".join(given["capability"]),
+        "tenant_id": principal.name,
+        "correlation_id": request.scope["state"]["request_id"],
+        "env": context.hall.world.config.env,
+        "request": {"method": request.method, "path": request.url.path.removeprefix("/ext-authz")[:1024]},
+    }
+    fields = {"data-label": "data_label", "tenant-risk": "tenant_risk", "qos-class": "qos_class"}
+    body |= {field: given[name][0] for name, field in fields.items() if given[name]}
+    decision = await decide(context, body, principal, request.headers.get(GRANT_HEADER, ""))
+    headers = {"x-wcp-decision": decision.decision_id, "x-wcp-outcome": decision.outcome}
+    if decision.denied:
+        return CanonicalJSON(gateways.answer_of(decision), 403, headers)
+    return Response(status_code=200, headers={**headers, "x-wcp-worker": decision.worker_id or ""})
+
+
+_ANY: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+ROUTES: Final = [
+    Route("/wcp/route", route, methods=["POST"]),
+    Route("/wcp/capabilities", capabilities),
+    Route("/wcp/workers", workers),
+    Route("/wcp/workers/{worker_id}", worker),
+    Route("/wcp/health", health),
+    Route("/health", health),
+    Route("/wcp/approvals/pending", pending),
+    Route("/wcp/approvals/resolve", resolve, methods=["POST"]),
+    Route("/wcp/approvals/escalate", escalate, methods=["POST"]),
+    Route("/wcp/approvals/{pending_id}", hold),
+    Route("/access/v1/evaluation", evaluation, methods=["POST"]),
+    Route("/access/v1/evaluations", evaluations, methods=["POST"]),
+    Route("/.well-known/authzen-configuration", authzen_metadata),
+    Route("/ext-authz", ext_authz, methods=_ANY),
+    Route("/ext-authz/{path:path}", ext_authz, methods=_ANY),
+]

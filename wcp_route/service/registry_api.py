@@ -1,0 +1,218 @@
+"""What the clients of a worker registry call: /api/v1/…, all three bodies of the earlier clients.
+
+The registry forges nothing. A pair (manifest and signatures) is kept only when it is good under the Hall's own trust
+policy, and is handed out again, so that a client checks the signers itself. A body without a pair is a claim: it is
+answered, and the worker stays `unknown`. A server that lies can withhold; it cannot invent.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wcp_attest import check_pair
+from wcp_attest.base.errors import Banned, BansUnusable, ConfigError, Expired, VerificationError
+from wcp_attest.base.identity import namespace_of
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.pair_store import MAX_PAIR_BYTES, WORKER_ID
+from wcp_route.service.problems import Problem, not_found
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from wcp_attest import SignedManifest
+    from wcp_route.service.context import Context
+
+MAX_REPORTS: Final = 1000
+_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def _standing(context: Context, worker_id: str) -> dict[str, Any]:
+    """Say what is known of a worker now: the kept pair is judged again, with today's policy, bans and clock."""
+    body: dict[str, Any] = {"worker_id": worker_id, "status": "unknown", "banned": False, "ai_generated": False}
+    pair = context.pairs.get(worker_id)
+    if pair is None or context.trust is None:
+        return body
+    signed: SignedManifest | None = None
+    try:
+        signed = check_pair(*pair, context.trust)
+    except Banned as refusal:
+        body |= {"status": "banned", "banned": True, "ban_reason": str(refusal)[:500]}
+    except (BansUnusable, ConfigError) as problem:  # down or slow is never "not banned"
+        raise Problem(503, "bans-unusable", str(problem)[:300], {"retry-after": "30"}) from None
+    except (Expired, VerificationError) as refusal:
+        body |= {"status": "revoked", "ban_reason": str(refusal)[:500]}
+    if signed is not None:
+        body |= {"status": "active", "current_hash": signed.package_hash, "attested_at": signed.signed_at_utc}
+        if signed.ai is not None:
+            body |= {
+                "ai_generated": signed.ai.generated,
+                "ai_service": signed.ai.service,
+                "ai_model": signed.ai.model,
+                "ai_session_fingerprint": signed.ai.session_fingerprint,
+            }
+    if worker_id in context.state.registry.snapshot().quarantined and body["status"] == "active":
+        body["status"] = "revoked"
+    return body | {
+        name: base64.b64encode(part).decode() for name, part in zip(("manifest", "signatures"), pair, strict=True)
+    }
+
+
+@endpoint
+async def verify(request: Request) -> Response:
+    """GET /api/v1/verify/{worker}."""
+    context = context_of(request)
+    principal_of(request, "reader", "router", "publisher", "operator")
+    return CanonicalJSON(await working(lambda: _standing(context, request.path_params["worker_id"])))
+
+
+@endpoint
+async def attest(request: Request) -> Response:
+    """PUT /api/v1/workers/{worker}/attest: a pair is kept when it is good; anything else is a claim."""
+    context, principal = context_of(request), principal_of(request, "publisher")
+    worker_id, body = request.path_params["worker_id"], await json_of(request)
+    if not WORKER_ID.match(worker_id):
+        raise not_found()
+    digest = body.get("package_hash", body.get("sha256"))
+    if digest is not None and (not isinstance(digest, str) or not _SHA256.match(digest.lower())):
+        raise Problem(400, "malformed", "the hash must be 64 hex digits")
+    if body.get("worker_id", worker_id) != worker_id:
+        raise Problem(400, "malformed", "the body names another worker than the path")
+    answer = {
+        "id": worker_id,
+        "worker_id": worker_id,
+        "sha256": digest,
+        "package_hash": digest,
+        "namespace": ".".join(worker_id.split(".")[:2]),
+        "attested_at": None,
+        "status": "unknown",
+    }
+    if "manifest" not in body and "signatures" not in body:
+        return CanonicalJSON(answer, 202)
+    pair = [_decoded(body, name) for name in ("manifest", "signatures")]
+    if context.trust is None:
+        raise Problem(409, "no-policy", "this Hall has no trust policy, so no pair can be checked")
+    trust = context.trust
+
+    def keep() -> SignedManifest:
+        signed = check_pair(pair[0], pair[1], trust)
+        if signed.worker_id != worker_id:
+            raise Problem(400, "other-worker", f"the manifest is of {signed.worker_id}")
+        if namespace_of(worker_id) not in principal.namespaces and "operator" not in principal.roles:
+            raise Problem(
+                403, "other-namespace", f"you publish for {', '.join(principal.namespaces) or 'no namespace'}"
+            )
+        if digest is not None and digest.lower() != signed.package_hash:
+            raise Problem(409, "other-package", "the hash in the body is not the one that the manifest states")
+        context.pairs.put(worker_id, pair[0], pair[1])
+        return signed
+
+    signed = await working(keep)
+    answer |= {
+        "sha256": signed.package_hash,
+        "package_hash": signed.package_hash,
+        "attested_at": signed.signed_at_utc,
+        "status": "active",
+    }
+    return CanonicalJSON(answer)
+
+
+def _decoded(body: dict[str, Any], name: str) -> bytes:
+    value = body.get(name)
+    if not isinstance(value, str) or len(value) > MAX_PAIR_BYTES:
+        raise Problem(400, "malformed", f"`{name}` must be the file in base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(400, "malformed", f"`{name}` is not base64") from None
+
+
+@endpoint
+async def ban_list_file(request: Request) -> Response:
+    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed."""
+    context = context_of(request)
+    principal_of(request, "reader", "router", "publisher", "banner", "operator")
+    name, signature = request.path_params["name"], request.path_params["name"].endswith(".sig")
+    path = context.settings.ban_lists.get(name.removesuffix(".sig"))
+    if path is None:
+        raise not_found()
+
+    def read() -> bytes:
+        with open(path + ".sig" if signature else path, "rb") as file:
+            return file.read(64 << 20)
+
+    try:
+        return Response(await working(read), media_type="application/json")
+    except OSError:
+        raise Problem(503, "list-unreadable", "the ban list cannot be read", {"retry-after": "30"}) from None
+
+
+@endpoint
+async def report(request: Request) -> Response:
+    """POST /api/v1/ban-list/report: kept until the ban authority looks at it; never a ban by itself."""
+    context, principal = (
+        context_of(request),
+        principal_of(request, "reader", "router", "publisher", "banner", "operator"),
+    )
+    body = await json_of(request)
+    digest, reason = body.get("sha256"), body.get("reason")
+    if not isinstance(digest, str) or not _SHA256.match(digest.lower()) or not isinstance(reason, str):
+        raise Problem(400, "malformed", "give `sha256` (64 hex digits) and a `reason`")
+    if not 0 < len(reason) <= 500 or len(context.reports) >= MAX_REPORTS:
+        raise Problem(400 if len(context.reports) < MAX_REPORTS else 429, "refused", "the report cannot be taken")
+    context.reports.setdefault(digest.lower(), (principal.name, reason))
+    return CanonicalJSON({"sha256": digest.lower(), "review_status": "pending"}, 202)
+
+
+@endpoint
+async def ban_list(request: Request) -> Response:
+    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted."""
+    context = context_of(request)
+    principal_of(request, "reader", "router", "publisher", "banner", "operator")
+    rows = await working(lambda: _rows(context))
+    return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
+
+
+def _rows(context: Context) -> list[dict[str, Any]]:
+    from wcp_attest.bans import BanList
+
+    rows = []
+    for path in context.settings.ban_lists.values():
+        try:
+            with open(path, "rb") as file:
+                found = BanList.from_bytes(file.read(64 << 20))
+        except (OSError, ConfigError, VerificationError) as problem:  # an empty list must never come of an error
+            raise Problem(
+                503, "list-unreadable", f"a ban list cannot be read: {problem}", {"retry-after": "30"}
+            ) from None
+        rows += [
+            {"sha256": ban.subject, "reason": ban.reason, "reported_at": ban.banned_at, "source": ban.source}
+            for ban in found.bans
+            if str(ban.kind) in {"package", "manifest", "file"}
+        ]
+    return [row | {"review_status": "confirmed"} for row in rows]
+
+
+@endpoint
+async def decisions(request: Request) -> Response:
+    """POST /api/v1/telemetry/decisions: earlier clients send counts; they are looked at and not kept."""
+    principal_of(request, "router", "reader", "publisher")
+    body = await json_of(request)
+    if not isinstance(body.get("decisions"), list):
+        raise Problem(400, "malformed", "`decisions` must be a list")
+    return CanonicalJSON({"received": len(body["decisions"])}, 202)
+
+
+ROUTES: Final = [
+    Route("/api/v1/verify/{worker_id}", verify),
+    Route("/api/v1/workers/{worker_id}/attest", attest, methods=["PUT"]),
+    Route("/api/v1/ban-list", ban_list),
+    Route("/api/v1/ban-list/report", report, methods=["POST"]),
+    Route("/api/v1/ban-lists/{name}", ban_list_file),
+    Route("/api/v1/telemetry/decisions", decisions, methods=["POST"]),
+]

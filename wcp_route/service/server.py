@@ -1,0 +1,220 @@
+"""One process that listens: opens the Hall, reloads on SIGHUP or a changed file, and stops without losing an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import stat
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_route.service.context import Context
+from wcp_route.service.metrics import Metrics
+from wcp_route.service.pair_store import PairStore
+from wcp_route.service.principals import Authenticator
+from wcp_route.service.settings import UNIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest import Policy
+    from wcp_route.hall import Hall
+    from wcp_route.rules.rules import RuleSet
+    from wcp_route.service.settings import ServiceModel
+    from wcp_route.storage.state import State
+
+WATCH_SECONDS: Final = 2.0
+_log = logging.getLogger("wcp_route.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where rules and trust policy come from.
+
+    Attributes:
+        reload: reads both again; raises ConfigError when they cannot be used.
+        watched: files whose change is a reload.
+    """
+
+    reload: Callable[[], tuple[RuleSet, Policy | None]]
+    watched: tuple[str, ...]
+
+
+class Server:
+    """A Hall that listens.
+
+    Args:
+        hall: decides.
+        state: what it remembers.
+        address: of the state.
+        service: the `[service]` table.
+        trust: the trust policy in force.
+        sources: where rules and trust policy come from; None for a Hall that is never reloaded.
+        pairs: the directory of the registry's pairs.
+        secret: makes grants; shared by the Halls of one database.
+    """
+
+    def __init__(  # one for each piece that a service is made of
+        self,
+        hall: Hall,
+        state: State,
+        address: str,
+        service: ServiceModel,
+        *,
+        trust: Policy | None,
+        sources: Sources | None = None,
+        pairs: str,
+        secret: bytes | None = None,
+    ) -> None:
+        from wcp_route.service.application import application
+
+        self.context = Context(
+            hall=hall, state=state, settings=service, authenticator=Authenticator(service), metrics=Metrics(),
+            trust=trust, secret=secret or secrets.token_bytes(32), address=address, pairs=PairStore(pairs),
+        )  # fmt: skip
+        self.app = application(self.context)
+        self._reload = None if sources is None else sources.reload
+        self._watched = () if sources is None else sources.watched
+        self._stamp = self._digest()
+        self.port = 0
+        self._stop: Callable[[], object] = lambda: None
+
+    def listen(self) -> socket.socket:
+        """Bind the address.
+
+        Raises:
+            ConfigError: it cannot be bound.
+        """
+        service = self.context.settings
+        try:
+            if service.listen.startswith(UNIX):
+                found = _unix_socket(service.listen.removeprefix(UNIX))
+            else:
+                host, port = service.address
+                found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                found.bind((host, port))
+                self.port = found.getsockname()[1]
+                self.app.bound = frozenset(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
+        except OSError as problem:
+            why = (problem.strerror or str(problem)).lower()
+            raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
+        found.listen(2048)
+        return found
+
+    def stop(self) -> None:
+        """Stop as SIGTERM does, from another thread."""
+        self._stop()
+
+    def run(self, found: socket.socket, started: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT; finish what was begun, for as long as the grace lasts.
+
+        Args:
+            found: from `listen`.
+            started: called when requests are answered.
+        """
+        asyncio.run(self._serve(found, started))
+
+    async def _serve(self, found: socket.socket, started: Callable[[], None]) -> None:
+        import uvicorn
+
+        service = self.context.settings
+        config = uvicorn.Config(
+            self.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            h11_max_incomplete_event_size=64 << 10, timeout_keep_alive=5, limit_concurrency=None,
+            timeout_graceful_shutdown=max(1, round(service.grace_seconds)), http="h11", ws="none",
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stopping.set)
+            loop.add_signal_handler(signal.SIGHUP, again.set)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_threads(loop, service.threads))
+            serving = asyncio.ensure_future(server._serve(sockets=[found]))  # noqa: SLF001  # without its signal handlers
+            watching = asyncio.ensure_future(self._watch(again))
+            while not server.started and not serving.done():  # noqa: ASYNC110  # the library offers no event
+                await asyncio.sleep(0.01)
+            started()
+            await asyncio.wait({serving, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            self.app.draining = True
+            watching.cancel()
+            server.should_exit = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(serving, service.grace_seconds + 2)
+
+    async def _watch(self, again: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(again.wait(), WATCH_SECONDS)
+            stamp = await asyncio.to_thread(self._digest)
+            if again.is_set() or stamp != self._stamp:
+                self._stamp = stamp
+                again.clear()
+                await asyncio.to_thread(self.reload)
+
+    def reload(self) -> None:
+        """Read rules and policy whole, check them, then put them in force at once; a bad file keeps the old ones."""
+        if self._reload is None:
+            return
+        try:
+            rules, trust = self._reload()
+            self.context.hall.swap(rules=rules, trust_policy=trust)
+        except Error as problem:
+            self.context.problems["reload"] = f"the files changed and cannot be used: {str(problem)[:300]}"
+            self.context.metrics.reloads.labels("refused").inc()
+            _log.error("reload refused, the earlier rules and policy stay in force: %s", problem)
+            return
+        if trust is not None:
+            self.context.trust = trust
+        self.context.problems.pop("reload", None)
+        self.context.metrics.reloads.labels("done").inc()
+        _log.info("reload done")
+
+    def _digest(self) -> bytes:
+        found = hashlib.sha256()
+        for path in self._watched:
+            try:
+                with open(path, "rb") as file:
+                    found.update(hashlib.sha256(file.read(16 << 20)).digest())
+            except OSError:
+                found.update(b"absent")
+        return found.digest()
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bind a socket that its owner and group can connect to."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)  # of a service that was killed; anything else is not ours and stays
+    found = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o117)
+    try:
+        found.bind(path)
+    finally:
+        os.umask(before)
+    return found
+
+
+@contextlib.contextmanager
+def _threads(loop: asyncio.AbstractEventLoop, count: int):  # type: ignore[no-untyped-def]
+    """Give blocking work this many threads, in the loop and in the framework."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import anyio.to_thread
+
+    with ThreadPoolExecutor(count, "wcp-service") as pool:
+        loop.set_default_executor(pool)
+        anyio.to_thread.current_default_thread_limiter().total_tokens = count
+        yield

@@ -1,0 +1,134 @@
+"""The `[service]` table of hall.toml: where the service listens, and who may ask.
+
+[service]
+listen = "127.0.0.1:7777"            # or "unix:/run/wcp/hall.sock"
+hosts = ["hall.acme.example"]        # names that a request may use beside the address itself
+auth = "required"                    # "none" only on a loopback address or a Unix socket
+[[service.token]]
+name = "platform"                    # the principal, and the tenant of a router
+sha256 = ["9f86…"]                   # of the token; two may be valid at a time, for rotation
+roles = ["router"]
+[service.oidc]
+issuer = "https://idp.acme.example"
+audience = "wcp-hall"
+jwks = "https://idp.acme.example/keys"     # or a file
+[service.proxy]
+peers = ["10.0.0.7"]                 # only these addresses may set the header
+header = "x-client-subject"
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.values import Level
+from wcp_route.domain.wire_model import Model, Token, read
+
+if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonValue
+
+Role = Literal["router", "reader", "publisher", "approver", "banner", "operator"]
+ROLES: Final[tuple[Role, ...]] = ("router", "reader", "publisher", "approver", "banner", "operator")
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UNIX: Final = "unix:"
+
+
+class TokenModel(Model):
+    """One bearer token, or two while it is rotated."""
+
+    name: Token
+    sha256: Annotated[list[Sha256], Field(min_length=1, max_length=2)]
+    roles: Annotated[list[Role], Field(min_length=1)]
+    level: Level | None = None
+    namespaces: list[str] = Field(default_factory=list)
+    agent: bool = False
+
+
+class OidcModel(Model):
+    """Bearer tokens of an OpenID provider."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=512)]
+    audience: Annotated[str, Field(min_length=1, max_length=256)]
+    jwks: Annotated[str, Field(min_length=1, max_length=1024)]
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA", "PS256"], ...] = ("RS256", "ES256")
+    principal_claim: str = "sub"
+    roles_claim: str = "wcp_roles"
+    level_claim: str = "wcp_level"
+
+
+class ProxyModel(Model):
+    """A proxy that authenticates by mutual TLS and says whom."""
+
+    peers: Annotated[list[str], Field(min_length=1)]
+    header: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,63}$")]
+    roles: Annotated[dict[Token, list[Role]], Field(min_length=1)]
+
+
+class ServiceModel(Model):
+    """The wire form of the table; what is left out has the value that refuses."""
+
+    listen: str = "127.0.0.1:7777"
+    hosts: list[Annotated[str, Field(pattern=r"^[a-z0-9.:\[\]-]{1,255}$")]] = Field(default_factory=list)
+    auth: Literal["required", "none"] = "required"
+    token: Annotated[list[TokenModel], Field(max_length=10_000)] = Field(default_factory=list)
+    oidc: OidcModel | None = None
+    proxy: ProxyModel | None = None
+    cors_origins: list[str] = Field(default_factory=list)
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 64
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
+    body_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    threads: Annotated[int, Field(ge=1, le=256)] = 16
+    ban_lists: dict[Token, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _open_only_to_this_machine(self) -> ServiceModel:
+        if self.auth == "none" and not self.is_local:
+            raise ValueError('auth = "none" is for a loopback address or a Unix socket only')
+        if self.auth == "required" and not (self.token or self.oidc or self.proxy):
+            raise ValueError("nobody can be authenticated: name a [[service.token]], [service.oidc] or [service.proxy]")
+        names = [token.name for token in self.token]
+        if len(set(names)) != len(names):
+            raise ValueError("two tokens have one name; put both digests into one [[service.token]]")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.listen.startswith(UNIX):
+            return True
+        try:
+            return ipaddress.ip_address(self.address[0]).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port.
+
+        Raises:
+            ValueError: `listen` is no address with a port.
+        """
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+            raise ValueError(f"listen {self.listen!r} is not ADDRESS:PORT or unix:PATH")
+        return host.strip("[]"), int(port)
+
+
+def read_service(table: JsonValue) -> ServiceModel:
+    """Read the table.
+
+    Raises:
+        ConfigError: a key is unknown or malformed, or the service would be open to strangers.
+    """
+    found = read(ServiceModel, table, what="[service]", max_bytes=1 << 22)
+    try:
+        if not found.listen.startswith(UNIX):
+            _ = found.address
+    except ValueError as problem:
+        raise ConfigError(str(problem)) from None
+    return found
