@@ -177,3 +177,51 @@ def test_what_gives_no_ids_is_status_2(
     run = wcp("sign", "d", "--namespace", "org.acme", "--key", key.name, *options)
     assert (run.status, says in run.err, "Traceback" in run.err) == (2, True, False)
     assert not (wcp.folder / "d" / "manifest.json").exists()
+
+
+def test_signs_packs_verifies_and_unpacks_an_mcp_bundle_that_owns_manifest_json(
+    wcp: Command,  # noqa: F811
+    key: Path,  # noqa: F811
+) -> None:
+    plant(wcp.folder / "notes", **{"manifest.json": json.dumps(BUNDLE), "server/index.js": "main()\n"})
+    assert wcp("sign", "notes", "--namespace", "org.acme", "--key", key.name).status == 0
+    assert (wcp.folder / "notes/manifest.json").read_text() == json.dumps(BUNDLE)
+    assert wcp("pack", "notes", "-o", "notes.mcpb").status == 0
+    trust = ("--public-key", "acme.key.pub", "--worker-id", "org.acme.notes-stats")
+    assert wcp("verify", "notes.mcpb", *trust).status == 0
+    assert wcp("unpack", "notes.mcpb", "out", *trust).status == 0
+    assert json.loads((wcp.folder / "out/manifest.json").read_text()) == BUNDLE
+    assert wcp("verify", "out", *trust).status == 0
+
+
+def test_show_names_the_kind_and_escapes_what_the_package_says(wcp: Command, key: Path) -> None:  # noqa: F811
+    bundle = BUNDLE | {"name": "Notes\x1b[31m\nVERIFIED", "version": None}
+    plant(wcp.folder / "notes", **{"manifest.json": json.dumps(bundle)})
+    ids = ("--worker-id", "org.acme.notes", "--species-id", "wrk.mcpb.notes", "--worker-version", "1.0.0")
+    assert wcp("sign", "notes", *ids, "--key", key.name).status == 0
+    shown = wcp("show", "notes", "--format", "json").json
+    assert shown["described"] == {
+        "kind": "mcpb",
+        "name": bundle["name"],
+        "version": None,
+        "source": "manifest.json",
+    }
+    text = wcp("show", "notes").out
+    assert "calls itself mcpb Notes" in text
+    assert "\x1b" not in text
+    assert "\nVERIFIED" not in text
+
+
+@pytest.mark.parametrize("text", ["no front matter", "---\nname: ../evil\n---\n"])
+def test_show_still_shows_a_package_whose_description_is_malformed(
+    wcp: Command,  # noqa: F811
+    key: Path,  # noqa: F811
+    text: str,
+) -> None:
+    plant(wcp.folder / "d", **{"SKILL.md": text})
+    ids = ("--worker-id", "org.acme.forms", "--species-id", "wrk.skill.forms", "--worker-version", "1.0.0")
+    assert wcp("sign", "d", *ids, "--key", key.name).status == 0
+    run = wcp("show", "d", "--format", "json")
+    assert (run.status, run.json["described"], run.json["manifest"]["worker_id"]) == (0, None, "org.acme.forms")
+    assert "SKILL.md" in " ".join(run.json["problems"])
+    assert "org.acme.forms" in wcp("show", "d").out

@@ -298,3 +298,16 @@ def test_no_changed_byte_of_an_archive_is_unpacked_unnoticed(package: Path, tmp_
             assert not (tmp_path / f"out{at}").exists()
         else:  # a time, an owner or padding changed: what was unpacked is still the package
             assert verified == expected
+
+
+def test_a_bundle_that_owns_the_name_of_the_manifest_packs_and_unpacks(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text('{"manifest_version": "0.3", "name": "notes", "server": {}}')
+    manifest = build_manifest(
+        tmp_path / "bundle", worker_id="org.acme.notes", worker_species_id="wrk.mcpb.notes", worker_version="1.0.0"
+    )
+    sign(tmp_path / "bundle", [SECRET], manifest=manifest)
+    pack(tmp_path / "bundle", tmp_path / "notes.mcpb")
+    with zipfile.ZipFile(tmp_path / "notes.mcpb") as archive:
+        assert sorted(archive.namelist()) == [".wcp/manifest.json", ".wcp/manifest.sig", "manifest.json"]
+    assert unpack(tmp_path / "notes.mcpb", tmp_path / "out", POLICY).placement == "folder"

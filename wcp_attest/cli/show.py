@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -15,11 +15,12 @@ from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
 from wcp_attest.cli.building import manifest_json
 from wcp_attest.cli.options import attestation_option, require_result_outside
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.text import human_size
+from wcp_attest.cli.text import human_size, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from wcp_attest.advice.kinds.described import Described
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
     from wcp_attest.package.legacy_manifest import Awp1Manifest
@@ -42,6 +43,7 @@ class Claims:
         manifest_sha256: of its bytes.
         signatures: each line of the signature file with what its payload says, None where that is unreadable.
         problems: what could not be read, in words.
+        described: what kind of package the directory says it is; None for files and unknown kinds.
     """
 
     manifest: Manifest | None = None
@@ -49,6 +51,7 @@ class Claims:
     manifest_sha256: str | None = None
     signatures: tuple[tuple[Line, Statement | None], ...] = ()
     problems: tuple[str, ...] = ()
+    described: Described | None = None
 
 
 @click.command()
@@ -89,7 +92,13 @@ def _read(target: str, attestation: str | None) -> Claims:
     signatures = None
     if os.path.lexists(place.signatures):
         signatures = read_bounded(place.signatures, limit=MAX_MANIFEST_BYTES, what="the signatures", follow=follow)
-    return _claims(manifest, signatures)
+    claims = _claims(manifest, signatures)
+    from wcp_attest.advice.kinds import describe
+
+    try:
+        return replace(claims, described=describe(target))
+    except ConfigError as problem:
+        return replace(claims, problems=(*claims.problems, str(problem)))
 
 
 def _claims(manifest_data: bytes | None, signature_data: bytes | None) -> Claims:
@@ -144,6 +153,9 @@ def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str
             lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, root, number, worker_id))
     if claims.manifest is not None and not claims.signatures and not claims.problems:
         lines.append("  no signature")
+    if (said := claims.described) is not None:
+        words = " ".join(word for word in (said.kind, said.name, said.version) if word)
+        lines.append(f"  calls itself {one_line(words)} ({said.source})")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -196,6 +208,9 @@ def _as_json(claims: Claims, target: str, root: str, *, entries: bool) -> JsonOb
             {**_signature_json(line, statement, claims), "keyless": _keyless_json(line, statement, root, number)}
             for number, (line, statement) in enumerate(claims.signatures, start=1)
         ],
+        "described": None
+        if (said := claims.described) is None
+        else {"kind": said.kind, "name": said.name, "version": said.version, "source": said.source},
         "problems": [*claims.problems],
     }
 
