@@ -42,7 +42,7 @@ export WCP_ROUTE_CONFIG=hall.toml WCP_ROUTE_RULES=rules.json WCP_ROUTE_STATE=hal
 export WCP_ATTEST_POLICY=trust.toml WCP_ROUTE_RECEIPT_KEY=receipts.key
 run cat trust.toml hall.toml
 
-say "Check the rules and the record, enrol the worker"
+say "Check the rules and the record, enroll the worker"
 run wcp-route rules check rules.json
 run wcp-route rules coverage rules.json
 run wcp-route check record.json --level standard

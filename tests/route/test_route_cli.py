@@ -284,7 +284,7 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
 
 def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.enroll()
-    monkeypatch.setattr("wcp_route.storage.ledger.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("wcp_route.storage.ledger.WAIT_SECONDS", 0.5)
     events = desk.path("events.jsonl")
     other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -256,9 +256,8 @@ class Ledger:
             written: Written | None = None
             begun = False
             try:
-                with self._database.writing(
-                    max(0.01, min(g.deadline for g in waiting) - time.monotonic())
-                ) as connection:
+                left = min(group.deadline for group in waiting) - time.monotonic()
+                with self._database.writing(max(0.01, left * 0.8)) as connection:  # so that callers hear the reason
                     written = self._write(connection, waiting)
                     prepared()
                     _check_wanted(wanted=writer.begin_commit(waiting))
@@ -267,7 +266,8 @@ class Ledger:
                 continue
             except StateBusy as problem:
                 for group in waiting:
-                    group.problem = ReceiptError(str(problem))
+                    group.delay = str(problem)
+                    group.problem = ReceiptError(group.delay)
                 continue
             except Exception as problem:  # noqa: BLE001  # the database's, or anything that a signer raises
                 self._failed(waiting, problem, written if begun else None)

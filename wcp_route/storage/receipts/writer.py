@@ -45,9 +45,10 @@ class Group:
     Attributes:
         problem: why nothing of it is durable; none when it is.
         problems: why single drafts could not be written, by their place.
+        delay: what it waited for; empty when it did not wait.
     """
 
-    __slots__ = ("_open", "deadline", "drafts", "given_up", "plan", "problem", "problems")
+    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "plan", "problem", "problems")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Group:
         self.deadline = time.monotonic() + seconds
         self.problem: Error | None = ReceiptError("the receipt writer has stopped")
         self.problems: dict[int, Error] = {}
+        self.delay = ""
         self.given_up = False  # under the writer's lock
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
@@ -221,7 +223,8 @@ class Submitted:
         for places, group in self.groups:
             if not group.wait():
                 self.writer.give_up(group)
-                late: Error = ReceiptError("the receipt was not durable in time; it is not written, or corrected")
+                why = f"; {group.delay}" if group.delay else ""
+                late: Error = ReceiptError(f"the receipt was not durable in time{why}; it is not written, or corrected")
                 found.update(dict.fromkeys(places, late))
             elif group.problem is not None:
                 found.update(dict.fromkeys(places, group.problem))
