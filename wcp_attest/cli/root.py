@@ -43,6 +43,7 @@ SECTIONS: Final[dict[str, dict[str, Row]]] = {
     "Look (verifies nothing)": {
         "diff": Row("diff:diff", "Compare a tree with its manifest."),
         "show": Row("show:show", "Tell what a manifest and its signatures say."),
+        "export": Row("export:export", "Write what is signed in the words of other programs."),
         "hash": Row("hash:hash_", "Print the package hash of a tree."),
         "explain": Row("explain:explain", "Tell what a deny code means and what to do."),
     },
