@@ -30,6 +30,7 @@ def serve(
     receipt_key: str | None,
     cedar: str | None,
     events: str | None,
+    head: str | None,
     listen: str | None,
     pairs: str | None,
 ) -> None:
@@ -55,9 +56,10 @@ def serve(
         return read_rules_file(rules_path), None if trust_path is None else load_policy(trust_path)
 
     with opened(
-        config_path, rules_path, state, trust_path, receipt_key=receipt_key, cedar=cedar, events=events
+        config_path, rules_path, state, trust_path, receipt_key=receipt_key, cedar=cedar, events=events, head=head
     ) as found:
         logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         server = Server(
             found.hall,
             found.state,

@@ -1,0 +1,114 @@
+"""`wcp-route serve` as an operator runs it: a Hall made by the demo, a changed file, SIGTERM, wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from wcp_route.service.demo import make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPT = Path(sys.executable).with_name("wcp-route")
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, dict[str, str], Path]]:
+    tokens = make(str(tmp_path / "hall"))
+    command = [SCRIPT, "serve", "--config", tmp_path / "hall" / "hall.toml", "--listen", "127.0.0.1:0"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        yield process, found[0], tokens, tmp_path / "hall"
+        process.kill()
+
+
+def ask(base: str, token: str, capability: str) -> Any:
+    body = {
+        "capability_id": capability,
+        "env": "stage",
+        "data_label": "PUBLIC",
+        "tenant_risk": "low",
+        "qos_class": "P2",
+    }
+    body["correlation_id"] = str(uuid.uuid4())
+    return httpx.post(f"{base}/wcp/route", json=body, headers={"authorization": f"Bearer {token}"}, timeout=30).json()
+
+
+def test_serves_reloads_and_stops(started: tuple[subprocess.Popen[str], str, dict[str, str], Path]) -> None:
+    process, base, tokens, folder = started
+    assert httpx.get(f"{base}/readyz").json() == {"ready": True, "missing": {}}
+    assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DISPATCH"
+    assert ask(base, tokens["platform"], "cap.pay.transfer")["outcome"] == "STEWARD_HOLD"
+    rules = json.loads((folder / "rules.json").read_text())
+    (folder / "rules.json").write_text("{")  # a bad file keeps the rules in force, and says so
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reload" in httpx.get(f"{base}/readyz").json()["missing"])
+    assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DISPATCH"
+    rules["rules"] = rules["rules"][1:]
+    (folder / "rules.json").write_text(json.dumps(rules))
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: httpx.get(f"{base}/readyz").json()["ready"])
+    assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DENY"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def wait_for(found: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_service_loses_no_answered_receipt(
+    started: tuple[subprocess.Popen[str], str, dict[str, str], Path],
+) -> None:
+    process, base, tokens, folder = started
+    answered = [ask(base, tokens["platform"], "cap.doc.summarize")["decision_id"] for _ in range(20)]
+    process.kill()
+    process.wait(60)
+    from wcp_route.storage.receipts import read
+
+    assert all(read.find(str(folder / "hall.db"), decision) for decision in answered)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('env = "stage"\n', "rules"),
+        ('env = "stage"\n[service]\nauth = "none"\nlisten = "0.0.0.0:1"\n', "loopback"),
+        ('env = "stage"\n[service]\nnonsense = 1\n', "nonsense"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_status_2(tmp_path: Path, text: str, says: str) -> None:
+    make(str(tmp_path / "hall"))
+    files = '[files]\nrules = "rules.json"\npolicy = "trust.toml"\nstate = "hall.db"\nreceipt_key = "receipts.key"\n'
+    whole = text if says == "rules" else text.replace("[service]", files + "[service]")
+    (tmp_path / "hall" / "hall.toml").write_text(whole)
+    command = [SCRIPT, "serve", "--config", tmp_path / "hall" / "hall.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_the_demo_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "hall").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "wcp_route.service.demo", tmp_path / "hall"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, list((tmp_path / "hall").iterdir())) == (1, [])
