@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 pytestmark = js.needs_sigstore_js
 
 
-@pytest.mark.parametrize("key_type", KEY_TYPES)
+# ML-DSA-65 is no key of Sigstore's; its signatures are held against another implementation's vectors.
+@pytest.mark.parametrize("key_type", [kind for kind in KEY_TYPES if kind != "ml-dsa-65"])
 def test_a_line_by_a_key_is_a_bundle_that_sigstore_js_verifies(tmp_path: Path, key_type: Any) -> None:
     package = tmp_path / "worker"
     package.mkdir()

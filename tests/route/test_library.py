@@ -171,7 +171,8 @@ def test_cedar_permits_holds_and_denies(world: World) -> None:
 
 
 def test_a_cedar_policy_that_cannot_be_evaluated_denies_although_another_permits(world: World) -> None:
-    text = "permit (principal, action, resource);\nforbid (principal, action, resource) when { context.no_such > 1 };"
+    overflow = "forbid (principal, action, resource) when { context.hour_utc + 9223372036854775807 > 1 };"
+    text = "permit (principal, action, resource);\n" + overflow
     decision = cedar_hall(world, text).route(a_request())
     assert (decision.code, decision.policy_reason) == (Code.POLICY_GATE, "a Cedar policy could not be evaluated")
 

@@ -108,7 +108,8 @@ def test_whole_decisions_are_tested_and_none_is_made(desk: Desk) -> None:
     assert desk.run(*run)[0] == 2  # rules alone know no outcome
     places = ("--config", desk.path("hall.toml"), "--policy", desk.path("trust.toml"), "--state", desk.path("hall.db"))
     assert desk.run(*run, "--decisions", *places)[0] == 0
-    assert desk.run("receipts", "show", "--state", desk.path("hall.db"))[1] == ""
+    listed = desk.run("receipts", "list", "--kind", "decision", "--state", desk.path("hall.db"), "--format", "json")
+    assert json.loads(listed[1]) == []
     held["deny_code"] = "DENY_POLICY_GATE"
     desk.write("tests.json", tests)
     assert desk.run(*run, "--decisions", *places)[0] == 1

@@ -27,7 +27,7 @@ SCRIPT = Path(sys.executable).with_name("wcp-route")
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, dict[str, str], Path]]:
     tokens = make(str(tmp_path / "hall"))
-    command = [SCRIPT, "serve", "--config", tmp_path / "hall" / "hall.toml", "--listen", "127.0.0.1:0"]
+    command = [str(SCRIPT), "serve", "--config", str(tmp_path / "hall" / "hall.toml"), "--listen", "127.0.0.1:0"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
@@ -101,7 +101,7 @@ def test_wrong_settings_are_one_line_and_status_2(tmp_path: Path, text: str, say
     files = '[files]\nrules = "rules.json"\npolicy = "trust.toml"\nstate = "hall.db"\nreceipt_key = "receipts.key"\n'
     whole = text if says == "rules" else text.replace("[service]", files + "[service]")
     (tmp_path / "hall" / "hall.toml").write_text(whole)
-    command = [SCRIPT, "serve", "--config", tmp_path / "hall" / "hall.toml"]
+    command = [str(SCRIPT), "serve", "--config", str(tmp_path / "hall" / "hall.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
