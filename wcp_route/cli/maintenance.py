@@ -24,7 +24,7 @@ def migrate(state: str) -> int:
     from wcp_route.storage.database import Database
 
     made = Database.bring_up(state)
-    say(f"{made} steps made" if made else "nothing to do")
+    say(f"{made} step{'s' * (made != 1)} made" if made else "nothing to do")
     return 0
 
 
@@ -40,7 +40,7 @@ def backup(target: str, state: str) -> int:
     if "://" not in target and os.path.lexists(target):
         raise ConfigError(f"{target!r} exists already; name a file that does not")
     count = copy(state, target)
-    say(f"{count} receipts copied")
+    say(f"{count} receipt{'s' * (count != 1)} copied")
     note("check the copy with `wcp-route receipts verify --state`")
     return 0
 
@@ -69,7 +69,7 @@ def prune(keep_days: int, exported: str | None, drop: bool, by: str, state: str,
         store = stack.enter_context(opened_state(state, receipt_key=receipt_key))
         write = None if exported is None else stack.enter_context(create_file(exported)).write
         count = drop_before(store.ledger, now_ms() - keep_days * DAY_MS, by=by, write=write)
-    note(f"{count} receipts dropped")
+    note(f"{count} receipt{'s' * (count != 1)} dropped")
     if receipt_key is not None and count:
         note("keep this head instead of older ones:")
         sys.stdout.write(head(state).decode().rstrip("\n") + "\n")
