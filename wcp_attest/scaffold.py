@@ -12,10 +12,13 @@ The files stand as templates in `wcp_attest/templates/worker`; only the three id
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from typing import Final
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.identity import version_problem
 from wcp_attest.build import check_metadata
 from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.overwrite import OutputKind, Planned, write_files
@@ -24,6 +27,9 @@ BOOTSTRAP: Final = "code/bootstrap.py"
 LOGIC: Final = "code/worker_logic.py"
 FILES: Final = (BOOTSTRAP, LOGIC, "requirements.lock", "config.schema.json")
 MAX_LOGIC_BYTES = 1024 * 1024  # source code; more is a mistake
+
+_NAME: Final = re.compile(r"(?=.{1,64}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PLUGIN_SCHEMA: Final = "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
 
 
 def scaffold_package(
@@ -57,8 +63,67 @@ def scaffold_package(
     if logic is not None:
         _check_logic(logic)
         contents[LOGIC] = logic
+    return _write(os.fspath(directory), contents, force=force)
+
+
+def scaffold_kind(
+    directory: str | os.PathLike[str], kind: str, *, version: str = "0.1.0", force: bool = False
+) -> tuple[str, ...]:
+    """Write a small skill, plugin or MCP bundle, named after its directory, that signs with `--namespace` at once.
+
+    Args:
+        directory: where; created when it is not there.
+        kind: `skill`, `plugin` or `mcpb`.
+        version: of the package.
+        force: as for `scaffold_package`.
+
+    Returns:
+        The paths of the files written.
+
+    Raises:
+        ConfigError: the directory's name or the version cannot be used, a file is already there, or one of them cannot
+            be written. Then none was.
+    """
     package = os.fspath(directory)
-    _check_room(package, force=force)
+    name = os.path.basename(os.path.abspath(package))
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"a {kind} is named after its directory, and {name[:80]!r} cannot be its name: use up to 64 lower-case "
+            "letters, digits and single hyphens, a letter first"
+        )
+    if problem := version_problem(version):
+        raise ConfigError(f"the version {problem}")
+    card = f"---\nname: {name}\ndescription: Say what {name} does, and when to use it.\nmetadata:\n"
+    card += f"  version: {json.dumps(version)}\n---\n\nWrite the steps here.\n"
+    server = {
+        "type": "python",
+        "entry_point": "server/main.py",
+        "mcp_config": {"command": "python3", "args": ["${__dirname}/server/main.py"]},
+    }
+    bundle = {
+        "manifest_version": "0.3",
+        "name": name,
+        "version": version,
+        "description": f"Say what {name} does.",
+        "author": {"name": "Your name"},
+        "server": server,
+    }
+    plugin = {"$schema": _PLUGIN_SCHEMA, "name": name, "version": version, "description": f"Say what {name} does."}
+    files: dict[str, dict[str, str]] = {
+        "skill": {"SKILL.md": card},
+        "plugin": {"plugin.json": json.dumps(plugin, indent=2) + "\n", f"skills/{name}/SKILL.md": card},
+        "mcpb": {
+            "manifest.json": json.dumps(bundle, indent=2) + "\n",
+            "server/main.py": 'raise SystemExit("put your MCP server here")\n',
+        },
+    }
+    return _write(package, {path: text.encode() for path, text in files[kind].items()}, force=force)
+
+
+def _write(package: str, contents: dict[str, bytes], *, force: bool) -> tuple[str, ...]:
+    """Write all files or none."""
+    folders = sorted({os.path.join(package, os.path.dirname(name)) for name in contents})
+    _check_room(package, contents, force=force)
     files = [
         Planned(
             os.path.join(package, name),
@@ -68,8 +133,10 @@ def scaffold_package(
         )
         for name, data in contents.items()
     ]
-    made = _make_folders(os.path.join(package, "code"))
+    made: list[str] = []
     try:
+        for folder in folders:
+            made += _make_folders(folder)
         write_files(files, force=force)
     except BaseException:
         for folder in reversed(made):
@@ -130,11 +197,15 @@ def _check_logic(logic: bytes) -> None:
         raise ConfigError("the worker logic defines no function `execute(request, context)`; add one")
 
 
-def _check_room(package: str, *, force: bool) -> None:
+def _check_room(package: str, contents: dict[str, bytes], *, force: bool) -> None:
     """Refuse to overwrite, and to write through a link into somewhere else."""
-    for folder in (package, os.path.join(package, "code")):
+    folders = {package}
+    for name in contents:
+        parts = name.split("/")[:-1]
+        folders |= {os.path.join(package, *parts[: depth + 1]) for depth in range(len(parts))}
+    for folder in sorted(folders):
         if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
             raise ConfigError(f"{folder!r} is not a directory; choose another one")
-    there = [name for name in FILES if os.path.lexists(os.path.join(package, name))]
+    there = [name for name in contents if os.path.lexists(os.path.join(package, name))]
     if there and not force:
         raise ConfigError(f"{package!r} already holds {', '.join(there)}; choose another directory or use --force")

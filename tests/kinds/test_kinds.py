@@ -225,3 +225,35 @@ def test_show_still_shows_a_package_whose_description_is_malformed(
     assert (run.status, run.json["described"], run.json["manifest"]["worker_id"]) == (0, None, "org.acme.forms")
     assert "SKILL.md" in " ".join(run.json["problems"])
     assert "org.acme.forms" in wcp("show", "d").out
+
+
+@pytest.mark.parametrize("kind", ["skill", "plugin", "mcpb"])
+def test_what_init_lays_out_signs_with_a_namespace_at_once(wcp: Command, key: Path, kind: str) -> None:  # noqa: F811
+    assert wcp("init", "my-forms", "--kind", kind).status == 0
+    run = wcp("sign", "my-forms", "--namespace", "org.acme", "--key", key.name, "--format", "json")
+    assert (run.status, run.json["package"]["worker_id"]) == (0, "org.acme.my-forms")
+    assert run.json["package"]["worker_species_id"] == f"wrk.{kind}.my-forms"
+    assert run.json["package"]["worker_version"] == "0.1.0"
+    again = wcp("init", "my-forms", "--kind", kind)
+    assert (again.status, "already holds" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["skill", "plugin", "mcpb"])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("My Forms",), "cannot be its name"),
+        (("a\n",), "cannot be its name"),
+        (("forms", "--worker-version", "1\n2"), "version"),
+        (("forms", "--worker-id", "org.acme.forms"), "--kind worker"),
+    ],
+)
+def test_init_refuses_what_gives_no_package_and_writes_nothing(
+    wcp: Command,  # noqa: F811
+    kind: str,
+    arguments: tuple[str, ...],
+    says: str,
+) -> None:
+    run = wcp("init", *arguments, "--kind", kind)
+    assert (run.status, says in run.err, "Traceback" in run.err) == (2, True, False), run
+    assert not (wcp.folder / arguments[0]).exists()
