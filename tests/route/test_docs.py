@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "route"
 TESTS = {
     name
-    for path in (ROOT / "tests" / "route").glob("test_*.py")
+    for folder in ("route", "service")
+    for path in (ROOT / "tests" / folder).glob("test_*.py")
     for name in re.findall(r"def (test_\w+)", path.read_text())
 }
 
