@@ -38,6 +38,7 @@ CHECKPOINT_PAGES: Final = 2000  # the log is copied back every 32 MB: fewer, lar
 CACHE_KIB: Final = 32_768  # memory for pages, per connection
 WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
 MEMORY: Final = ":memory:"
+_STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
 
 _MAKING = threading.Lock()
 
@@ -95,9 +96,14 @@ class Database:
             StateError: the database cannot be read.
         """
         with self._connection(write=False) as connection, connection.begin():
-            if self.is_postgresql:
-                _set_timeouts(connection, WAIT_SECONDS)
-            yield connection
+            if not self.is_postgresql:
+                yield connection
+                return
+            _set_timeouts(connection, WAIT_SECONDS)
+            try:
+                yield connection
+            finally:
+                _close_streams(connection)
 
     @contextlib.contextmanager
     def writing(self, seconds: float = WAIT_SECONDS) -> Iterator[Connection]:
@@ -249,7 +255,7 @@ def _engine(address: str, *, create: bool) -> tuple[bool, str, Engine]:
 
 def _postgresql(address: str) -> tuple[bool, str, Engine]:
     try:
-        import psycopg  # noqa: F401  # SQLAlchemy's message names another package
+        import psycopg  # SQLAlchemy's message names another package
     except ImportError:
         raise StateError("PostgreSQL needs psycopg; install wcp-attest[hall]") from None
     try:
@@ -270,7 +276,22 @@ def _postgresql(address: str) -> tuple[bool, str, Engine]:
             "application_name": "wcp-route",
         },
     )
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _remember(connection: Connection, cursor: Any, *_: Any) -> None:
+        if isinstance(cursor, psycopg.ServerCursor):
+            connection.info.setdefault(_STREAMS, []).append(cursor)
+
     return True, url.render_as_string(hide_password=True).replace("+psycopg", "", 1), engine
+
+
+def _close_streams(connection: Connection) -> None:
+    """Close the server's cursors of a transaction, also those of a reader that stopped half-way."""
+    import psycopg
+
+    for cursor in connection.info.pop(_STREAMS, ()):
+        with contextlib.suppress(psycopg.Error):  # the connection is lost, and the cursor with it
+            cursor.close()
 
 
 def _sqlite(path: str, *, create: bool) -> tuple[bool, str, Engine]:
