@@ -441,6 +441,8 @@ class PackageStore:
         try:
             lock = os.open(os.path.dirname(path), FOLDER_FLAGS)
             removed = not store_directory.lock(lock, exclusive=False)
+            # The lock may have come when the entry had gone already: then its name leads elsewhere, or nowhere.
+            removed = removed or not store_directory.is_still(lock, os.path.dirname(path))
             package = -1 if removed else os.open(path, FOLDER_FLAGS)
         except OSError as problem:
             if lock < 0:

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,11 +28,18 @@ from wcp_attest.disk.read import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from wcp_attest.package.manifest import Manifest
 
 MIB = 1 << 20
+
+
+servers: set[int] = set()  # databases and the like that other tests of this session keep running
+
+
+@pytest.fixture(autouse=True, scope="module")
+def note_servers() -> None:
+    servers.update(children_of(os.getpid()))
 
 
 def children_of(process: int) -> list[int]:
@@ -40,7 +48,15 @@ def children_of(process: int) -> list[int]:
         path = f"/proc/{process}/task/{task}/children"
         with suppress(FileNotFoundError, ProcessLookupError), open(path, encoding="ascii") as file:
             found += [int(word) for word in file.read().split()]  # but for a thread that has just ended
-    return found
+    return [child for child in found if child not in servers]
+
+
+def runs_by_itself(process: int) -> bool:
+    """Tell whether a child runs its own program by now; until then its parent waits for it in the system."""
+    own = Path(f"/proc/{os.getpid()}/cmdline").read_bytes()
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes() not in {own, b""}
+    return False
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
@@ -187,7 +203,9 @@ def test_a_stopped_worker_is_not_waited_for_without_end(sparse: str, monkeypatch
     monkeypatch.setattr(parallel, "QUIET_SECONDS", 1)
     monkeypatch.setattr(parallel, "MAX_QUIET", 2)
     thread, outcome = in_thread(lambda: read_tree(sparse, options=TWO))
-    workers = wait_for(lambda: len(found := children_of(os.getpid())) == 2 and found)
+    workers = wait_for(
+        lambda: len(found := children_of(os.getpid())) == 2 and all(map(runs_by_itself, found)) and found
+    )
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
     thread.join(60)

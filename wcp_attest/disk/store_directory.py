@@ -279,6 +279,14 @@ def _environment(process: str) -> bytes:
     return data
 
 
+def is_still(descriptor: int, path: str) -> bool:
+    """Tell whether a path still leads to the directory that a descriptor was opened for."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
+
+
 def lock(descriptor: int, *, exclusive: bool) -> bool:
     """Lock a directory without waiting; True, too, where the file system knows no locks."""
     import fcntl
