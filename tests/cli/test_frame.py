@@ -224,8 +224,8 @@ def test_an_output_that_cannot_be_written_is_no_success(wcp: Command) -> None:
 def test_an_interrupt_is_130_without_a_traceback(wcp: Command, tmp_path: Path, key: Path) -> None:
     root = tmp_path / "large"
     root.mkdir()
-    with open(root / "model.bin", "wb") as file:  # sparse: no disk, but seconds to hash
-        file.truncate(16 << 30)
+    with open(root / "model.bin", "wb") as file:  # sparse: no disk, but seconds to hash; below the bound on holes
+        file.truncate(3 << 30)
     with wcp.start("sign", root, "--key", key, *IDENTITY, "--progress", "--jobs", 1) as process:
         assert process.stderr is not None
         first = process.stderr.readline()  # the counter runs, so the tree is being read

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,8 @@ def a_root_kept_place() -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)
+        with suppress(FileNotFoundError):  # a copy that a command has just removed itself
+            os.chmod(folder, 0o700)
     shutil.rmtree(path, ignore_errors=True)
 
 
