@@ -185,6 +185,16 @@ def test_a_forged_pair_is_refused_and_not_kept(world: World) -> None:
     assert world("GET", "/api/v1/verify/org.acme.other", "rita").json()["status"] == "unknown"
 
 
+def test_served_bans_are_whole_and_in_the_words_of_the_clients(world: World) -> None:
+    found = world("GET", "/api/v1/ban-list", "rita").json()
+    assert (found["total"], found["has_more"]) == (1, False)
+    assert [(row["sha256"], row["review_status"]) for row in found["entries"]] == [(world.banned, "confirmed")]
+    whole = (world.folder / "bans.json").read_bytes()
+    assert world("GET", "/api/v1/ban-lists/soc", "rita").content == whole
+    assert world("GET", "/api/v1/ban-lists/soc.sig", "rita").status_code == 503  # nobody signed it here
+    assert world("GET", "/api/v1/ban-lists/other", "rita").status_code == 404
+
+
 def test_quarantine_and_its_end_show_at_once(world: World) -> None:
     reason = {"reason": "looked odd"}
     assert world("PUT", f"/admin/quarantine/{WORKER}", "olga", reason).status_code == 200

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.route.worlds import CAPABILITY, WORKER, a_record, a_request, a_rule, make_package, trust
+from wcp_attest.bans import BanList, Head, Kind, make_ban
 from wcp_attest.signing.key import generate
 from wcp_route.config import HallConfig
 from wcp_route.domain.record_model import read_record
@@ -52,9 +53,14 @@ class World:
             {"name": name, "sha256": [sha256(token(name).encode()).hexdigest()], **facts}
             for name, facts in TOKENS.items()
         ]
-        asked: Any = {"listen": "127.0.0.1:0", "token": rows, **table}
+        asked: Any = {"listen": "127.0.0.1:0", "token": rows, "ban_lists": {"soc": str(folder / "bans.json")}, **table}
         self.settings = read_service(asked)
         self.address = str(folder / "hall.db")
+        self.banned = "ab" * 32
+        head = Head("acme-soc", 1, 1_780_000_000, 4_000_000_000)
+        about = {"reason": "stolen", "source": "acme-soc", "banned_at": "2026-11-01T00:00:00Z"}
+        bans = [make_ban(Kind.PACKAGE, f"sha256:{self.banned}", **about), make_ban(Kind.WORKER, "org.acme.x", **about)]
+        (folder / "bans.json").write_bytes(BanList.make(head, bans).to_bytes())
         key = KeyFileSigner.from_file_bytes(generate().to_pem(None), what="receipt key")
         self.state = open_state(self.address, signer=key)
         record = a_record(capabilities=[CAPABILITY, HELD])

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, Error
-from wcp_route.service.problems import Problem
+from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from wcp_route.storage.state import State
 
 T = TypeVar("T")
-MAX_BODY = 1 << 20
 
 
 @dataclass

@@ -13,14 +13,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from wcp_route.service.problems import Problem
+from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from wcp_route.service.settings import ServiceModel
 
-MAX_BODY: Final = 1 << 20
 MAX_BODY_UNKNOWN: Final = 16 << 10  # until the caller is known
 MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 32 << 10

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_BODY = 1 << 20  # bytes of a body, as `limits` counts them and `context` reads them
 TYPE_BASE = "https://workerclassprotocol.dev/problems/"
 
 

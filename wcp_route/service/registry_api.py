@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from wcp_route.service.context import Context
 
 MAX_REPORTS: Final = 1000
+DIGEST_KINDS: Final = ("package", "manifest", "file")
+_DIGEST: Final = "sha256:"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -191,9 +193,14 @@ def _rows(context: Context) -> list[dict[str, Any]]:
                 503, "list-unreadable", f"a ban list cannot be read: {problem}", {"retry-after": "30"}
             ) from None
         rows += [
-            {"sha256": ban.subject, "reason": ban.reason, "reported_at": ban.banned_at, "source": ban.source}
+            {
+                "sha256": ban.subject.removeprefix(_DIGEST),  # the clients know plain hex digits only
+                "reason": ban.reason,
+                "reported_at": ban.banned_at,
+                "source": ban.source,
+            }
             for ban in found.bans
-            if str(ban.kind) in {"package", "manifest", "file"}
+            if ban.kind in DIGEST_KINDS and ban.subject.startswith(_DIGEST)
         ]
     return [row | {"review_status": "confirmed"} for row in rows]
 
