@@ -63,6 +63,10 @@ class Fetcher(Protocol):
         """The stable name of the source."""
 
     @property
+    def directory(self) -> str:
+        """The state directory."""
+
+    @property
     def refresh(self) -> int:
         """Seconds during which the kept copy is used without asking the source."""
 
@@ -87,6 +91,33 @@ class Fetcher(Protocol):
         Raises:
             BansUnusable: it is not.
         """
+
+
+class CachedFeed:
+    """What every source that asks a server has in common: a copy in the state directory stands in for it.
+
+    A base of frozen dataclasses, which say the rest that `Fetcher` asks for.
+    """
+
+    __slots__ = ()
+
+    @property
+    def files(self: Fetcher) -> tuple[str, ...]:
+        """The cached copy."""
+        return (cache_path(self.directory, self.name),)
+
+    @property
+    def remote(self) -> bool:
+        """True: a server is asked."""
+        return True
+
+    def open(self: Fetcher, admission: ListVerifier) -> VerifiedList:
+        """Get the list from the server or the kept copy.
+
+        Raises:
+            BansUnusable: no list is admitted, or the server gave a wrong or incomplete answer.
+        """
+        return open_cached(self, self.directory, admission)
 
 
 def open_cached(source: Fetcher, directory: str, admission: ListVerifier) -> VerifiedList:

@@ -17,8 +17,8 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.base.identity import format_utc, parse_utc
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import CachedFeed, CachedList
 from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _HIDDEN = re.compile(r"[^\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryFeed:
+class RegistryFeed(CachedFeed):
     """The ban list of a registry.
 
     Attributes:
@@ -54,24 +54,6 @@ class RegistryFeed:
     def name(self) -> str:
         """`registry:` and the URL."""
         return f"registry:{self.url}"
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The cached copy."""
-        return (cache_path(self.directory, self.name),)
-
-    @property
-    def remote(self) -> bool:
-        """True: a server is asked."""
-        return True
-
-    def open(self, admission: ListVerifier) -> VerifiedList:
-        """Get the list from the registry or the kept copy.
-
-        Raises:
-            BansUnusable: no complete list can be had, or the registry gave a wrong answer.
-        """
-        return open_cached(self, self.directory, admission)
 
     def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Check that the rows were fetched recently enough; there is no more that could be checked."""

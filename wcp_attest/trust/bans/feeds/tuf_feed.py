@@ -21,8 +21,8 @@ from wcp_attest.base.identity import format_utc
 from wcp_attest.disk.private_files import check_private_directory
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import CachedFeed, CachedList
 from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 from wcp_attest.trust.bans.state import locked
@@ -43,7 +43,7 @@ _ROLES: Final = ("root", "timestamp", "snapshot", "targets")
 
 
 @dataclass(frozen=True, slots=True)
-class TufFeed:
+class TufFeed(CachedFeed):
     """A list in a TUF repository.
 
     Attributes:
@@ -73,24 +73,6 @@ class TufFeed:
     def name(self) -> str:
         """`tuf:`, the metadata's URL, and the target."""
         return f"tuf:{self.metadata_url}#{self.target}"
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The cached copy."""
-        return (cache_path(self.directory, self.name),)
-
-    @property
-    def remote(self) -> bool:
-        """True: a server is asked."""
-        return True
-
-    def open(self, admission: ListVerifier) -> VerifiedList:
-        """Get the list from the repository or the kept copy.
-
-        Raises:
-            BansUnusable: no list is admitted, or the repository gave a wrong answer.
-        """
-        return open_cached(self, self.directory, admission)
 
     def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Have a copy admitted, unless the metadata it came with has expired."""

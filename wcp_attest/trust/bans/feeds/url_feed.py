@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
-from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown, VerifiedList
-from wcp_attest.trust.bans.feeds.list_cache import CachedList, cache_path, open_cached
+from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown
+from wcp_attest.trust.bans.feeds.list_cache import CachedFeed, CachedList
 from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
@@ -27,7 +27,7 @@ TYPES: Final = frozenset({"application/json", "application/octet-stream", "text/
 
 
 @dataclass(frozen=True, slots=True)
-class UrlFeed:
+class UrlFeed(CachedFeed):
     """A signed list behind a URL.
 
     Attributes:
@@ -48,24 +48,6 @@ class UrlFeed:
     def name(self) -> str:
         """`url:` and the URL."""
         return f"url:{self.url}"
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The cached copy."""
-        return (cache_path(self.directory, self.name),)
-
-    @property
-    def remote(self) -> bool:
-        """True: a server is asked."""
-        return True
-
-    def open(self, admission: ListVerifier) -> VerifiedList:
-        """Get the list from the URL or the kept copy.
-
-        Raises:
-            BansUnusable: no list is admitted, or the server gave a wrong answer.
-        """
-        return open_cached(self, self.directory, admission)
 
     def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
         """Have a copy admitted."""
