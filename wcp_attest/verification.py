@@ -34,7 +34,7 @@ from wcp_attest.signing.signature_lines import Counted, distinct, verify_line
 from wcp_attest.verdict import SEAL, Expectation, Question, Verdict, Verified, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.legacy_manifest import Awp1Manifest
@@ -400,7 +400,7 @@ def _check_bans(
     manifest: Manifest | Awp1Manifest,
     manifest_sha256: str,
     signers: tuple[SignedBy, ...],
-    files: Callable[[], Sequence[tuple[str, str]]],
+    files: Callable[[], Iterable[tuple[str, str]]],
 ) -> None:
     """Ask every ban check about the package, then about its files."""
     if not question.bans and not question.policy.conditions:
@@ -419,15 +419,15 @@ def _check_bans(
     checks = [*question.bans, *(condition.open(now=question.now) for condition in question.policy.conditions)]
     for check in checks:
         check.check_before(facts)
-    for check, listed in zip(checks, [files()] * len(checks), strict=True):
-        check.check_files(listed, manifest.hash_algorithm)
+    for check in checks:
+        check.check_files(files(), manifest.hash_algorithm)
 
 
-def digests(manifest: Manifest) -> list[tuple[str, str]]:
-    """Return path and digest of every file that a manifest lists."""
+def digests(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield path and digest of every file of a manifest; its entries are parsed only for a check that bans files."""
     from wcp_attest.package.entries import File
 
-    return [(path, entry.digest) for path, entry in manifest.entries().items() if isinstance(entry, File)]
+    yield from ((path, entry.digest) for path, entry in manifest.entries().items() if isinstance(entry, File))
 
 
 def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified:

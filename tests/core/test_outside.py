@@ -135,3 +135,87 @@ def test_links_in_a_circle_end(package: Path) -> None:
     (package.parent / "b").symlink_to("a")
     policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(os.fspath(package.parent / "a"),))
     verify(package, policy, now=NOW)
+
+
+def test_takes_dots_after_a_link_from_where_the_link_leads(package: Path) -> None:
+    (package.parent / "etc").mkdir()
+    (package.parent / "etc" / "link").symlink_to("../worker/keys")
+    (package.parent / "etc" / "acme.pub").write_bytes(KEY.public_pem())
+    (package / "acme.pub").write_bytes(KEY.public_pem())
+    trusted = Policy((Namespace("org.acme", (TrustedKey.from_file(f"{package.parent}/etc/link/../acme.pub"),)),))
+    with pytest.raises(ConfigError, match=r"worker/acme\.pub' is inside the package"):
+        verify(package, trusted, now=NOW)
+
+
+def lead_link_into_package(root: Path) -> None:
+    (root / "etc" / "now").unlink()
+    (root / "etc" / "now").symlink_to("../worker/keys")
+
+
+def put_folder_with_link_in_place_of_link(root: Path) -> None:
+    (root / "etc" / "now").unlink()
+    (root / "etc" / "now").mkdir()
+    (root / "etc" / "now" / "bans.json").symlink_to("../../worker/keys/bans.json")
+
+
+def put_link_in_place_of_folder(root: Path) -> None:
+    (root / "etc").rename(root / "worker" / "etc")
+    (root / "etc").symlink_to("worker/etc")
+
+
+def put_link_in_place_of_file(root: Path) -> None:
+    (root / "etc" / "first" / "bans.json").unlink()
+    (root / "etc" / "first" / "bans.json").symlink_to(root / "worker" / "keys" / "bans.json")
+
+
+def put_package_in_place_of_folder(root: Path) -> None:
+    (root / "etc" / "first").rename(root / "etc" / "second")
+    (root / "worker").rename(root / "etc" / "first")
+    (root / "worker").symlink_to("etc/first")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lead_link_into_package,
+        put_folder_with_link_in_place_of_link,
+        put_link_in_place_of_folder,
+        put_link_in_place_of_file,
+        put_package_in_place_of_folder,
+    ],
+)
+def test_refuses_what_moved_into_the_package_after_it_was_verified(
+    change: Callable[[Path], None], package: Path
+) -> None:
+    root = package.parent
+    (root / "etc" / "first").mkdir(parents=True)
+    (root / "etc" / "now").symlink_to("first")
+    (root / "etc" / "first" / "bans.json").write_bytes(b"no matter")
+    policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(str(root / "etc" / "now" / "bans.json"),))
+    for _ in range(2):
+        assert verify(package, policy, now=NOW).ok
+    change(root)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="is inside the package"):
+            verify(f"{package}/.", policy, now=NOW)
+
+
+def test_follows_a_link_that_is_swapped_outside_of_the_package(package: Path) -> None:
+    folder = package.parent / "etc"
+    for name in ("..first", "..second"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "bans.json").write_bytes(b"no matter")
+    link = folder / "..data"
+    link.symlink_to("..first")
+    policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(str(link / "bans.json"),))
+    assert verify(package, policy, now=NOW).ok
+    link.unlink()
+    link.symlink_to("..second")
+    for _ in range(2):
+        assert verify(package, policy, now=NOW).ok
+
+
+def test_refuses_to_judge_the_whole_file_system(package: Path) -> None:
+    policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(str(package.parent / "policy.toml"),))
+    with pytest.raises(ConfigError, match="is inside the package"):
+        policy.check_outside("/")

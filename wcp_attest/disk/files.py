@@ -29,6 +29,14 @@ _OPEN_ALREADY = re.compile(r"/dev/stdin\Z|(/dev/fd|/proc/self/fd)/[0-9]+\Z")
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
 
 
+def absolute(path: str) -> str:
+    """Return a path that reaches the same file from any working directory.
+
+    It is not normalised: the kernel takes `..` from where a link leads, not from where the link lies.
+    """
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
 def read_bounded(
     path: str,
     *,

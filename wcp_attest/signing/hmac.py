@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from hmac import compare_digest, digest
 
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.files import absolute, read_bounded
 from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.secret_text import secret_line
@@ -74,7 +74,7 @@ class HmacSecret:
         """
         file = os.fspath(path)
         data = read_bounded(file, limit=MAX_FILE_BYTES, what="the HMAC secret file", follow=True, pipe=True)
-        return replace(cls.from_file_bytes(data), file=os.path.abspath(file))
+        return replace(cls.from_file_bytes(data), file=absolute(file))
 
     @property
     def key_id(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.files import absolute, read_bounded
 from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_key
 from wcp_attest.signing import SignedBy
 
@@ -128,7 +128,7 @@ class TrustedKey:
         """
         file = os.fspath(path)
         data = read_bounded(file, limit=MAX_KEY_FILE_BYTES, what="the public key", follow=True, pipe=True)
-        return tuple(replace(key, file=os.path.abspath(file)) for key in cls.all_from_file_bytes(data, what=file))
+        return tuple(replace(key, file=absolute(file)) for key in cls.all_from_file_bytes(data, what=file))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> TrustedKey:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.base.identity import check_namespace
+from wcp_attest.disk.files import absolute
 from wcp_attest.signing import SignedBy, SigstoreTrust
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from wcp_attest.signing import TrustedSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
@@ -140,6 +142,7 @@ class Policy:
     digest: str = ""
     content_digest: str = field(default="", compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    _ways: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.namespaces) <= MAX_NAMESPACES:
@@ -153,8 +156,12 @@ class Policy:
         named = [*self.files, self.sigstore.file, *(getattr(key, "file", "") for key in self.keys)]
         for condition in self.conditions:
             named += getattr(condition, "files", ())
-        files = dict.fromkeys(place for path in named if path for place in _places(path))
+        ways: dict[str, str] = {}
+        files = dict.fromkeys(
+            place for path in named if path for place in (absolute(path), *_follow(absolute(path), ways))
+        )
         object.__setattr__(self, "files", tuple(files))
+        object.__setattr__(self, "_ways", ways)
 
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of that name.
@@ -171,6 +178,9 @@ class Policy:
     def check_outside(self, root: str) -> None:
         """Refuse to judge a package that holds something the policy was read from or will read.
 
+        Every path by which such a file is reached is looked at in every call, with one `lstat`; links are followed anew
+        only when one of them differs from what was found the last time.
+
         Args:
             root: the package directory.
 
@@ -181,22 +191,12 @@ class Policy:
             package = os.stat(root)
         except (OSError, ValueError):
             return  # nothing is there to hold anything; reading it will say so
-        outside: set[str] = set()
-        for path in dict.fromkeys(place for file in self.files for place in _places(file)):
-            folder = path
-            while folder not in outside:
-                outside.add(folder)
-                try:
-                    status = os.stat(folder)
-                    inside = (status.st_dev, status.st_ino) == (package.st_dev, package.st_ino)
-                except OSError:
-                    inside = False
-                if inside:
-                    raise ConfigError(
-                        f"{path!r} is inside the package. A package cannot choose its own policy, keys or ban lists; "
-                        "keep them elsewhere"
-                    )
-                folder = os.path.dirname(folder)
+        if not _lead_outside(self._ways, package):
+            ways: dict[str, str] = {}
+            for file in self.files:
+                _follow(file, ways)
+            object.__setattr__(self, "_ways", ways)
+            _lead_outside(ways, package)
 
     @property
     def keys(self) -> tuple[TrustedSigner, ...]:
@@ -209,32 +209,70 @@ class Policy:
         return tuple(identity for namespace in self.namespaces for identity in namespace.identities)
 
 
-def _places(path: str) -> Iterator[str]:
-    """Yield every absolute path by which a path is reached: each link on the way, and the place where it ends.
+def _follow(path: str, ways: dict[str, str]) -> list[str]:
+    """Follow a path link by link, as the kernel does.
 
     A link inside a package that leads to a key outside chooses a key as much as the key itself would.
+
+    Args:
+        path: absolute.
+        ways: every path that is passed is added, with the target of the link that it is, or an empty text.
+
+    Returns:
+        The absolute paths by which the file is reached: each link on the way, and the place where it ends.
     """
-    links = 0
-    waiting = os.path.abspath(path).split(os.sep)[1:]
+    places: list[str] = []
+    waiting = path.split(os.sep)[::-1]
     reached = os.sep
+    ways.setdefault(reached, "")
     while waiting:
-        name = waiting.pop(0)
+        name = waiting.pop()
         if name in {"", os.curdir}:
             continue
         if name == os.pardir:
             reached = os.path.dirname(reached)
             continue
         here = os.path.join(reached, name)
-        try:
-            target = os.readlink(here) if links < MAX_LINKS else ""
-        except (OSError, ValueError):
-            target = ""
-        if not target:
+        if here not in ways:
+            try:
+                ways[here] = os.readlink(here)
+            except (OSError, ValueError):
+                ways[here] = ""  # no link, or nothing that could be read
+        target = ways[here]
+        if not target or len(places) == MAX_LINKS:
             reached = here
             continue
-        links += 1
-        yield here
+        places.append(here)
         if target.startswith(os.sep):
             reached = os.sep
-        waiting[:0] = target.split(os.sep)
-    yield reached
+        waiting += target.split(os.sep)[::-1]
+    return [*places, reached]
+
+
+def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
+    """Check that no path of `_follow` is the package.
+
+    Returns:
+        Whether each link is still what it was; if not, the paths have to be followed anew.
+
+    Raises:
+        ConfigError: one of them is the package.
+    """
+    same = True
+    for path, target in ways.items():
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                same &= os.readlink(path) == target
+                continue
+        except (OSError, ValueError):
+            continue  # what is not there, or is closed to us, is not read either
+        same &= not target
+        if status.st_ino == package.st_ino and status.st_dev == package.st_dev:
+            below = os.path.join(path, "")
+            inside = next((each for each in reversed(ways) if each.startswith(below)), path)
+            raise ConfigError(
+                f"{inside!r} is inside the package. A package cannot choose its own policy, keys or ban lists; "
+                "keep them elsewhere"
+            )
+    return same
