@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.service.world import HELD, WORKER, a_request, token
+from tests.service.world import HELD, WORKER, a_request, ask, demo, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,25 @@ def test_a_person_answers_a_hold(browser: Any, world: World, decision: str, stat
     page.wait_for_url(f"{world.base}/approvals")
     assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == state
     page.close()
+
+
+def test_the_demo_is_what_its_page_says(browser: Any, tmp_path: Path) -> None:
+    with demo(tmp_path / "hall") as started:
+        base, _, tokens = started.begun()
+        platform = {"authorization": f"Bearer {tokens['platform']}"}
+        held = ask(base, tokens["platform"], "cap.pay.transfer")
+        page = browser.new_page()
+        page.set_default_timeout(8000)
+        page.goto(base)
+        page.get_by_label("Token").fill(tokens["ada"])
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("link", name="Approvals").click()
+        page.get_by_label("Reason").fill("looked at it")
+        page.get_by_role("button", name="Approve").click()
+        page.wait_for_url(f"{base}/approvals")
+        polled = httpx.get(f"{base}/wcp/approvals/{held['pending_approval_id']}", headers=platform, timeout=30).json()
+        assert polled["state"] == "approved"
+        page.close()
 
 
 def test_decisions_are_filtered_and_opened(browser: Any, world: World) -> None:

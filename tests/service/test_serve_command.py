@@ -7,21 +7,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from tests.service.world import SCRIPT, ask, demo
 from wcp_route.service.demo import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SCRIPT = Path(sys.executable).with_name("wcp-route")
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -36,18 +33,6 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, dict[s
         assert found, line
         yield process, found[0], tokens, tmp_path / "hall"
         process.kill()
-
-
-def ask(base: str, token: str, capability: str) -> Any:
-    body = {
-        "capability_id": capability,
-        "env": "stage",
-        "data_label": "PUBLIC",
-        "tenant_risk": "low",
-        "qos_class": "P2",
-    }
-    body["correlation_id"] = str(uuid.uuid4())
-    return httpx.post(f"{base}/wcp/route", json=body, headers={"authorization": f"Bearer {token}"}, timeout=30).json()
 
 
 def test_serves_reloads_and_stops(started: tuple[subprocess.Popen[str], str, dict[str, str], Path]) -> None:
@@ -106,9 +91,23 @@ def test_wrong_settings_are_one_line_and_status_2(tmp_path: Path, text: str, say
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
-def test_the_demo_overwrites_nothing(tmp_path: Path) -> None:
-    (tmp_path / "hall").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "wcp_route.service.demo", tmp_path / "hall"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, list((tmp_path / "hall").iterdir())) == (1, [])
+def test_one_command_makes_a_hall_prints_its_tokens_once_and_serves_it(tmp_path: Path) -> None:
+    with demo(tmp_path / "hall") as first:
+        base, head, tokens = first.begun()
+        assert head.startswith("made ")
+        assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DISPATCH"
+    with demo(tmp_path / "hall") as second:
+        base, head, printed = second.begun()
+        assert "is there already" in head
+        assert not printed
+        assert ask(base, tokens["platform"], "cap.pay.transfer")["outcome"] == "STEWARD_HOLD"
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "hall").rglob("*") if path.is_file())
+    assert not any(token.encode() in kept for token in tokens.values())
+
+
+@pytest.mark.parametrize(("more", "says"), [((), "exists"), (("--rules", "x.json"), "leave out --rules")])
+def test_the_demo_overwrites_nothing_and_names_its_own_files(tmp_path: Path, more: tuple[str, ...], says: str) -> None:
+    (tmp_path / "hall").mkdir(exist_ok=True)
+    with demo(tmp_path / ("hall" if not more else "other"), *more) as started:
+        _, err = started.process.communicate(timeout=60)
+    assert (started.process.returncode, says in err, list((tmp_path / "hall").iterdir())) == (2, True, []), err

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
-from dataclasses import replace
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,7 +30,7 @@ from wcp_route.storage.receipts import KeyFileSigner
 from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from wcp_attest.base.strictjson import JsonValue
 
@@ -36,6 +44,7 @@ TOKENS: dict[str, dict[str, Any]] = {
     "rita": {"roles": ["reader"]},
 }
 HELD = "cap.doc.delete"
+SCRIPT = Path(sys.executable).with_name("wcp-route")
 
 
 def token(name: str) -> str:
@@ -93,6 +102,54 @@ class World:
             headers["authorization"] = f"Bearer {token(who)}"
         with httpx.Client(base_url=self.base, timeout=30) as client:
             return client.request(method, path, headers=headers, **({"json": body} if body is not None else {}), **more)
+
+
+def ask(base: str, token: str, capability: str) -> Any:
+    body = {
+        "capability_id": capability,
+        "env": "stage",
+        "data_label": "PUBLIC",
+        "tenant_risk": "low",
+        "qos_class": "P2",
+    }
+    body["correlation_id"] = str(uuid.uuid4())
+    return httpx.post(f"{base}/wcp/route", json=body, headers={"authorization": f"Bearer {token}"}, timeout=30).json()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """`wcp-route serve --demo` in a process of its own."""
+
+    process: subprocess.Popen[str]
+
+    def begun(self) -> tuple[str, str, dict[str, str]]:
+        """Wait until it listens; return its address, its first line, and the tokens that it printed."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        base = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert base, line + self.process.stderr.read()
+        head = self.process.stdout.readline()
+        rows = [self.process.stdout.readline().split() for _ in range(2 * head.startswith("made"))]
+        return base[0], head, {row[0]: row[1] for row in rows}
+
+
+@contextmanager
+def demo(folder: Path, *more: str) -> Iterator[Demo]:
+    """Start the demo on a free port, with an environment that names other files; stop it as an operator does."""
+    command = [str(SCRIPT), "serve", "--demo", str(folder), "--listen", "127.0.0.1:0", *more]
+    elsewhere = {"WCP_ROUTE_RULES": "/nowhere", "WCP_ROUTE_CONFIG": "/nowhere", "WCP_ATTEST_POLICY": "/nowhere"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), **elsewhere}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            yield Demo(process)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 __all__ = ["CAPABILITY", "HELD", "WORKER", "World", "a_request", "asyncio", "token"]

@@ -28,13 +28,14 @@ MAX_KEY_BYTES = 64 << 10
 MAX_CEDAR_BYTES = 1 << 20
 
 CREATE = "wcp_route.create_state"
+DEMO = "wcp_route.demo"  # the settings of a Hall to try, which names all files itself
 
 
 def _place(name: str, option: str, variable: str, what: str, *, needed: bool = False) -> Callable[..., Any]:
     """Return an option for a file that the settings may name as well (`[files]` in hall.toml)."""
 
-    def find(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
-        found = value or _files(ctx).get(name)
+    def find(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        found = _unless_demo(ctx, parameter, value) or _files(ctx).get(name)
         if not found and needed and not ctx.resilient_parsing:
             raise click.UsageError(
                 f"no {name.replace('_', ' ')}: give {option}, set {variable}, or name it in [files] of the settings",
@@ -46,6 +47,15 @@ def _place(name: str, option: str, variable: str, what: str, *, needed: bool = F
 
     argument = {"rules": "rules_path", "policy": "trust_path"}.get(name, name)
     return click.option(option, argument, metavar="FILE", envvar=variable, show_envvar=True, callback=find, help=what)
+
+
+def _unless_demo(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the value of an option, but none of the environment's with `--demo`."""
+    if DEMO not in ctx.meta or value is None:
+        return value
+    if ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--demo names every file itself; leave out {parameter.opts[0]}", ctx)
+    return None
 
 
 def _files(ctx: click.Context) -> dict[str, str]:
@@ -63,7 +73,8 @@ def _files(ctx: click.Context) -> dict[str, str]:
 
 
 def _config(*, needed: bool, told: bool = False) -> Callable[..., Any]:
-    def keep(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    def keep(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        value = _unless_demo(ctx, parameter, value) or ctx.meta.get(DEMO)
         if needed and value is None and not ctx.resilient_parsing:
             raise click.UsageError("no settings: give --config FILE or set WCP_ROUTE_CONFIG", ctx)
         ctx.meta["wcp_route.config"] = value

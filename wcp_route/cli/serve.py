@@ -11,15 +11,46 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import hall_options, opened, read_rules_file
+from wcp_route.cli.opening import DEMO, hall_options, opened, read_rules_file
 
 if TYPE_CHECKING:
     from wcp_attest import Policy
     from wcp_route.rules.rules import RuleSet
 
 
+def _start_demo(ctx: click.Context, _: click.Parameter, directory: str | None) -> None:
+    """Make a Hall to try, or find the one that was made before; its settings take the place of `--config`."""
+    if directory is None or ctx.resilient_parsing:
+        return
+    settings = os.path.join(directory, "hall.toml")
+    if os.path.isfile(settings):
+        click.echo(f"{directory} is there already; its tokens were printed when it was made")
+    else:
+        try:
+            from wcp_route.service.demo import make
+        except ModuleNotFoundError as problem:
+            raise _missing(problem) from None
+        tokens = make(directory)
+        click.echo(f"made {directory}: two signed workers, rules, an empty state, and these tokens, kept nowhere else")
+        click.echo(f"  platform  {tokens['platform']}  may ask")
+        click.echo(f"  ada       {tokens['ada']}  may read, approve and operate; sign in with it at /")
+    ctx.meta[DEMO] = settings
+
+
+def _missing(problem: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(f"{problem.name} is missing; the service needs `pip install wcp-attest[hall]`")
+
+
 @click.command()
 @hall_options
+@click.option(
+    "--demo",
+    metavar="DIR",
+    is_eager=True,
+    expose_value=False,
+    callback=_start_demo,
+    help="Make a Hall with two signed workers in DIR, print its tokens once, and serve it.",
+)
 @click.option("--listen", metavar="ADDRESS:PORT", help="Where to listen, instead of [service] listen.")
 @click.option("--pairs", metavar="DIR", help="Where the registry keeps pairs; by default beside the state file.")
 def serve(
@@ -37,8 +68,8 @@ def serve(
     """Answer requests over HTTP until SIGTERM. SIGHUP, or a changed file, reads rules and policy again.
 
     \b
+      wcp-route serve --demo DIR                          a Hall to try, in DIR; its tokens are printed once
       wcp-route serve --config hall.toml                  hall.toml names everything, in [files] and [service]
-      python -m wcp_route.service.demo DIR                makes a Hall with two workers in DIR to try it with
     """
     try:
         from wcp_route.service.server import Server, Sources

@@ -1,11 +1,10 @@
-"""`python -m wcp_route.service.demo DIR`: a Hall to try, with two signed workers, rules, and tokens printed once."""
+"""A Hall to try: two signed workers, rules, and two tokens. `wcp-route serve --demo DIR` makes it and serves it."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import sys
 from dataclasses import replace
 from hashlib import sha256
 
@@ -95,14 +94,3 @@ def _new_key() -> tuple[KeySigner, bytes]:
 def _write(root: str, name: str, data: bytes, *, mode: int = 0o644) -> None:
     with open(os.open(os.path.join(root, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m wcp_route.service.demo DIR")
-    try:
-        found = make(sys.argv[1])
-    except ConfigError as mistake:
-        sys.exit(f"error: {mistake}")
-    sys.stdout.write("".join(f"{name}  {token}\n" for name, token in found.items()))
-    sys.stdout.write(f"start it: wcp-route serve --config {sys.argv[1]}/hall.toml\n")
