@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
+from wcp_attest.base.site import SITE
 from wcp_route.config_model import HallConfigModel
 from wcp_route.domain.decision_wire import decision_schema
 from wcp_route.domain.record_model import RecordModel
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-BASE: Final = "https://workerclassprotocol.dev/schemas/wcp-route/"
+BASE: Final = f"{SITE}route/schemas/"
 SCHEMAS: Final[Mapping[str, Callable[[], object]]] = MappingProxyType(
     {
         "route-input": RouteInputModel.model_json_schema,

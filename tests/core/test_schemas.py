@@ -18,6 +18,7 @@ from tests.core.strategies import manifests, patient
 from tests.core.trees import SIMPLE, write_tree
 from wcp_attest.base.characters import HIDDEN
 from wcp_attest.base.errors import VerificationError
+from wcp_attest.base.site import SITE
 from wcp_attest.build import build_manifest
 from wcp_attest.package import legacy_manifest as awp1
 from wcp_attest.package.provenance import AiOrigin, SourceOrigin
@@ -55,7 +56,7 @@ def accepts(name: str, document: object) -> bool:
 def test_every_schema_is_one_and_is_published(path: Path) -> None:
     schema = json.loads(path.read_bytes())
     Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == f"https://workerclassprotocol.dev/schemas/wcp-attest/{path.name}"
+    assert schema["$id"] == f"{SITE}schemas/{path.name}"
     assert schema["title"]
     assert (PUBLISHED / path.name).read_bytes() == path.read_bytes()  # cp wcp_attest/schemas/*.json docs/schemas/
 

@@ -19,11 +19,11 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TIMEOUT = 120
 _BLOCK = re.compile(r"^(?P<fence>```+)(?P<language>[a-z]*)[^\n]*\n(?P<body>.*?)^(?P=fence)\n", re.MULTILINE | re.DOTALL)
@@ -40,12 +40,16 @@ class Page:
         folder: where its commands run.
         names: what its Python blocks have defined so far.
         ran: how many blocks were run.
+        exported: the environment that its commands leave to the next ones, as one shell would.
+        cwd: the directory that they are in.
     """
 
     text: str
     folder: Path
     names: dict[str, object] = field(default_factory=lambda: {"__name__": "example"})
     ran: int = 0
+    exported: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
     def run(self) -> None:
         """Run everything, in order."""
@@ -89,10 +93,12 @@ class Page:
 
     def _command(self, command: str, expected: str | None) -> None:
         found = _STATUS.search(command)
+        state = self.folder.with_name(f"{self.folder.name}.shell")
+        keep = f'{{ pwd; env -0; }} >"{state}"'  # a reader types all commands of a page into one shell
         done = subprocess.run(
-            ["sh", "-c", command],
-            cwd=self.folder,
-            env=self._environment(),
+            ["sh", "-c", f"trap '{keep}' EXIT\n{command}"],
+            cwd=self.cwd or self.folder,
+            env=self.exported or self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -100,6 +106,9 @@ class Page:
             timeout=TIMEOUT,
             check=False,
         )
+        where, _, variables = state.read_text().partition("\n")
+        self.cwd = Path(where)
+        self.exported = dict(part.split("=", 1) for part in variables.split("\0") if "=" in part)
         assert done.returncode == (int(found[1]) if found else 0), f"$ {command}\n{done.stdout}"
         if expected is not None:
             assert matches(expected, done.stdout), f"$ {command}\nexpected:\n{expected}\nprinted:\n{done.stdout}"

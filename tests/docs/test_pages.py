@@ -84,8 +84,13 @@ def test_the_runner_demands_the_status_that_is_shown(tmp_path: Path) -> None:
 
 
 def test_every_deny_code_has_its_page_and_no_page_is_left_over() -> None:
-    text = (ROOT / "docs/deny-codes.md").read_text()
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [code.value for code in DenyCode]
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs/codes").glob("*.md")}
+    assert set(pages) == {code.value for code in DenyCode}
+    listed = re.findall(r"\]\(codes/(\w+)\.md\)", (ROOT / "docs/deny-codes.md").read_text())
+    assert listed == [code.value for code in DenyCode]
+    for code, text in pages.items():  # each shows the denial itself; the examples are run like all others
+        example = text.partition("## Example\n")[2]
+        assert re.search(rf"^\$ .*verify .*# exit status [12]\n.*DENIED  \S+  {code}$", example, re.MULTILINE), code
     assert list(EXPLANATIONS) == list(DenyCode)
     for page in EXPLANATIONS.values():
         assert page.what

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from tests.composite_action.commands import parse
+from wcp_attest.base.site import SITE
 
 ROOT = Path(__file__).parents[2]
 SUBSET = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
@@ -82,3 +83,13 @@ def test_what_cannot_be_decided_prints_no_report_that_could_pass_for_one(folder:
     done = wcp(folder, "verify", "pkg", "--policy", "absent.toml", "--format", how)
     assert (done.returncode, done.stdout) == (2, "")
     assert "absent.toml" in done.stderr
+
+
+def test_sarif_names_the_page_of_each_code(folder: Path) -> None:
+    (folder / "pkg/data").write_text("3\n")
+    driver = json.loads(verify(folder, "sarif").stdout)["runs"][0]["tool"]["driver"]
+    assert driver["informationUri"] == SITE
+    assert [rule["helpUri"] for rule in driver["rules"]] == [f"{SITE}codes/ATTEST_HASH_MISMATCH/"]
+    explained = json.loads(wcp(folder, "explain", "hash-mismatch", "--format", "json").stdout)
+    assert explained["codes"][0]["url"] == f"{SITE}codes/ATTEST_HASH_MISMATCH/"
+    assert explained["codes"][0]["url"] in wcp(folder, "explain", "hash-mismatch").stdout

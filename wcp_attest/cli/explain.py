@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wcp_attest.base.errors import ConfigError, DenyCode
+from wcp_attest.base.site import code_page
 from wcp_attest.cli.output import Output, reporting
 
 if TYPE_CHECKING:
@@ -53,8 +54,14 @@ def _as_text(code: DenyCode, page: Explanation, paint: Painter) -> str:
     lines += [f"    - {item}" for item in page.why]
     lines += ["", "  What to do"]
     lines += [f"    - {item}" for item in page.fix]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"  With an example: {code_page(code.value)}"]) + "\n"
 
 
 def _as_json(code: DenyCode, page: Explanation) -> JsonObject:
-    return {"code": code.value, "what": page.what, "why": list(page.why), "fix": list(page.fix)}
+    return {
+        "code": code.value,
+        "what": page.what,
+        "why": list(page.why),
+        "fix": list(page.fix),
+        "url": code_page(code.value),
+    }

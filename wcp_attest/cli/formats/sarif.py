@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from wcp_attest import __version__
+from wcp_attest.base.errors import DenyCode
+from wcp_attest.base.site import SITE, code_page
 from wcp_attest.cli.text import json_text, visible
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ def to_sarif(report: Report) -> str:
     A decision that could not be reached is an invocation without success *and* a result.
     """
     rules = list(dict.fromkeys(finding.rule for finding in report.findings))
+    driver: JsonObject = {"name": "wcp-attest", "version": __version__, "informationUri": SITE}
     run: JsonObject = {
-        "tool": {"driver": {"name": "wcp-attest", "version": __version__, "rules": [_rule(rule) for rule in rules]}},
+        "tool": {"driver": {**driver, "rules": [_rule(rule) for rule in rules]}},
         "automationDetails": {"id": f"wcp-attest/{_uri(report.subject)}/"},
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(report)],
@@ -51,12 +54,13 @@ def _invocation(report: Report) -> JsonObject:
 
 
 def _rule(rule: Rule) -> JsonValue:
-    return {
+    found: JsonObject = {
         "id": rule.id,
         "shortDescription": {"text": rule.what},
         "help": {"text": "\n".join(rule.advice) or rule.what},
         "defaultConfiguration": {"level": "error"},
     }
+    return {**found, "helpUri": code_page(rule.id)} if rule.id in set(DenyCode) else found
 
 
 def _result(finding: Finding, rules: list[Rule]) -> JsonValue:
