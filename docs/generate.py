@@ -1,4 +1,4 @@
-"""Write the pages that are generated: docs/deny-codes.md and docs/codes/, docs/cli.md, and the published copies of the JSON Schemas.
+"""Write the pages that are generated: deny-codes.md, codes/, cli.md, route/cli.md, and the published JSON Schemas.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit with 1 when one is not current
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import click
 
 from wcp_attest.cli.root import PROGRAM, SECTIONS, root
-
 from wcp_attest.deny_code_help import EXPLANATIONS
 from wcp_attest.verdict import UNDECIDED
 
