@@ -53,6 +53,7 @@ PUBLIC_MODULES = (
     "base",
     "base.errors",
     "base.identity",
+    "base.site",
     "base.strictjson",
     "base.toml_table",
     "cli.text",  # the one escaping of every output
