@@ -21,7 +21,7 @@ LAYERS = (
     ("cli",),
     ("advice",),
     ("gate", "lock", "run_package"),
-    ("testing", "recheck", "compat", "pack", "pair", "store"),
+    ("testing", "recheck", "compat", "pack", "pair", "store", "verdict_statements"),
     ("store_entries",),
     (
         "build",

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeUnsafe
 from wcp_attest.base.identity import parse_utc
-from wcp_attest.disk.archive import create, extract
+from wcp_attest.disk.archive import copy_hashed, create, extract
 from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.package.manifest import Manifest
 from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES, find_place
+from wcp_attest.trust.archive_provenance import MAX_ATTESTATION_BYTES, Archive, asks_for_provenance, for_archive
+from wcp_attest.trust.archive_provenance import SUFFIXES as SUFFIXES_OF_PROVENANCE
 from wcp_attest.verification import PackagePair, attest
 
 if TYPE_CHECKING:
@@ -119,6 +122,64 @@ def pack(
         return Packed(path, kind, os.stat(draft).st_size, manifest)
 
 
+def verify_archive(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    *,
+    provenance: str | os.PathLike[str] | None = None,
+    expect: Expectation | None = None,
+    options: ReadOptions | None = None,
+    max_bytes: int | None = None,
+    stage: str | None = None,
+    attestation: str | os.PathLike[str] | None = None,
+) -> Verified:
+    """Verify the package in an archive, in a private directory that goes again.
+
+    Args:
+        path: of the archive.
+        policy: who is trusted.
+        provenance: the file with the provenance that the policy asks for; by default it stands beside the archive, as
+            `NAME.intoto.jsonl` or `NAME.publish.attestation`.
+        expect: what the worker must be.
+        options: how to read the tree.
+        max_bytes: as `disk.archive.extract`.
+        stage: a new directory for a copy of what was verified.
+        attestation: the directory of a detached pair; by default the pair is in the archive.
+
+    Raises:
+        VerificationError: the archive or the package in it is refused.
+        ConfigError: it is no archive, or a file cannot be read or written.
+    """
+    with _proven(path, policy, provenance) as (archive, asked), unpacked(archive, max_bytes=max_bytes) as root:
+        return attest(root, asked, expect=expect, options=options, stage=stage, attestation=attestation)
+
+
+@contextmanager
+def _proven(
+    path: str | os.PathLike[str], policy: Policy, provenance: str | os.PathLike[str] | None
+) -> Iterator[tuple[str, Policy]]:
+    """Bind a policy that asks for provenance to the archive: to a private copy, so that nobody can change it later.
+
+    Yields:
+        The file to unpack, and the policy to judge by.
+    """
+    kind = asks_for_provenance(policy)
+    if kind is None:
+        if provenance is not None:
+            raise ConfigError("the policy has no [provenance], so a provenance would not be looked at; leave it out")
+        yield os.fspath(path), policy
+        return
+    beside = os.fspath(path) + SUFFIXES_OF_PROVENANCE[kind]
+    attestations = None
+    if provenance is not None or os.path.lexists(beside):
+        named = beside if provenance is None else os.fspath(provenance)
+        attestations = read_bounded(named, limit=MAX_ATTESTATION_BYTES, what="the provenance", follow=True)
+    with _private_directory(tempfile.gettempdir()) as folder:
+        copy = os.path.join(folder, "archive")
+        sha256 = copy_hashed(os.fspath(path), copy)
+        yield copy, for_archive(policy, Archive(os.path.basename(os.fspath(path)), sha256, attestations))
+
+
 @contextmanager
 def unpacked(path: str | os.PathLike[str], *, beside: str | None = None, max_bytes: int | None = None) -> Iterator[str]:
     """Take an archive apart in a private directory that goes when the block ends.
@@ -152,6 +213,7 @@ def unpack(
     target: str | os.PathLike[str],
     policy: Policy,
     *,
+    provenance: str | os.PathLike[str] | None = None,
     expect: Expectation | None = None,
     options: ReadOptions | None = None,
     max_bytes: int | None = None,
@@ -163,6 +225,7 @@ def unpack(
         path: of the archive.
         target: the directory to make; it must not exist.
         policy: who is trusted.
+        provenance: as `verify_archive`.
         expect: what the worker must be.
         options: how to read the tree.
         max_bytes: as `disk.archive.extract`.
@@ -175,8 +238,11 @@ def unpack(
     place = os.path.abspath(os.fspath(target))
     if os.path.lexists(place):
         raise ConfigError(f"{os.fspath(target)!r} exists already; name a new directory")
-    with unpacked(path, beside=os.path.dirname(place), max_bytes=max_bytes) as root:
-        verified = attest(root, policy, expect=expect, options=options, now=now)
+    with (
+        _proven(path, policy, provenance) as (archive, asked),
+        unpacked(archive, beside=os.path.dirname(place), max_bytes=max_bytes) as root,
+    ):
+        verified = attest(root, asked, expect=expect, options=options, now=now)
         try:
             os.chmod(root, _FOLDER_MODE)
             os.mkdir(place)  # claims the name; renaming onto an empty directory then replaces it at once

@@ -24,6 +24,12 @@ attestation_option = click.option(
     type=click.Path(),
     help="The directory of manifest.json and manifest.sig, when they lie outside of the package.",
 )
+provenance_option = click.option(
+    "--provenance",
+    metavar="FILE",
+    type=click.Path(),
+    help="The build provenance of an archive, where the policy asks for one; by default it stands beside the archive.",
+)
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="Parallel hashing processes (default: automatic)."
 )

@@ -8,7 +8,7 @@ import click
 
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.options import jobs_option, require_outside, require_package, root_argument
+from wcp_attest.cli.options import jobs_option, provenance_option, require_outside, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count, one_line
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
@@ -86,6 +86,7 @@ def pack(
 @click.argument("archive", metavar="FILE", type=click.Path())
 @click.argument("directory", metavar="DIR", type=click.Path())
 @trust_options
+@provenance_option
 @click.option("--max-size", type=click.IntRange(1), metavar="BYTES", help="How far the archive may expand.")
 @jobs_option
 @counting.option
@@ -95,6 +96,7 @@ def unpack(
     /,
     archive: str,
     directory: str,
+    provenance: str | None,
     max_size: int | None,
     jobs: int | None,
     progress: bool | None,
@@ -119,7 +121,9 @@ def unpack(
 
         def attempt() -> Verified:
             expect = Expectation(flags.worker_id, flags.species_id)
-            return unpack_archive(archive, directory, policy, expect=expect, options=reading, max_bytes=max_size)
+            return unpack_archive(
+                archive, directory, policy, provenance=provenance, expect=expect, options=reading, max_bytes=max_size
+            )
 
         verdict = judge(attempt)
     if out.format == "json":

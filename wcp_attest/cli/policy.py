@@ -330,10 +330,16 @@ def _as_text(found: Policy) -> str:
 def condition_lines(condition: object) -> list[str]:
     """Return a condition in words: each ban list with its source, its signers and how old it is."""
     from wcp_attest.trust.bans.bans_table import BansCondition
+    from wcp_attest.trust.archive_provenance import ProvenanceCondition
     from wcp_attest.trust.registry.registry_table import RegistryCondition
 
     if isinstance(condition, RegistryCondition):
         return [f"registry {condition.url} must call the worker active"]
+    if isinstance(condition, ProvenanceCondition):
+        who = [_key_words(key.key_id) for key in condition.keys]
+        who += [f"keyless {identity.label}" for identity in condition.identities]
+        builder = f" naming the builder {condition.builder}" if condition.builder else ""
+        return [f"archives only, with a {condition.kind} provenance{builder} by {' or '.join(who)}"]
     if not isinstance(condition, BansCondition):
         return [f"condition {type(condition).__name__}"]
     lines = [f"ban lists, each at most {_span(condition.max_age)} old; state in {condition.state}"]

@@ -10,9 +10,10 @@ import click
 
 from wcp_attest.cli import differences, verdicts
 from wcp_attest.cli import progress as counting
-from wcp_attest.cli.options import attestation_option, jobs_option, require_package, root_argument
+from wcp_attest.cli.options import attestation_option, jobs_option, provenance_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags, verdict_options
 
 if TYPE_CHECKING:
     from wcp_attest.verdict import Verdict, Verified
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @attestation_option
 @trust_options
 @click.option("--max-size", type=click.IntRange(1), metavar="BYTES", help="How far an archive may expand.")
+@provenance_option
 @click.option(
     "--stage", metavar="DIR", type=click.Path(), help="Copy what was verified, byte for byte, to a new directory."
 )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Stage to a new NAME.1, NAME.2, … at every start, and let the link NAME name it.",
 )
+@verdict_options
 @jobs_option
 @counting.option
 @differences.option
@@ -41,13 +44,14 @@ def verify(
     /,
     package: str,
     attestation: str | None,
+    provenance: str | None,
     stage: str | None,
     stage_link: str | None,
     max_size: int | None,
     jobs: int | None,
     progress: bool | None,
     every: bool,
-    **trust: Any,
+    **options: Any,
 ) -> int:
     """Check the package in ROOT against a trust policy.
 
@@ -65,11 +69,15 @@ def verify(
     from wcp_attest.verdict import Expectation, judge
     from wcp_attest.verification import attest
 
-    flags = TrustFlags(**trust)
+    verdict_flags = VerdictFlags(**{name: options.pop(name) for name in VerdictFlags._fields})
+    flags = TrustFlags(**options)
     archived = stat.S_ISREG(os.lstat(package).st_mode) if os.path.lexists(package) else False
     if not archived:
         require_package(package, out)
+        if provenance is not None:
+            raise click.UsageError("--provenance is about an archive, and ROOT is a directory; verify the archive")
     policy = policy_of(flags)
+    statements = VerdictFile(verdict_flags, package)
     if stage_link is not None:
         from wcp_attest.cli.stage_link import next_stage, point_to
 
@@ -77,23 +85,34 @@ def verify(
             raise click.UsageError("--stage and --stage-link exclude each other")
         stage = next_stage(stage_link)
     with counting.Counter(progress, quiet=out.quiet) as counter:
-        options = ReadOptions(jobs=jobs, progress=counter.callback)
+        reading = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
 
         def attempt() -> Verified:
             if not archived:
-                return attest(package, policy, expect=expect, stage=stage, options=options, attestation=attestation)
-            from wcp_attest.pack import unpacked
+                return attest(package, policy, expect=expect, stage=stage, options=reading, attestation=attestation)
+            from wcp_attest.pack import verify_archive
 
-            with unpacked(package, max_bytes=max_size) as root:
-                return attest(root, policy, expect=expect, stage=stage, options=options, attestation=attestation)
+            return verify_archive(
+                package,
+                policy,
+                provenance=provenance,
+                expect=expect,
+                options=reading,
+                max_bytes=max_size,
+                stage=stage,
+                attestation=attestation,
+            )
 
         verdict = judge(attempt)
     if verdict.ok and stage_link is not None and stage is not None:
         point_to(stage_link, stage)
+    written = None if verdict.verified is None else statements.write(verdict.verified, policy)
     _deliver(out, verdict, package, every=every)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
+    if written is not None:
+        out.note(f"signed the verdict in {written}")
     return verdicts.exit_status(verdict)
 
 

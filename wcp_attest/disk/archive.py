@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
@@ -116,6 +117,23 @@ def extract(path: str, directory: str, *, max_bytes: int | None = None) -> None:
         raise TreeUnsafe(f"the archive is damaged: {str(problem)[:200] or type(problem).__name__}") from None
     except OSError as problem:
         raise ConfigError(f"cannot unpack {path!r}: {(problem.strerror or str(problem)).lower()}") from None
+
+
+def copy_hashed(path: str, target: str) -> str:
+    """Copy an archive to a new file and return the SHA-256 of the copy, 64 lower-case hex digits.
+
+    Raises:
+        ConfigError: it cannot be read, or the copy cannot be written.
+    """
+    digest = sha256()
+    try:
+        with open(path, "rb", opener=_open_regular) as source, open(target, "xb") as copy:
+            while block := source.read(_BLOCK):
+                digest.update(block)
+                copy.write(block)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"cannot read or copy {path!r}: {getattr(problem, 'strerror', None) or problem}") from None
+    return digest.hexdigest()
 
 
 def create(source: str, path: str, kind: Format, *, moment: int) -> None:

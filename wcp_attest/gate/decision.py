@@ -43,10 +43,9 @@ def decide(
     def attempt() -> Verified:
         if not stat.S_ISREG(mode):
             return attest(path, policy, options=options)
-        from wcp_attest.pack import unpacked
+        from wcp_attest.pack import verify_archive
 
-        with unpacked(path) as root:
-            return attest(root, policy, options=options)
+        return verify_archive(path, policy, options=options)
 
     verdict = judge(attempt)
     decision: Decision = "allow" if verdict.ok else "block"

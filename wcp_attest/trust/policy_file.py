@@ -24,6 +24,7 @@
     permissions = "normal"
     [bans]                                     # wcp_attest.trust.bans
     [registry]                                 # wcp_attest.trust.registry
+    [provenance]                               # wcp_attest.trust.archive_provenance
 
 Every key is known or an error. Files are read when the policy is read, so that a policy either works or says why not.
 """
@@ -236,4 +237,9 @@ def _conditions(
         from wcp_attest.trust.registry.registry_table import parse_registry_table
 
         conditions.append(parse_registry_table(top.table("registry"), folder))
+    if "provenance" in top:
+        from wcp_attest.trust.archive_provenance import parse_provenance_table
+
+        table = top.table("provenance")
+        conditions.append(parse_provenance_table(table, lambda signer: _signer(signer, read, environ), sigstore))
     return tuple(conditions)
