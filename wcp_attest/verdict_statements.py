@@ -21,8 +21,8 @@ from wcp_attest.package.manifest import MANIFEST_NAME
 from wcp_attest.package.signature_file import parse_lines
 from wcp_attest.package.statement import read, render
 from wcp_attest.signing.signature_lines import make_lines
-from wcp_attest.trust.bans.bans_table import BansCondition
 from wcp_attest.trust.archive_provenance import ProvenanceCondition
+from wcp_attest.trust.bans.bans_table import BansCondition
 from wcp_attest.trust.registry.registry_table import RegistryCondition
 
 if TYPE_CHECKING:

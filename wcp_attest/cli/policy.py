@@ -329,8 +329,8 @@ def _as_text(found: Policy) -> str:
 
 def condition_lines(condition: object) -> list[str]:
     """Return a condition in words: each ban list with its source, its signers and how old it is."""
-    from wcp_attest.trust.bans.bans_table import BansCondition
     from wcp_attest.trust.archive_provenance import ProvenanceCondition
+    from wcp_attest.trust.bans.bans_table import BansCondition
     from wcp_attest.trust.registry.registry_table import RegistryCondition
 
     if isinstance(condition, RegistryCondition):

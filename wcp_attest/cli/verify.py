@@ -13,10 +13,11 @@ from wcp_attest.cli import progress as counting
 from wcp_attest.cli.options import attestation_option, jobs_option, provenance_option, require_package, root_argument
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
-from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags, verdict_options
 
 if TYPE_CHECKING:
     from wcp_attest.verdict import Verdict, Verified
+
+_STATEMENT_OPTIONS = ("attest_verdict", "verdict_out", "verdict_passphrase_file", "verifier_id", "resource_uri")
 
 
 @click.command()
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Stage to a new NAME.1, NAME.2, … at every start, and let the link NAME name it.",
 )
-@verdict_options
+@click.option(
+    "--attest-verdict",
+    metavar="KEY|URI",
+    type=click.Path(),
+    help="After a pass, sign an in-toto SVR and a SLSA VSA about the manifest with this private key.",
+)
+@click.option("--verdict-out", metavar="FILE", type=click.Path(), help="Where they go; by default ROOT.verdict.jsonl.")
+@click.option("--verdict-passphrase-file", metavar="FILE", type=click.Path(), help="The passphrase of that key.")
+@click.option("--verifier-id", metavar="URI", help="What the statements call this verifier.")
+@click.option("--resource-uri", metavar="URI", help="From where consumers fetch the package.")
 @jobs_option
 @counting.option
 @differences.option
@@ -69,7 +79,7 @@ def verify(
     from wcp_attest.verdict import Expectation, judge
     from wcp_attest.verification import attest
 
-    verdict_flags = VerdictFlags(**{name: options.pop(name) for name in VerdictFlags._fields})
+    statements_of = {name: options.pop(name) for name in _STATEMENT_OPTIONS}
     flags = TrustFlags(**options)
     archived = stat.S_ISREG(os.lstat(package).st_mode) if os.path.lexists(package) else False
     if not archived:
@@ -77,7 +87,11 @@ def verify(
         if provenance is not None:
             raise click.UsageError("--provenance is about an archive, and ROOT is a directory; verify the archive")
     policy = policy_of(flags)
-    statements = VerdictFile(verdict_flags, package)
+    statements = None
+    if any(value is not None for value in statements_of.values()):
+        from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
+
+        statements = VerdictFile(VerdictFlags(**statements_of), package)
     if stage_link is not None:
         from wcp_attest.cli.stage_link import next_stage, point_to
 
@@ -107,12 +121,13 @@ def verify(
         verdict = judge(attempt)
     if verdict.ok and stage_link is not None and stage is not None:
         point_to(stage_link, stage)
-    written = None if verdict.verified is None else statements.write(verdict.verified, policy)
+    if verdict.verified is not None and statements is not None:
+        statements.write(verdict.verified, policy)
     _deliver(out, verdict, package, every=every)
     if verdict.ok and stage is not None:
         out.note(f"staged what was verified in {stage}")
-    if written is not None:
-        out.note(f"signed the verdict in {written}")
+    if verdict.ok and statements is not None:
+        out.note(f"signed the verdict in {statements.path}")
     return verdicts.exit_status(verdict)
 
 

@@ -256,13 +256,10 @@ def _pep740_lines(data: bytes) -> tuple[Line, ...]:
         raise SignatureInvalid(f"{what} is not of version 1 of PEP 740")
     found: list[JsonValue] = [fields]
     if "attestation_bundles" in fields:
-        found = []
-        match fields["attestation_bundles"]:
-            case [*bundles]:
-                for bundle in bundles:
-                    match bundle:
-                        case {"attestations": [*attestations]}:
-                            found += attestations
+        bundles = fields["attestation_bundles"]
+        listed = bundles if isinstance(bundles, list) else ()
+        inner = [each.get("attestations") for each in listed if isinstance(each, dict)]
+        found = [one for each in inner if isinstance(each, list) for one in each]
     if not 0 < len(found) <= MAX_LINES:
         raise SignatureInvalid(f"{what} file does not hold 1 to {MAX_LINES} attestations")
     return tuple(parse_line(strictjson.dumps(_as_bundle(each, what)), what=what) for each in found)
