@@ -35,10 +35,11 @@ def make(directory: str) -> dict[str, str]:
         raise ConfigError(f"cannot make {directory!r}: {(problem.strerror or str(problem)).lower()}") from None
     root = os.path.abspath(directory)
     signer, worker_key = _new_key()
-    _, receipt_key = _new_key()
+    receipts, receipt_key = _new_key()
     del worker_key  # the workers are signed once; their key is not kept
     _write(root, "worker.pub", signer.public_pem())
     _write(root, "receipts.key", receipt_key, mode=0o600)
+    _write(root, "receipts.key.pub", receipts.public_pem())
     _write(
         root, "trust.toml", b'version = 1\n[[namespace]]\nname = "org.demo"\n[[namespace.signer]]\nkey = "worker.pub"\n'
     )

@@ -108,6 +108,7 @@ def document() -> dict[str, Any]:
         "/receipts": {"get": _operation("Newest receipts")},
         "/receipts/head": {"get": _operation("Head of the chain")},
         "/receipts/{decision_id}": {"get": _operation("One receipt")},
+        "/receipts/{decision_id}/proof": {"get": _operation("The bytes of a receipt and the signed batch of its hash")},
         "/healthz": {"get": _operation("The process answers", open_=True)},
         "/readyz": {"get": _operation("Readiness with reasons", open_=True)},
     }

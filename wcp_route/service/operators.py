@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -123,6 +124,22 @@ async def receipt(request: Request) -> Response:
 
 
 @endpoint
+async def proof(request: Request) -> Response:
+    """GET /receipts/{id}/proof: the receipt's bytes and the signed batch that lists their SHA-256 (DSSE)."""
+    context, name = context_of(request), request.path_params["decision_id"]
+    principal_of(request, "reader", "operator")
+
+    def look() -> dict[str, Any]:
+        found = [one for one in read.find(context.address, name) if one.to_dict().get("decision_id") == name]
+        if not found:
+            raise not_found()
+        batch = json.loads(read.proof(context.address, found[0]))
+        return {"body": base64.b64encode(found[0].body).decode(), "batch": batch}
+
+    return CanonicalJSON(await working(look))
+
+
+@endpoint
 async def head(request: Request) -> Response:
     """GET /receipts/head: keep it elsewhere; a restored older database is refused with it."""
     context = context_of(request)
@@ -157,4 +174,5 @@ ROUTES: Final = [
     Route("/receipts/head", head),
     Route("/receipts/export", export),
     Route("/receipts/{decision_id}", receipt),
+    Route("/receipts/{decision_id}/proof", proof),
 ]

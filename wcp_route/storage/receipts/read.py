@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES, Batch, Row
+from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES, Batch, Row, Statement
 from wcp_route.storage.receipts.check import Checked, Checker
 from wcp_route.storage.receipts.lines import ExportLines, batch_line, listed, origin_line, receipt_line
 from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Index, Receipt, column_text, key_of
@@ -123,6 +123,31 @@ def find(address: str, name: str) -> tuple[Receipt, ...]:
         wanted.append(columns.at_ms == int(parts[1] + parts[2], 16))
     found = _receipts(address, or_(*wanted))
     return tuple(one for one in found if (one.stream, one.seq) == place or one.hash == digest or _names(one, name))
+
+
+def proof(address: str, receipt: Receipt) -> bytes:
+    """Return the signed batch that holds a receipt, as a DSSE envelope: its statement lists the receipt's hash.
+
+    Args:
+        address: the state.
+        receipt: as `find` returns it.
+
+    Raises:
+        StateError: the state cannot be used, or nobody signed the batch, or it is not there yet.
+    """
+    from sqlalchemy import select
+
+    from wcp_route.storage import tables
+
+    columns = tables.batches.c
+    with _opened(address) as (_, connection):
+        held = select(tables.batches).where(columns.first_position <= receipt.position)
+        row = connection.execute(held.order_by(columns.number.desc()).limit(1)).first()
+    if row is None or row.key_id is None or row.signature is None:
+        raise StateError("nobody signed the batch of that receipt; open the state with a receipt key")
+    if receipt.hash not in Statement.from_bytes(row.statement).hashes:
+        raise StateError("the batch of that receipt does not list it")
+    return SignedHead(row.statement, row.key_id, row.signature).to_bytes()
 
 
 def last(  # noqa: PLR0913  # one for each filter
@@ -297,8 +322,6 @@ def _batches(connection: Connection) -> Iterator[Batch]:
 
 
 def _repeats_statement(batch: Batch, first: object, seq: object) -> bool:
-    from wcp_route.storage.receipts.chain import Statement
-
     try:
         statement = Statement.from_bytes(batch.statement)
     except ConfigError:
