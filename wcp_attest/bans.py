@@ -13,6 +13,7 @@ from wcp_attest.trust.bans.ban_check import Bans, Hit
 from wcp_attest.trust.bans.bans_table import BansCondition, load_bans
 from wcp_attest.trust.bans.compiled import CompiledBans
 from wcp_attest.trust.bans.document import BanList, Head
+from wcp_attest.trust.bans.held_lists import ListRefresher
 from wcp_attest.trust.bans.list_compiler import compile_list
 from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
 from wcp_attest.trust.conditions import BanCheck, PackageFacts
@@ -27,6 +28,7 @@ __all__ = [
     "Head",
     "Hit",
     "Kind",
+    "ListRefresher",
     "ListSigners",
     "PackageFacts",
     "compile_list",

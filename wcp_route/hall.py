@@ -32,16 +32,19 @@ from wcp_route.domain.request_hash import fingerprints
 from wcp_route.domain.request_model import MAX_REQUEST_BYTES, parse_request
 from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.domain.wire_model import WireError
-from wcp_route.gates.attestation import Attestor, check_seal_directory
+from wcp_route.gates.attestation import Attestor
+from wcp_route.gates.ban_refresh import BanRefresh
 from wcp_route.gates.blast import Chains, Rates
 from wcp_route.gates.callbacks import CallbackFailed, Callbacks, Deadline
 from wcp_route.gates.controls import Controls
 from wcp_route.gates.deciding import (
     Deciding,
+    Known,
     World,
     decided,
     evidence_of,
     evidence_of_nothing,
+    known_now,
     undecided,
 )
 from wcp_route.gates.pipeline import pass_gates
@@ -136,12 +139,13 @@ class Hall:
         self._swapping = threading.Lock()
         self._process = os.getpid()
         self._closed = False
+        self._ban_refresh = BanRefresh(trust_policy)
         self._world = World(
             config=config,
             controls=Controls(config),
             rules=_usable(rules, config),
             registry=registry,
-            attestor=_attestor(trust_policy, config, self._services.bans),
+            attestor=Attestor.create(trust_policy, config, self._services.bans),
             policy_gate=self._services.policy_gate,
             availability=self._services.availability,
             approvals=self._services.approvals,
@@ -154,6 +158,7 @@ class Hall:
     def close(self) -> None:
         """End the Hall's threads; every later request is denied. Registry, approvals and receipts stay open."""
         self._closed = True
+        self._ban_refresh.end()
         self._callbacks.close()
         self._decisions.close()
 
@@ -183,8 +188,10 @@ class Hall:
             if rules is not None:
                 world = replace(world, rules=_usable(rules, world.config))
             if trust_policy is not None:
-                attestor = _attestor(trust_policy, world.config, self._services.bans)
+                attestor = Attestor.create(trust_policy, world.config, self._services.bans)
                 world = replace(world, attestor=attestor, trust_policy_digest=trust_policy.digest)
+                self._ban_refresh.end()
+                self._ban_refresh = BanRefresh(trust_policy)
             self._world = world
 
     def route(
@@ -248,10 +255,13 @@ class Hall:
         asked = _Asked(request, grant, principal, deadline, rehearsal=rehearsal)
         message = "the Hall failed; its log says why"
         try:
-            if self._closed or _may_block(world):  # whose threads refuse when it is closed
-                ruling = self._decisions.call("Hall", lambda: self._ruled(asked), seconds=deadline.remaining())
+            now = self._services.clock()
+            known = None if self._closed or grant else known_now(world, now)
+            if known is None:  # the threads refuse when the Hall is closed
+                left = deadline.remaining()
+                ruling = self._decisions.call("Hall", lambda: self._ruled(asked, world, now), seconds=left)
             else:
-                ruling = self._ruled(asked)
+                ruling = self._ruled(asked, world, now, known)
         except CallbackFailed as problem:
             asked.late = True
             message = f"no decision in time: {problem}"
@@ -270,10 +280,12 @@ class Hall:
         self._process = os.getpid()
         self._swapping = threading.Lock()
         self._chains, self._rates = Chains(), Rates(self._world.config.requests_per_second)
+        self._ban_refresh.after_fork()
 
-    def _ruled(self, asked: _Asked) -> _Ruling:
-        world, services, request = self._world, self._services, asked.request
-        now, decision_id = services.clock(), services.ids()
+    def _ruled(self, asked: _Asked, world: World, now: int, known: Known | None = None) -> _Ruling:
+        """Decide. `known`: what could be had without waiting; none in a thread that may wait for the rest."""
+        services, request = self._services, asked.request
+        decision_id = services.ids()
         try:
             if isinstance(request, bytes) and len(request) > MAX_UNKNOWN_BYTES:
                 request = self._large(request, asked, world.config)
@@ -286,7 +298,7 @@ class Hall:
             return _Ruling(undecided(world, _malformed(problem), decision_id, now), world)
         case = Deciding(
             world=world,
-            snapshot=world.registry.snapshot(),
+            snapshot=world.registry.snapshot() if known is None else known.snapshot,
             request=parsed,
             input_hash=input_hash,
             request_hash=request_hash,
@@ -299,6 +311,8 @@ class Hall:
             new_id=services.ids,
             config=world.config,
             deadline=asked.deadline,
+            lists=None if known is None else known.lists,
+            waiting=None if known is None else self._decisions,
             rehearsal=asked.rehearsal,
         )
         refusal_or_none = pass_gates(case)
@@ -453,12 +467,6 @@ class _Ruling:
         )
 
 
-def _may_block(world: World) -> bool:
-    """Tell whether something outside of this process is asked: a database, a ban list."""
-    quick = getattr(world.registry, "never_waits", False)
-    return not quick or world.approvals is not None or (world.attestor is not None and world.attestor.asks_bans)
-
-
 def _same_ledger(services: Services) -> bool:
     """Tell whether holds and receipts go to one ledger, so that one transaction carries both."""
     ledger = getattr(services.approvals, "ledger", None)
@@ -473,17 +481,6 @@ def _check_receipts(receipts: ReceiptStore | None, config: HallConfig) -> None:
             f"a Hall for {config.env} keeps signed receipts in a state file: open it with a receipt key "
             "(`wcp-attest keygen`), or set unsafe_dispatch_without_signed_durable_receipts"
         )
-
-
-def _attestor(policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor | None:
-    if config.unsafe_dispatch_workers_without_attestation:
-        _log.warning("UNSAFE: this Hall dispatches workers without attestation; anything may run")
-        return None
-    if policy is None:
-        raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
-    if config.attestation == "sealed":
-        check_seal_directory(config.seal_directory)
-    return Attestor.create(policy, config, bans)
 
 
 def _usable(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:

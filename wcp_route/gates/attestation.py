@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
-import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from wcp_attest import Expectation, PackageStore, Recheck, verify
 from wcp_attest.base.errors import ConfigError
@@ -28,14 +28,15 @@ from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.gates.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from wcp_attest import Policy, Verdict, Verified
-    from wcp_attest.bans import BanCheck
+    from wcp_attest.bans import BanCheck, PackageFacts
     from wcp_attest.policy import Condition
     from wcp_route.config import HallConfig
     from wcp_route.domain.values import WorkerRecord
 
+_log = logging.getLogger("wcp_route")
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again
 MAX_WATCHED: Final = 10_000  # packages remembered; a fleet has fewer
 _SPOILT: Final = frozenset(
@@ -69,23 +70,36 @@ class Attested:
     bans: str = ""
 
 
-class _Seen(threading.local):
-    """The versions of the ban lists that the verification going on in this thread has opened."""
+class BansOfDecision:
+    """The ban lists of the trust policy for one decision, a `BanCheck`: each is opened once, when it is needed first.
 
-    versions: str = ""
+    Args:
+        conditions: of the trust policy.
+        now: the time of the decision, seconds since the epoch.
+        held: what the conditions hold already; none opens them.
+    """
 
+    __slots__ = ("_checks", "_conditions", "_now")
 
-@dataclass(frozen=True, slots=True)
-class _Remembering:
-    """A condition of the trust policy that remembers, for the receipt, which lists it opened."""
+    def __init__(self, conditions: tuple[Condition, ...], now: float, held: tuple[BanCheck, ...] | None) -> None:
+        self._conditions, self._now, self._checks = conditions, now, held
 
-    condition: Condition
-    seen: _Seen
+    @property
+    def versions(self) -> str:
+        """Which issue of each list was asked, for the receipt; empty when none was."""
+        return ", ".join(filter(None, (getattr(check, "versions", "") for check in self._checks or ())))
 
-    def open(self, *, now: float) -> BanCheck:
-        check = self.condition.open(now=now)
-        self.seen.versions = ", ".join(filter(None, (self.seen.versions, getattr(check, "versions", ""))))
-        return check
+    def check_before(self, facts: PackageFacts) -> None:
+        """Refuse a package that a ban names. Raises `Banned` and `BansUnusable`."""
+        if self._checks is None:
+            self._checks = tuple([condition.open(now=self._now) for condition in self._conditions])
+        for check in self._checks:
+            check.check_before(facts)
+
+    def check_files(self, files: Iterable[tuple[str, str]], algorithm: Any) -> None:
+        """Refuse a package that holds a banned file. Raises `Banned` and `BansUnusable`."""
+        for check in self._checks or ():
+            check.check_files(files, algorithm)
 
 
 class _Package(Protocol):
@@ -131,7 +145,6 @@ class _Sealed:
     root: str
     policy: Policy
     expect: Expectation
-    seen: _Seen
     recheck: Recheck | None = None
     entry: str = ""
     stamps: tuple[object, ...] = ()
@@ -171,7 +184,6 @@ class _Sealed:
             raise Refusal(
                 Code.INTERNAL_ERROR, f"the package of worker `{self.expect.worker_id}` cannot be sealed: {problem}"
             ) from None
-        self.seen.versions = ""  # the lists are opened again for the decision itself
         self.read = self.root, None
         if verdict.verified is None:
             return verdict
@@ -272,30 +284,64 @@ class Attestor:
     """Asks the package verifier about workers. Safe to share between threads.
 
     Attributes:
-        policy: who is believed, and which bans are asked.
+        policy: who is trusted; without its conditions.
         config: the Hall's settings.
         bans: ban checks beyond those of the policy.
+        conditions: of the trust policy, above all its ban lists.
     """
 
     policy: Policy
     config: HallConfig
     bans: tuple[BanCheck, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     _packages: dict[str, tuple[WorkerRecord, _Package]] = field(default_factory=dict, repr=False, compare=False)
-    _seen: _Seen = field(default_factory=_Seen, repr=False, compare=False)
+    _held: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
-    def create(cls, policy: Policy, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor:
-        """Return an attestor that tells which ban lists were asked."""
-        seen = _Seen()
-        conditions = tuple(_Remembering(condition, seen) for condition in policy.conditions)
-        return cls(replace(policy, conditions=conditions), config, bans, _seen=seen)
+    def create(cls, policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor | None:
+        """Return an attestor that opens the ban lists of a policy once for each decision; none where none is wanted.
 
-    def attest(self, worker: WorkerRecord, now: float) -> Attested:
+        Raises:
+            ConfigError: there is no policy, or the directory for sealed copies cannot be used.
+        """
+        if config.unsafe_dispatch_workers_without_attestation:
+            _log.warning("UNSAFE: this Hall dispatches workers without attestation; anything may run")
+            return None
+        if policy is None:
+            raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
+        if config.attestation == "sealed":
+            check_seal_directory(config.seal_directory)
+        held = tuple([getattr(condition, "held", None) for condition in policy.conditions])
+        return cls(replace(policy, conditions=()), config, bans, policy.conditions, _held=held)
+
+    def lists(self, now: float) -> BansOfDecision:
+        """Return the ban lists of one decision; opening them may wait for a server.
+
+        Args:
+            now: the time of the decision, seconds since the epoch.
+        """
+        return BansOfDecision(self.conditions, now, None)
+
+    def lists_now(self, now: float) -> BansOfDecision | None:
+        """Return the ban lists of one decision as they are held, or none where asking them may mean to wait.
+
+        Args:
+            now: the time of the decision, seconds since the epoch.
+        """
+        if self.bans:
+            return None  # nobody knows what they do
+        checks = [held(now=now) for held in self._held if held is not None]
+        if len(checks) < len(self.conditions) or None in checks:
+            return None
+        return BansOfDecision(self.conditions, now, tuple(checks))
+
+    def attest(self, worker: WorkerRecord, now: float, lists: BansOfDecision | None = None) -> Attested:
         """Verify a worker's package.
 
         Args:
             worker: an enrolled worker.
             now: seconds since the epoch.
+            lists: the ban lists of this decision; they are opened when none are given.
 
         Raises:
             Refusal: it is not attested; with the verifier's own code as `attest_code`.
@@ -305,11 +351,18 @@ class Attestor:
                 Code.WORKER_ATTESTATION_MISSING,
                 f"worker `{worker.worker_id}` is enrolled without a package; enroll it with its package root",
             )
-        self._seen.versions = ""
+        lists = self.lists(now) if lists is None else lists
+        bans = (*self.bans, lists) if self.conditions else self.bans
         package = self._package(worker)
-        verdict = package.verify(self.bans, now)
+        verdict = package.verify(bans, now)
         if verdict.verified is None:
-            cause = self._confirmed_cause(worker, package.read, verdict, now) if verdict.code in _CONFIRMED else ""
+            cause = ""
+            if verdict.code in _CONFIRMED:  # read a second time from the start: it must come to the same
+                expect = Expectation(worker.worker_id, worker.worker_species_id)
+                root, attestation = package.read
+                again = verify(root, self.policy, expect=expect, bans=bans, now=now, attestation=attestation)
+                if again.code == verdict.code:
+                    cause = f"{verdict.code}: {_DIGEST.sub('…', again.message)}"
             raise _refused(worker, verdict, cause)
         _check_code_hash(worker, verdict.verified)
         if self.config.env in GUARDED_ENVS and not _convinces_others(verdict.verified):
@@ -319,21 +372,12 @@ class Attestor:
                 "sign it with a key or keyless as well",
                 {"attest_code": None, "worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
             )
-        return Attested(verdict.verified, package.path, self._seen.versions)
+        return Attested(verdict.verified, package.path, lists.versions)
 
     @property
     def asks_bans(self) -> bool:
         """Whether any ban list is asked."""
-        return bool(self.policy.conditions or self.bans)
-
-    def _confirmed_cause(self, worker: WorkerRecord, read: tuple[str, str | None], verdict: Verdict, now: float) -> str:
-        """Read the package a second time from the start, and return what is wrong if that comes to the same."""
-        expect = Expectation(worker.worker_id, worker.worker_species_id)
-        root, attestation = read
-        again = verify(root, self.policy, expect=expect, bans=self.bans, now=now, attestation=attestation)
-        if again.code != verdict.code:
-            return ""
-        return f"{verdict.code}: {_DIGEST.sub('…', again.message)}"
+        return bool(self.conditions or self.bans)
 
     def _package(self, worker: WorkerRecord) -> _Package:
         """Return what is remembered of a worker's package, unless it was enrolled anew since."""
@@ -350,7 +394,7 @@ class Attestor:
         expect = Expectation(worker.worker_id, worker.worker_species_id)
         if self.config.attestation == "sealed":
             store = _store(self.config.seal_directory)
-            return _Sealed(store, worker.package_root, self.policy, expect, self._seen)
+            return _Sealed(store, worker.package_root, self.policy, expect)
         recheck = Recheck(worker.package_root, self.policy, expect=expect)
         return _Always(recheck) if self.config.attestation == "always" else _OnChange(recheck)
 

@@ -126,10 +126,39 @@ class Callbacks:
         Raises:
             CallbackFailed: it raised, or did not return in time, or too many calls hang already.
         """
+        call = self._finished(what, run, seconds)
+        if call.error is not None:
+            _log.error("the %s failed: %s", what, one_line(call.error))
+            raise CallbackFailed(f"the {what} failed")
+        return cast("T", call.answer)
+
+    def attempt(self, what: str, run: Callable[[], T], *, seconds: float) -> T:
+        """Call `run`, return its answer or raise what it raises.
+
+        Args:
+            what: what is called, for messages (`approval store`).
+            run: the call, of our own code.
+            seconds: how long it may take.
+
+        Raises:
+            CallbackFailed: it did not return in time, or too many calls hang already.
+            Exception: whatever `run` raises.
+        """
+        call = self._finished(what, run, seconds)
+        if call.error is not None:
+            raise call.error
+        return cast("T", call.answer)
+
+    def _finished(self, what: str, run: Callable[[], object], seconds: float | None) -> _Call:
+        """Make a call in another thread, and return it when it has ended in time."""
         allowed = self._seconds if seconds is None else min(seconds, self._seconds)
         if allowed <= 0:
             raise CallbackFailed(f"the {what} was not asked: the time for this decision is over")
-        threads, call = self._own_threads(), _Call(run)
+        if os.getpid() != self._threads.process:  # a fork takes no threads along
+            self._threads = _Threads()
+            self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
+            self._finalizer.atexit = False
+        threads, call = self._threads, _Call(run)
         with threads.lock:
             if threads.closed:
                 raise CallbackFailed(f"the {what} was not asked: the Hall is closed")
@@ -150,14 +179,4 @@ class Callbacks:
                 threads.hanging += call.abandoned
             if call.abandoned:
                 raise CallbackFailed(f"the {what} did not answer within {allowed:.3g} seconds")
-        if call.error is not None:
-            _log.error("the %s failed: %s", what, one_line(call.error))
-            raise CallbackFailed(f"the {what} failed")
-        return cast("T", call.answer)
-
-    def _own_threads(self) -> _Threads:
-        if os.getpid() != self._threads.process:  # a fork takes no threads along
-            self._threads = _Threads()
-            self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
-            self._finalizer.atexit = False
-        return self._threads
+        return call

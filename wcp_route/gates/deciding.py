@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import (
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wcp_route.config import HallConfig
     from wcp_route.domain.decision import Candidate, Hold, Outcome, Redemption
     from wcp_route.domain.values import Level, RegistrySnapshot, RouteInput, WorkerRecord
-    from wcp_route.gates.attestation import Attested, Attestor
+    from wcp_route.gates.attestation import Attested, Attestor, BansOfDecision
     from wcp_route.gates.blast import Chains, Rates
     from wcp_route.gates.callbacks import Callbacks, Deadline
     from wcp_route.gates.controls import Controls
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.approvals import ApprovalStore
     from wcp_route.storage.registry import Registry
 
+T = TypeVar("T")
 UNLISTED: Final = "!unlisted"  # the receipt stream of requests whose tenant has none; no tenant's id starts so
 NO_RULE: Final = Rule("", None, 0, (), (), (), Escalation(), 0, Preconditions())
 _STREAM: Final = re.compile(r"[\"-~][!-~]{0,127}\Z")
@@ -99,6 +100,8 @@ class Deciding:
         rates: how often each tenant asks.
         new_id: makes ids.
         deadline: when the decision must be made.
+        lists: the ban lists of the trust policy; none when the attestor opens them.
+        waiting: threads for calls that may wait for another process; none when the decision itself is made in one.
         rehearsal: only explain; hold, grant, quarantine and chain stay as they are.
         config: the Hall's settings.
         matched: the rule; set by the rule gate, for the gates behind it.
@@ -119,6 +122,8 @@ class Deciding:
     new_id: Callable[[], str]
     config: HallConfig
     deadline: Deadline
+    lists: BansOfDecision | None = None
+    waiting: Callbacks | None = None
     rehearsal: bool = False
     matched: Rule = field(init=False)
     selected: WorkerRecord = field(init=False)
@@ -148,10 +153,53 @@ class Deciding:
     grant_used: str = ""
     availability_seconds: float | None = None
 
+    def wait_for(self, what: str, run: Callable[[], T]) -> T:
+        """Call what may wait for another process, no longer than until the deadline.
+
+        Args:
+            what: what is called, for messages (`approval store`).
+            run: the call.
+
+        Raises:
+            CallbackFailed: it took too long.
+            Exception: whatever the call raises.
+        """
+        if self.waiting is None:
+            return run()
+        return self.waiting.attempt(what, run, seconds=self.deadline.remaining())
+
     @property
     def changes_nothing(self) -> bool:
         """Whether this is a dry run or an explanation, which hold nothing and put nobody into quarantine."""
         return self.rehearsal or self.request.dry_run
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a decision needs from outside of the process, where it is at hand.
+
+    Attributes:
+        snapshot: of the registry.
+        lists: the ban lists; none where no worker is attested.
+    """
+
+    snapshot: RegistrySnapshot
+    lists: BansOfDecision | None
+
+
+def known_now(world: World, now_ms: int) -> Known | None:
+    """Return what a decision needs, or none where it has to wait for another process: then it gets a thread.
+
+    Handing a decision to a thread costs three times the decision itself (bar: plain decisions, benchmarks/route.py).
+    """
+    snapshot_now = getattr(world.registry, "snapshot_now", None)
+    snapshot = None if snapshot_now is None else snapshot_now()
+    if snapshot is None:
+        return None
+    if world.attestor is None:
+        return Known(snapshot, None)
+    lists = world.attestor.lists_now(now_ms / 1000)
+    return None if lists is None else Known(snapshot, lists)
 
 
 def evidence_of(case: Deciding, decision: RouteDecision) -> Evidence:

@@ -70,11 +70,11 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
         requester=case.principal or request.tenant_id,
     )
     try:
-        in_force, is_new = approvals.look(hold)
+        in_force, is_new = case.wait_for("approval store", lambda: approvals.look(hold))
         if is_new and case.world.holds_with_receipts:
             case.hold_to_keep = in_force
         elif is_new:
-            in_force = approvals.hold(hold)
+            in_force = case.wait_for("approval store", lambda: approvals.hold(hold))
     except ApprovalDenied as problem:
         raise Refusal(concern.code, f"{problem}; it is not asked again", dict(concern.extras)) from None
     except ApprovalError as problem:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import Check
 from wcp_route.domain.events import one_line
+from wcp_route.gates.callbacks import CallbackFailed
 from wcp_route.gates.refusal import Refusal
 from wcp_route.gates.table import GATES
 
@@ -57,6 +58,8 @@ def _ask(case: Deciding, gate: Gate) -> Check | Refusal:
         return gate.run(case)
     except Refusal as refusal:
         return refusal
+    except CallbackFailed as problem:
+        return Refusal(Code.INTERNAL_ERROR, f"no decision in time: {problem}")
     except Exception as error:  # noqa: BLE001  # a gate calls stores and disks; each failure must deny
         _log.error("the gate %s failed: %s", gate.name, one_line(error), exc_info=_log.isEnabledFor(logging.DEBUG))
         return Refusal(Code.INTERNAL_ERROR, f"the {gate.name} gate failed; the Hall's log says why")

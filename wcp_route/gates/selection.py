@@ -118,7 +118,7 @@ def _judge(case: Deciding, worker: WorkerRecord) -> Check:
     case.attestation_checked = True
     case.attestation_valid = None
     try:
-        attested = case.attested = attestor.attest(worker, case.now_ms / 1000)
+        attested = case.attested = attestor.attest(worker, case.now_ms / 1000, case.lists)
     except Refusal as refusal:
         case.attestation_valid = False if refusal.code in _INVALID else None
         _isolate(case, worker, refusal)
@@ -185,7 +185,7 @@ def _is_attested(case: Deciding, worker: WorkerRecord) -> bool:
     if attestor is None:
         return True
     try:
-        attestor.attest(worker, case.now_ms / 1000)
+        attestor.attest(worker, case.now_ms / 1000, case.lists)
     except Refusal:
         return False
     return True
@@ -201,12 +201,16 @@ def _isolate(case: Deciding, worker: WorkerRecord, refusal: Refusal) -> None:
     if case.changes_nothing or (not failed and refusal.code != Code.WORKER_BANNED):
         return
     world = case.world
-    try:
+
+    def isolate() -> None:
         if failed:
             cause = f"{refusal.code.value}: {refusal.cause}"
             world.registry.quarantine(worker.worker_id, cause, by=BY, at_ms=case.now_ms)
             case.quarantined = True
         if world.approvals is not None:
             world.approvals.cancel_for(worker.worker_id, by=BY, at_ms=case.now_ms)
+
+    try:
+        case.wait_for("registry", isolate)
     except Error:  # the request is refused all the same, and so will be the next one
         _log.exception("worker %s could not be put into quarantine", worker.worker_id)

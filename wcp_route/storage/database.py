@@ -133,17 +133,51 @@ class Database:
         if self.is_postgresql:
             with self._connection(write=False, autocommit=True) as connection:
                 return int(connection.exec_driver_sql(self._last_event).scalar() or 0)
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                found = self._look_at_last_event(opening=True)
+            except StateBusy:
+                if time.monotonic() >= until:
+                    raise
+                found = None
+            if found is not None:
+                return found
+            if time.monotonic() >= until:
+                raise StateBusy(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
+            time.sleep(POLL_SECONDS)
+
+    def moved_now(self) -> int | None:
+        """Return what `moved` does, or none where that would mean to wait for a server, another process or thread.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        try:
+            return None if self.is_postgresql else self._look_at_last_event(opening=False)
+        except StateBusy:
+            return None
+
+    def _look_at_last_event(self, *, opening: bool) -> int | None:
         self._check_process()
-        with self._peeking, self.failures():
-            if self._peek is None:
-                self._peek = self._engine.raw_connection()
-                self._cursor = self._peek.cursor()
-            (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
-            if version != self._version_seen:
-                row = self._cursor.execute(self._last_event).fetchone()
-                self._event_seen = 0 if row is None else row[0]
-                self._version_seen = version
-            return self._event_seen
+        if not self._peeking.acquire(timeout=POLL_SECONDS):
+            return None
+        try:
+            if self._peek is None and not opening:
+                return None
+            with self.failures():
+                if self._peek is None:
+                    self._peek = self._engine.raw_connection()
+                    self._cursor = self._peek.cursor()
+                    self._cursor.execute("PRAGMA busy_timeout = 0")
+                (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
+                if version != self._version_seen:
+                    row = self._cursor.execute(self._last_event).fetchone()
+                    self._event_seen = 0 if row is None else row[0]
+                    self._version_seen = version
+                return self._event_seen
+        finally:
+            self._peeking.release()
 
     def migrate(self) -> int:
         """Make the steps that are missing, in one transaction; return how many there were.

@@ -206,6 +206,17 @@ class Ledger:
                     self._look(connection, known)
         return self._state
 
+    def state_now(self) -> LedgerState | None:
+        """Return what `state` does, or none where it could not without waiting or reading new events.
+
+        Raises:
+            StateError: the ledger cannot be read.
+        """
+        database = self._database
+        if not database.durable and self._writer is not None:
+            return self._state
+        return self._state if database.moved_now() == self._state.seq else None
+
     def state_at(self, seq: int) -> LedgerState:
         """Return the state after event `seq`.
 
@@ -481,7 +492,6 @@ class Ledger:
 
 
 def _check_wanted(*, wanted: bool) -> None:
-    """Roll the transaction back by `_TakenBack` when a caller has given up."""
     if not wanted:
         raise _TakenBack
 

@@ -74,11 +74,6 @@ class LedgerRegistry:
         self._ledger = ledger
         self._snapshot: tuple[object, RegistrySnapshot] | None = None
 
-    @property
-    def never_waits(self) -> bool:
-        """Whether a snapshot never waits for a database."""
-        return not self._ledger.durable
-
     def __enter__(self) -> Self:
         return self
 
@@ -95,7 +90,19 @@ class LedgerRegistry:
         Raises:
             StateError: the ledger cannot be read.
         """
-        state, known = self._ledger.state(), self._snapshot
+        return self._snapshot_of(self._ledger.state())
+
+    def snapshot_now(self) -> RegistrySnapshot | None:
+        """Return the present state, or none where that means to wait for a database or to read new events.
+
+        Raises:
+            StateError: the ledger cannot be read.
+        """
+        state = self._ledger.state_now()
+        return None if state is None else self._snapshot_of(state)
+
+    def _snapshot_of(self, state: LedgerState) -> RegistrySnapshot:
+        known = self._snapshot
         if known is not None and (known[0] is state or known[1].version == state.registry_seq):
             return known[1]
         made = state.snapshot()

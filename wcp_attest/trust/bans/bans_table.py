@@ -31,6 +31,7 @@ Every source is consulted for every package; one that brings no admitted list de
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -120,6 +121,29 @@ class BansCondition:
 
         seen = os.path.join(self.state, SEEN_NAME)
         return Bans([self._lists.get(feed, verifier, now=now, state=seen) for feed in self.feeds])
+
+    def held(self, *, now: float) -> Bans | None:
+        """Return what `open` would, if each list is held and may be used as it is; else none.
+
+        Nothing is opened and nobody is asked, so this never waits.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        seen = os.path.join(self.state, SEEN_NAME)
+        found = [self._lists.held(feed, now=now, state=seen) for feed in self.feeds]
+        held = [each for each in found if each is not None]
+        return Bans(held) if len(held) == len(found) else None
+
+    @property
+    def remote(self) -> bool:
+        """Whether a source lies behind a network."""
+        return any(feed.remote for feed in self.feeds)
+
+    @property
+    def refresh_seconds(self) -> float:
+        """How long the list of a source behind a network is used before it is asked again, the shortest of all."""
+        return min((getattr(feed, "refresh", DEFAULT_REFRESH) for feed in self.feeds if feed.remote), default=math.inf)
 
     def refresh(self, *, now: float | None = None) -> tuple[str, ...]:
         """Ask every source behind a network now, whatever is held of it.

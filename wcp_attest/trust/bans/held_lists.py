@@ -70,20 +70,25 @@ class HeldLists:
         Raises:
             BansUnusable: there is no list that can be used.
         """
-        stamp = _stamp((*feed.files, state))
-        held = self._held.get(feed.name)
-        if held is not None and held.usable(now, stamp, background=self.background):
-            return held.verified
+        found = self.held(feed, now=now, state=state)
+        if found is not None:
+            return found
         if self._process != os.getpid():  # another thread may have held the lock when this process was forked
             self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
-            stamp = _stamp((*feed.files, state))
-            held = self._held.get(feed.name)
-            if held is not None and held.usable(now, stamp, background=self.background):
-                return held.verified
+            found = self.held(feed, now=now, state=state)
+            if found is not None:
+                return found
             if self.background and feed.remote:
                 raise BansUnusable(f"{feed.name}: the background refresh has not brought a list that is fresh")
-            return self._open(feed, verifier(), stamp)
+            return self._open(feed, verifier(), _stamp((*feed.files, state)))
+
+    def held(self, feed: Feed, *, now: float, state: str) -> VerifiedList | None:
+        """Return the held list of a source while it may be used, else none. Nothing is opened and nobody is asked."""
+        held = self._held.get(feed.name)
+        if held is None or not held.usable(now, _stamp((*feed.files, state)), background=self.background):
+            return None
+        return held.verified
 
     def refresh(self, feed: Feed, verifier: ListVerifier, state: str) -> VerifiedList:
         """Open a source anew, whatever is held; what is held stays when that fails.
@@ -122,31 +127,48 @@ class ListRefresher:
 
     def __init__(self, refresh: Callable[[], Sequence[str]], lists: HeldLists, every: float) -> None:
         self._refresh, self._lists, self._every = refresh, lists, max(every, MIN_EVERY)
-        self._ending = threading.Event()
+        self._ending, self._switching = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.problems: tuple[str, ...] = ()
 
-    def start(self) -> Self:
+    def start(self, *, ask_now: bool = True) -> Self:
         """Ask every source once, here, then go on in the background.
 
         What fails now does not raise: `problems` says it, and packages are denied until a list comes.
+
+        Args:
+            ask_now: False begins with a wait; until the first round is over, verifications ask sources themselves.
         """
-        self.problems = tuple(self._refresh())
-        self._lists.background = True
+        if ask_now:
+            self.problems = tuple(self._refresh())
+            self._lists.background = True
         self._thread = threading.Thread(target=self._run, daemon=True, name="wcp-attest ban lists")
         self._thread.start()
         return self
 
     def close(self) -> None:
         """End the thread; sources are asked by verifications again. Waits for a round that is under way."""
-        self._ending.set()
+        self.end()
         if self._thread is not None:
             self._thread.join()
+
+    def end(self) -> None:
+        """End the thread as `close` does, without waiting for it."""
+        with self._switching:
+            self._ending.set()
+            self._lists.background = False
+
+    def forget(self) -> None:
+        """End as a forked child does, which has not got the thread and may have got its lock."""
+        self._switching = threading.Lock()
+        self._ending.set()
         self._lists.background = False
 
     def _run(self) -> None:
         while not self._ending.wait(self._every):
             self.problems = tuple(self._refresh())
+            with self._switching:
+                self._lists.background = not self._ending.is_set()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,0 +1,46 @@
+"""Ban lists behind a network, asked for in the background while a Hall is open, so that no decision waits for a server.
+
+A source is asked twice in the time after which its list is to be asked for again (`refresh` in the policy's `[bans]`).
+Until the first round is over, and after a fork, decisions ask the sources themselves, within their own deadline.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from wcp_attest.bans import BansCondition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wcp_attest import Policy
+    from wcp_attest.bans import ListRefresher
+
+
+class BanRefresh:
+    """Asks the servers of one trust policy until it is ended, or nobody holds it any more.
+
+    Args:
+        policy: the trust policy; none asks nobody.
+    """
+
+    def __init__(self, policy: Policy | None) -> None:
+        conditions = () if policy is None else policy.conditions
+        remote = [each for each in conditions if isinstance(each, BansCondition) and each.remote]
+        self._refreshers = [each.refresher(each.refresh_seconds / 2).start(ask_now=False) for each in remote]
+        self._ending = weakref.finalize(self, _end, self._refreshers)
+
+    def end(self) -> None:
+        """Ask nobody any more; a round that is under way is not waited for."""
+        self._ending()
+
+    def after_fork(self) -> None:
+        """Ask nobody in a forked child, where the threads are missing."""
+        for refresher in self._refreshers:
+            refresher.forget()
+
+
+def _end(refreshers: Iterable[ListRefresher]) -> None:
+    for refresher in refreshers:
+        refresher.end()
