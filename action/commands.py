@@ -20,7 +20,7 @@ from action.inputs import InputError, Inputs, in_input_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.package.placement import PairPlace
+    from wcp_attest.disk.placement import PairPlace
 
 DEADLINE: Final = 6 * 3600.0  # seconds; the longest that a hosted job may take
 MANIFEST_NAME: Final = "manifest.json"

@@ -122,7 +122,7 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     """Write what every mode leaves behind: annotations, the JSON file, the summary, the outputs."""
     from action.results import annotation_lines, text, to_json
     from action.summary import render
-    from wcp_attest.package.placement import find_place
+    from wcp_attest.disk.placement import find_place
 
     for line in annotation_lines(outcomes):
         print(line, flush=True)

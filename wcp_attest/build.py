@@ -24,18 +24,18 @@ from wcp_attest.disk.excludes import GIT_FOLDER, read_ignore_file
 from wcp_attest.disk.files import read_bounded, read_start
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, write_file
+from wcp_attest.disk.placement import choose_place
 from wcp_attest.disk.read import read_tree
 from wcp_attest.package import ours
-from wcp_attest.package.manifest import MANIFEST_NAME, MAX_EXCLUDES, SIGNATURE_NAME, Manifest
-from wcp_attest.package.placement import choose_place
-from wcp_attest.package.provenance import BUILD_SOURCES, exclude_problem
+from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, exclude_problem
+from wcp_attest.package.provenance import BUILD_SOURCES
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wcp_attest.base.digest import HashAlgorithm
-    from wcp_attest.package.placement import PairPlace, Placement
+    from wcp_attest.disk.placement import PairPlace, Placement
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 DEFAULT_EXCLUDES: Final = (GIT_FOLDER,)
@@ -246,7 +246,7 @@ def combine_excludes(ignore: bytes, given: Sequence[str]) -> tuple[str, ...]:
         if not pattern.strip() or pattern.startswith("#"):
             raise ConfigError(f"the exclude {pattern!r} matches nothing; write `\\#` for a name that starts with `#`")
     patterns = _last_ones([*DEFAULT_EXCLUDES, *read_ignore_file(ignore, IGNORE_NAME), *given])
-    problem = exclude_problem(patterns, MAX_EXCLUDES)
+    problem = exclude_problem(patterns)
     if problem is not None:
         raise ConfigError(f"the list of excludes {problem}")
     return patterns

@@ -23,11 +23,11 @@ from wcp_attest.disk.archive import copy_hashed, create, extract
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.placement import PAIR_FOLDERS, PAIR_NAMES, PackagePair, find_place
 from wcp_attest.package.manifest import Manifest
-from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES, find_place
 from wcp_attest.trust.archive_provenance import MAX_ATTESTATION_BYTES, Archive, asks_for_provenance, for_archive
 from wcp_attest.trust.archive_provenance import SUFFIXES as SUFFIXES_OF_PROVENANCE
-from wcp_attest.verification import PackagePair, attest
+from wcp_attest.verification import attest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,13 +9,11 @@ it.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import SignatureInvalid, SignatureMissing
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.disk.placement import PackagePair, PairPlace
 from wcp_attest.verdict import Question
 from wcp_attest.verification import decide
 
@@ -81,13 +79,9 @@ def check_pair(
     """
     if not signatures:
         raise SignatureMissing("there is no signature")
-    with tempfile.TemporaryDirectory(prefix="wcp-pair-") as folder:
-        for name, data in ((MANIFEST_NAME, manifest), (SIGNATURE_NAME, signatures)):
-            with open(os.path.join(folder, name), "xb") as file:
-                file.write(data)
-        verified, proof = decide(
-            Question.of(folder, policy, expect=expect, bans=(), now=now, options=None), compare=lambda _: None
-        )
+    question = Question.of("", policy, expect=expect, bans=(), now=now, options=None)  # there is no package
+    pair = PackagePair(manifest, signatures, PairPlace("detached", ""))
+    verified, proof = decide(question, pair=pair, compare=lambda _: None)
     if proof is None:
         raise SignatureInvalid("an `awp.v1` manifest proves nothing without its tree")
     return SignedManifest(

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import NotAcceptable
-from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.quick_check import is_same, shape_of
 from wcp_attest.verdict import Question, Verdict, judge
 from wcp_attest.verification import check_age_and_bans, decide, proven
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.quick_check import Folder
     from wcp_attest.trust.conditions import BanCheck
     from wcp_attest.trust.policy import Policy
     from wcp_attest.verdict import Expectation, Verified
@@ -40,7 +37,6 @@ MAX_SECONDS = 300.0  # how long signatures are remembered: a Sigstore root that 
 class _Remembered:
     proof: PackageProof
     until: float
-    shape: Folder | None = None
 
 
 class Recheck:
@@ -112,20 +108,7 @@ class Recheck:
         remembered = self._remembered
         if remembered is not None and question.now > remembered.until:
             remembered = None
-        shape: Folder | None = None
-
-        def compare(proof: PackageProof) -> None:
-            nonlocal shape
-            shape = remembered.shape if remembered is not None and remembered.proof is proof else None
-            if shape is None or not is_same(self.root, shape):
-                placement = proof.pair.place.placement
-                check_tree(self.root, proof.manifest, options=replace(question.options, placement=placement))
-                shape = None if question.options.strict_permissions else shape_of(proof.manifest, placement)
-
-        earlier = None if remembered is None else remembered.proof
-        verified, proof = decide(question, earlier=earlier, compare=compare)
+        verified, proof = decide(question, earlier=None if remembered is None else remembered.proof)
         if proof is not None and (remembered is None or proof is not remembered.proof):
-            self._remembered = _Remembered(proof, question.now + MAX_SECONDS, shape)
-        elif remembered is not None and proof is not None:
-            self._remembered = replace(remembered, shape=shape)
+            self._remembered = _Remembered(proof, question.now + MAX_SECONDS)
         return verified

@@ -28,7 +28,7 @@ from wcp_attest.signing.signature_lines import make_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wcp_attest.package.placement import PairPlace
+    from wcp_attest.disk.placement import PairPlace
     from wcp_attest.signing import SignedBy, Signer
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.differences import Difference
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_attest.package.placement import Placement
+    from wcp_attest.disk.placement import Placement
     from wcp_attest.signing import SignedBy
     from wcp_attest.trust.conditions import BanCheck
 

@@ -14,7 +14,6 @@ from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import (
     Expired,
     IdentityMismatch,
-    ManifestMissing,
     NotAcceptable,
     SignatureInvalid,
     SignatureMissing,
@@ -24,11 +23,10 @@ from wcp_attest.base.errors import (
     VerificationError,
 )
 from wcp_attest.base.identity import format_utc, namespace_of, parse_utc
-from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import read_bounded
-from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SCHEMA, Manifest
-from wcp_attest.package.placement import PAIR_FOLDERS, PAIR_NAMES, PairPlace, find_place
-from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
+from wcp_attest.disk.placement import PackagePair, find_place
+from wcp_attest.disk.quick_check import is_exact
+from wcp_attest.package.manifest import SCHEMA, Manifest
+from wcp_attest.package.signature_file import parse_lines
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.signature_lines import Counted, distinct, verify_line
 from wcp_attest.verdict import SEAL, Expectation, Question, Verdict, Verified, judge
@@ -47,48 +45,6 @@ __all__ = ["Expectation", "attest", "verify"]
 MAX_CLOCK_SKEW = 300  # seconds a signer's clock may be ahead of ours
 
 _REPEATED = ("worker_id", "worker_species_id", "worker_version", "package_hash", "hash_algorithm")
-
-
-@dataclass(frozen=True, slots=True)
-class PackagePair:
-    """The manifest and the signature file of a package, as bytes.
-
-    Attributes:
-        manifest: the bytes of `manifest.json`.
-        signatures: the bytes of `manifest.sig`, None when there is no such file.
-        place: where they were read.
-    """
-
-    manifest: bytes
-    signatures: bytes | None
-    place: PairPlace
-
-    @property
-    def in_tree(self) -> dict[str, bytes]:
-        """The two files by their paths in the tree; none for a detached pair."""
-        folder = PAIR_FOLDERS.get(self.place.placement)
-        contents = zip(PAIR_NAMES, (self.manifest, self.signatures or b""), strict=True)
-        return {} if folder is None else {folder + name: data for name, data in contents}
-
-    @classmethod
-    def read(cls, place: PairPlace) -> PackagePair:
-        """Read both, bounded. No link is followed in a package; a detached pair lies where its user put it.
-
-        Raises:
-            ManifestMissing: the manifest is absent or unreadable.
-            SignatureMissing: the signature file is there but unreadable, or a detached pair has none.
-        """
-        follow = place.placement == "detached"
-        manifest = read_bounded(
-            place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", missing=ManifestMissing, follow=follow
-        )
-        path = place.signatures
-        if place.placement == "beside" and not os.path.lexists(path):
-            return cls(manifest, None, place)
-        signatures = read_bounded(
-            path, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures", missing=SignatureMissing, follow=follow
-        )
-        return cls(manifest, signatures, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +142,7 @@ def attest(
 def decide(
     question: Question,
     *,
+    pair: PackagePair | None = None,
     stage: str | None = None,
     earlier: PackageProof | None = None,
     compare: Callable[[PackageProof], None] | None = None,
@@ -194,9 +151,10 @@ def decide(
 
     Args:
         question: what is to be decided.
+        pair: the two files, for a caller who has their bytes and compares the tree himself; by default they are read.
         stage: a new directory for a copy of the verified bytes, or None.
         earlier: what an earlier decision under the same policy proved; it stands while both files are the same.
-        compare: compares the tree with the proof's manifest in place of `check_tree`.
+        compare: compares the tree with the proof's manifest in place of step 7.
 
     Returns:
         The proof for the caller, and the part of it that holds as long as the two files do not change (None for
@@ -210,8 +168,7 @@ def decide(
     # 0  Nothing that decides may lie inside the package, or the package would decide about itself.
     policy.check_outside(question.package)
     # 1  Find the pair and read it: regular files of bounded size.
-    place = find_place(question.package, question.attestation)
-    pair = PackagePair.read(place)
+    pair = pair or PackagePair.read(find_place(question.package, question.attestation))
     if pair.signatures is None:
         return _decide_legacy(question, pair.manifest, staged=stage is not None), None
     proof = earlier
@@ -228,11 +185,15 @@ def decide(
         proof = PackageProof(pair, manifest, namespace.name, counted, tuple(each.by for each in signatures))
     # 6  What changes with time: age and bans, before a single file is opened.
     check_age_and_bans(question, proof)
-    # 7  The tree against the manifest: every entry, none missing, none extra.
+    # 7  The tree against the manifest: every entry, none missing, none extra. A small tree that agrees is seen to agree
+    #    in one pass; every other one is walked, and what differs is named.
+    placement, options = pair.place.placement, question.options
     if compare is not None:
         compare(proof)
-    else:
-        options = replace(question.options, placement=place.placement)
+    elif stage is not None or not is_exact(question.package, proof.manifest, placement, options):
+        from wcp_attest.disk.check_tree import check_tree
+
+        options = replace(options, placement=placement)
         check_tree(question.package, proof.manifest, options=options, stage=stage, extra=pair.in_tree)
     # 8  The proof, made nowhere else and of nothing but what was checked above. `judge` makes the verdict of it.
     return proven(question, proof), proof

@@ -16,9 +16,9 @@ from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.build import MAX_IGNORE_BYTES, build_manifest, exclude_patterns, write_manifest
 from wcp_attest.compat import canonical_package_hash
 from wcp_attest.disk.options import Progress, ReadOptions
+from wcp_attest.disk.placement import PairPlace
 from wcp_attest.package.entries import EmptyDirectory, File, Symlink
 from wcp_attest.package.manifest import Manifest
-from wcp_attest.package.placement import PairPlace
 from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 
 if TYPE_CHECKING:

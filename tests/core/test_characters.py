@@ -13,8 +13,9 @@ from wcp_attest.base.characters import HIDDEN, refused_character, without_refuse
 from wcp_attest.base.characters_table import RANGES, UNICODE
 from wcp_attest.base.errors import ConfigError, ManifestMalformed
 from wcp_attest.package.entries import path_problem, target_problem
+from wcp_attest.package.manifest import exclude_problem
 from wcp_attest.package.names import folded
-from wcp_attest.package.provenance import AiOrigin, SourceOrigin, exclude_problem
+from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 from wcp_attest.trust.bans.ban import ban_from_json
 
 # What the review of the first list found missing, and neighbours of each.
@@ -31,7 +32,7 @@ def test_refuses_hidden_character_wherever_a_text_is_read(character: str) -> Non
     assert refused_character(f"a{character}b") == character
     assert path_problem(f"a{character}b") is not None
     assert target_problem("a", f"b{character}c") is not None
-    assert exclude_problem((f"a{character}b",), 10) is not None
+    assert exclude_problem((f"a{character}b",)) is not None
     with pytest.raises(ManifestMalformed):
         AiOrigin(generated=True, model=f"m{character}n")
     with pytest.raises(ManifestMalformed):

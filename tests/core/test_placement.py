@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.test_verification import KEY, NOW, SPECIES, STRANGER, WORKER, make_tree, policy
 from wcp_attest import ConfigError, DenyCode, Policy, ReadOptions, Recheck, Verdict, build_manifest, verify
-from wcp_attest.package.placement import PAIR_NAMES, Placement, choose_place, find_place
+from wcp_attest.disk.placement import PAIR_NAMES, Placement, choose_place, find_place
 from wcp_attest.package.statement import Statement
 
 if TYPE_CHECKING:

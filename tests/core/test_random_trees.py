@@ -10,12 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.vectors.packages import SECRET, materialise
+from wcp_attest.base.errors import VerificationError
 from wcp_attest.build import build_manifest
+from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.quick_check import is_exact
 from wcp_attest.package.entries import path_problem, target_problem
 from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
@@ -119,8 +123,14 @@ def test_what_is_signed_verifies_and_no_change_of_it_does(tree: dict[str, Any], 
         manifest = build_manifest(root, **WHO, options=ReadOptions(allow_twins=True))
         sign(root, [SIGNER], manifest=manifest)
         assert verify(root, POLICY).ok
+        check_tree(str(root), manifest)
+        plain = all(path.isascii() and '"' not in path for path in tree)
+        assert is_exact(str(root), manifest, "beside", ReadOptions()) is plain
         assert page_accepts(root)
         assert set(manifest.entries()) == set(tree)
         change(root, choose)
         assert not verify(root, POLICY).ok
+        assert not is_exact(str(root), manifest, "beside", ReadOptions())
+        with pytest.raises(VerificationError):
+            check_tree(str(root), manifest)
         assert not page_accepts(root)

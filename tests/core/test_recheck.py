@@ -22,7 +22,7 @@ from wcp_attest import (
     sign,
 )
 from wcp_attest.base.errors import Banned
-from wcp_attest.disk.quick_check import is_same, shape_of
+from wcp_attest.disk.quick_check import is_exact
 from wcp_attest.package.manifest import Manifest
 from wcp_attest.signing.key import generate
 from wcp_attest.verdict import judge
@@ -138,11 +138,10 @@ def test_a_change_is_answered_as_a_first_look_would(attack: str, tmp_path: Path,
 @pytest.mark.parametrize("attack", sorted(set(ATTACKS) - {"another manifest", "no signatures", "no manifest"}))
 def test_the_quick_look_says_yes_to_none_of_it(attack: str, tmp_path: Path, signer: KeySigner) -> None:
     root = package(tmp_path / "w", signer)
-    shape = shape_of(Manifest.parse((tmp_path / "w" / "manifest.json").read_bytes()))
-    assert shape is not None
-    assert is_same(root, shape)
+    manifest = Manifest.parse((tmp_path / "w" / "manifest.json").read_bytes())
+    assert is_exact(root, manifest, "beside", ReadOptions())
     ATTACKS[attack](root)
-    assert not is_same(root, shape)
+    assert not is_exact(root, manifest, "beside", ReadOptions())
 
 
 def test_a_package_that_is_put_right_passes_again(tmp_path: Path, signer: KeySigner) -> None:
@@ -199,7 +198,8 @@ def test_large_trees_are_left_to_a_proper_look(tmp_path: Path, signer: KeySigner
     for number in range(600):
         (root / f"f{number}").write_text("x")
     seal(str(root), signer)
-    assert shape_of(Manifest.parse((root / "manifest.json").read_bytes())) is None
+    manifest = Manifest.parse((root / "manifest.json").read_bytes())
+    assert not is_exact(str(root), manifest, "beside", ReadOptions())
     again = Recheck(root, policy(signer))
     assert again.verify(now=NOW)
     (root / "f7").write_text("y")

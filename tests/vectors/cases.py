@@ -25,7 +25,7 @@ from wcp_attest.package.provenance import AiOrigin, SourceOrigin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.package.placement import Placement
+    from wcp_attest.disk.placement import Placement
 
 NOW = SIGNED_AT + 3600
 TREE: Tree = {

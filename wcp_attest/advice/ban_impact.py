@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import BansUnusable, ConfigError, Error, VerificationError
 from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.placement import find_place
 from wcp_attest.package.entries import File
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
-from wcp_attest.package.placement import find_place
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.signing import SignedBy
 from wcp_attest.trust.conditions import PackageFacts

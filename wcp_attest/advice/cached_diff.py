@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.advice.digest_cache import DigestCache
 from wcp_attest.disk.batches import as_error
-from wcp_attest.disk.directory import Descent, FileProblem, native
+from wcp_attest.disk.directory import Descent, FileProblem, native, open_root
 from wcp_attest.disk.explain_differences import digest_in, raise_mismatch, survey
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.walk import Link, Run, open_root
+from wcp_attest.disk.walk import Link, Run
 from wcp_attest.package.entries import File, render_line
 
 if TYPE_CHECKING:

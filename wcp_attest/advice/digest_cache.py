@@ -28,9 +28,8 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
+from wcp_attest.disk.directory import FILE_FLAGS, FOLDER_FLAGS, describe_os_error
 from wcp_attest.disk.files import is_leftover, temporary_name, write_all
-from wcp_attest.disk.hashing import FILE_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,6 +17,7 @@ from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.files import is_leftover
 from wcp_attest.disk.options import Reading
+from wcp_attest.disk.placement import PAIR_FOLDERS
 from wcp_attest.package.entries import (
     SEPARATOR,
     EmptyDirectory,
@@ -28,7 +29,6 @@ from wcp_attest.package.entries import (
 )
 from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from wcp_attest.package.names import bytecode_among, case_collisions
-from wcp_attest.package.placement import PAIR_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -20,12 +20,11 @@ from wcp_attest.advice.kinds.skill import front_matter
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureMissing, VerificationError
 from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.placement import PackagePair, find_place
 from wcp_attest.package.entries import File, Symlink
 from wcp_attest.package.manifest import Manifest
-from wcp_attest.package.placement import find_place
 from wcp_attest.package.signature_file import parse_lines
 from wcp_attest.package.statement import Statement
-from wcp_attest.verification import PackagePair
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject

@@ -305,8 +305,8 @@ def headline(listed: BanList) -> str:
 def _package_hash(root: str) -> str:
     from wcp_attest.base.errors import VerificationError
     from wcp_attest.disk.files import read_bounded
+    from wcp_attest.disk.placement import find_place
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.package.placement import find_place
 
     path = find_place(root).manifest
     try:

@@ -22,8 +22,8 @@ from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.placement import PairPlace, Placement
     from wcp_attest.package.manifest import Manifest
-    from wcp_attest.package.placement import PairPlace, Placement
 
 
 @click.command()

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.output import Output
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.placement import PairPlace
     from wcp_attest.package.legacy_manifest import Awp1Manifest
     from wcp_attest.package.manifest import Manifest
-    from wcp_attest.package.placement import PairPlace
     from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"

@@ -48,8 +48,8 @@ def diff(
     from wcp_attest.base.errors import ManifestMissing
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.placement import find_place
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.package.placement import find_place
 
     require_package(package, out)
     place = find_place(package, attestation)

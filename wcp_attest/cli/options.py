@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from wcp_attest.cli.output import Output
-    from wcp_attest.package.placement import PairPlace, Placement
+    from wcp_attest.disk.placement import PairPlace, Placement
 
 root_argument = click.argument("package", metavar="ROOT", type=click.Path())
 attestation_option = click.option(

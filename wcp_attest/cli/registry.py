@@ -236,8 +236,8 @@ def _credentials(token_file: str | None) -> Credentials:
 def _pair(package: str) -> tuple[Manifest, bytes, bytes | None]:
     """Return the manifest of a package, its bytes, and those of its signature file, None when there is none."""
     from wcp_attest.disk.files import read_bounded
+    from wcp_attest.disk.placement import find_place
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
-    from wcp_attest.package.placement import find_place
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
     place = find_place(package)

@@ -75,8 +75,8 @@ def show(out: Output, /, target: str, attestation: str | None, entries: bool) ->
 def _read(target: str, attestation: str | None) -> Claims:
     from wcp_attest.disk.directory import describe_os_error
     from wcp_attest.disk.files import read_bounded
+    from wcp_attest.disk.placement import find_place
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
-    from wcp_attest.package.placement import find_place
 
     try:
         directory = stat.S_ISDIR(os.stat(target).st_mode)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.disk.placement import PairPlace, Placement
     from wcp_attest.package.manifest import Manifest
-    from wcp_attest.package.placement import PairPlace, Placement
     from wcp_attest.sign_package import SignResult
     from wcp_attest.signing import Signer
 

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 from wcp_attest.base.digest import new_hasher
 from wcp_attest.base.errors import ManifestMalformed
 from wcp_attest.disk.batches import cut
+from wcp_attest.disk.directory import open_root
 from wcp_attest.disk.excludes import Excludes
 from wcp_attest.disk.hashing import Task
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.parallel import WORTH_FILES, hash_all
+from wcp_attest.disk.placement import pair_folder
 from wcp_attest.disk.read import path_of
 from wcp_attest.disk.verified_copy import Stage
-from wcp_attest.disk.walk import Link, Rules, Walk, open_root, strict_owner
+from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
-from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.disk.walk import Root, Run
+    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.walk import Run
     from wcp_attest.package.manifest import Manifest
 
 _DEFAULT = ReadOptions()

@@ -1,4 +1,7 @@
-"""Reach a directory below a root by descriptors, component by component, following no link."""
+"""Reach a directory below a root by descriptors, component by component, following no link.
+
+Worker processes import this module, so it imports little at its top (`wcp_attest.disk.workers`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,13 @@ FOLDER_FLAGS = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_CLOEXEC", 0)
+)
+FILE_FLAGS = (  # to read a file: no link is followed, and no FIFO or device is waited for
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
 )
 UTF8 = sys.getfilesystemencoding() == "utf-8"
 # What the system says when this machine is at fault, not the tree; each with what to do, where there is something.
@@ -62,6 +72,54 @@ class FileProblem(Exception):
 def native(name: str) -> str | bytes:
     """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
     return name if UTF8 else name.encode("utf-8", "surrogateescape")
+
+
+class Root:
+    """The root of a tree: where it is, and an open descriptor of it.
+
+    Args:
+        path: absolute.
+        descriptor: of the directory; `close` closes it.
+    """
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
+def open_root(root: str) -> Root:
+    """Open the root of a tree.
+
+    Args:
+        root: path of a directory; not a symbolic link.
+
+    Returns:
+        The root. The caller closes it.
+
+    Raises:
+        ConfigError: it is absent, a link, or not a directory.
+        MachineError: this machine cannot open it.
+    """
+    plain = root
+    while plain.endswith(("/", "/.")) and plain.strip("/."):  # `link/.` would be followed
+        plain = plain.removesuffix(".").rstrip("/")
+    try:
+        return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
+    except (OSError, ValueError) as problem:
+        from wcp_attest.base.errors import ConfigError, MachineError  # no worker opens a root
+
+        reason = describe_os_error(problem)
+        if is_machine_fault(problem):
+            raise MachineError(f"cannot read the package {root!r}: {reason}; nothing was decided") from None
+        if os.path.islink(plain):
+            reason = "is a symbolic link; give the directory itself"
+        raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
 
 
 class Descent:

@@ -14,21 +14,22 @@ from wcp_attest.base.differences import Change, Difference
 from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.disk.batches import as_error, cut
 from wcp_attest.disk.causes import cause_of_absence, cause_of_change, cause_of_presence
-from wcp_attest.disk.directory import Descent, FileProblem, Identity, native
+from wcp_attest.disk.directory import FILE_FLAGS, Descent, FileProblem, Identity, native
 from wcp_attest.disk.excludes import Excludes
-from wcp_attest.disk.hashing import FILE_FLAGS, Task, Worker
+from wcp_attest.disk.hashing import Task, Worker
 from wcp_attest.disk.parallel import hash_all
+from wcp_attest.disk.placement import pair_folder
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
 from wcp_attest.package.names import folded, is_bytecode
-from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.disk.directory import Root
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.walk import Root, Run
+    from wcp_attest.disk.walk import Run
     from wcp_attest.package.entries import Entry
     from wcp_attest.package.manifest import Manifest
 

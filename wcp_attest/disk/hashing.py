@@ -22,7 +22,16 @@ try:
 except ImportError:
     from hashlib import sha256
 
-from wcp_attest.disk.directory import UTF8, Descent, FileProblem, Identity, describe_os_error, native, unchanged
+from wcp_attest.disk.directory import (
+    FILE_FLAGS,
+    UTF8,
+    Descent,
+    FileProblem,
+    Identity,
+    describe_os_error,
+    native,
+    unchanged,
+)
 
 TYPE_CHECKING = False  # as in `typing`, whose import would cost a worker more than this whole module
 if TYPE_CHECKING:
@@ -34,13 +43,6 @@ BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the pro
 _MAX_EXTENTS = 1000  # of a file with holes that are looked up
 MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
 SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
-FILE_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOCTTY", 0)
-)
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _KIND_AND_SET_ID = 0o176000  # the file type and the set-user-id and set-group-id bits
 _REGULAR = 0o100000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import TreeUnsafe
 from wcp_attest.disk.directory import fingerprint
-from wcp_attest.package.placement import PAIR_NAMES
+from wcp_attest.disk.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

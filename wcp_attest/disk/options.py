@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from wcp_attest.package.placement import Placement
+    from wcp_attest.disk.placement import Placement
 
 Bytecode = Literal["leave", "include"]
 

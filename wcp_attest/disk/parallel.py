@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from wcp_attest.disk.batches import Batch, Done
+    from wcp_attest.disk.directory import Root
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.walk import Root, Walk
+    from wcp_attest.disk.walk import Walk
 
 WORTH_FILES = 1500  # a worker takes as long to start as a process needs for about so many small files (bar: `five`)
 WORTH_BYTES = 24 * 1024 * 1024  # or for so many bytes

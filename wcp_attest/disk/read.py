@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from wcp_attest.base.digest import new_hasher
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.batches import cut
+from wcp_attest.disk.directory import open_root
 from wcp_attest.disk.excludes import GIT_FOLDER, Excludes
 from wcp_attest.disk.files import is_leftover
 from wcp_attest.disk.hashing import Task, too_large
 from wcp_attest.disk.options import Reading, ReadOptions
 from wcp_attest.disk.parallel import hash_all
-from wcp_attest.disk.walk import Rules, Walk, open_root, strict_owner
+from wcp_attest.disk.placement import pair_folder
+from wcp_attest.disk.walk import Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
-from wcp_attest.package.placement import pair_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.batches import as_error, assemble, request
-from wcp_attest.disk.directory import FileProblem
+from wcp_attest.disk.directory import FileProblem, open_root
 from wcp_attest.disk.hashing import Task, Worker
-from wcp_attest.disk.walk import open_root
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Executor, Future
 
     from wcp_attest.disk.batches import Batch, Done, Request, Result
-    from wcp_attest.disk.walk import Root
+    from wcp_attest.disk.directory import Root
 
     Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str, str]]
 

@@ -18,7 +18,8 @@ from wcp_attest.disk.hashing import check_file
 from wcp_attest.disk.walk import Run, Walk
 
 if TYPE_CHECKING:
-    from wcp_attest.disk.walk import Root, Rules
+    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.walk import Rules
 
 MAX_NAMED = 8  # further entries; a message is one line
 _SECONDS = 2.0  # after which those that were found are enough

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from wcp_attest.base.errors import ConfigError, MachineError, TreeUnsafe
+from wcp_attest.base.errors import MachineError, TreeUnsafe
 from wcp_attest.disk.directory import (
     FOLDER_FLAGS,
     FileProblem,
@@ -28,30 +28,20 @@ from wcp_attest.disk.directory import (
 )
 from wcp_attest.disk.hashing import SMALL, check_file, permission_problem
 from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_pair
+from wcp_attest.disk.placement import PAIR_NAMES
 from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.package.names import bytecode_among, case_collisions, is_bytecode, name_problems
-from wcp_attest.package.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.disk.directory import Root
     from wcp_attest.disk.excludes import Excludes
     from wcp_attest.disk.options import ReadOptions
 
 MAX_ENTRIES = 2_000_000  # about what the largest manifest holds
 MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
-
-
-class Root(NamedTuple):
-    """The root of a tree: where it is, and an open descriptor of it."""
-
-    path: str
-    descriptor: int
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.descriptor)
 
 
 class Folder(NamedTuple):
@@ -120,32 +110,6 @@ class _Frame(NamedTuple):
 def strict_owner(options: ReadOptions) -> int | None:
     """Return the user who may own entries when permissions are strict, else None."""
     return os.geteuid() if options.strict_permissions else None
-
-
-def open_root(root: str) -> Root:
-    """Open the root of a tree.
-
-    Args:
-        root: path of a directory; not a symbolic link.
-
-    Returns:
-        The root, to be closed by the caller.
-
-    Raises:
-        ConfigError: it is absent, a link, or not a directory.
-    """
-    plain = root
-    while plain.endswith(("/", "/.")) and plain.strip("/."):  # `link/.` would be followed
-        plain = plain.removesuffix(".").rstrip("/")
-    try:
-        return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
-    except (OSError, ValueError) as problem:
-        reason = describe_os_error(problem)
-        if is_machine_fault(problem):
-            raise MachineError(f"cannot read the package {root!r}: {reason}; nothing was decided") from None
-        if os.path.islink(plain):
-            reason = "is a symbolic link; give the directory itself"
-        raise ConfigError(f"cannot read the package {root!r}: {reason}") from None
 
 
 class Walk:
@@ -319,6 +283,3 @@ def unreadable(what: str, problem: OSError) -> TreeUnsafe | MachineError:
     """
     text = f"{what} cannot be read: {describe_os_error(problem)}"
     return MachineError(f"{text}; nothing was decided") if is_machine_fault(problem) else TreeUnsafe(text)
-
-
-__all__ = ["Folder", "Link", "Rules", "Run", "Walk", "open_root", "unreadable"]

@@ -39,7 +39,7 @@ from wcp_attest.base.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, pac
 from wcp_attest.base.errors import ManifestMalformed
 from wcp_attest.base.identity import id_problem, parse_utc, version_problem
 from wcp_attest.package.entries import SEPARATOR, Entry, File, parse_lines
-from wcp_attest.package.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, exclude_problem
+from wcp_attest.package.provenance import BUILD_SOURCES, AiOrigin, BuildSource, SourceOrigin, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -248,10 +248,20 @@ def _header_problem(manifest: Manifest) -> str | None:
         ),
         ("hash_algorithm", None if manifest.hash_algorithm in ALGORITHMS else f"is not one of {', '.join(ALGORITHMS)}"),
         ("package_hash", None if is_hex_digest(manifest.package_hash) else "is not 64 lower-case hex digits"),
-        ("excludes", exclude_problem(manifest.excludes, MAX_EXCLUDES)),
+        ("excludes", exclude_problem(manifest.excludes)),
         ("entries", None if manifest.body else "is empty; a package holds at least one file"),
     )
     return next((f"{name} {problem}" for name, problem in checks if problem is not None), None)
+
+
+def exclude_problem(patterns: tuple[str, ...]) -> str | None:
+    """Say what is wrong with the exclude patterns of a manifest, or return None."""
+    if len(patterns) > MAX_EXCLUDES:
+        return f"holds more than {MAX_EXCLUDES} patterns"
+    if len(set(patterns)) != len(patterns):
+        return "holds a pattern twice"
+    bad = next((pattern for pattern in patterns if not is_text(pattern)), None)
+    return None if bad is None else f"holds the pattern {bad[:80]!r}, which is empty, overlong or unprintable"
 
 
 def _read_header(header: bytes) -> JsonObject:

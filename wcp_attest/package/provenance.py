@@ -91,23 +91,14 @@ class SourceOrigin:
         return cls(**_text_fields("source", fields, "repository", "commit"))
 
 
-def exclude_problem(patterns: tuple[str, ...], most: int) -> str | None:
-    """Say what is wrong with the exclude patterns, or return None."""
-    if len(patterns) > most:
-        return f"holds more than {most} patterns"
-    if len(set(patterns)) != len(patterns):
-        return "holds a pattern twice"
-    bad = next((pattern for pattern in patterns if not _is_text(pattern)), None)
-    return None if bad is None else f"holds the pattern {bad[:80]!r}, which is empty, overlong or unprintable"
-
-
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
+    """Tell whether a text of a manifest is of 1 to `MAX_TEXT` printable characters."""
     return 0 < len(text) <= MAX_TEXT and refused_character(text) is None
 
 
 def _check_texts(field: str, **texts: str | None) -> None:
     for name, text in texts.items():
-        if text is not None and not _is_text(text):
+        if text is not None and not is_text(text):
             raise ManifestMalformed(f"manifest.json: {field}.{name} is not 1 to {MAX_TEXT} printable characters")
 
 

@@ -17,8 +17,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from wcp_attest.base.errors import ConfigError
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.base.errors import ConfigError, ManifestMissing, SignatureMissing
+from wcp_attest.disk.files import read_bounded
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +61,48 @@ class PairPlace:
         if self.placement == "detached":
             return self.manifest
         return PAIR_FOLDERS[self.placement] + MANIFEST_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePair:
+    """The manifest and the signature file of a package, as bytes.
+
+    Attributes:
+        manifest: the bytes of `manifest.json`.
+        signatures: the bytes of `manifest.sig`, None when there is no such file.
+        place: where they were read.
+    """
+
+    manifest: bytes
+    signatures: bytes | None
+    place: PairPlace
+
+    @property
+    def in_tree(self) -> dict[str, bytes]:
+        """The two files by their paths in the tree; none for a detached pair."""
+        folder = PAIR_FOLDERS.get(self.place.placement)
+        contents = zip(PAIR_NAMES, (self.manifest, self.signatures or b""), strict=True)
+        return {} if folder is None else {folder + name: data for name, data in contents}
+
+    @classmethod
+    def read(cls, place: PairPlace) -> PackagePair:
+        """Read both, bounded. No link is followed in a package; a detached pair lies where its user put it.
+
+        Raises:
+            ManifestMissing: the manifest is absent or unreadable.
+            SignatureMissing: the signature file is there but unreadable, or a detached pair has none.
+        """
+        follow = place.placement == "detached"
+        manifest = read_bounded(
+            place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", missing=ManifestMissing, follow=follow
+        )
+        path = place.signatures
+        if place.placement == "beside" and not os.path.lexists(path):
+            return cls(manifest, None, place)
+        signatures = read_bounded(
+            path, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures", missing=SignatureMissing, follow=follow
+        )
+        return cls(manifest, signatures, place)
 
 
 def find_place(root: str, attestation: str | None = None) -> PairPlace:
