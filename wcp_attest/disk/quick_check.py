@@ -31,6 +31,8 @@ from wcp_attest.disk.placement import PAIR_FOLDERS, PAIR_NAMES
 from wcp_attest.package.entries import MAX_DEPTH, MAX_NAME_BYTES, SEPARATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wcp_attest.disk.directory import Identity
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.placement import Placement
@@ -90,6 +92,7 @@ class _SmallTree:
         self.left = MAX_BYTES
         self._descent, self._pair_folder = descent, pair_folder
         self._folders: list[tuple[str, Identity, str]] = []
+        self._waiting = [""]  # directories to be read
 
     def read(self) -> bool:
         """Read the whole tree; False when it is not small, or not plain.
@@ -98,9 +101,9 @@ class _SmallTree:
             OSError: an entry cannot be read.
             FileProblem: an entry changed meanwhile.
         """
-        waiting, met = [""], 0
-        while waiting:
-            path = waiting.pop()
+        met = 0
+        while self._waiting:
+            path = self._waiting.pop()
             folder = self._descent.open(path, None)
             identity = identity_of(os.fstat(folder))
             with os.scandir(folder) as found:
@@ -113,32 +116,27 @@ class _SmallTree:
             plain = plain and all(len(name) <= MAX_NAME_BYTES for name in names)
             if not plain or met > MAX_NAMES or path.count("/") >= MAX_DEPTH:
                 return False
-            kept = 0
-            for entry in entries:
-                kept += 1
-                if path == self._pair_folder and entry.name in PAIR_NAMES:
-                    if not entry.is_file(follow_symlinks=False):
-                        return False
-                    kept -= 1
-                elif entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{path}{entry.name}/")
-                elif not self._add(folder, path, entry):
-                    return False
-            if not kept and path not in {"", self._pair_folder}:
+            pair = PAIR_NAMES if path == self._pair_folder else ()
+            if not all(self._take(folder, path, entry, pair) for entry in entries):
+                return False
+            if not names and path not in {"", self._pair_folder}:
                 self.lines.append((path[:-1], f'"{path[:-1]}": {{"directory":true}}'.encode()))
         return bool(self.records)
 
-    def _add(self, folder: int, path: str, entry: os.DirEntry[str]) -> bool:
-        """Read a file or a link."""
+    def _take(self, folder: int, path: str, entry: os.DirEntry[str], pair: Collection[str]) -> bool:
+        """Take one entry of a directory; read it when it is a file or a link."""
         name, whole = entry.name, path + entry.name
-        if entry.is_symlink():
+        if entry.is_symlink() and name not in pair:
             from wcp_attest.package.entries import Symlink, render_line, target_problem
 
             target = os.readlink(name, dir_fd=folder)
             self.lines.append((whole, render_line(whole, Symlink(target), "sha256")))
             return target.isascii() and target_problem(whole, target) is None
-        if not entry.is_file(follow_symlinks=False):  # to open a device may do something
-            return False
+        if entry.is_dir(follow_symlinks=False) and name not in pair:
+            self._waiting.append(f"{whole}/")
+            return True
+        if name in pair or not entry.is_file(follow_symlinks=False):  # to open a device may do something
+            return entry.is_file(follow_symlinks=False)
         descriptor = os.open(name, FILE_FLAGS, dir_fd=folder)
         try:
             before = os.fstat(descriptor)
