@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -257,3 +259,66 @@ def test_init_refuses_what_gives_no_package_and_writes_nothing(
     run = wcp("init", *arguments, "--kind", kind)
     assert (run.status, says in run.err, "Traceback" in run.err) == (2, True, False), run
     assert not (wcp.folder / arguments[0]).exists()
+
+
+def cached_model(folder: Path, files: dict[str, bytes]) -> Path:
+    """Lay out a snapshot as the hub's client does: plain blobs named by content, and links to them."""
+    blobs, root = folder / "blobs", folder / "snapshots" / REVISION
+    blobs.mkdir(parents=True)
+    for name, data in files.items():
+        large = name.endswith(".safetensors")
+        blob = hashlib.sha256(data) if large else hashlib.sha1(b"blob %d\0" % len(data) + data)
+        (blobs / blob.hexdigest()).write_bytes(data)
+        link = root / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("../" * (2 + name.count("/")) + f"blobs/{blob.hexdigest()}")
+    return root
+
+
+MODEL = {"config.json": b"{}", "model.safetensors": b"weights" * 999, "tokenizer/vocab.txt": b"a\nb\n"}
+
+
+def test_a_snapshot_is_explained_or_copied_with_its_links_followed(wcp: Command, key: Path) -> None:  # noqa: F811
+    root = cached_model(wcp.folder / "models--acme--reader", MODEL)
+    sign = ("sign", root, "--namespace", "org.acme", "--key", key)
+    refused = wcp(*sign)
+    assert refused.status == 1
+    assert "--hf-snapshot" in refused.err
+    wcp.ok(*sign, "--hf-snapshot", "reader")
+    assert {path: (wcp.folder / "reader" / path).read_bytes() for path in MODEL} == MODEL
+    assert not any(path.is_symlink() for path in (wcp.folder / "reader").rglob("*"))
+    assert not (root / "manifest.json").exists()
+    shown = wcp.ok("verify", "reader", "--public-key", "acme.key.pub", "--namespace", "org.acme", "--format", "json")
+    assert shown.json["package"]["worker_id"] == "org.acme.reader"
+    assert shown.json["package"]["worker_version"] == REVISION
+    again = wcp(*sign, "--hf-snapshot", "reader")
+    assert (again.status, "exists already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("spoil", ["blob", "link out", "link to another cache", "link to a link", "pipe", "lost"])
+def test_a_snapshot_that_is_not_what_it_seems_is_not_copied(
+    wcp: Command, key: Path, spoil: str  # noqa: F811
+) -> None:  # fmt: skip
+    root = cached_model(wcp.folder / "models--acme--reader", MODEL)
+    blob = (root / "config.json").resolve()
+    match spoil:
+        case "blob":
+            blob.write_bytes(b"[]")
+        case "link out":
+            (root / "extra").symlink_to("/etc/passwd")
+        case "link to another cache":
+            other = cached_model(wcp.folder / "models--evil--reader", MODEL)
+            link = root / "model.safetensors"
+            link.unlink()
+            link.symlink_to(f"../../../models--evil--reader/blobs/{(other / 'model.safetensors').resolve().name}")
+        case "link to a link":
+            blob.rename(wcp.folder / "moved")
+            blob.symlink_to(wcp.folder / "moved")
+        case "pipe":
+            os.mkfifo(root / "pipe")
+        case _:
+            blob.unlink()
+    run = wcp("sign", root, "--namespace", "org.acme", "--key", key, "--hf-snapshot", "reader")
+    assert run.status == 2
+    assert not (wcp.folder / "reader").exists()
+    assert not list(wcp.folder.glob(".wcp-*"))

@@ -148,7 +148,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     from wcp_attest.advice.project_config import find_config
 
     if flags.namespace is not None:
-        flags = _with_ids_of_package(flags, package, out)
+        flags = with_ids_of_package(flags, package, out)
     configuration = find_config(package)
     configured = configuration.package(package) if configuration else None
     taken = _Taken(configured, *((None, None) if flags.fresh else (existing, found_awp1(package))))
@@ -173,8 +173,12 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
     return plan
 
 
-def _with_ids_of_package(flags: BuildFlags, package: str, out: Output) -> BuildFlags:
-    """Fill in what the command line leaves open with what the package says of itself, and say so."""
+def with_ids_of_package(flags: BuildFlags, package: str, out: Output) -> BuildFlags:
+    """Fill in what the command line leaves open with what the package says of itself, and say so.
+
+    Raises:
+        ConfigError: it is of no known kind, or its description gives no ids or no version.
+    """
     from wcp_attest.advice.kinds import READERS, describe, proposed_ids
 
     described = describe(package)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.base.errors import TreeMismatch
+from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.cli import building
 from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
@@ -43,6 +43,12 @@ _SIGNER_NAMES = SignerFlags._fields
 @signer_options
 @building.build_options
 @placement_options
+@click.option(
+    "--hf-snapshot",
+    metavar="DIR",
+    type=click.Path(),
+    help="ROOT is a snapshot in the Hugging Face cache: copy it to the new DIR, links followed, and sign the copy.",
+)
 @jobs_option
 @counting.option
 @reporting("text", "json")
@@ -52,6 +58,7 @@ def sign(
     package: str,
     placement: Placement | None,
     attestation: str | None,
+    hf_snapshot: str | None,
     jobs: int | None,
     progress: bool | None,
     **options: Any,
@@ -74,6 +81,9 @@ def sign(
     signing = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     flags = building.BuildFlags(**options)
     require_package(package, out)
+    if hf_snapshot is not None:
+        flags = _copy_snapshot(out, package, hf_snapshot, flags)
+        package = hf_snapshot
     place = output_place(package, placement, attestation, out)
     check_bundle_path(signing.bundle_out, package)
     secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
@@ -98,9 +108,29 @@ def _manifest(
             refuse_awp1(package)
         return None
     existing = building.existing_manifest(place)
-    return building.build(
-        package, building.plan_of(flags, package, existing, out), existing, options, out, to_sign=True
-    )
+    plan = building.plan_of(flags, package, existing, out)
+    try:
+        return building.build(package, plan, existing, options, out, to_sign=True)
+    except TreeUnsafe as refusal:
+        from wcp_attest.disk.hub_snapshot import is_hub_snapshot
+
+        if not is_hub_snapshot(package):
+            raise
+        raise TreeUnsafe(
+            f"{refusal}. This is a snapshot in the Hugging Face cache; --hf-snapshot DIR copies it to a new directory"
+            " with its links followed, and signs the copy"
+        ) from None
+
+
+def _copy_snapshot(out: Output, package: str, target: str, flags: building.BuildFlags) -> building.BuildFlags:
+    """Copy a snapshot, and take its ids from the cache, where its path names repository and revision."""
+    from wcp_attest.disk.hub_snapshot import copy_hub_snapshot
+
+    if flags.namespace is not None:
+        flags = building.with_ids_of_package(flags, package, out)._replace(namespace=None)
+    copied = copy_hub_snapshot(package, target)
+    out.note(f"copied {count(copied, 'file')} of the snapshot to {target}")
+    return flags
 
 
 def _sign(

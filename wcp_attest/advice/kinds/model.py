@@ -42,8 +42,3 @@ def read(reader: Reader) -> Described | None:
     cached = _CACHED.match(reader.root)
     name, version = (cached.group(1), cached.group(2)) if cached else (reader.folder, None)
     return Described("model", name, version, source)
-
-
-def points_into_blobs(target: str) -> bool:
-    """Tell whether a link of a snapshot leads into the cache's `blobs/`, outside of the package."""
-    return re.match(r"(?:\.\./)+blobs/[0-9a-f]{40,64}\Z", target) is not None
