@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeUnsafe
 from wcp_attest.base.identity import parse_utc
-from wcp_attest.disk.archive import copy_hashed, create, extract
+from wcp_attest.disk.archive import copy_hashed, create, extract, refuse_twins
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
@@ -95,6 +95,7 @@ def pack(
 
     Raises:
         TreeMismatch: the tree differs from its manifest.
+        TreeUnsafe: two paths differ only by letter case or Unicode form.
         SignatureMissing: the package is not signed.
         VerificationError: the manifest or the signature file is missing or malformed.
         ConfigError: the suffix is unknown, the target exists or cannot be written.
@@ -107,6 +108,9 @@ def pack(
     if pair.signatures is None:
         raise SignatureMissing("the package is not signed, so nothing could be verified when it is unpacked; sign it")
     manifest = Manifest.parse(pair.manifest)
+    seen: dict[str, str] = {}
+    for listed in manifest.entries():
+        refuse_twins(listed, seen)  # a signer may allow them, and an archive is unpacked anywhere
     reading = replace(options or ReadOptions(), placement=pair.place.placement)
     # A detached pair travels in `.wcp/`: an archive has no directory beside it.
     in_folder = [PAIR_FOLDERS["folder"] + name for name in PAIR_NAMES]

@@ -16,6 +16,7 @@ import pytest
 from wcp_attest import HmacSecret, Namespace, Policy, attest, sign
 from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.build import build_manifest
+from wcp_attest.disk.options import ReadOptions
 from wcp_attest.pack import pack, unpack, unpacked
 
 if TYPE_CHECKING:
@@ -229,6 +230,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "tar: link in the place of a folder": (lambda: tar(("a/b", {}), ("a", link("fine.txt"))), "'a' twice"),
     "tar: the same name twice": (lambda: tar(("fine.txt", {"data": b"other"})), "'fine.txt' twice"),
     "tar: the same name spelled otherwise": (lambda: tar(("./fine.txt", {"data": b"other"})), "'fine.txt' twice"),
+    "tar: twin by case": (lambda: tar(("Fine.TXT", {"data": b"other"})), "'Fine.TXT'"),
+    "tar: twin by a folder's case": (lambda: tar(("a/x", {}), ("A/y", {})), "'A'"),
+    "tar: twin by Unicode form": (lambda: tar(("\u00e9", {}), ("e\u0301", {})), "apart|form"),
+    "zip: twin by case": (lambda: zipped(("FINE.txt", {})), "'FINE.txt'"),
     "tar: hard link": (lambda: tar(("h", {"type": tarfile.LNKTYPE, "linkname": "fine.txt"})), "'h'"),
     "tar: hard link out": (lambda: tar(("h", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd"})), "'h'"),
     "tar: FIFO": (lambda: tar(("p", {"type": tarfile.FIFOTYPE})), "'p'"),
@@ -311,3 +316,18 @@ def test_a_bundle_that_owns_the_name_of_the_manifest_packs_and_unpacks(tmp_path:
     with zipfile.ZipFile(tmp_path / "notes.mcpb") as archive:
         assert sorted(archive.namelist()) == [".wcp/manifest.json", ".wcp/manifest.sig", "manifest.json"]
     assert unpack(tmp_path / "notes.mcpb", tmp_path / "out", POLICY).placement == "folder"
+
+
+def test_packs_no_tree_whose_paths_differ_only_by_case(tmp_path: Path) -> None:
+    root = tmp_path / "worker"
+    root.mkdir()
+    (root / "README").write_text("a")
+    (root / "readme").write_text("b")
+    options = ReadOptions(allow_twins=True)
+    manifest = build_manifest(
+        root, worker_id="org.acme.w", worker_species_id="wrk.doc.w", worker_version="1.4.0", options=options
+    )
+    sign(root, [SECRET], manifest=manifest, options=options)
+    with pytest.raises(TreeUnsafe, match="'README' and 'readme'"):
+        pack(root, tmp_path / "w.tar")
+    assert not (tmp_path / "w.tar").exists()

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.package.entries import path_problem, target_problem
+from wcp_attest.package.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -163,6 +164,26 @@ def create(source: str, path: str, kind: Format, *, moment: int) -> None:
         os.fsync(file.fileno())
 
 
+def refuse_twins(path: str, seen: dict[str, str]) -> None:
+    """Refuse a path that a file system without letter case, or with other Unicode forms, takes for an earlier one.
+
+    Args:
+        path: of a member.
+        seen: the paths and folders before it, by what such a file system makes of them; this one is added.
+
+    Raises:
+        TreeUnsafe: it is one of two such paths, which would be unpacked over each other there.
+    """
+    while path:
+        other = seen.setdefault(folded(path), path)
+        if other != path:
+            raise TreeUnsafe(
+                f"the archive holds {other!a} and {path!a}, which some file systems cannot tell apart; rename"
+                " one of them"
+            )
+        path = path.rpartition("/")[0]
+
+
 def _open_regular(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -174,8 +195,10 @@ def _open_regular(path: str, flags: int) -> int:
 def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory: str, left: int) -> None:
     links: dict[str, str] = {}
     kinds: dict[str, str] = {}
+    folds: dict[str, str] = {}
     for member, data in members:
         _claim(member, kinds)
+        refuse_twins(member.path, folds)
         place = os.path.join(directory, member.path)
         os.makedirs(place if member.kind == "directory" else os.path.dirname(place), exist_ok=True)
         if member.kind == "link":
