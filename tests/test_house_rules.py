@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wcp_attest import Namespace, Policy, load_policy, verify
+from wcp_attest import HmacSecret, Namespace, Policy, load_policy, sign, verify
 from wcp_attest.cli import main
 from wcp_attest.testing import SignedPackage, make_signed_package
 
@@ -49,7 +49,7 @@ OPENERS = {
     "wcp_attest.trust.bans.feeds.tuf_feed": "the metadata directory of python-tuf",
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
-MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 30  # the aim is 15 and 25
+MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 25
 MAX_FUNCTIONS = {"wcp_attest": 51.0, "wcp_route": 55.0}  # for each 1,000 lines; the aim is 42
 
 
@@ -167,6 +167,8 @@ def entered(call: Callable[[], object]) -> set[str]:
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):  # behind some proxies; one more file reads them
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "argv", ["wcp-attest", *arguments])
     assert not main()
 
@@ -177,6 +179,11 @@ def test_verify_enters_few_files(package: SignedPackage, monkeypatch: pytest.Mon
     verify(package.path, policy)
     library = entered(lambda: verify(package.path, policy))
     assert len(library) <= MAX_FILES_LIBRARY, sorted(library)
+    secret = HmacSecret(b"a secret of more than sixteen bytes")
+    sign(package.path, [secret])
+    by_secret = Policy((Namespace("org.example", (secret,)),))
+    of_secret = entered(lambda: verify(package.path, by_secret))
+    assert len(of_secret) <= MAX_FILES_LIBRARY, sorted(of_secret)
     command = ["verify", str(package.path), "--policy", str(file)]
     run(command, monkeypatch)
     from_command_line = entered(lambda: run(command, monkeypatch))

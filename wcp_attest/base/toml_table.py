@@ -1,4 +1,4 @@
-"""TOML 1.0 from bytes that may hold anything: a table, or one clear error."""
+"""TOML 1.0 read strictly: bytes that may hold anything, and tables whose every key must be known."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _NOT_KEY = re.compile(
     re.DOTALL,
 )
 _BETWEEN_KEYS = re.compile(r"[=,\n\[\]{}]")
+_AGE = re.compile(r"([1-9][0-9]{0,8})([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def loads(data: bytes, what: str) -> dict[str, Any]:
@@ -50,3 +52,111 @@ def loads(data: bytes, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} holds a number of too many digits") from None
     except RecursionError:
         raise ConfigError(f"{what} is nested too deeply") from None
+
+
+class Table:
+    """One table of the file, read key by key; what is left over in the end is unknown."""
+
+    def __init__(self, values: dict[str, object], name: str) -> None:
+        self._values, self._name = dict(values), name
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str) -> str:
+        """Return a non-empty text.
+
+        Raises:
+            ConfigError: it is missing, empty or not a text.
+        """
+        value = self._take(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(key, "a text that is not empty")
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return a whole number.
+
+        Raises:
+            ConfigError: it is missing without a default, or not a whole number.
+        """
+        value = self._values.pop(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong(key, "a whole number")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        value = self._values.pop(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts that is not empty.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            raise self.wrong(key, "a list of texts that is not empty")
+        return tuple(value)
+
+    def age(self, key: str) -> int:
+        """Return a span of time such as `400d` in seconds.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        found = _AGE.match(self.text(key))
+        if found is None:
+            raise self.wrong(key, "a span such as 90s, 15m, 12h, 400d or 8w")
+        return int(found[1]) * _SECONDS[found[2]]
+
+    def table(self, key: str) -> Table:
+        """Return a table, an empty one when it is missing.
+
+        Raises:
+            ConfigError: it is not a table.
+        """
+        value = self._values.pop(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, "a table")
+        return Table(value, self._path(key))
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """Return a list of tables that is not empty.
+
+        Raises:
+            ConfigError: it is missing, empty or something else.
+        """
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            raise self.wrong(key, f"one or more [[{self._path(key)}]]")
+        return tuple(Table(item, f"{self._path(key)}[{number}]") for number, item in enumerate(value, start=1))
+
+    def finish(self) -> None:
+        """Refuse what nobody asked for.
+
+        Raises:
+            ConfigError: a key is unknown.
+        """
+        if self._values:
+            raise ConfigError(f"the policy has an unknown key `{self._path(min(self._values))}`")
+
+    def wrong(self, key: str, expected: str) -> ConfigError:
+        """Return the error for a key that is not what it should be."""
+        return ConfigError(f"the policy's `{self._path(key)}` is not {expected}")
+
+    def _take(self, key: str) -> object:
+        if key not in self._values:
+            raise ConfigError(f"the policy has no `{self._path(key)}`")
+        return self._values.pop(key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key

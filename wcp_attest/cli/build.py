@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from wcp_attest.cli import building, secrets
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.options import (
     jobs_option,
     output_place,
@@ -17,7 +16,7 @@ from wcp_attest.cli.options import (
     require_package,
     root_argument,
 )
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 )
 @placement_options
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json")
 def build(
     out: Output,
@@ -85,7 +84,7 @@ def build(
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = building.existing_manifest(place)
     plan = building.plan_of(flags, package, existing, out)
-    with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
         if schema == "awp.v1":
             from wcp_attest.cli.awp1 import build_awp1

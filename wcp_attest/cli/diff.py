@@ -8,11 +8,10 @@ import click
 
 from wcp_attest.base.errors import TreeMismatch
 from wcp_attest.cli import caching, differences
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import attestation_option, jobs_option, require_package, root_argument
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ WARNING = "this verifies nothing: who changed the tree can change manifest.json,
 @root_argument
 @attestation_option
 @jobs_option
-@counting.option
+@progress_option
 @caching.option
 @differences.option
 @reporting("text", "json")
@@ -67,7 +66,7 @@ def diff(
     manifest = Manifest.from_bytes(data) if remembered is None else Manifest.parse(data)
     found: tuple[Difference, ...] = ()
     total = 0
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         try:
             options = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
             _compare(package, manifest, remembered, options)

@@ -6,9 +6,8 @@ from typing import Literal
 
 import click
 
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.options import jobs_option, require_package, root_argument
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 
 
 @click.command(name="hash")
@@ -17,7 +16,7 @@ from wcp_attest.cli.output import Output, reporting
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what a gitignore pattern matches.")
 @click.option("--list", "listing", is_flag=True, help="List every entry, too.")
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json")
 def hash_(
     out: Output,
@@ -39,7 +38,7 @@ def hash_(
     from wcp_attest.disk.read import read_tree
 
     require_package(package, out)
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         patterns = exclude_patterns(package, exclude)
         reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.options import jobs_option
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count, one_line
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
@@ -35,7 +34,7 @@ LOCK_NAME: Final = "wcp.lock"
 @click.option("--dry-run", is_flag=True, help="With --upgrade: show what would change, and write nothing.")
 @trust_options
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json", to_file=False)
 def lock(  # a command's parameters are its options
     out: Output,
@@ -79,7 +78,7 @@ def lock(  # a command's parameters are its options
     policy = policy_of(TrustFlags(**trust))
     given = [_relative(package, folder) for package in packages]
     paths = list(dict.fromkeys([*(package.path for package in locked), *given]))
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         found = observe(folder, paths, policy, ReadOptions(jobs=jobs, progress=counter.callback))
     changes = changes_of(locked, found)
     refused = [change for change in changes if _stops(change, found, upgrade=upgrade)]

@@ -1,4 +1,4 @@
-"""Where a command's results go: results to standard output or atomically to a file, messages to standard error.
+"""What a command says: results to standard output or atomically to a file, messages and progress to standard error.
 
 `reporting` gives a command the options that every command has (`--format`, `--output`, `--quiet`, `--color`) and hands
 it an `Output`. What is written is safe to show (`cli.text`): control characters are spelled out, a runner finds no
@@ -11,20 +11,27 @@ import contextlib
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
-from wcp_attest.cli.text import ColorChoice, Painter, json_text, printable, render, use_color, visible
+from wcp_attest.cli.text import ColorChoice, Painter, human_size, json_text, printable, render, use_color, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_attest.disk.options import Progress
 
 R = TypeVar("R")
 
+# Of the counter, in seconds. Work that ends before the first line needs no counter; a log keeps every line.
+FIRST_AFTER = 1.0
+ON_TERMINAL_EVERY = 0.1
+IN_LOG_EVERY = 10.0
 SCHEMA_VERSION = 1  # of every JSON result; grows when a field changes its meaning or goes
 
 
@@ -222,3 +229,60 @@ def _options(
             0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="Output format.")
         )
     return options
+
+
+progress_option = click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Count on standard error while work lasts; by default when it is a terminal.",
+)
+
+
+class Counter:
+    """Shows how far the reading of a tree has come; use it as a context, and hand `callback` to the reader.
+
+    Args:
+        wanted: what the user said; None decides by whether standard error is a terminal.
+        quiet: whether the user wants no talk.
+    """
+
+    def __init__(self, wanted: bool | None, *, quiet: bool) -> None:
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._on = wanted if wanted is not None else self._terminal and not quiet
+        self._start = time.monotonic()
+        self._next = self._start + FIRST_AFTER
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._shown and self._terminal:
+            sys.stderr.write("\r" + " " * self._shown + "\r")
+            sys.stderr.flush()
+
+    @property
+    def callback(self) -> Callable[[Progress], None] | None:
+        """What the reader calls; None when nothing is to be shown, so that it need not call at all."""
+        return self.update if self._on and sys.stderr is not None else None
+
+    def update(self, progress: Progress) -> None:
+        """Show the state, if the last time was long enough ago."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        text = _progress_line(progress, now - self._start)
+        if self._terminal:
+            self._next = now + ON_TERMINAL_EVERY
+            sys.stderr.write("\r" + text.ljust(self._shown))
+            self._shown = len(text)
+        else:
+            self._next = now + IN_LOG_EVERY
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _progress_line(progress: Progress, seconds: float) -> str:
+    total = "" if progress.files_total is None else f" of {progress.files_total}"
+    speed = human_size(int(progress.bytes_done / seconds)) if seconds > 0 else "0 bytes"
+    return f"{progress.files_done}{total} files, {human_size(progress.bytes_done)}, {speed}/s"

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli import verdicts
 from wcp_attest.cli.options import jobs_option, provenance_option, require_outside, require_package, root_argument
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count, one_line
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     "--attestation", metavar="DIR", type=click.Path(), help="The directory of a detached pair; the archive takes it up."
 )
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json", to_file=False)
 def pack(
     out: Output,
@@ -55,7 +54,7 @@ def pack(
 
     require_package(package, out)
     require_outside(package, [archive], "which writing it there would change; name another place")
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         packed = pack_package(package, archive, attestation=attestation, options=reading)
     manifest = packed.manifest
@@ -89,7 +88,7 @@ def pack(
 @provenance_option
 @click.option("--max-size", type=click.IntRange(1), metavar="BYTES", help="How far the archive may expand.")
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json")
 def unpack(
     out: Output,
@@ -116,7 +115,7 @@ def unpack(
 
     flags = TrustFlags(**trust)
     policy = policy_of(flags)
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
 
         def attempt() -> Verified:

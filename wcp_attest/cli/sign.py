@@ -10,7 +10,6 @@ import click
 
 from wcp_attest.base.errors import TreeMismatch, TreeUnsafe
 from wcp_attest.cli import building
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
 from wcp_attest.cli.options import (
@@ -22,7 +21,7 @@ from wcp_attest.cli.options import (
     require_package,
     root_argument,
 )
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.signers import SignerFlags, is_file, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
 
@@ -50,7 +49,7 @@ _SIGNER_NAMES = SignerFlags._fields
     help="ROOT is a snapshot in the Hugging Face cache: copy it to the new DIR, links followed, and sign the copy.",
 )
 @jobs_option
-@counting.option
+@progress_option
 @reporting("text", "json")
 def sign(
     out: Output,
@@ -89,7 +88,7 @@ def sign(
     secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
     signers = signers_of(signing)
-    with only_writer(package), counting.Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
         manifest = _manifest(out, package, flags, reading, place)
         result = _sign(package, signers, manifest, reading, attestation)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_attest.cli import differences, verdicts
-from wcp_attest.cli import progress as counting
 from wcp_attest.cli.options import attestation_option, jobs_option, provenance_option, require_package, root_argument
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ _STATEMENT_OPTIONS = ("attest_verdict", "verdict_out", "verdict_passphrase_file"
 @click.option("--verifier-id", metavar="URI", help="What the statements call this verifier.")
 @click.option("--resource-uri", metavar="URI", help="From where consumers fetch the package.")
 @jobs_option
-@counting.option
+@progress_option
 @differences.option
 @reporting("text", "json", "sarif", "github")
 def verify(
@@ -98,7 +97,7 @@ def verify(
         if stage is not None:
             raise click.UsageError("--stage and --stage-link exclude each other")
         stage = next_stage(stage_link)
-    with counting.Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
 

@@ -126,17 +126,19 @@ class _SmallTree:
     def _take(self, folder: int, path: str, entry: os.DirEntry[str], pair: Collection[str]) -> bool:
         """Take one entry of a directory; read it when it is a file or a link."""
         name, whole = entry.name, path + entry.name
-        if entry.is_symlink() and name not in pair:
+        if name in pair:
+            return entry.is_file(follow_symlinks=False)
+        if entry.is_symlink():
             from wcp_attest.package.entries import Symlink, render_line, target_problem
 
             target = os.readlink(name, dir_fd=folder)
             self.lines.append((whole, render_line(whole, Symlink(target), "sha256")))
             return target.isascii() and target_problem(whole, target) is None
-        if entry.is_dir(follow_symlinks=False) and name not in pair:
+        if entry.is_dir(follow_symlinks=False):
             self._waiting.append(f"{whole}/")
             return True
-        if name in pair or not entry.is_file(follow_symlinks=False):  # to open a device may do something
-            return entry.is_file(follow_symlinks=False)
+        if not entry.is_file(follow_symlinks=False):  # to open a device may do something
+            return False
         descriptor = os.open(name, FILE_FLAGS, dir_fd=folder)
         try:
             before = os.fstat(descriptor)

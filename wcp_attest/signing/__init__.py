@@ -10,57 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from wcp_attest.package.signature_file import SignedBy
+
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject
-    from wcp_attest.package.signature_file import Kind, Line
+    from wcp_attest.package.signature_file import Line
 
 __all__ = ["SignedBy", "Signer", "SigstoreTrust", "TrustedSigner"]
-
-
-@dataclass(frozen=True, slots=True)
-class SignedBy:
-    """Who made a signature that was verified.
-
-    Two of them are the same signer when `key_id`, `identity` and `issuer` are equal.
-
-    Attributes:
-        key_id: of a key, the SHA-256 of its DER SPKI, 64 lower-case hex digits; of a shared secret
-            `hmac-sha256:<16 hex>`; empty for keyless.
-        identity: of a Sigstore certificate, the subject alternative name; empty for keys.
-        issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
-        repository: of a Sigstore certificate, the URI of the repository whose run signed (the identity may be that of a
-            shared workflow); empty where the certificate names none.
-        names: of a Sigstore certificate, every URI in it that names a repository, workflow or run; bans are looked up
-            by all of them.
-    """
-
-    key_id: str = ""
-    identity: str = ""
-    issuer: str = ""
-    repository: str = field(default="", compare=False)
-    names: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def kind(self) -> Kind:
-        """The method: `hmac`, `key` or `sigstore`."""
-        if self.identity:
-            return "sigstore"
-        return "hmac" if self.key_id.startswith("hmac-") else "key"
-
-    def to_dict(self) -> JsonObject:
-        """Return the signer as JSON values; empty texts become null."""
-        return {
-            "kind": self.kind,
-            "key_id": self.key_id or None,
-            "identity": self.identity or None,
-            "issuer": self.issuer or None,
-        }
-
-    def __str__(self) -> str:
-        """Return the signer in words."""
-        if self.identity:
-            return f"{self.identity} ({self.issuer})"
-        return self.key_id if self.kind == "hmac" else f"key sha256:{self.key_id}"
 
 
 class Signer(Protocol):

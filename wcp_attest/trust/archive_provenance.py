@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.toml_table import Table
     from wcp_attest.package.signature_file import Line
     from wcp_attest.signing import SigstoreTrust, TrustedSigner
     from wcp_attest.trust.conditions import PackageFacts
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.trust.policy_table import Table
 
 Kind = Literal["slsa", "pep740"]
 SLSA: Final = "https://slsa.dev/provenance/v1"

@@ -40,6 +40,7 @@ from wcp_attest.base import strictjson
 from wcp_attest.base import toml_table as stricttoml
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.toml_table import Table
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.signing import SigstoreTrust
 from wcp_attest.signing.hmac import MAX_FILE_BYTES as MAX_SECRET_FILE_BYTES
@@ -47,7 +48,6 @@ from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import MAX_KEY_FILE_BYTES, TrustedKey
 from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.policy import Accept, Condition, Namespace, Policy, Schema
-from wcp_attest.trust.policy_table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

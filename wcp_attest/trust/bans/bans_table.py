@@ -50,11 +50,11 @@ from wcp_attest.trust.bans.state import SEEN_NAME, RollbackGuard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from wcp_attest.base.toml_table import Table
     from wcp_attest.signing import SigstoreTrust, TrustedSigner
     from wcp_attest.trust.bans.feeds import Feed
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.trust.policy_table import Table
 
 STATE_VARIABLE: Final = "WCP_ATTEST_STATE_DIR"
 DEFAULT_REFRESH: Final = 300  # seconds: how long a new ban takes to arrive at most

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wcp_attest.base.digest import HashAlgorithm
+    from wcp_attest.base.toml_table import Table
     from wcp_attest.trust.conditions import PackageFacts
-    from wcp_attest.trust.policy_table import Table
 
 DEFAULT_TIMEOUT: Final = 10  # seconds
 
