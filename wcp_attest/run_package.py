@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 MAX_MODULE_BYTES = 16 * 1024 * 1024
 TEMPORARY_PREFIX: Final = "wcp-attest-run-"
 
-# Variables that make a loader, an interpreter or a shell run other code than the one that is named.
+# Variables that make a loader, an interpreter or a shell run other code than the one that is named; and our secrets
+# and the tokens of a CI job, with which a worker could sign in the job's name.
 _DANGEROUS = re.compile(
     r"LD_|DYLD_|WCP_ATTEST_|NODE_|PERL|RUBY|GEM_|BUNDLE_|JAVA|_JAVA_|JDK_JAVA_|CLASSPATH\Z|GCONV_PATH\Z|BASH_|ENV\Z|SHELLOPTS\Z"
     r"|BASHOPTS\Z|PS4\Z|PROMPT_COMMAND\Z|CDPATH\Z|GLOBIGNORE\Z|IFS\Z|ZDOTDIR\Z|LUA_|R_|JULIA_|PHPRC\Z|PHP_INI_|GUILE_"
     r"|DOTNET_|CORECLR_|COR_|OPENSSL_|GTK_|GIO_|QT_|QML|GST_|LOCPATH\Z|NLSPATH\Z|MALLOC_|GLIBC_|HOSTALIASES\Z"
     r"|RESOLV_HOST_CONF\Z|TCLLIBPATH\Z|CUDA_INJECTION|OCAMLRUNPARAM\Z|CAML|ERL_|ELIXIR_|GIT_|SIGSTORE_ID_TOKEN\Z"
+    r"|ACTIONS_ID_TOKEN_REQUEST_|WCP_ROUTE_"
 )
 # Of Python's, only what changes no code: all others are taken away, those of later versions, too.
 _HARMLESS_PYTHON = frozenset(

@@ -171,7 +171,9 @@ def test_nothing_of_the_environment_or_the_folder_gets_other_code_in(world: Worl
         "LD_LIBRARY_PATH": str(trap),
         "BASH_ENV": str(trap / "profile"), "ENV": str(trap / "profile"), "NODE_OPTIONS": "--require x",
         "GCONV_PATH": str(trap), "PERL5LIB": str(trap), "RUBYOPT": "-rx", "JAVA_TOOL_OPTIONS": "-javaagent:x",
-        "WCP_ATTEST_HMAC_KEY": "a secret of good length", "BASH_FUNC_cat%%": "() { echo TRAPPED; }",
+        "WCP_ATTEST_HMAC_KEY": "a secret of good length", "SIGSTORE_ID_TOKEN": "t", "WCP_ROUTE_DATABASE": "d",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t", "ACTIONS_ID_TOKEN_REQUEST_URL": "u",
+        "BASH_FUNC_cat%%": "() { echo TRAPPED; }",
         "PATH": f".::{trap.name}:{os.environ['PATH']}",
     }  # fmt: skip
     program = "import json, os; print(json.dumps(dict(os.environ)))"

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base.child_environment import git_environment
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _REMOVED: Final = frozenset(
 )
 
 
-_SECRETS: Final = ("WCP_ATTEST_", "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_")
 # Files that git reads on its own, below its folder. Where one of them is a FIFO, git would wait without end.
 _READ_BY_GIT: Final = (
     "HEAD",
@@ -60,10 +60,9 @@ _READ_BY_GIT: Final = (
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for git: the caller's, without secrets and what would change our arguments."""
-    removed = (*_SECRETS, "GIT_TRACE")
-    kept = {name: value for name, value in base.items() if name not in _REMOVED and not name.startswith(removed)}
-    return {**kept, **_ADDED}
+    """Return the environment for git: what git itself uses, without what would change our arguments."""
+    kept = git_environment(base)
+    return {name: kept[name] for name in kept if name not in _REMOVED and not name.startswith("GIT_TRACE")} | _ADDED
 
 
 def refuse_special_files(folder: str) -> None:

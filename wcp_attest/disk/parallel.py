@@ -21,6 +21,7 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from wcp_attest.base.child_environment import bare_environment
 from wcp_attest.base.errors import ConfigError, Error, MachineError, TreeUnsafe
 from wcp_attest.disk.batches import BATCH_BYTES, as_error, assemble, do, request, second_looks
 from wcp_attest.disk.directory import FileProblem
@@ -200,6 +201,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env=bare_environment(os.environ),
                 pass_fds=[descriptor for descriptor in given if descriptor is not None],
                 process_group=0,
                 bufsize=0,

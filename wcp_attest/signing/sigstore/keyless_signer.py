@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from wcp_attest.base import strictjson
+from wcp_attest.base.child_environment import signing_environment
 from wcp_attest.base.errors import ConfigError, SignatureInvalid, SigningError, TrustUnusable
 from wcp_attest.net.authorities import own_authorities
 from wcp_attest.package.signature_file import MAX_LINE_BYTES
@@ -122,13 +123,14 @@ class SigstoreSigner:
         # `-P` and this path: the child imports what this process imports, and nothing from the current directory,
         # which may be the tree that is signed.
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
+        kept = signing_environment(os.environ, ask_for_token=request["ambient"] and request["token"] is None)
         try:
             ran = subprocess.run(
                 command,
                 input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
                 timeout=self._deadline,
-                env={**os.environ, **own_authorities(os.environ), "PYTHONPATH": path},
+                env={**kept, **own_authorities(os.environ), "PYTHONPATH": path},
                 check=False,
             )
         except subprocess.TimeoutExpired as problem:
