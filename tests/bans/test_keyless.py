@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,3 +119,60 @@ def test_the_same_name_from_another_issuer_is_somebody_else(instance: LoopbackSi
     sign_keyless(instance)
     sign_with_key()
     assert code() is None
+
+
+EVERY_LINE = """
+version = 1
+[sigstore]
+trusted_root = "trust.json"
+[[namespace]]
+name = "org.acme"
+  [[namespace.signer]]
+  sigstore = {{ issuer = "{issuer}", repository = "acme/worker" }}
+  [[namespace.signer]]
+  sigstore = {{ issuer = "{issuer}", repository = "acme/fork" }}
+[[namespace]]
+name = "org.other"
+  [[namespace.signer]]
+  key = "soc.pub"
+[bans]
+max_age = "30d"
+state = "state"
+  [[bans.source]]
+  file = "own.json"
+  signed = false
+"""
+RELEASE = "https://github.com/acme/worker/.github/workflows/release.yml"
+SHARED = "shared/ci/.github/workflows/sign.yml@refs/heads/main"
+
+
+def test_a_ban_hits_whatever_the_order_of_the_lines(instance: LoopbackSigstore, folder: Path) -> None:
+    """The order of the lines is not signed: a carrier may change it, and must not gain by it."""
+    (folder / "policy.toml").write_text(EVERY_LINE.format(issuer=instance.issuer))
+    # One entry of the policy trusts this run and the one that signed before; another trusts a shared workflow's caller.
+    runs = (github_claims(ref="refs/heads/main"), github_claims(repository="acme/fork", job_workflow_ref=SHARED))
+    for claims in runs:
+        env = {**DIRECT, **instance.ambient_environment(**claims)}
+        good("sign", "worker", "--sigstore", "--trust-config", "trust.json", env=env)
+    good("sign", "worker", "--key", "soc.key")
+    lines = (folder / "worker" / "manifest.sig").read_bytes().splitlines()
+    orders = [order for at in range(len(lines)) for order in (lines[at:] + lines[:at], lines[at::-1] + lines[:at:-1])]
+    assert [len(order) for order in orders] == [4] * 8
+    key_id = good("sign", "worker", "--key", "soc.key", "--format", "json").json["signers"][0]["key_id"]
+    bans = {
+        "tag": ("--identity", RELEASE + "@refs/tags/*"),
+        "branch": ("--identity", RELEASE + "@refs/heads/*"),
+        "shared workflow": ("--identity", "https://github.com/shared/ci"),
+        "caller": ("--identity", "https://github.com/acme/fork/*"),
+        "key of another namespace": ("--signer-key", key_id),
+        "nobody here": ("--identity", RELEASE + "@refs/heads/dev*"),
+    }
+    for what, subject in bans.items():
+        (folder / "own.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "state", ignore_errors=True)  # otherwise the list would be rolled back
+        good("ban", "new", "own.json", "--name", "own")
+        good("ban", "add", "own.json", *subject, "--reason", what)
+        expected = None if what == "nobody here" else "ATTEST_BANNED"
+        for order in orders:
+            (folder / "worker" / "manifest.sig").write_bytes(b"\n".join(order) + b"\n")
+            assert code() == expected, (what, order)

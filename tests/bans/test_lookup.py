@@ -44,6 +44,14 @@ SPELLINGS = (
     "https://github.com/%61cme/worker",
     "https://github.com/Acme/*",
 )
+# Beginnings of what a certificate names below a repository: a workflow at some refs, any workflow, any run.
+BELOW = (
+    "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags/*",
+    "https://github.com/acme/worker/.github/workflows/release.yml@refs/tags//*",
+    "https://github.com/acme/worker/.github/workflows/release.yml@*",
+    "https://github.com/Acme/Worker/.github/workflows/*",
+    "https://github.com/acme/worker/.github*",
+)
 STRANGE = signer_of(
     CertificateClaims(
         issuer=GITHUB,
@@ -99,13 +107,17 @@ HITS: list[tuple[Ban, dict[str, Any]]] = [
     (ban("identity", "https://github.com/acme/*"), {"signers": (KEYLESS,)}),
     (ban("identity", "https://github.com/acme/worker"), {"signers": (SHARED,)}),
     (ban("identity", WORKFLOW + "*"), {"signers": (SignedBy(key_id=digest(9)), KEYLESS)}),
-    *((ban("identity", spelling), {"signers": (KEYLESS,)}) for spelling in SPELLINGS),
+    *((ban("identity", spelling), {"signers": (KEYLESS,)}) for spelling in (*SPELLINGS, *BELOW)),
     *((ban("identity", spelling), {"signers": (SHARED,)}) for spelling in SPELLINGS),
     (ban("identity", "https://github.com/acme/worker"), {"signers": (STRANGE,)}),
     (ban("identity", "https://github.com/Shared/CI"), {"signers": (SHARED,)}),
     (ban("identity", "https://gitlab.example/acme/tools/worker"), {"signers": (GITLAB,)}),
     (ban("identity", "https://GitLab.example:443/Acme/Tools/Worker.git/*"), {"signers": (GITLAB,)}),
     (ban("identity", "Mallory@Acme.example"), {"signers": (SignedBy(identity="mallory@acme.example", issuer="x"),)}),
+    (ban("identity", "Mall*"), {"signers": (SignedBy(identity="mallory@acme.example", issuer="x"),)}),
+    (ban("identity", "Mallory!Acme*"), {"signers": (SignedBy(identity="mallory!acme.example", issuer="x"),)}),
+    (ban("identity", "https://gitlab.example/acme/tools/worker//*"), {"signers": (GITLAB,)}),
+    (ban("identity", "https://gitlab.example/acme/tools/worker//.gitlab-ci.yml@refs/*"), {"signers": (GITLAB,)}),
     (ban("identity", WORKFLOW, issuer="HTTPS://Token.actions.githubusercontent.com/"), {"signers": (KEYLESS,)}),
     (ban("namespace", "org.acme"), {}),
 ]
@@ -126,6 +138,10 @@ MISSES: list[tuple[Ban, dict[str, Any]]] = [
     (ban("identity", "https://github.com/acme/work/*"), {"signers": (KEYLESS,)}),
     (ban("identity", "https://github.com/acme/worker/.github/workflows/Release.yml*"), {"signers": (KEYLESS,)}),
     (ban("identity", "https://gitlab.example/acme/tools"), {"signers": (GITLAB,)}),
+    (
+        ban("identity", "https://github.com/acme/worker/.github/workflows/release.yml@refs/heads/*"),
+        {"signers": (KEYLESS,)},
+    ),
     (ban("identity", "https://github.com/*"), {}),
     (ban("namespace", "x.acme"), {}),
     (ban("namespace", "org.acm"), {}),
@@ -199,6 +215,16 @@ DEAD = (
     "https://git*",
     "https:*",
     "https://github.com\\acme\\worker",
+    "https://github.com/acme//worker/*",
+    "https://gitlab.example/acme//worker/*",
+    "https://github.com/acme/worker/tree/main",
+    "https://github.com/acme/worker/settings*",
+    "https://gitlab.com/acme/worker/-/tree/main",
+    "https://github.com/acme/worker@refs/heads/*",
+    "https://github.com/acme/worker/.github/workflows/release.yml",
+    "https://acme.ghe.com/acme/worker/.github/workflows/release.yml",
+    "https://api.github.com/repos/acme/worker",
+    "https://raw.githubusercontent.com/acme/worker/*",
 )
 
 

@@ -19,6 +19,9 @@ from typing import Final
 
 _URI = re.compile(r"(https?)://([^/?#]*)(/.*)?\Z", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
+_NOT_REPOSITORIES: Final = frozenset(
+    ("api.github.com", "codeload.github.com", "gist.github.com", "raw.github.com", "raw.githubusercontent.com")
+)
 _CASE_BLIND: Final = frozenset({"github.com", "gitlab.com"})
 _ALIASES: Final = {"www.github.com": "github.com", "www.gitlab.com": "gitlab.com", "ssh.github.com": "github.com"}
 # What ends the path of a repository in the URI of a workflow, job or run.
@@ -44,7 +47,17 @@ class ForgeUri:
     @property
     def ignores_case(self) -> bool:
         """Whether the host is known to ignore the case of repository names."""
-        return self.host in _CASE_BLIND or self.host.endswith(".ghe.com")
+        return self.host in _CASE_BLIND or self.is_github
+
+    @property
+    def is_github(self) -> bool:
+        """Whether the host is GitHub's, where a repository is `owner/name` and workflows lie in one folder."""
+        return self.host == "github.com" or self.host.endswith(".ghe.com")
+
+    @property
+    def holds_repositories(self) -> bool:
+        """Whether certificates name repositories by this host; GitHub's further hosts show them under other paths."""
+        return self.host not in _NOT_REPOSITORIES
 
     @classmethod
     def parse(cls, uri: str) -> ForgeUri | None:
@@ -62,7 +75,8 @@ class ForgeUri:
         host = found[2].rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS[found[1].lower()]).rstrip(".")
         host = _ALIASES.get(host, host)
         path = found[3] or ""
-        whole = _GITHUB_REPOSITORY.match(path) if host == "github.com" or host.endswith(".ghe.com") else None
+        on_github = cls(host, path, "").is_github
+        whole = _GITHUB_REPOSITORY.match(path) if on_github else None
         if whole is not None:
             return cls(host, whole[1], whole[2])
         end = _REST.search(path)
@@ -77,12 +91,12 @@ def ban_spelling(name: str) -> str:
 
     Returns:
         Of an http or https URI: `https`, the host in lower case, the repository in lower case without `.git` and
-        trailing slashes, percent-encoding resolved, the rest as it is. Of an e-mail address: lower case. All else as
-        it is.
+        trailing slashes, percent-encoding resolved, the rest as it is. Of an e-mail address or user name: lower case.
+        All else as it is.
     """
     parts = ForgeUri.parse(_plain(name))
     if parts is None:
-        return name.lower() if "@" in name and "/" not in name else name
+        return name if "/" in name else name.lower()
     repository = parts.repository.lower()
     if parts.rest.strip("/") in {"", ".git"}:
         return f"https://{parts.host}{_bare(repository)}"
@@ -96,7 +110,7 @@ def ban_prefix(prefix: str) -> str:
         prefix: what stands before the `*`.
     """
     if prefix.endswith("/"):
-        return ban_spelling(prefix) + "/"
+        return ban_spelling(prefix).rstrip("/") + "/"
     parts = ForgeUri.parse(_plain(prefix))
     if parts is None or parts.rest:
         return ban_spelling(prefix)

@@ -34,6 +34,7 @@ MIN_REPOSITORY: Final = 2  # path segments: an owner or group, and a name
 
 _DIGEST = re.compile(r"(?:([A-Za-z0-9]{1,16}):)?([0-9A-Fa-f]{64})\Z")
 _SECRET_ID = re.compile(r"hmac-sha256:[0-9a-f]{16}\Z")
+_GITHUB_NAMED: Final = ("/.github/workflows/", "/actions/runs/")  # what follows a repository in a certificate
 _URL = re.compile(r"https?://[!-~]+\Z", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
 _REMOTE_SCHEME = re.compile(r"(?:git|ssh|(?:git|ssh)\+[a-z]+)\Z", re.IGNORECASE)
@@ -259,10 +260,26 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
     if parts is None or "?" in parts.repository or "#" in parts.repository:
         return "carries a query or fragment; leave it out"
     segments = [segment for segment in ban_spelling(parts.repository).split("/") if segment]
-    if parts.repository.startswith("//") or (parts.rest.startswith("//") and not segments) or {".", ".."} & {*segments}:
+    doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
+    if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
         return "holds empty or dot segments; write the plain path"
+    if not parts.holds_repositories:
+        return "is not where a certificate names a repository; write https://github.com/owner/name"
     if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
+    return _rest_problem(parts, whole=whole)
+
+
+def _rest_problem(parts: ForgeUri, *, whole: bool) -> str | None:
+    """Say why no certificate names what follows the repository, or return None."""
+    rest = parts.rest.rstrip("/")
+    if rest in {"", ".git"} or not (parts.is_github or rest.startswith("/-")):
+        return None
+    named = _GITHUB_NAMED if parts.is_github else ("/-/jobs/",)
+    if not any(rest.startswith(start) or (not whole and start.startswith(rest)) for start in named):
+        return "is a page of the forge that no certificate names; write the repository as https://host/owner/name"
+    if whole and rest.startswith(_GITHUB_NAMED[0]) and "@" not in rest:
+        return "names a workflow without its ref; end it with @* for every ref, or write the ref"
     return None
 
 
