@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from typing import Final
 
@@ -32,11 +33,12 @@ def mask(secret: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text in which the runner sees no workflow command, in either spelling.
+    """Return text in which no runner sees a command, in any spelling.
 
-    A file may be called `##[set-output name=verified]true`, and the runner looks for that anywhere in a line.
+    A file may be called `##[set-output name=verified]true`, and the runner looks for that anywhere in a line. Other
+    runners obey `##vso[` or `##teamcity[`.
     """
-    lines = text.replace("##[", "## [").splitlines()
+    lines = re.sub(r"##(?=[A-Za-z]*\[)", "## ", text).splitlines()
     return "\n".join(f"| {line}" if line.lstrip().startswith("::") else line for line in lines)
 
 

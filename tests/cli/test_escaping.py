@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HOSTILE = (
     "##[set-output name=verified]true",
     "###[stop-commands]x",
+    "##vso[task.setvariable variable=verified]true",
+    "###vso[task.complete result=Succeeded;]x",
+    "##teamcity[buildStatus status='SUCCESS']",
     "::stop-commands::x",
     "  ::set-output name=verified::true",
     "a\n::error::x",
@@ -28,15 +31,16 @@ HOSTILE = (
     "\x1b[2J\x1b]0;title\x07",
 )
 TEXTS = st.one_of(
-    st.text(st.sampled_from("#[:\n \x1b\r\x0b\x85\u00a0\u2028a\\")),
+    st.text(st.sampled_from("#[v:\n \x1b\r\x0b\x85\u00a0\u2028a\\")),
     st.text(),
     st.lists(st.sampled_from(HOSTILE)).map("".join),
 )
 
 
 def obeyed(text: str) -> bool:
-    """Tell whether a runner would take a line for a command, as `ActionCommand` of actions/runner does."""
-    return any("##[" in line or line.strip().startswith("::") for line in re.split(r"[\r\n]", text))
+    """Tell whether a line is a command to GitHub's runner (`ActionCommand`), Azure Pipelines or TeamCity."""
+    marks = re.compile(r"##[A-Za-z]*\[")
+    return any(marks.search(line) or line.strip().startswith("::") for line in re.split(r"[\r\n]", text))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -68,7 +72,7 @@ def test_verify_prints_no_command_for_a_hostile_file_name(tmp_path: Path) -> Non
     wcp.ok("keygen", "k", "--no-passphrase")
     identity = ("--worker-id", "org.acme.w", "--species-id", "wrk.a.b", "--worker-version", "1")
     wcp.ok("sign", "w", "--key", "k", *identity)
-    for number, name in enumerate(("##[set-output name=verified]true", "::stop-commands::x")):
+    for number, name in enumerate(("##[set-output name=verified]true", "::stop-commands::x", "##vso[task.x]")):
         (package / name).write_text(str(number))
     for form in ("text", "json", "sarif"):
         run = wcp("verify", "w", "--worker-id", "org.acme.w", "--public-key", "k.pub", "--format", form)

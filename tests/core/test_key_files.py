@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, encodebytes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,6 +121,10 @@ def test_refuses_a_file_that_mixes_forms_or_holds_something_else() -> None:
         (b"untrusted comment: minisign public key 1\nRWQAAA\n", "minisign or signify"),
         (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n", "OpenPGP"),
         (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "PuTTY"),
+        (b"# created: 2026\nAGE-SECRET-KEY-1QQQ\n", "an age key"),
+        (b64encode(PEM), "the base64 of a key file"),
+        (encodebytes(PEM), "the base64 of a key file"),
+        (b"".join(PEM.splitlines()[1:-1]), "without the lines"),
         (b"# release\n" + ssh_line(A) + b"\n", "with other lines or words before it"),
         (b'restrict,command="x" ' + ssh_line(A) + b"\n", "with other lines or words before it"),
         (b"ssh-ed25519-cert-v01@openssh.com AAAA\n", "an OpenSSH certificate"),
@@ -135,6 +139,21 @@ def test_names_what_is_no_public_key(data: bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         TrustedKey.all_from_file_bytes(data)
     assert "of a supported type" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (PRIVATE + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "a private key and beside it"),
+        (b64encode(PRIVATE), "the base64 of a key file"),
+        (b"".join(PRIVATE.splitlines()[1:-1]), "without the lines"),
+        (PEM, "is a public key"),
+    ],
+    ids=["with a certificate", "base64", "without its lines", "public"],
+)
+def test_names_what_is_no_private_key(data: bytes, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        KeySigner.from_file_bytes(data)
 
 
 def test_signs_with_a_private_key_beside_a_public_one() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.command import SCRIPT
 from tests.store.worlds import KEY, make_package, resign
 from wcp_attest.cli import main
 
@@ -51,3 +53,23 @@ def test_what_is_no_link_is_never_replaced(package: Path) -> None:
     assert start(package) == 2
     assert (package.parent / "current").read_text() == "mine"
     assert start(package, "--stage", str(package.parent / "other")) == 2
+
+
+def test_starts_at_once_get_a_copy_each_and_the_link_names_one(package: Path) -> None:
+    command = [SCRIPT, "verify", package, "-q", "--public-key", package.parent / "acme.pub", "--namespace", "org.acme"]
+    command += ["--stage-link", package.parent / "current"]
+    starts = [subprocess.Popen([str(word) for word in command]) for _ in range(6)]
+    assert [start.wait(60) for start in starts] == [0] * 6
+    copies = {f"current.{number}" for number in range(1, 7)}
+    assert {path.name for path in package.parent.glob("current.*")} == copies
+    assert os.readlink(package.parent / "current") in copies
+    assert not list(package.parent.glob(".current*"))
+    assert all((package.parent / name / "manifest.json").exists() for name in copies)
+
+
+def test_a_number_that_a_file_has_is_passed_over(package: Path) -> None:
+    (package.parent / "current.1").write_text("mine")
+    (package.parent / "current.02").write_text("mine")
+    assert start(package) == 0
+    assert os.readlink(package.parent / "current") == "current.2"
+    assert (package.parent / "current.1").read_text() == "mine"

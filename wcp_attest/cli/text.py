@@ -1,9 +1,10 @@
 """Text that is safe to show: on a terminal, in the log of a CI job, and coloured when people want it.
 
-Names and messages quote what others wrote. An escape sequence in a file name must not repaint a verdict, and a runner
-of GitHub Actions must not take one for a command: it obeys lines that begin with `::` and, by its older rule, `##[`
-anywhere in a line (actions/runner, ActionCommand.cs). Every output of every command goes through `render` or
-`json_text`.
+Names and messages quote what others wrote. An escape sequence in a file name must not repaint a verdict, and the
+program that runs a CI job must not take a name for a command. GitHub's runner obeys lines that begin with `::` and, by
+its older rule, `##[` anywhere in a line (actions/runner, ActionCommand.cs). Azure Pipelines obeys `##vso[` anywhere in
+a line (microsoft/azure-pipelines-agent, Command.cs), TeamCity `##teamcity[`. Every output of every command goes through
+`render` or `json_text`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _STYLES: Final = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "
 Style = Literal["good", "bad", "warn", "dim", "bold"]
 
 
-_COMMAND = re.compile(r"##(?=\[)|^( *+):(?=:)", re.MULTILINE)
+_MARKED: Final = re.compile(r"##(?=[A-Za-z]*\[)")  # of `##[`, `##vso[`, `##teamcity[`
+_COMMAND: Final = re.compile(rf"{_MARKED.pattern}|^( *+):(?=:)", re.MULTILINE)
 
 
 def visible(text: str) -> str:
@@ -34,7 +36,7 @@ def visible(text: str) -> str:
 def printable(text: str) -> str:
     r"""Return `text` as `visible` does, and without commands to a runner: `\x3a:` for `::` and `\x23#[` for `##[`."""
     text = visible(text)
-    if "##[" not in text and "::" not in text:
+    if "##" not in text and "::" not in text:
         return text
     return _COMMAND.sub(lambda found: r"\x23#" if found[0] == "##" else rf"{found[1]}\x3a", text)
 
@@ -49,7 +51,7 @@ def json_text(value: JsonValue, *, indent: int | None = 2) -> str:
     import json
 
     # `##[` can only stand inside a string, where `\\u0023` means the same character.
-    return json.dumps(value, indent=indent).replace("##[", r"\u0023#[") + "\n"
+    return _MARKED.sub(r"\\u0023#", json.dumps(value, indent=indent)) + "\n"
 
 
 def _spelled_out(line: str) -> str:

@@ -92,11 +92,11 @@ def verify(
 
         statements = VerdictFile(VerdictFlags(**statements_of), package)
     if stage_link is not None:
-        from wcp_attest.cli.stage_link import next_stage, point_to
+        from wcp_attest.cli.stage_link import private_stage, publish
 
         if stage is not None:
             raise click.UsageError("--stage and --stage-link exclude each other")
-        stage = next_stage(stage_link)
+        stage = private_stage(stage_link)
     with Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
@@ -119,7 +119,7 @@ def verify(
 
         verdict = judge(attempt)
     if verdict.ok and stage_link is not None and stage is not None:
-        point_to(stage_link, stage)
+        stage = publish(stage_link, stage)
     if verdict.verified is not None and statements is not None:
         statements.write(verdict.verified, policy)
     _deliver(out, verdict, package, every=every)

@@ -27,7 +27,11 @@ _OTHER_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"untrusted comment:", "a minisign or signify key, which is not supported; make one with `wcp-attest keygen`"),
     (b"PuTTY-User-Key-File", "a PuTTY key; export it in OpenSSH form with PuTTYgen"),
     (b'"kty"', "a JSON Web Key (JWK); convert it to PEM"),
+    (b"AGE-SECRET-KEY-", "an age key, which encrypts and cannot sign; make one with `wcp-attest keygen`"),
 )
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{40,}={0,2}")
+_BASE64_OF_BEGIN: Final = b"LS0tLS1CRUdJTi"  # of `-----BEGIN`
+_BASE64_OF_DER: Final = b"M"  # of a SEQUENCE, as every key in DER begins
 _OTHER_BLOCKS: Final = {
     "CERTIFICATE": "a certificate; take its key out with `openssl x509 -pubkey -noout -in FILE`",
     "RSA PUBLIC KEY": "an RSA key, which is not supported; make one with `wcp-attest keygen`",
@@ -110,7 +114,9 @@ def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object
         raise ConfigError(f"{what} holds {len(private)} private keys; put each into a file of its own")
     for block in blocks:  # a public key beside it says nothing that the private one does not say
         if block is not private[0] and block.label not in {"PUBLIC KEY", "EC PARAMETERS"}:
-            raise _another_kind(block.label, what)
+            raise ConfigError(
+                f"{what} holds a private key and beside it {block.label!r}; put the private key into a file of its own"
+            )
     return _open_private(private[0], passphrase, what)
 
 
@@ -242,6 +248,11 @@ def _some(found: list[object], what: str) -> tuple[object, ...]:
 
 
 def _kind_of(text: bytes) -> str | None:
+    plain = _SPACE.sub(b"", text)
+    if _BASE64.fullmatch(plain) and plain.startswith(_BASE64_OF_BEGIN):
+        return "the base64 of a key file; decode it first, with `base64 -d`"
+    if _BASE64.fullmatch(plain) and plain.startswith(_BASE64_OF_DER):
+        return "a key without the lines `-----BEGIN …-----` and `-----END …-----` around it; give the whole file"
     return next((words for mark, words in _OTHER_KINDS if mark in text), None)
 
 
