@@ -26,6 +26,7 @@ DEADLINE: Final = 6 * 3600.0  # seconds; the longest that a hosted job may take
 MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
 SIGNING_KEY_NAME: Final = "wcp-attest-signing.key"
+REGISTRY_TOKEN_NAME: Final = "wcp-attest-registry.token"  # noqa: S105  # the name of a file
 PUBLIC_KEY_NAME: Final = "wcp-attest-public.key"
 _TOKEN_VARIABLES: Final = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 
@@ -194,7 +195,22 @@ def public_key_file(inputs: Inputs, home: str) -> str:
     return text
 
 
-def run(inputs: Inputs, options: list[str], *, package: str, bundle: str = "") -> Outcome:
+def submit_options(inputs: Inputs, home: str) -> list[str]:
+    """Return the options that tell a registry of a signed package, with its manifest and signatures.
+
+    Args:
+        inputs: checked.
+        home: a directory that only we can read.
+    """
+    words = _option("--registry-url", inputs.registry_url) + _option("--ca-file", inputs.registry_ca_file)
+    if inputs.registry_token:
+        words.append(f"--token-file={_private_file(home, REGISTRY_TOKEN_NAME, inputs.registry_token.strip())}")
+    return words
+
+
+def run(
+    inputs: Inputs, options: list[str], *, package: str, bundle: str = "", command: tuple[str, ...] | None = None
+) -> Outcome:
     """Run `wcp-attest` in the workspace, isolated from it.
 
     Args:
@@ -202,10 +218,11 @@ def run(inputs: Inputs, options: list[str], *, package: str, bundle: str = "") -
         options: of the command.
         package: the directory it is about.
         bundle: where it was told to write a bundle.
+        command: which one; by default the mode and the options for a terminal.
     """
-    fixed = ("--format=json", "--no-progress", "--color=never")
+    words = command or (inputs.mode, "--no-progress")
     done = subprocess.run(
-        [sys.executable, "-I", "-m", "wcp_attest", inputs.mode, *options, *fixed, "--", package],
+        [sys.executable, "-I", "-m", "wcp_attest", *words, *options, "--format=json", "--color=never", "--", package],
         env=_environment(inputs),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -252,9 +269,10 @@ def _environment(inputs: Inputs) -> dict[str, str]:
 
 
 def forget_key(home: str) -> None:
-    """Remove the private key's file, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(home, SIGNING_KEY_NAME))
+    """Remove the files of the private key and of the registry's token, if there are any."""
+    for name in (SIGNING_KEY_NAME, REGISTRY_TOKEN_NAME):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(home, name))
 
 
 def _private_file(home: str, name: str, text: str) -> str:

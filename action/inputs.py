@@ -26,11 +26,11 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "summary": ("true", "false"),
 }
 _LISTS: Final = ("path", "exclude")
-_TEXTS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "public_key")
-_SECRETS: Final = ("signing_key", "signing_key_passphrase", "hmac_key")
+_TEXTS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "public_key", "registry_token")
+_SECRETS: Final = ("signing_key", "signing_key_passphrase", "hmac_key", "registry_token")
 _FOR_SIGN: Final = (
     *("worker_version", "exclude", "signing", "signing_key", "signing_key_passphrase", "trust_config"),
-    *("on_missing_token", "placement"),
+    *("on_missing_token", "placement", "registry_url", "registry_token", "registry_ca_file"),
 )
 _FOR_VERIFY: Final = (
     *("policy", "policy_sha256", "namespace", "identity", "issuer", "github_repository", "github_workflow"),
@@ -61,6 +61,9 @@ _INPUTS_OF: Final[Mapping[str, str]] = {
     **{f"--{name}": name for name in ("worker-id", "species-id", "worker-version", "exclude", "trust-config")},
     **{f"--{name}": name for name in ("policy", "policy-sha256", "namespace", "identity", "issuer", "placement")},
     **{f"--{name}": name for name in ("github-repository", "public-key", "trusted-root", "bans", "attestation")},
+    "--registry-url": "registry-url",
+    "--token-file": "registry-token",
+    "--ca-file": "registry-ca-file",
     "--workflow": "github-workflow",
     "--ref": "github-ref",
     "--key": "signing-key",
@@ -101,6 +104,9 @@ class Inputs:
     trust_config: str
     placement: str
     attestation: str
+    registry_url: str
+    registry_token: str
+    registry_ca_file: str
     policy: str
     policy_sha256: str
     namespace: str
@@ -177,6 +183,13 @@ class Inputs:
             return
         if bool(self.attestation) != (self.placement == "detached"):
             raise InputError("`placement: detached` and `attestation` go together: the files need a directory")
+        for name in ("registry_token", "registry_ca_file"):
+            if getattr(self, name) and not self.registry_url:
+                raise InputError(f"input `{_shown(name)}` has no effect without `registry-url`")
+        if self.registry_url and self.attestation:
+            raise InputError(
+                "`registry-url` and `attestation` exclude each other: a registry gets the package's own pair"
+            )
         method = self.signing or "sigstore"
         for name in ("signing_key", "hmac_key"):
             needed = name in _NEEDED_BY[method]

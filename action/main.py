@@ -18,6 +18,7 @@ from action.commands import (
     is_key_text,
     run,
     sign_options,
+    submit_options,
     verify_command,
     verify_options,
 )
@@ -72,12 +73,30 @@ def _sign(inputs: Inputs, packages: Sequence[str], home: str, environ: Mapping[s
         bundle = _bundle_path(home, package, number) if inputs.signs_keyless else ""
         outcomes.append(run(inputs, sign_options(inputs, package, home, bundle), package=package, bundle=bundle))
         _tell(outcomes[-1])
+    told = _submit(inputs, outcomes, home)
     forget_key(home)
     _keep(inputs, outcomes, home)
     bundles = [outcome.bundle for outcome in outcomes if outcome.ok and outcome.bundle]
     set_output("bundle-path", "\n".join(bundles))
     _announce(bundles, environ)
-    return _status(outcomes)
+    return max(told, _status(outcomes))
+
+
+def _submit(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> int:
+    """Tell the registry of every signed package, when one is named; return the worst status."""
+    worst = 0
+    for outcome in outcomes if inputs.registry_url else ():
+        if not outcome.ok:
+            continue
+        package = outcome.package
+        told = run(inputs, submit_options(inputs, home), package=package, command=("registry", "submit"))
+        if told.status == 0 and told.result.get("status") == "active":
+            print(plain(f"{package!r}: the registry calls it active"), flush=True)
+            continue
+        why = told.result.get("message") or f"the registry calls it {told.result.get('status')}, not active"
+        say("error", f"{package!r} is signed, and was not published: {why}")
+        worst = max(worst, told.status or 1)
+    return worst
 
 
 def _verify(inputs: Inputs, packages: Sequence[str], home: str) -> int:

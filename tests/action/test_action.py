@@ -234,6 +234,10 @@ REFUSED_INPUTS = {
     "key is too much": ({"mode": "sign", "signing_key": "k"}, "excludes the input `signing-key`"),
     "one id for two": ({"mode": "sign", "path": "pkg\npkg/code", "signing": "hmac", "hmac_key": SECRET,
                         "worker_id": "org.acme.w"}, "for one package"),
+    "token for no registry": ({"mode": "sign", "registry_token": "t"}, "no effect without `registry-url`"),
+    "registry in verify": ({"mode": "verify", "policy": "p", "registry_url": "https://h"}, "belongs to mode `sign`"),
+    "a registry and a detached pair": ({"mode": "sign", "registry_url": "https://h", "placement": "detached",
+                                        "attestation": "d"}, "exclude each other"),
     "too long": ({"mode": "sign", "worker_id": "x" * 70_000}, "longer than"),
 }  # fmt: skip
 

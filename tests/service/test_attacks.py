@@ -25,7 +25,9 @@ GUARDED = [
     ("POST", "/wcp/approvals/resolve"), ("POST", "/wcp/approvals/escalate"), ("GET", "/wcp/approvals/x"),
     ("POST", "/access/v1/evaluation"), ("POST", "/access/v1/evaluations"), ("GET", "/ext-authz/x"),
     ("GET", "/api/v1/verify/org.acme.x"), ("PUT", "/api/v1/workers/org.acme.x/attest"), ("GET", "/api/v1/ban-list"),
-    ("POST", "/api/v1/ban-list/report"), ("PUT", "/admin/workers/org.acme.x"), ("DELETE", "/admin/workers/org.acme.x"),
+    ("GET", "/api/v1/ban-list/reports"), ("POST", "/api/v1/ban-list/reports/x"), ("GET", "/api/v1/ban-lists/soc"),
+    ("PUT", "/api/v1/ban-lists/soc"), ("GET", "/receipts/x/proof"), ("POST", "/api/v1/ban-list/report"),
+    ("PUT", "/admin/workers/org.acme.x"), ("DELETE", "/admin/workers/org.acme.x"),
     ("PUT", "/admin/quarantine/org.acme.x"), ("DELETE", "/admin/quarantine/org.acme.x"), ("GET", "/receipts"),
     ("GET", "/receipts/head"), ("GET", "/receipts/export"), ("GET", "/receipts/x"),
 ]  # fmt: skip

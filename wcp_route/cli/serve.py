@@ -78,8 +78,8 @@ def serve(
         raise ConfigError(f"{problem.name} is missing; the service needs `pip install wcp-attest[hall]`") from None
     from wcp_route.config_model import read_hall_file
 
-    table = read_hall_file(config_path).service
-    service = read_service({**table, **({} if listen is None else {"listen": listen})})
+    table, folder = read_hall_file(config_path).service, os.path.dirname(os.path.abspath(config_path))
+    service = read_service({**table, **({} if listen is None else {"listen": listen})}, folder)
 
     def reload() -> tuple[RuleSet, Policy | None]:
         from wcp_attest import load_policy
@@ -98,11 +98,11 @@ def serve(
             service,
             trust=found.trust,
             sources=Sources(reload, tuple(path for path in (rules_path, trust_path) if path is not None)),
-            pairs=pairs or os.path.join(os.path.dirname(os.path.abspath(config_path)), "pairs"),
+            pairs=pairs or os.path.join(folder, "pairs"),
             secret=None if receipt_key is None else _secret(receipt_key),
         )
         place = server.listen()
-        where = service.listen if not server.port else f"http://{service.address[0]}:{server.port}"
+        where = service.listen if not server.port else f"{server.scheme}://{service.address[0]}:{server.port}"
         server.run(place, lambda: click.echo(f"listening on {where}", err=True))
 
 

@@ -7,6 +7,7 @@ problems     errors as `application/problem+json` (RFC 9457)
 protocol     /wcp/…: route, discovery, approvals
 gateways     AuthZEN 1.0 and Envoy's external authorisation
 registry_api what the clients of a worker registry call
+ban_lists    signed ban lists, and reports until the ban authority has looked at them
 operators    /admin/…, /receipts…
 machines     health, readiness, metrics, OpenAPI
 pages        what people look at

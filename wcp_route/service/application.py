@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from wcp_route.service import machines, operators, pages, protocol, registry_api
+from wcp_route.service import ban_lists, machines, operators, pages, protocol, registry_api
 from wcp_route.service.limits import Limits
 from wcp_route.service.problems import Problem
 from wcp_route.service.sessions import COOKIE, Sessions
@@ -27,7 +27,14 @@ def application(context: Context) -> Limits:
     Args:
         context: the Hall and all that the handlers share.
     """
-    routes = [*protocol.ROUTES, *registry_api.ROUTES, *operators.ROUTES, *machines.ROUTES, *pages.ROUTES]
+    routes = [
+        *protocol.ROUTES,
+        *registry_api.ROUTES,
+        *ban_lists.ROUTES,
+        *operators.ROUTES,
+        *machines.ROUTES,
+        *pages.ROUTES,
+    ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_problem, Exception: _failed})
     app.state.context = context
     app.state.sessions = sessions = Sessions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hmac
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, Error
+from wcp_route.service.principals import ANYBODY
 from wcp_route.service.problems import MAX_BODY, Problem
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
     from wcp_route.service.metrics import Metrics
     from wcp_route.service.pair_store import PairStore
     from wcp_route.service.principals import Authenticator, Principal
-    from wcp_route.service.settings import Role, ServiceModel
+    from wcp_route.service.settings import Open, Role, ServiceModel
+    from wcp_route.storage.ban_reports import LedgerBanReports
     from wcp_route.storage.state import State
 
 T = TypeVar("T")
+_log = logging.getLogger("wcp_route.service")
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Context:
         secret: makes grants, so that a requester can fetch one from any Hall with the same secret.
         address: of the state, for reading receipts.
         pairs: what publishers handed in.
-        reports: packages that somebody asked to ban, by digest: who and why.
+        reports: packages that somebody asked to ban.
         problems: why the service is not ready, by the name of what is missing.
     """
 
@@ -58,7 +63,7 @@ class Context:
     secret: bytes
     address: str
     pairs: PairStore
-    reports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    reports: LedgerBanReports
     problems: dict[str, str] = field(default_factory=dict)
 
     def grant_of(self, pending_id: str) -> str:
@@ -72,13 +77,21 @@ def context_of(request: Request) -> Context:
     return found
 
 
-def principal_of(request: Request, *roles: Role) -> Principal:
+def principal_of(request: Request, *roles: Role, open_as: Open | None = None) -> Principal:
     """Return who asks, when they have one of the roles.
+
+    Args:
+        request: the request.
+        roles: which of them are enough.
+        open_as: what is asked for; where the settings open it to everybody, a request without a token may ask, too.
 
     Raises:
         Problem: 401 or 403.
     """
-    principal = context_of(request).authenticator.of(request)
+    context = context_of(request)
+    if open_as in context.settings.open_to_all and "authorization" not in request.headers:
+        return ANYBODY
+    principal = context.authenticator.of(request)
     request.scope["state"]["principal"] = principal.name
     principal.require(*roles)
     return principal
@@ -108,6 +121,9 @@ async def working(function: Callable[[], T]) -> T:
         return await run_in_threadpool(function)
     except Problem:
         raise
+    except StateError as problem:  # its text may name files and servers of ours, so the log has it alone
+        _log.error("the state cannot be used: %s", problem)
+        raise Problem(503, "state-unusable", "the Hall's state cannot be used now", {"retry-after": "5"}) from None
     except ConfigError as problem:
         raise Problem(400, "refused", str(problem)[:500]) from None
     except Error as problem:

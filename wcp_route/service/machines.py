@@ -97,6 +97,12 @@ def document() -> dict[str, Any]:
         "/api/v1/workers/{worker_id}/attest": {"put": _operation("Hand in a pair", body="object")},
         "/api/v1/ban-list": {"get": _operation("Confirmed bans")},
         "/api/v1/ban-list/report": {"post": _operation("Report a package", body="object", status="202")},
+        "/api/v1/ban-list/reports": {"get": _operation("Reports, for the ban authority")},
+        "/api/v1/ban-list/reports/{sha256}": {"post": _operation("Confirm or dismiss a report", body="object")},
+        "/api/v1/ban-lists/{name}": {
+            "get": _operation("A signed ban list"),
+            "put": _operation("Put a later signed list", body="object"),
+        },
         "/admin/workers/{worker_id}": {
             "put": _operation("Enroll", body="object", status="201"),
             "delete": _operation("Withdraw", status="204"),

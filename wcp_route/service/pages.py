@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from wcp_route.domain.clock import now_ms
+from wcp_route.service.ban_lists import review_report, shown_reports
 from wcp_route.service.context import context_of, working
 from wcp_route.service.machines import missing
 from wcp_route.service.operators import last_receipts
@@ -199,8 +200,20 @@ async def bans(request: Request, context: Context, session: Session) -> Response
     del request
     found = await working(lambda: missing(context).get("bans", ""))
     configured = context.trust is not None and bool(context.trust.conditions)
-    reports = sorted(context.reports.items())
+    reports = await working(lambda: shown_reports(context))
     return _render("bans.html", session=session, here="bans", problem=found, configured=configured, reports=reports)
+
+
+@page("banner")
+async def review(request: Request, context: Context, session: Session) -> Response:
+    """POST /bans: confirm or dismiss a report."""
+    form = await request.form()
+    check_form(request, session, form)
+    if session.principal.agent:
+        raise Problem(403, "not-a-person", "only a person reviews a report")
+    digest, decision, reason = (str(form.get(name, "")) for name in ("sha256", "decision", "reason"))
+    await working(lambda: review_report(context, session.principal.name, digest, decision, reason[:500]))
+    return RedirectResponse("/bans", 303)
 
 
 async def style(request: Request) -> Response:
@@ -220,6 +233,7 @@ ROUTES: Final = [
     Route("/approvals", answer, methods=["POST"]),
     Route("/workers", workers),
     Route("/workers/clear", clear, methods=["POST"]),
-    Route("/bans", bans),
+    Route("/bans", bans, methods=["GET"]),
+    Route("/bans", review, methods=["POST"]),
     Route("/style.css", style),
 ]

@@ -62,6 +62,7 @@ class Principal:
             raise Problem(403, "not-allowed", f"this needs the role {' or '.join(roles)}")
 
 
+ANYBODY: Final = Principal("anybody", frozenset())  # without a token, where something is open to all
 EVERYBODY: Final = Principal("local", frozenset(ROLES), "incident_commander")  # with auth = "none", on loopback
 
 

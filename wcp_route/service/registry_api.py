@@ -12,7 +12,6 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import Response
 from starlette.routing import Route
 
 from wcp_attest import check_pair
@@ -24,14 +23,12 @@ from wcp_route.service.problems import Problem, not_found
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from wcp_attest import SignedManifest
     from wcp_route.service.context import Context
 
-MAX_REPORTS: Final = 1000
-DIGEST_KINDS: Final = ("package", "manifest", "file")
-_DIGEST: Final = "sha256:"
-_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def _standing(context: Context, worker_id: str) -> dict[str, Any]:
@@ -69,7 +66,7 @@ def _standing(context: Context, worker_id: str) -> dict[str, Any]:
 async def verify(request: Request) -> Response:
     """GET /api/v1/verify/{worker}."""
     context = context_of(request)
-    principal_of(request, "reader", "router", "publisher", "operator")
+    principal_of(request, "reader", "router", "publisher", "operator", open_as="standing")
     return CanonicalJSON(await working(lambda: _standing(context, request.path_params["worker_id"])))
 
 
@@ -81,7 +78,7 @@ async def attest(request: Request) -> Response:
     if not WORKER_ID.match(worker_id):
         raise not_found()
     digest = body.get("package_hash", body.get("sha256"))
-    if digest is not None and (not isinstance(digest, str) or not _SHA256.match(digest.lower())):
+    if digest is not None and (not isinstance(digest, str) or not SHA256.match(digest.lower())):
         raise Problem(400, "malformed", "the hash must be 64 hex digits")
     if body.get("worker_id", worker_id) != worker_id:
         raise Problem(400, "malformed", "the body names another worker than the path")
@@ -96,7 +93,7 @@ async def attest(request: Request) -> Response:
     }
     if "manifest" not in body and "signatures" not in body:
         return CanonicalJSON(answer, 202)
-    pair = [_decoded(body, name) for name in ("manifest", "signatures")]
+    pair = [decoded(body, name) for name in ("manifest", "signatures")]
     if context.trust is None:
         raise Problem(409, "no-policy", "this Hall has no trust policy, so no pair can be checked")
     trust = context.trust
@@ -124,7 +121,12 @@ async def attest(request: Request) -> Response:
     return CanonicalJSON(answer)
 
 
-def _decoded(body: dict[str, Any], name: str) -> bytes:
+def decoded(body: dict[str, Any], name: str) -> bytes:
+    """Return the bytes of a file that a body carries in base64.
+
+    Raises:
+        Problem: 400.
+    """
     value = body.get(name)
     if not isinstance(value, str) or len(value) > MAX_PAIR_BYTES:
         raise Problem(400, "malformed", f"`{name}` must be the file in base64")
@@ -132,77 +134,6 @@ def _decoded(body: dict[str, Any], name: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise Problem(400, "malformed", f"`{name}` is not base64") from None
-
-
-@endpoint
-async def ban_list_file(request: Request) -> Response:
-    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed."""
-    context = context_of(request)
-    principal_of(request, "reader", "router", "publisher", "banner", "operator")
-    name, signature = request.path_params["name"], request.path_params["name"].endswith(".sig")
-    path = context.settings.ban_lists.get(name.removesuffix(".sig"))
-    if path is None:
-        raise not_found()
-
-    def read() -> bytes:
-        with open(path + ".sig" if signature else path, "rb") as file:
-            return file.read(64 << 20)
-
-    try:
-        return Response(await working(read), media_type="application/json")
-    except OSError:
-        raise Problem(503, "list-unreadable", "the ban list cannot be read", {"retry-after": "30"}) from None
-
-
-@endpoint
-async def report(request: Request) -> Response:
-    """POST /api/v1/ban-list/report: kept until the ban authority looks at it; never a ban by itself."""
-    context, principal = (
-        context_of(request),
-        principal_of(request, "reader", "router", "publisher", "banner", "operator"),
-    )
-    body = await json_of(request)
-    digest, reason = body.get("sha256"), body.get("reason")
-    if not isinstance(digest, str) or not _SHA256.match(digest.lower()) or not isinstance(reason, str):
-        raise Problem(400, "malformed", "give `sha256` (64 hex digits) and a `reason`")
-    if not 0 < len(reason) <= 500 or len(context.reports) >= MAX_REPORTS:
-        raise Problem(400 if len(context.reports) < MAX_REPORTS else 429, "refused", "the report cannot be taken")
-    context.reports.setdefault(digest.lower(), (principal.name, reason))
-    return CanonicalJSON({"sha256": digest.lower(), "review_status": "pending"}, 202)
-
-
-@endpoint
-async def ban_list(request: Request) -> Response:
-    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted."""
-    context = context_of(request)
-    principal_of(request, "reader", "router", "publisher", "banner", "operator")
-    rows = await working(lambda: _rows(context))
-    return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
-
-
-def _rows(context: Context) -> list[dict[str, Any]]:
-    from wcp_attest.bans import BanList
-
-    rows = []
-    for path in context.settings.ban_lists.values():
-        try:
-            with open(path, "rb") as file:
-                found = BanList.from_bytes(file.read(64 << 20))
-        except (OSError, ConfigError, VerificationError) as problem:  # an empty list must never come of an error
-            raise Problem(
-                503, "list-unreadable", f"a ban list cannot be read: {problem}", {"retry-after": "30"}
-            ) from None
-        rows += [
-            {
-                "sha256": ban.subject.removeprefix(_DIGEST),  # the clients know plain hex digits only
-                "reason": ban.reason,
-                "reported_at": ban.banned_at,
-                "source": ban.source,
-            }
-            for ban in found.bans
-            if ban.kind in DIGEST_KINDS and ban.subject.startswith(_DIGEST)
-        ]
-    return [row | {"review_status": "confirmed"} for row in rows]
 
 
 @endpoint
@@ -218,8 +149,5 @@ async def decisions(request: Request) -> Response:
 ROUTES: Final = [
     Route("/api/v1/verify/{worker_id}", verify),
     Route("/api/v1/workers/{worker_id}/attest", attest, methods=["PUT"]),
-    Route("/api/v1/ban-list", ban_list),
-    Route("/api/v1/ban-list/report", report, methods=["POST"]),
-    Route("/api/v1/ban-lists/{name}", ban_list_file),
     Route("/api/v1/telemetry/decisions", decisions, methods=["POST"]),
 ]

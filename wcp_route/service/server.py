@@ -21,6 +21,7 @@ from wcp_route.service.metrics import Metrics
 from wcp_route.service.pair_store import PairStore
 from wcp_route.service.principals import Authenticator
 from wcp_route.service.settings import UNIX
+from wcp_route.storage.ban_reports import LedgerBanReports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +80,7 @@ class Server:
         self.context = Context(
             hall=hall, state=state, settings=service, authenticator=Authenticator(service), metrics=Metrics(),
             trust=trust, secret=secret or secrets.token_bytes(32), address=address, pairs=PairStore(pairs),
+            reports=LedgerBanReports(state.ledger),
         )  # fmt: skip
         self.app = application(self.context)
         self._reload = None if sources is None else sources.reload
@@ -94,6 +96,15 @@ class Server:
             ConfigError: it cannot be bound.
         """
         service = self.context.settings
+        if service.tls is not None:
+            import ssl
+
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                    service.tls.certificate, service.tls.key
+                )
+            except OSError as problem:  # an SSLError is one
+                raise ConfigError(f"[service.tls] cannot be used: {problem.strerror or problem}") from None
         try:
             if service.listen.startswith(UNIX):
                 found = _unix_socket(service.listen.removeprefix(UNIX))
@@ -109,6 +120,11 @@ class Server:
             raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
         found.listen(2048)
         return found
+
+    @property
+    def scheme(self) -> str:
+        """`https` with a certificate of its own, else `http`."""
+        return "http" if self.context.settings.tls is None else "https"
 
     def stop(self) -> None:
         """Stop as SIGTERM does, from another thread."""
@@ -131,6 +147,8 @@ class Server:
             self.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
             h11_max_incomplete_event_size=64 << 10, timeout_keep_alive=5, limit_concurrency=None,
             timeout_graceful_shutdown=max(1, round(service.grace_seconds)), http="h11", ws="none",
+            ssl_certfile=None if service.tls is None else service.tls.certificate,
+            ssl_keyfile=None if service.tls is None else service.tls.key,
         )  # fmt: skip
         server = uvicorn.Server(config)
         loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()

@@ -15,11 +15,15 @@ jwks = "https://idp.acme.example/keys"     # or a file
 [service.proxy]
 peers = ["10.0.0.7"]                 # only these addresses may set the header
 header = "x-client-subject"
+[service.tls]                        # optional: a proxy may encrypt instead
+certificate = "hall.pem"             # names of files are relative to hall.toml
+key = "hall.key"
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonValue
 
 Role = Literal["router", "reader", "publisher", "approver", "banner", "operator"]
+Open = Literal["standing", "bans"]
 ROLES: Final[tuple[Role, ...]] = ("router", "reader", "publisher", "approver", "banner", "operator")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UNIX: Final = "unix:"
@@ -68,6 +73,13 @@ class ProxyModel(Model):
     roles: Annotated[dict[Token, list[Role]], Field(min_length=1)]
 
 
+class TlsModel(Model):
+    """The service's own certificate (PEM); without it a proxy in front encrypts."""
+
+    certificate: Annotated[str, Field(min_length=1, max_length=4096)]
+    key: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
 class ServiceModel(Model):
     """The wire form of the table; what is left out has the value that refuses."""
 
@@ -77,6 +89,8 @@ class ServiceModel(Model):
     token: Annotated[list[TokenModel], Field(max_length=10_000)] = Field(default_factory=list)
     oidc: OidcModel | None = None
     proxy: ProxyModel | None = None
+    tls: TlsModel | None = None
+    open_to_all: list[Open] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
     concurrent: Annotated[int, Field(ge=1, le=10_000)] = 64
     waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
@@ -119,8 +133,12 @@ class ServiceModel(Model):
         return host.strip("[]"), int(port)
 
 
-def read_service(table: JsonValue) -> ServiceModel:
+def read_service(table: JsonValue, folder: str = "") -> ServiceModel:
     """Read the table.
+
+    Args:
+        table: `[service]`.
+        folder: of the settings; names of files are relative to it.
 
     Raises:
         ConfigError: a key is unknown or malformed, or the service would be open to strangers.
@@ -131,4 +149,10 @@ def read_service(table: JsonValue) -> ServiceModel:
             _ = found.address
     except ValueError as problem:
         raise ConfigError(str(problem)) from None
-    return found
+    tls, oidc = found.tls, found.oidc
+    if tls is not None:
+        tls = TlsModel(certificate=os.path.join(folder, tls.certificate), key=os.path.join(folder, tls.key))
+    if oidc is not None and "://" not in oidc.jwks:
+        oidc = oidc.model_copy(update={"jwks": os.path.join(folder, oidc.jwks)})
+    lists = {name: os.path.join(folder, path) for name, path in found.ban_lists.items()}
+    return found.model_copy(update={"tls": tls, "oidc": oidc, "ban_lists": lists})

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
 STATE_STREAM: Final = "!state"  # no tenant's stream begins so
 KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can still be asked about
+MAX_REPORTS: Final = 1000  # of packages to ban that are remembered; those that are looked at make room first
 MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are remembered
 _SPEC_VERSION: Final = "0.2"
 _HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
@@ -53,6 +54,8 @@ _APPLY: Final[Mapping[str, str]] = MappingProxyType(
         "approval.restored": "_restored",
         "approval.cancelled": "_cancelled",
         "approval.denied_before": "_denied_before",
+        "ban.reported": "_ban_reported",
+        "ban.reviewed": "_ban_reviewed",
         "hall.activated": "_activated",
         "ledger.carried": "_carried",
     }
@@ -78,6 +81,31 @@ class EnrolledWorker:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class BanReport:
+    """A package that somebody asked the ban authority to look at.
+
+    Attributes:
+        sha256: its hash, 64 hex digits.
+        reason: why it should be banned.
+        by: who said so.
+        at_ms: when, milliseconds since 1970.
+        evidence_url: where more is to be read; empty when not given.
+        status: what the ban authority says.
+        reviewed_by: who looked at it; empty before.
+        review: why they decided so.
+    """
+
+    sha256: str
+    reason: str
+    by: str
+    at_ms: int
+    evidence_url: str = ""
+    status: str = "pending"
+    reviewed_by: str = ""
+    review: str = ""
+
+
 class LedgerState:
     """The state after some event. Not changed any more once it is shown to others.
 
@@ -91,11 +119,13 @@ class LedgerState:
         open: the hold that waits or is approved for a request and worker.
         granted: pending ids by grant hash.
         denied: what a human said no to or took over, by input hash.
+        reports: packages that were reported to the ban authority, by SHA-256, oldest first.
         active: digests in force at the last start or change of a Hall.
     """
 
     __slots__ = (
-        "active", "denied", "granted", "hash", "holds", "open", "quarantined", "registry_seq", "seq", "workers",
+        "active", "denied", "granted", "hash", "holds", "open", "quarantined", "registry_seq", "reports", "seq",
+        "workers",
     )  # fmt: skip
 
     def __init__(self, seq: int = 0, digest: str = "") -> None:
@@ -106,13 +136,14 @@ class LedgerState:
         self.open: dict[tuple[str, str], str] = {}
         self.granted: dict[str, str] = {}
         self.denied: dict[str, str] = {}
+        self.reports: dict[str, BanReport] = {}
         self.active: JsonObject = {}
 
     def copy(self) -> LedgerState:
         """Return a state that can be changed without changing this one."""
         other = LedgerState(self.seq, self.hash)
         other.registry_seq = self.registry_seq
-        for name in ("workers", "quarantined", "holds", "open", "granted", "denied", "active"):
+        for name in ("workers", "quarantined", "holds", "open", "granted", "denied", "reports", "active"):
             setattr(other, name, getattr(self, name).copy())
         return other
 
@@ -248,13 +279,35 @@ class LedgerState:
     def _denied_before(self, event: JsonObject) -> None:
         self.denied.update({key: str(reason) for key, reason in _object(event, "denied").items()})
 
+    def _ban_reported(self, event: JsonObject) -> None:
+        names = ("sha256", "reason", "by")
+        digest, reason, by = (_text(event, name) for name in names)
+        self.reports.pop(digest, None)  # one that was dismissed before stands at the end again
+        self.reports[digest] = BanReport(
+            digest, reason, by, parse_ms(_text(event, "at")), evidence_url=_text(event, "evidence_url")
+        )
+        for known, report in list(self.reports.items()):
+            if len(self.reports) <= MAX_REPORTS:
+                break
+            if report.status != "pending":  # those that wait are bounded where they are made
+                del self.reports[known]
+
+    def _ban_reviewed(self, event: JsonObject) -> None:
+        report, status = self.reports.get(_text(event, "sha256")), _text(event, "status")
+        if report is None or status not in {"confirmed", "dismissed"}:
+            raise ValueError("it is about a report that is not known")
+        self.reports[report.sha256] = replace(
+            report, status=status, reviewed_by=_text(event, "by"), review=_text(event, "reason")
+        )
+
     def _activated(self, event: JsonObject) -> None:
         self.active = dict(_object(event, "active"))
 
     def _carried(self, _event: JsonObject) -> None:
         """Older events were pruned; what they added up to follows, from nothing."""
-        for kept in (self.workers, self.quarantined, self.holds, self.open, self.granted, self.denied, self.active):
+        for kept in (self.workers, self.quarantined, self.holds, self.open, self.granted, self.denied, self.reports):
             kept.clear()
+        self.active.clear()
 
     def _answered(self, event: JsonObject, state: str, grant_hash: str) -> HoldEntry:
         entry = replace(self._entry(event), state=cast("Any", state), grant_hash=grant_hash, by=_text(event, "by"))
@@ -367,6 +420,17 @@ def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
         )
         for start in range(0, len(denied), 1000)
     ]
+    for report in state.reports.values():
+        digest = {"sha256": report.sha256}
+        made.append(
+            event("ban.reported", at_ms=report.at_ms, by=report.by, via="carried",
+                  reason=report.reason, evidence_url=report.evidence_url, **digest)
+        )  # fmt: skip
+        if report.status != "pending":
+            made.append(
+                event("ban.reviewed", at_ms=at_ms, by=report.reviewed_by, via="carried",
+                      status=report.status, reason=report.review, **digest)
+            )  # fmt: skip
     if state.active:
         made.append(event("hall.activated", at_ms=at_ms, by=by, via="carried", active=state.active))
     return made

@@ -1,0 +1,249 @@
+"""Bans over HTTP: lists as they were signed, and reports until the ban authority has looked at them.
+
+The Hall makes no ban. It hands signed lists out byte for byte, and takes a new one only when the signers of its own
+trust policy signed it and it follows the one before. A report becomes a ban when the ban authority adds it to a list,
+signs that, and puts it here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tempfile
+import threading
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wcp_attest.bans import BanList, BansCondition
+from wcp_attest.base.errors import BansUnusable, ConfigError, VerificationError
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.problems import Problem, not_found
+from wcp_route.service.registry_api import SHA256, decoded
+from wcp_route.storage.ban_reports import ReportRefused
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from wcp_route.service.context import Context
+    from wcp_route.storage.ledger_state import BanReport
+
+MAX_LIST_BYTES: Final = 64 << 20
+MAX_REASON: Final = 500
+DIGEST_KINDS: Final = ("package", "manifest", "file")
+_DIGEST: Final = "sha256:"
+_REVIEWS: Final[dict[object, Literal["confirmed", "dismissed"]]] = {"confirm": "confirmed", "dismiss": "dismissed"}
+_replacing: Final = threading.Lock()
+
+
+@endpoint
+async def ban_list_file(request: Request) -> Response:
+    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed."""
+    context = context_of(request)
+    principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
+    name, signature = request.path_params["name"], request.path_params["name"].endswith(".sig")
+    path = context.settings.ban_lists.get(name.removesuffix(".sig"))
+    if path is None:
+        raise not_found()
+    data = await working(lambda: _read(path + ".sig" if signature else path))
+    return Response(data, media_type="application/json")
+
+
+@endpoint
+async def put_ban_list(request: Request) -> Response:
+    """PUT /api/v1/ban-lists/{name}: {"list", "signatures"}, both in base64; taken only when it follows the one here."""
+    context, principal = context_of(request), principal_of(request, "banner")
+    path = context.settings.ban_lists.get(request.path_params["name"])
+    if path is None:
+        raise not_found()
+    body = await json_of(request)
+    document, signatures = decoded(body, "list"), decoded(body, "signatures")
+
+    def replace() -> dict[str, Any]:
+        with _replacing:
+            version = _check(context, path, document, signatures)
+            for target, data in ((path, document), (path + ".sig", signatures)):
+                with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, target)
+        return {"name": request.path_params["name"], "version": version, "by": principal.name}
+
+    return CanonicalJSON(await working(replace))
+
+
+def _check(context: Context, path: str, document: bytes, signatures: bytes) -> int:
+    """Check a new list as a verifier with the Hall's policy would, and that it follows the one served; its version.
+
+    Raises:
+        Problem: 409.
+    """
+    conditions = [] if context.trust is None else context.trust.conditions
+    trusted = [one for one in conditions if isinstance(one, BansCondition) and one.signers is not None]
+    if not trusted:
+        raise Problem(409, "no-ban-signers", "the trust policy names nobody who may sign ban lists")
+    verifier = trusted[0].admission(now=time.time())
+    try:
+        said = verifier.signed("the list", signatures)
+        new = BanList.from_bytes(document, what="the list").head
+        verifier.check_fresh("the list", new)
+    except (BansUnusable, ConfigError, VerificationError) as problem:
+        raise Problem(409, "refused", str(problem)[:300]) from None
+    if said.list_sha256 != sha256(document).hexdigest() or said.head != new:
+        raise Problem(409, "refused", "the signatures are over another list than this one")
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, "rb") as file:
+            old = BanList.from_bytes(file.read(MAX_LIST_BYTES)).head
+        if old.name != new.name or old.version >= new.version:
+            raise Problem(
+                409, "not-newer", f"here is {old.name} version {old.version}; give a later version of that list"
+            )
+    return new.version
+
+
+@endpoint
+async def ban_list(request: Request) -> Response:
+    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted."""
+    context = context_of(request)
+    principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
+    rows = await working(lambda: _rows(context))
+    return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
+
+
+def _rows(context: Context) -> list[dict[str, Any]]:
+    rows = []
+    for path in context.settings.ban_lists.values():
+        try:
+            found = BanList.from_bytes(_read(path))
+        except (ConfigError, VerificationError) as problem:  # an empty list must never come of an error
+            raise Problem(
+                503, "list-unreadable", f"a ban list cannot be read: {problem}", {"retry-after": "30"}
+            ) from None
+        rows += [
+            {
+                "sha256": ban.subject.removeprefix(_DIGEST),  # the clients know plain hex digits only
+                "reason": ban.reason,
+                "reported_at": ban.banned_at,
+                "source": ban.source,
+            }
+            for ban in found.bans
+            if ban.kind in DIGEST_KINDS and ban.subject.startswith(_DIGEST)
+        ]
+    return [row | {"review_status": "confirmed"} for row in rows]
+
+
+def _read(path: str) -> bytes:
+    """Return the bytes of a list or of its signatures.
+
+    Raises:
+        Problem: 503.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_LIST_BYTES)
+    except OSError:
+        raise Problem(503, "list-unreadable", "the ban list cannot be read", {"retry-after": "30"}) from None
+
+
+@endpoint
+async def report(request: Request) -> Response:
+    """POST /api/v1/ban-list/report: kept until the ban authority looks at it; never a ban by itself."""
+    context, principal = (
+        context_of(request),
+        principal_of(request, "reader", "router", "publisher", "banner", "operator"),
+    )
+    body = await json_of(request)
+    digest, reason, url = body.get("sha256"), body.get("reason"), body.get("evidence_url", "")
+    if not isinstance(digest, str) or not SHA256.match(digest.lower()) or not isinstance(reason, str):
+        raise Problem(400, "malformed", "give `sha256` (64 hex digits) and a `reason`")
+    if not 0 < len(reason) <= MAX_REASON or not isinstance(url, str) or len(url) > MAX_REASON:
+        raise Problem(400, "malformed", f"give a `reason` and an `evidence_url` of at most {MAX_REASON} characters")
+    try:
+        kept = await working(
+            lambda: context.reports.report(digest.lower(), reason, by=principal.name, via="token", evidence_url=url)
+        )
+    except Problem as problem:
+        if problem.status == 409:
+            raise Problem(429, "busy", problem.detail, {"retry-after": "3600"}) from None
+        raise
+    return CanonicalJSON({"sha256": kept.sha256, "review_status": kept.status}, 202)
+
+
+@endpoint
+async def reports(request: Request) -> Response:
+    """GET /api/v1/ban-list/reports: for the ban authority."""
+    context = context_of(request)
+    principal_of(request, "banner", "operator")
+    rows = await working(lambda: shown_reports(context))
+    return CanonicalJSON({"reports": rows, "count": len(rows)})
+
+
+def shown_reports(context: Context) -> list[dict[str, Any]]:
+    """Return the reports, oldest first, and whether a list that this Hall serves bans the package by now."""
+    listed = {row["sha256"] for row in _rows(context)} if context.settings.ban_lists else set()
+    return [
+        {
+            "sha256": one.sha256,
+            "reason": one.reason,
+            "reported_by": one.by,
+            "reported_at_ms": one.at_ms,
+            "evidence_url": one.evidence_url,
+            "review_status": one.status,
+            "reviewed_by": one.reviewed_by,
+            "review": one.review,
+            "listed": one.sha256 in listed,
+        }
+        for one in context.reports.all()
+    ]
+
+
+def review_report(context: Context, by: str, digest: str, decision: object, reason: str) -> BanReport:
+    """Confirm or dismiss a report in somebody's name.
+
+    Raises:
+        Problem: 400.
+        ReportRefused: nobody has reported it, or somebody has looked at it already.
+    """
+    if decision not in _REVIEWS or len(reason) > MAX_REASON:
+        raise Problem(400, "malformed", f"`decision` must be one of {', '.join(map(str, _REVIEWS))}")
+    if not SHA256.match(digest):
+        raise ReportRefused("nobody has reported that package")
+    return context.reports.review(digest, _REVIEWS[decision], by=by, via="token", reason=reason)
+
+
+@endpoint
+async def review(request: Request) -> Response:
+    """POST /api/v1/ban-list/reports/{sha256}: {"decision": "confirm" | "dismiss", "reason"}, by the ban authority."""
+    context, principal = context_of(request), principal_of(request, "banner")
+    if principal.agent:
+        raise Problem(403, "not-a-person", "only a person reviews a report")
+    body, digest = await json_of(request), request.path_params["sha256"]
+    decision, reason = body.get("decision"), body.get("reason", "")
+    if not isinstance(decision, str) or not isinstance(reason, str):
+        raise Problem(400, "malformed", "give `decision` and a `reason`")
+    kept = await working(lambda: review_report(context, principal.name, digest, decision, reason))
+    answer = {"sha256": kept.sha256, "review_status": kept.status}
+    if kept.status == "confirmed":
+        answer["next"] = command_for(kept)
+    return CanonicalJSON(answer)
+
+
+def command_for(kept: BanReport) -> str:
+    """Return the command that adds a reported package to a list; the key never comes here."""
+    return f"wcp-attest ban add LIST --package sha256:{kept.sha256} --reason {shlex.quote(kept.reason)} --key KEY"
+
+
+ROUTES: Final = [
+    Route("/api/v1/ban-list", ban_list),
+    Route("/api/v1/ban-list/report", report, methods=["POST"]),
+    Route("/api/v1/ban-list/reports", reports),
+    Route("/api/v1/ban-list/reports/{sha256}", review, methods=["POST"]),
+    Route("/api/v1/ban-lists/{name}", ban_list_file, methods=["GET"]),
+    Route("/api/v1/ban-lists/{name}", put_ban_list, methods=["PUT"]),
+]
