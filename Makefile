@@ -10,7 +10,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test quick lint actions types tests js wheel vectors bench bench-peers lock clean
+.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -57,6 +57,9 @@ js:              ## other people's verifiers, as a second opinion; says so where
 
 wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty environment and use it
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh .ci/smoke
+
+site: $(STAMP)   ## build the documentation site into build/site, strictly and without the network
+	$(BIN)/python scripts/build_site.py
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate
