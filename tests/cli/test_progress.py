@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # Every reading is long to a program that waits for nothing, so no clock decides what these tests see.
 IMPATIENT = """
 import sys
-from wcp_attest.cli import main, progress
-progress.FIRST_AFTER = progress.ON_TERMINAL_EVERY = progress.IN_LOG_EVERY = 0.0
+from wcp_attest.cli import main, output
+output.FIRST_AFTER = output.ON_TERMINAL_EVERY = output.IN_LOG_EVERY = 0.0
 sys.exit(main(sys.argv[1:]))
 """
 
