@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import ConfigError, SignatureMissing, TreeUnsafe
+from wcp_attest.base.errors import ConfigError, ManifestMissing, SignatureMissing, TreeUnsafe
 from wcp_attest.base.identity import parse_utc
 from wcp_attest.disk.archive import copy_hashed, create, extract, refuse_twins
 from wcp_attest.disk.check_tree import check_tree
@@ -154,7 +154,11 @@ def verify_archive(
         VerificationError: the archive or the package in it is refused.
         ConfigError: it is no archive, or a file cannot be read or written.
     """
-    with _proven(path, policy, provenance) as (archive, asked), unpacked(archive, max_bytes=max_bytes) as root:
+    with (
+        _proven(path, policy, provenance) as (archive, asked),
+        unpacked(archive, max_bytes=max_bytes) as root,
+        _about_the_archive(path) if attestation is None else nullcontext(),
+    ):
         return attest(root, asked, expect=expect, options=options, stage=stage, attestation=attestation)
 
 
@@ -246,7 +250,8 @@ def unpack(
         _proven(path, policy, provenance) as (archive, asked),
         unpacked(archive, beside=os.path.dirname(place), max_bytes=max_bytes) as root,
     ):
-        verified = attest(root, asked, expect=expect, options=options, now=now)
+        with _about_the_archive(path):
+            verified = attest(root, asked, expect=expect, options=options, now=now)
         try:
             os.chmod(root, _FOLDER_MODE)
             os.mkdir(place)  # claims the name; renaming onto an empty directory then replaces it at once
@@ -256,6 +261,18 @@ def unpack(
                 f"cannot unpack into {os.fspath(target)!r}: {(problem.strerror or str(problem)).lower()}"
             ) from None
     return verified
+
+
+@contextmanager
+def _about_the_archive(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of the archive what would else be said of a private directory that is gone when it is read."""
+    try:
+        yield
+    except ManifestMissing:
+        raise ManifestMissing(
+            f"{os.fspath(path)!r} holds no signed package: no manifest.json at its root or in its only folder. Sign the"
+            " directory, then pack it"
+        ) from None
 
 
 @contextmanager

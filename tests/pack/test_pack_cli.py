@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,3 +67,14 @@ def test_wrong_input_is_one_line_and_status_2(
     assert says in run.err
     assert "Traceback" not in run.err
     assert sorted(path.name for path in wcp.folder.iterdir()) == before
+
+
+@pytest.mark.usefixtures("key")
+def test_an_archive_of_something_unsigned_is_named_itself(wcp: Command) -> None:  # noqa: F811
+    (wcp.folder / "plain.txt").write_text("x")
+    with zipfile.ZipFile(wcp.folder / "plain.whl", "w") as archive:
+        archive.write(wcp.folder / "plain.txt", "plain.txt")
+    for command in (("verify", "plain.whl"), ("unpack", "plain.whl", "out")):
+        run = wcp(*command, *TRUST, "--format", "json")
+        assert (run.status, run.json["code"]) == (1, "ATTEST_MANIFEST_MISSING")
+        assert "'plain.whl' holds no signed package" in run.json["message"]
