@@ -34,7 +34,6 @@ CIRCLES = {
     frozenset({"wcp_attest.cli", "wcp_attest.cli.failures"}),
     frozenset({"wcp_attest.cli.awp1", "wcp_attest.cli.building"}),
     frozenset({"wcp_attest.cli.keyless", "wcp_attest.cli.signers", "wcp_attest.cli.trust"}),
-    frozenset({"wcp_route.storage.receipts.chain", "wcp_route.storage.receipts.sign"}),
 }
 LAZY_FACES = {"wcp_attest", "wcp_route"}  # their names are imported at first use, so they stand in nobody's way
 OPENERS = {

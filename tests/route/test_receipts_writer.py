@@ -14,7 +14,7 @@ from tests.route.state_worlds import some_evidence
 from tests.route.stores import SqliteReceipts
 from wcp_attest.base.errors import SigningError
 from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, verify
-from wcp_route.storage.receipts.chain import MAX_BATCH
+from wcp_route.storage.receipts.receipt import MAX_BATCH
 from wcp_route.storage.state_errors import StateError
 
 ROOT = Path(__file__).parents[2]

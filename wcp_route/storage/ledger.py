@@ -13,11 +13,9 @@ table that somebody could edit.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import threading
 import time
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Self
 
 from sqlalchemy import func, select
@@ -27,13 +25,14 @@ from wcp_route.domain.clock import now_ms
 from wcp_route.storage import tables
 from wcp_route.storage.approval_events import plan_for
 from wcp_route.storage.database import WAIT_SECONDS, Database
-from wcp_route.storage.ledger_rows import Placing, Written, corrections_of, insert_rows, read_events, read_origin
-from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState
+from wcp_route.storage.ledger_reader import LedgerReader
+from wcp_route.storage.ledger_rows import Placing, Written, corrections_of, insert_rows
+from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
 from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.body import draft, draft_event
-from wcp_route.storage.receipts.chain import MAX_BATCH, Batch, Row, Statement, Tip, seal
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head
-from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
+from wcp_route.storage.receipts.chain import Tip, seal
+from wcp_route.storage.receipts.receipt import MAX_BATCH, Head
+from wcp_route.storage.receipts.sign import SignedHead
 from wcp_route.storage.receipts.writer import Group, GroupWriter, Submitted
 from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
 
@@ -45,11 +44,11 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Evidence
     from wcp_route.storage.receipts.body import Draft
+    from wcp_route.storage.receipts.chain import Batch, Row
     from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
 MAX_HEADS: Final = 100_000  # streams whose end is remembered
 MAX_CORRECTIONS: Final = 1000  # waiting to be written
-INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
 _log = logging.getLogger("wcp_route")
 
 
@@ -81,10 +80,10 @@ class Ledger:
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self._database, self._signer, self._clock = database, signer, clock
-        self._keys = {key.key_id: key for key in keys}
+        known = {key.key_id: key for key in keys}
         if signer is not None and (own := getattr(signer, "public", None)) is not None:
-            self._keys[signer.key_id] = own
-        self._read_only, self._guarded = read_only, guarded
+            known[signer.key_id] = own
+        self._reader = LedgerReader(database.name, known, read_only=read_only, guarded=guarded)
         self._heads: dict[str, Head] = {}
         self._tip = Tip()
         self._origin = Origin()
@@ -95,7 +94,7 @@ class Ledger:
         with database.reading() as connection:
             self._tip = self._look(connection, self._state)
             if head is not None:
-                self._check_head(connection, SignedHead.from_bytes(head))
+                self._reader.check_head(connection, SignedHead.from_bytes(head), self._origin)
         self._writer = None if read_only else GroupWriter(self._commit, lambda: None)
 
     @property
@@ -217,20 +216,56 @@ class Ledger:
             return self._state
         return self._state if database.moved_now() == self._state.seq else None
 
-    def state_at(self, seq: int) -> LedgerState:
-        """Return the state after event `seq`.
+    def activate(self, env: str, active: JsonObject, *, by: str = "hall") -> bool:
+        """Write down what a Hall decides by from now on, unless it is what the ledger says already.
+
+        Args:
+            env: the Hall's environment.
+            active: digests of rules, settings and trust policy, and what else is in force.
+            by: who starts or changes the Hall.
+
+        Returns:
+            Whether an event was written. A ledger opened for reading only takes none.
+
+        Raises:
+            ReceiptError: the event is not durable.
+        """
+        if self._writer is None or self.state().active.get(env) == active:
+            return False
+
+        def plan(state: LedgerState) -> list[JsonObject]:
+            known = state.active.get(env) == active
+            return [] if known else [event("hall.activated", at_ms=self._clock(), by=by, env=env, active=active)]
+
+        self.change(plan)
+        return True
+
+    def states_at(self, *numbers: int) -> list[LedgerState]:
+        """Return the states after some events; every event up to the last one sealed is checked on the way.
+
+        Args:
+            numbers: of the events; 0 is the state before the first.
 
         Raises:
             ConfigError: there is no such event, or those before it were pruned.
-            StateError: the ledger cannot be read.
+            StateError: the ledger cannot be read, or its events are not what was sealed.
         """
+        found: dict[int, LedgerState] = {}
         with self._database.reading() as connection:
-            origin = read_origin(connection, self._database.name, self._keys)
+            origin, tip = self._reader.origin(connection), self._reader.tip(connection)
             state = origin.empty_state()
-            if seq < state.seq or seq > self.state().seq:
-                raise ConfigError(f"the ledger does not hold the state after event {seq}")
-            self._apply(connection, state, seq)
-        return state
+            for number in sorted({*numbers, tip.state.seq}):
+                if not state.seq <= number <= tip.state.seq:
+                    raise ConfigError(
+                        f"the ledger does not hold the state after event {number}; it was pruned, or never there"
+                    )
+                self._reader.apply(connection, state, number)
+                found[number] = state.copy()
+        if state.hash != tip.state.hash:
+            raise StateError(
+                f"state `{self._database.name}` holds other events than were sealed; run `receipts verify` on it"
+            )
+        return [found[number] for number in numbers]
 
     def set_origin(self, connection: Connection, origin: Origin) -> None:
         """Sign where the ledger begins from now on, in a write transaction of the database."""
@@ -397,13 +432,12 @@ class Ledger:
             StateError: it is not what was sealed, or older than it was.
         """
         name = self._database.name
-        origin = read_origin(connection, name, self._keys)
-        tip = self._read_tip(connection)
+        origin, tip = self._reader.origin(connection), self._reader.tip(connection)
         if tip.state.seq < state.seq or origin.batch < self._origin.batch:
             raise StateError(f"state `{name}` is older than it was before; it was put back, or cut off")
         if tip.state.seq > state.seq:
             fresh = origin.empty_state() if state.seq < origin.carried_seq else state.copy()
-            self._apply(connection, fresh, tip.state.seq)
+            self._reader.apply(connection, fresh, tip.state.seq)
             if fresh.hash != tip.state.hash:
                 raise StateError(f"state `{name}` holds other events than were sealed; run `receipts verify` on it")
             state = fresh
@@ -418,77 +452,6 @@ class Ledger:
                 self._state = state
             if origin.batch >= self._origin.batch:
                 self._origin = origin
-
-    def _apply(self, connection: Connection, state: LedgerState, last: int) -> None:
-        """Apply the events after those of `state` up to number `last`, each of which must name the one before it."""
-        for row in read_events(connection, state.seq, last):
-            digest = sha256(row.body).hexdigest()
-            try:
-                fields = json.loads(row.body) if len(row.body) <= MAX_RECEIPT_BYTES else {}
-            except ValueError:
-                fields = {}
-            previous = Head(state.seq, state.hash).named
-            if not isinstance(fields, dict) or digest != row.hash or fields.get("prev_receipt_hash") != previous:
-                raise StateError(
-                    f"state `{self._database.name}` holds other events than were sealed; run `receipts verify` on it"
-                )
-            state.apply(fields, digest)
-        if state.seq != last:
-            raise StateError(f"state `{self._database.name}` lacks events; run `receipts verify` on it")
-
-    def _read_tip(self, connection: Connection) -> Tip:
-        """Return where the ledger ends, after seeing that its last batch is whole and signed by a known key."""
-        name = self._database.name
-        receipt, batch = tables.receipts.c, tables.batches.c
-        last = connection.execute(
-            select(receipt.position, receipt.hash).order_by(receipt.position.desc()).limit(1)
-        ).first()
-        sealed = connection.execute(select(tables.batches).order_by(batch.number.desc()).limit(1)).first()
-        if last is None and sealed is None:
-            return Tip()
-        broken = StateError(f"state `{name}` does not end with a sealed batch; run `receipts verify` on it")
-        if last is None or sealed is None:
-            raise broken
-        try:
-            statement = Statement.from_bytes(sealed.statement)
-        except ConfigError:
-            raise broken from None
-        ends = (statement.last_position, statement.hashes[-1:]) == (last.position, (last.hash,))
-        if statement.batch != sealed.number or statement.state.seq != sealed.state_seq or not ends:
-            raise broken
-        self._check_signature(Batch(sealed.number, sealed.statement, sealed.key_id, sealed.signature))
-        return Tip(statement.last_position, statement.batch, sha256(sealed.statement).hexdigest(), statement.state)
-
-    def _check_signature(self, batch: Batch) -> None:
-        name = self._database.name
-        if batch.key_id is None:
-            if self._guarded:
-                raise StateError(
-                    f"state `{name}` ends with receipts that nobody signed; begin a new one with a receipt key"
-                )
-            return
-        if not self._keys:
-            if self._read_only:
-                return
-            raise ReceiptError(f"the receipts in `{name}` are signed; open it with a receipt key")
-        if not is_signed_by(self._keys, batch.statement, batch.key_id, batch.signature):
-            raise StateError(f"state `{name}` is signed by another key than the one given; run `receipts verify` on it")
-
-    def _check_head(self, connection: Connection, head: SignedHead) -> None:
-        """Refuse a ledger that does not contain a head that was kept elsewhere."""
-        name = self._database.name
-        if self._keys and not is_signed_by(self._keys, head.statement, head.key_id, head.signature):
-            raise StateError("the kept head is not signed by the receipt key")
-        kept = Statement.from_bytes(head.statement)
-        found = connection.execute(
-            select(tables.batches.c.statement).where(tables.batches.c.number == kept.batch)
-        ).scalar()
-        if found is None and kept.batch <= self._origin.batch:
-            raise StateError("the kept head is older than what was pruned; use a newer head")
-        if found is None:
-            raise StateError(f"state `{name}` is older than the kept head: it was put back, or cut off")
-        if found != head.statement:
-            raise StateError(f"state `{name}` is not the one that the kept head is of")
 
 
 def _check_wanted(*, wanted: bool) -> None:

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
-
-from wcp_attest.base.errors import ConfigError
 from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
-from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import Batch, Row, Tip, link
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, key_of
-from wcp_route.storage.receipts.sign import is_signed_by
-from wcp_route.storage.state_errors import ReceiptError, StateError
+from wcp_route.storage.receipts.receipt import Head, key_of
+from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.storage.database import Database
     from wcp_route.storage.receipts.body import Draft
-    from wcp_route.storage.receipts.sign import ReceiptKey
     from wcp_route.storage.receipts.writer import Group
 
-MAX_HEADS: Final = 100_000  # streams whose end is remembered
-MAX_CORRECTIONS: Final = 1000  # waiting to be written
 INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
-_log = logging.getLogger("wcp_route")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,40 +84,6 @@ class Placing:
         self.heads.update(moved)
         if group is not None:
             self.of_group[id(group)] = mine
-
-
-def read_origin(connection: Connection, name: str, keys: Mapping[str, ReceiptKey]) -> Origin:
-    """Return where a ledger begins.
-
-    Args:
-        connection: to the database.
-        name: of the database, for messages.
-        keys: whose signature is accepted; without any, it is not checked.
-
-    Raises:
-        StateError: it cannot be read, or none of the keys signed it.
-    """
-    row = connection.execute(select(tables.origins)).first()
-    if row is None:
-        return Origin()
-    try:
-        origin = Origin.from_statement(row.statement, row.key_id, row.signature)
-    except ConfigError as problem:
-        raise StateError(f"state `{name}`: {problem}") from None
-    if keys and not is_signed_by(keys, row.statement, row.key_id, row.signature):
-        raise StateError(f"state `{name}` begins with an origin that no given key signed")
-    return origin
-
-
-def read_events(connection: Connection, after: int, last: int) -> Iterator[Any]:
-    """Return the events after number `after` up to `last`, as rows with `seq`, `hash` and `body`."""
-    columns = tables.receipts.c
-    query = (
-        select(columns.seq, columns.hash, func.substr(columns.body, 1, MAX_RECEIPT_BYTES + 1).label("body"))
-        .where(columns.stream == STATE_STREAM, columns.seq > after, columns.seq <= last)
-        .order_by(columns.seq)
-    )
-    return iter(connection.execute(query.execution_options(yield_per=500)))
 
 
 def corrections_of(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[JsonObject]:

@@ -120,7 +120,7 @@ class LedgerState:
         granted: pending ids by grant hash.
         denied: what a human said no to or took over, by input hash.
         reports: packages that were reported to the ban authority, by SHA-256, oldest first.
-        active: digests in force at the last start or change of a Hall.
+        active: what the last Hall of each environment that was started or changed decides by, as digests.
     """
 
     __slots__ = (
@@ -301,7 +301,7 @@ class LedgerState:
         )
 
     def _activated(self, event: JsonObject) -> None:
-        self.active = dict(_object(event, "active"))
+        self.active[_text(event, "env")] = _object(event, "active")
 
     def _carried(self, _event: JsonObject) -> None:
         """Older events were pruned; what they added up to follows, from nothing."""
@@ -431,8 +431,10 @@ def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
                 event("ban.reviewed", at_ms=at_ms, by=report.reviewed_by, via="carried",
                       status=report.status, reason=report.review, **digest)
             )  # fmt: skip
-    if state.active:
-        made.append(event("hall.activated", at_ms=at_ms, by=by, via="carried", active=state.active))
+    made += [
+        event("hall.activated", at_ms=at_ms, by=by, via="carried", env=env, active=active)
+        for env, active in state.active.items()
+    ]
     return made
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
-from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head, Index
+from wcp_route.storage.receipts.receipt import MAX_STATEMENT_BYTES, SPEC_VERSION, Head, Index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.sign import ReceiptSigner
 
 BATCH_SCHEMA: Final = "wcp.receipt-batch.v2"
-MAX_BATCH: Final = 1024  # receipts that one transaction makes durable
-MAX_STATEMENT_BYTES: Final = MAX_BATCH * 80 + 4096  # 67 bytes a hash
 
 
 class Row(NamedTuple):

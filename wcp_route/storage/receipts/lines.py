@@ -3,7 +3,7 @@
 Each batch as its DSSE envelope (as its bare statement, when nobody signed), then its receipts in their order. Anybody
 with SHA-256, Ed25519 and RFC 8785 can check it.
 
-    {"batch":{"payload":"eyJi…","payloadType":"application/vnd.wcp.receipt-batch.v1+json","signatures":[…]}}
+    {"batch":{"payload":"eyJi…","payloadType":"application/vnd.wcp.receipt-batch.v2+json","signatures":[…]}}
     {"receipt":{"artifact_hash":"sha256:…", … }}
 """
 

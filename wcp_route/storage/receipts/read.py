@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES, Batch, Row, Statement
+from wcp_route.storage.receipts.chain import Batch, Row, Statement
 from wcp_route.storage.receipts.check import Checked, Checker
 from wcp_route.storage.receipts.lines import ExportLines, batch_line, listed, origin_line, receipt_line
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Index, Receipt, column_text, key_of
+from wcp_route.storage.receipts.receipt import (
+    MAX_RECEIPT_BYTES,
+    MAX_STATEMENT_BYTES,
+    Index,
+    Receipt,
+    column_text,
+    key_of,
+)
 from wcp_route.storage.receipts.sign import SignedHead
 from wcp_route.storage.state_errors import ReceiptsBroken, StateError
 

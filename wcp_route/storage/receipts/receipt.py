@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA: Final = "wcp.receipt.v1"
 SPEC_VERSION: Final = "0.2"  # of the protocol; pinned, because it is hashed along
 MAX_COLUMN: Final = 200  # characters of a name in a column; the body has all of it
+MAX_BATCH: Final = 1024  # receipts that one transaction makes durable
+MAX_STATEMENT_BYTES: Final = MAX_BATCH * 80 + 4096  # of a batch; 67 bytes a hash
 MAX_RECEIPT_BYTES: Final = 256 << 10  # a receipt is 2 kB; a request's longest ids and reasons stay far below this
 
 

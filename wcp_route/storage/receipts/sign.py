@@ -3,7 +3,7 @@
 A head that was exported and kept elsewhere is what shows that receipts were cut off at the end: the store alone
 cannot know what it once held. It is one line of JSON that any DSSE tool can check:
 
-    {"payload":"eyJiYX…","payloadType":"application/vnd.wcp.receipt-batch.v1+json",
+    {"payload":"eyJiYX…","payloadType":"application/vnd.wcp.receipt-batch.v2+json",
      "signatures":[{"keyid":"4a7c…","sig":"pZ1c…"}]}
 
 The key id is the SHA-256 of the key's DER SubjectPublicKeyInfo. It only helps to find the key: the keys that are
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
-from wcp_route.storage.receipts.chain import MAX_STATEMENT_BYTES
+from wcp_route.storage.receipts.receipt import MAX_STATEMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-PAYLOAD_TYPE: Final = "application/vnd.wcp.receipt-batch.v1+json"
+PAYLOAD_TYPE: Final = "application/vnd.wcp.receipt-batch.v2+json"
 MAX_HEAD_BYTES: Final = 2 * MAX_STATEMENT_BYTES  # base64 and the envelope around it
 _MAX_KEY_BYTES: Final = 64 << 10
 

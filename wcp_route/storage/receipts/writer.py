@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from wcp_route.storage.receipts.chain import MAX_BATCH
+from wcp_route.storage.receipts.receipt import MAX_BATCH
 from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
