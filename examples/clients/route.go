@@ -107,7 +107,7 @@ func check(decision object) {
 	var told object
 	must(json.Unmarshal(found.Body, &told))
 	same := told["decision_id"] == decision["decision_id"] && told["outcome"] == decision["outcome"]
-	if !good || !held || !same || batch.PayloadType != "application/vnd.wcp.receipt-batch.v1+json" {
+	if !good || !held || !same || batch.PayloadType != "application/vnd.wcp.receipt-batch.v2+json" {
 		must(errors.New("the receipt is not signed by the Hall's key, or is about another decision"))
 	}
 }

@@ -43,7 +43,7 @@ async function check(decision: Decision): Promise<void> {
   const good = signatures.some((one) => verify(null, signed, key, Buffer.from(one.sig, "base64")));
   if (!good) throw new Error("the receipt is not signed by the Hall's key");
   const hash = createHash("sha256").update(body).digest("hex");
-  if (type !== "application/vnd.wcp.receipt-batch.v1+json" || !JSON.parse(payload.toString()).hashes.includes(hash))
+  if (type !== "application/vnd.wcp.receipt-batch.v2+json" || !JSON.parse(payload.toString()).hashes.includes(hash))
     throw new Error("the signed batch does not hold this receipt");
   const told = JSON.parse(body.toString()) as Decision;
   if (told.decision_id !== decision.decision_id || told.outcome !== decision.outcome)

@@ -78,8 +78,8 @@ def test_a_worker_is_enrolled_held_approved_and_dispatched_once(place: Place, tm
         assert (first.outcome, first.denied) == ("DISPATCH", False)
         assert second.denied
         assert state.approvals.state(held.pending_approval_id) == "redeemed"
-    # enrolled, held, its decision, approved, redeemed, its decision, the second denial
-    assert verify(place.address, keys=KEYS, head=head(place.address)).receipts == 7
+    # enrolled, in force, held, its decision, approved, redeemed, its decision, the second denial
+    assert verify(place.address, keys=KEYS, head=head(place.address)).receipts == 8
     with open_state(place.address, signer=SIGNER) as state:
         assert [one.worker_id for one in state.registry.workers()] == [a_record("org.acme.doc-summarizer").worker_id]
 

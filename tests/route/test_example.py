@@ -33,7 +33,7 @@ def test_it_runs_from_signing_to_refusal(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"Hello, Ada!"' in done.stdout
     assert "DENY_WORKER_TAMPERED" in done.stdout
-    assert "4 receipts in 2 streams hold" in done.stdout
+    assert "5 receipts in 2 streams hold" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["hello"]
 
 

@@ -94,7 +94,7 @@ def test_from_enrolment_to_a_verified_receipt(desk: Desk) -> None:
     assert json.loads(out)["correlation_id"] == a_request()["correlation_id"]
     verify = ("receipts", "verify", "--state", desk.path("hall.db"), "--key", desk.path("receipts.pub"))
     status, out, err = desk.run(*verify)
-    assert (status, out.split()[0]) == (0, "2")  # the enrolment and the decision
+    assert (status, out.split()[0]) == (0, "3")  # the enrolment, what is in force, and the decision
     assert "--head" in err
     desk.write("head", desk.run("receipts", "head", "--state", desk.path("hall.db"))[1])
     assert desk.run(*verify, "--head", desk.path("head"))[0] == 0
@@ -284,7 +284,8 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
 
 def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.enroll()
-    monkeypatch.setattr("wcp_route.storage.ledger.WAIT_SECONDS", 0.5)
+    desk.write("hall.toml", 'env = "dev"\ndecision_seconds = 4.0\n')
+    assert desk.decide()[0] == 0  # what is in force is in the ledger by now
     events = desk.path("events.jsonl")
     other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

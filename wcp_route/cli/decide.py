@@ -32,7 +32,7 @@ def _deciding(show: Callable[[Evidence, str], None], *, rehearsal: bool) -> Call
         from wcp_route.domain.request_model import MAX_REQUEST_BYTES
 
         data = read_file(request, limit=MAX_REQUEST_BYTES, what="request")
-        with opened(**places) as each:
+        with opened(**places, rehearsal=rehearsal) as each:
             ask = each.hall.explain if rehearsal else each.hall.decide
             evidence = ask(data, grant=grant, principal=principal)
         show(evidence, form)

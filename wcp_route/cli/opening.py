@@ -254,8 +254,11 @@ def opened(
     cedar: str | None = None,
     events: str | None = None,
     head: str | None = None,
+    rehearsal: bool = False,
 ) -> Iterator[Opened]:
     """Open a Hall, and close its state file at the end.
+
+    A rehearsal writes nothing.
 
     Raises:
         ConfigError: a piece is missing or cannot be used.
@@ -275,9 +278,16 @@ def opened(
         signer, kept = read_receipt_key(receipt_key), read_head(head)
         guarded = config.env in GUARDED_ENVS and signer is not None
         create = bool(click.get_current_context().meta.get(CREATE))
-        store = stack.enter_context(open_state(state, signer=signer, head=kept, create=create, guarded=guarded))
+        store = stack.enter_context(
+            open_state(state, signer=signer, head=kept, create=create, guarded=guarded, read_only=rehearsal)
+        )
         sink = None if events is None else stack.enter_context(_events(events, config))
-        services = Services(policy_gate=gate, approvals=store.approvals, receipts=store.receipts, events=sink)
+        services = Services(
+            policy_gate=gate,
+            approvals=store.approvals,
+            receipts=store.receipts,
+            events=sink,
+        )
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
         yield Opened(hall, store, trust)
 

@@ -54,7 +54,11 @@ class Event(NamedTuple):
 
 
 class EventSink(Protocol):
-    """Takes decisions after their receipts are durable."""
+    """Takes decisions after their receipts are durable.
+
+    A sink whose `emit` only puts them into a queue says so by an attribute `never_waits = True`; the Hall calls any
+    other in a thread, and goes on after `callback_seconds`.
+    """
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
         """Send the events of one decision on their way. Returns soon and raises nothing.
@@ -74,6 +78,7 @@ class EventSinks:
 
     def __init__(self, *sinks: EventSink) -> None:
         self._sinks = sinks
+        self.never_waits = all(getattr(sink, "never_waits", False) for sink in sinks)
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
         """Tell every sink; one that fails keeps no other from being told."""

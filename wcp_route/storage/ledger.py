@@ -97,6 +97,8 @@ class Ledger:
                 self._reader.check_head(connection, SignedHead.from_bytes(head), self._origin)
         self._writer = None if read_only else GroupWriter(self._commit, lambda: None)
 
+    keeps_deadlines: Final = True  # no call waits longer than it is told
+
     @property
     def signed(self) -> bool:
         """Whether batches are signed."""

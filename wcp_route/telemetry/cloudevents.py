@@ -71,6 +71,8 @@ class Telemetry:
         self._thread = threading.Thread(target=self._run, name="wcp-route-events", daemon=True)
         self._thread.start()
 
+    never_waits: Final = True  # `emit` puts events into a queue
+
     @property
     def dropped(self) -> int:
         """How many decisions' events were not written."""

@@ -18,13 +18,17 @@ class Waitable(Protocol):
 
 
 class ReceiptStore(Protocol):
-    """What a Hall needs of the ledger to keep evidence."""
+    """What a Hall needs of the ledger to keep evidence.
+
+    A store that bounds every wait by `seconds` itself says so by an attribute `keeps_deadlines = True`; the Hall calls
+    any other in a thread, and gives up on it at the deadline of the decision.
+    """
 
     def append(self, evidence: Sequence[Evidence], /) -> None:
         """Return when a receipt of each is durable. Raises `ReceiptError`."""
 
-    def submit(self, evidence: Sequence[Evidence], /) -> Waitable:
-        """Begin to `append`. Raises `ReceiptError`."""
+    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = ...) -> Waitable:
+        """Begin to `append`; give up after `seconds`. Raises `ReceiptError`."""
 
     def close(self) -> None:
         """Write what is waiting and let go of everything."""

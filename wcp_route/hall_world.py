@@ -1,0 +1,124 @@
+"""What a Hall works with: its services, and the world it decides by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import wcp_attest
+from wcp_attest.base.errors import ConfigError
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.ids import new_id
+from wcp_route.domain.values import GUARDED_ENVS
+from wcp_route.gates.attestation import Attestor
+from wcp_route.gates.controls import Controls
+from wcp_route.gates.deciding import World
+from wcp_route.rules.rules import RuleSet
+from wcp_route.rules.rules_model import read_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wcp_attest import Policy
+    from wcp_attest.bans import BanCheck
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_route.config import HallConfig
+    from wcp_route.domain.events import EventSink
+    from wcp_route.gates.deciding import Availability
+    from wcp_route.gates.policy_gate import PolicyGate
+    from wcp_route.storage.approvals import ApprovalStore
+    from wcp_route.storage.receipts import ReceiptStore
+    from wcp_route.storage.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a Hall works with beside rules, registry and trust.
+
+    Attributes:
+        policy_gate: the operator's policy.
+        availability: tells which workers can take work now.
+        approvals: where holds wait for a human.
+        receipts: where evidence is kept. A decision is only told once its receipt is durable.
+        events: told about every decision.
+        bans: ban checks beyond those of the trust policy.
+        clock: milliseconds since 1970.
+        ids: makes decision and approval ids, UUIDs.
+        task_id: the caller's name for what it does, in events.
+    """
+
+    policy_gate: PolicyGate | None = None
+    availability: Availability | None = None
+    approvals: ApprovalStore | None = None
+    receipts: ReceiptStore | None = None
+    events: EventSink | None = None
+    bans: tuple[BanCheck, ...] = ()
+    clock: Callable[[], int] = now_ms
+    ids: Callable[[], str] = new_id
+    task_id: str = "task_default"
+
+
+def open_world(
+    rules: RuleSet | bytes | JsonValue,
+    registry: Registry,
+    trust_policy: Policy | None,
+    config: HallConfig,
+    services: Services,
+) -> World:
+    """Return what a Hall decides by.
+
+    Raises:
+        ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, there is no trust
+            policy, or a Hall for prod or edge has no signed durable receipts.
+    """
+    receipts = services.receipts
+    kept = getattr(receipts, "signed", False) and getattr(receipts, "durable", False)
+    if config.env in GUARDED_ENVS and not config.unsafe_dispatch_without_signed_durable_receipts and not kept:
+        raise ConfigError(
+            f"a Hall for {config.env} keeps signed receipts in a state file: open it with a receipt key "
+            "(`wcp-attest keygen`), or set unsafe_dispatch_without_signed_durable_receipts"
+        )
+    ledger = getattr(services.approvals, "ledger", None)
+    return World(
+        config=config,
+        controls=Controls(config),
+        rules=usable_rules(rules, config),
+        registry=registry,
+        attestor=Attestor.create(trust_policy, config, services.bans),
+        policy_gate=services.policy_gate,
+        availability=services.availability,
+        approvals=services.approvals,
+        trust_policy_digest="" if trust_policy is None else trust_policy.digest,
+        config_digest=config.digest(),
+        keeps_receipts=receipts is not None,
+        holds_with_receipts=ledger is not None and ledger is receipts,  # so one transaction carries both
+    )
+
+
+def usable_rules(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:
+    """Return compiled rules.
+
+    Raises:
+        ConfigError: they cannot be used, or some are unreachable, which prod and edge refuse.
+    """
+    compiled = rules if isinstance(rules, RuleSet) else read_rules(rules)
+    if compiled.shadows and config.env in GUARDED_ENVS:
+        first = "; ".join(str(shadow) for shadow in compiled.shadows[:5])
+        raise ConfigError(f"{len(compiled.shadows)} rules are unreachable, which {config.env} refuses: {first}")
+    return compiled
+
+
+def active_in(world: World, trust_policy: Policy | None) -> JsonObject:
+    """Return what a world decides by as the ledger keeps it: digests and versions, no content."""
+    gate = world.policy_gate
+    return {
+        "rules": world.rules.digest,
+        "config": world.config_digest,
+        "policy_version": world.config.policy_version,
+        "trust_policy": world.trust_policy_digest,
+        "trust_policy_files": "" if trust_policy is None else trust_policy.content_digest,
+        "policy_gate": "" if gate is None else str(getattr(gate, "version", None) or type(gate).__qualname__)[:200],
+        "availability": world.availability is not None,
+        "approvals": world.approvals is not None,
+        "program": wcp_attest.__version__,
+    }
