@@ -10,6 +10,7 @@ the machine, processor time is the better figure, and the least of many rounds i
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -55,12 +56,21 @@ def plant(name: str, root: Path) -> None:
                 file.write(content.randbytes(min(size, 1 << 24)))
 
 
-def run(source: Path | str, arguments: list[str]) -> Sample:
-    """Run a command by one state of the source, or a bare interpreter when the source is empty."""
+def run(source: Path | str, arguments: list[str], request: Path | None = None) -> Sample:
+    """Run a command by one state of the source, or a bare interpreter when the source is empty.
+
+    Args:
+        source: the folder with the `wcp_attest` to run.
+        arguments: of the command.
+        request: the file to read from standard input.
+    """
     command = [sys.executable, "-m", "wcp_attest", *arguments] if source else [sys.executable, *arguments]
     environment = os.environ | {"PYTHONPATH": str(source)}
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+    with (request or Path(os.devnull)).open("rb") as given:
+        process = subprocess.Popen(
+            command, env=environment, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/"
+        )
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
     if status:
@@ -79,6 +89,9 @@ def compare(name: str, before: Path, rounds: int, folder: Path) -> None:
         else:
             shutil.copytree(folder / name / "before", trees[label], symlinks=True)
         run(source, ["sign", str(trees[label]), "--key", str(folder / "k"), *ID, "--quiet"])
+    policy, request = folder / "policy.toml", folder / "request.json"
+    policy.write_text('version = 1\n[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\nkey = "k.pub"\n')
+    request.write_text(json.dumps({"version": 1, "path": str(trees["now"])}))
     series: dict[tuple[str, str], list[Sample]] = {}
     for turn in range(rounds):
         order = [("before", before), ("now", HERE)]
@@ -89,6 +102,9 @@ def compare(name: str, before: Path, rounds: int, folder: Path) -> None:
             series.setdefault((label, "hash"), []).append(run(source, ["hash", str(trees[label])]))
             if name == "five":
                 series.setdefault((label, "click"), []).append(run("", ["-c", "import click"]))
+        if name == "five":
+            gate = ["gate", "--host", "json", "--policy", str(policy)]
+            series.setdefault(("now", "gate"), []).append(run(HERE, gate, request))
     for command in ("verify", "hash"):
         for measure in ("wall", "processor"):
             now, old = ([getattr(sample, measure) for sample in series[label, command]] for label in ("now", "before"))
@@ -97,11 +113,9 @@ def compare(name: str, before: Path, rounds: int, folder: Path) -> None:
             print(f"{name} {command} {measure}: least {least:.3f}, median {median:.3f} ({seconds})")
     if name == "five":
         for measure in ("wall", "processor"):
-            for label in ("before", "now"):
-                least = [
-                    min(getattr(sample, measure) for sample in series[label, what]) for what in ("verify", "click")
-                ]
-                print(f"five verify {label} to `import click` {measure}: {least[0] / least[1]:.2f}")
+            for label, command in (("before", "verify"), ("now", "verify"), ("now", "gate")):
+                least = [min(getattr(sample, measure) for sample in series[label, what]) for what in (command, "click")]
+                print(f"five {command} {label} to `import click` {measure}: {least[0] / least[1]:.2f}")
 
 
 def main() -> None:
