@@ -12,7 +12,14 @@ import warnings
 from dataclasses import InitVar, dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, final
 
-from wcp_attest.base.errors import ConfigError, DenyCode, IdentityMismatch, TreeMismatch, VerificationError
+from wcp_attest.base.errors import (
+    ConfigError,
+    DenyCode,
+    IdentityMismatch,
+    ThresholdNotMet,
+    TreeMismatch,
+    VerificationError,
+)
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.trust.policy import Policy
 
@@ -228,6 +235,8 @@ class Verdict:
         message: one line for people.
         differences: how the tree differs from the manifest, sorted and capped.
         total_differences: how many differences there are.
+        signers: who signed and counts: of a pass as in its proof; of a threshold that is not met, who has signed so
+            far. They allow nothing; `ok` alone says whether the package may run.
     """
 
     verified: Verified | None = None
@@ -235,6 +244,7 @@ class Verdict:
     message: str = ""
     differences: tuple[Difference, ...] = ()
     total_differences: int = 0
+    signers: tuple[SignedBy, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.verified is None) == (self.code is None):
@@ -277,7 +287,7 @@ class Verdict:
             "message": self.message,
             "trust_statement": None if verified is None else verified.trust_statement,
             "package": None if verified is None else verified.to_dict(),
-            "signers": [] if verified is None else [signer.to_dict() for signer in verified.signers],
+            "signers": [each.to_dict() for each in (verified or self).signers],
             "differences": [{**difference.to_dict()} for difference in self.differences],
             "differences_total": self.total_differences,
             "content": None if verified is None else "hashed",
@@ -307,9 +317,11 @@ def judge(check: Callable[[], Verified], *, mistakes_raise: bool = True) -> Verd
     """
     try:
         verified = check()
-        return Verdict(verified=verified, message=verified.trust_statement)
+        return Verdict(verified=verified, message=verified.trust_statement, signers=verified.signers)
     except TreeMismatch as refusal:
         return Verdict(None, refusal.code, str(refusal), refusal.differences, refusal.total)
+    except ThresholdNotMet as refusal:
+        return Verdict(None, refusal.code, str(refusal), signers=refusal.signers)
     except VerificationError as refusal:
         return Verdict(None, refusal.code, str(refusal))
     except ConfigError as problem:

@@ -293,7 +293,8 @@ def count_signers(
         besides = f"; a further signature does not count: {missed[0]}" if missed else ""
         others = namespace.others({entry for signature in counted for entry in signature.entries})
         signed += f": {', '.join(str(signature.by) for signature in counted)}; not yet: {others}{besides}"
-        raise ThresholdNotMet(f"{namespace.name} needs {namespace.threshold} signers, {signed}")
+        who = [signature.by for signature in counted]
+        raise ThresholdNotMet(f"{namespace.name} needs {namespace.threshold} signers, {signed}", who)
     return counted
 
 

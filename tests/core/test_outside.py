@@ -219,3 +219,44 @@ def test_refuses_to_judge_the_whole_file_system(package: Path) -> None:
     policy = Policy((Namespace("org.acme", (KEY.trusted,)),), files=(str(package.parent / "policy.toml"),))
     with pytest.raises(ConfigError, match="is inside the package"):
         policy.check_outside("/")
+
+
+ASKS_A_SERVER = SIGNER + '[registry]\nrequire = true\nurl = "https://localhost:9"\n'
+KEYLESS = second_signer('sigstore = { issuer = "https://token.example", identity = "a@acme.test" }')
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("text", [ASKS_A_SERVER, KEYLESS], ids=["registry", "public root"])
+def test_refuses_certificates_of_the_environment_inside_the_package(
+    variable: str, text: str, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = loaded(package, text)
+    policy.check_outside(str(package))
+    monkeypatch.setenv(variable, str(package / "keys"))
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(package, policy, now=NOW)
+    monkeypatch.setenv(variable, str(package.parent))
+    policy.check_outside(str(package))
+
+
+def test_asks_nothing_of_the_environment_where_no_server_is_asked(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(package / "keys" / "acme.pub"))
+    assert verify(package, loaded(package, SIGNER), now=NOW).ok
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"])
+def test_refuses_the_copy_of_a_public_root_inside_the_package(
+    variable: str, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = loaded(package, KEYLESS)
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(package))
+    before = sorted(package.rglob("*"))
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(package, policy, now=NOW)
+    assert sorted(package.rglob("*")) == before
+    pinned = loaded(package, KEYLESS + '[sigstore]\ntrusted_root = "root.json"\n')
+    pinned.check_outside(str(package))

@@ -229,9 +229,14 @@ def test_a_threshold_counts_distinct_signers(signed: Path) -> None:
     (signed / "manifest.sig").write_bytes(line * 2)
     assert check(signed, two).code is DenyCode.THRESHOLD_NOT_MET
     sign(signed, [STRANGER], now=NOW)
-    assert check(signed, two).code is DenyCode.THRESHOLD_NOT_MET
+    denied = check(signed, two)
+    assert denied.code is DenyCode.THRESHOLD_NOT_MET
+    assert denied.to_dict()["signers"] == [denied.signers[0].to_dict()]
+    assert [signer.key_id for signer in denied.signers] == [KEY.trusted.key_id]  # and not the stranger
+    assert f"not yet: key sha256:{SECOND.trusted.key_id}" in denied.message
     sign(signed, [SECOND], now=NOW)
     assert check(signed, two).ok
+    assert len(check(signed, two).signers) == 2
 
 
 def test_a_signer_of_one_namespace_has_no_say_in_another(package: Path) -> None:

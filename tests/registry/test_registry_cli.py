@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bad_http import BadServer, Certificates, cut, endless, redirect, reply
+from tests.bad_http import BadServer, Certificates, cut, endless, hang, redirect, reply
 from tests.cli.command import IDENTITY, Command, write_files
+from wcp_attest import DenyCode, load_policy, verify
 from wcp_attest.build import build_manifest, write_manifest
 from wcp_attest.package.provenance import AiOrigin
 
@@ -265,3 +266,28 @@ class TestPair:
         ):
             server.route(VERIFY, answer(self.kept(signed, **change)))
             assert not wcp(*verify).json["ok"], change
+
+    def test_a_silent_registry_is_waited_for_once_and_denies_meanwhile(
+        self, wcp: Command, server: BadServer, signed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.policy(wcp, server, asks=True)
+        text = (wcp.folder / "policy.toml").read_text()
+        (wcp.folder / "policy.toml").write_text(f'{text}timeout = "2s"\n')
+        policy = load_policy(wcp.folder / "policy.toml")
+        server.route(VERIFY, hang(), answer(self.kept(signed)))
+        verdicts = [verify(signed, policy) for _ in range(4)]
+        assert [(verdict.code, verdict.decided) for verdict in verdicts] == [(DenyCode.TRUST_UNUSABLE, False)] * 4
+        assert "asked again after" in verdicts[3].message
+        assert len(server.requests) == 1
+        monkeypatch.setattr("wcp_attest.trust.registry.registry_table.PAUSE", 0.0)
+        assert verify(signed, policy).ok
+
+    def test_a_registry_that_fails_at_once_is_asked_each_time(
+        self, wcp: Command, server: BadServer, signed: Path
+    ) -> None:
+        self.policy(wcp, server, asks=True)
+        policy = load_policy(wcp.folder / "policy.toml")
+        server.route(VERIFY, answer({}, 404))
+        assert not verify(signed, policy).ok
+        server.route(VERIFY, answer(self.kept(signed)))
+        assert verify(signed, policy).ok

@@ -12,7 +12,7 @@ decision once, at the rim. Three audiences, three families:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,9 +126,18 @@ class SignerUntrusted(VerificationError):
 
 
 class ThresholdNotMet(VerificationError):
-    """Fewer distinct trusted signers signed than the policy asks for."""
+    """Fewer distinct trusted signers signed than the policy asks for.
+
+    Args:
+        message: one line that names them and those who have not.
+        signers: those who have signed and count, as `wcp_attest.signing.SignedBy`.
+    """
 
     code = DenyCode.THRESHOLD_NOT_MET
+
+    def __init__(self, message: str, signers: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.signers = tuple(signers)
 
 
 class NamespaceInvalid(VerificationError):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
 def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make every library read the authorities that one of them names.
 
@@ -32,6 +35,15 @@ def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     if bundle:
         return {"SSL_CERT_DIR" if os.path.isdir(bundle) else "SSL_CERT_FILE": bundle}
     return {}
+
+
+def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files and directories of certificates that an environment names, for any of the libraries used here.
+
+    Args:
+        environ: an environment.
+    """
+    return tuple(path for name in _VARIABLES if (path := environ.get(name)))
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -31,7 +31,9 @@ class Condition(Protocol):
     """A further condition of a policy, such as its ban lists or a registry.
 
     A condition that reads or writes files names them in an attribute `files`, an iterable of paths; `verify` refuses a
-    package that holds one of them.
+    package that holds one of them. One that asks a server by https says so in an attribute `remote`, and one that rests
+    on the fetched root of a public Sigstore instance in `fetches_root`: then no package may hold the certificates that
+    the environment names, nor the copy of that root, either.
     """
 
     def open(self, *, now: float) -> BanCheck:
@@ -142,6 +144,7 @@ class Policy:
     digest: str = ""
     content_digest: str = field(default="", compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    _named: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _ways: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +164,7 @@ class Policy:
             place for path in named if path for place in (absolute(path), *_follow(absolute(path), ways))
         )
         object.__setattr__(self, "files", tuple(files))
-        object.__setattr__(self, "_ways", ways)
+        self._remember(self.files, ways)
 
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of that name.
@@ -179,7 +182,7 @@ class Policy:
         """Refuse to judge a package that holds something the policy was read from or will read.
 
         Every path by which such a file is reached is looked at in every call, with one `lstat`; links are followed anew
-        only when one of them differs from what was found the last time.
+        only when one of them differs from what was found the last time, or the environment names other files.
 
         Args:
             root: the package directory.
@@ -191,12 +194,29 @@ class Policy:
             package = os.stat(root)
         except (OSError, ValueError):
             return  # nothing is there to hold anything; reading it will say so
-        if not _lead_outside(self._ways, package):
+        named = (*self.files, *self._named_by_environment())
+        if named != self._named or not _lead_outside(self._ways, package):
             ways: dict[str, str] = {}
-            for file in self.files:
-                _follow(file, ways)
-            object.__setattr__(self, "_ways", ways)
+            for file in named:
+                _follow(absolute(file), ways)
+            self._remember(named, ways)
             _lead_outside(ways, package)
+
+    def _named_by_environment(self) -> tuple[str, ...]:
+        """Return what libraries read or write besides: certificates of servers, and the copy of a public root."""
+        fetches_root = (bool(self.identities) and self.sigstore.trusted_root is None) or any(
+            getattr(condition, "fetches_root", False) for condition in self.conditions
+        )
+        if not fetches_root and not any(getattr(condition, "remote", False) for condition in self.conditions):
+            return ()
+        from wcp_attest.net.authorities import authority_files
+        from wcp_attest.signing.sigstore.trusted_root import public_root_folders
+
+        return (*authority_files(os.environ), *(public_root_folders() if fetches_root else ()))
+
+    def _remember(self, named: tuple[str, ...], ways: dict[str, str]) -> None:
+        object.__setattr__(self, "_named", named)
+        object.__setattr__(self, "_ways", ways)
 
     @property
     def keys(self) -> tuple[TrustedSigner, ...]:

@@ -74,6 +74,14 @@ def public_root(instance: Instance) -> bytes:
     return found
 
 
+def public_root_folders() -> tuple[str, ...]:
+    """Return where the library keeps what it fetched of a public instance through TUF."""
+    import platformdirs
+
+    named = ("sigstore-python", "sigstore")  # as in `sigstore._internal.tuf`
+    return platformdirs.user_data_dir(*named), platformdirs.user_cache_dir(*named)
+
+
 def parse_root(data: bytes) -> TrustedRoot:
     """Parse a trusted root.
 

@@ -92,6 +92,12 @@ class BansCondition:
             raise ConfigError("[bans] names a source twice")
 
     @property
+    def fetches_root(self) -> bool:
+        """Whether signers of lists are verified by the root of a public Sigstore instance, which is fetched."""
+        signers = self.signers
+        return signers is not None and bool(signers.identities) and signers.sigstore.trusted_root is None
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Every file and directory that the lists are read from or kept in."""
         named = [self.state]

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable, VerificationError
 from wcp_attest.base.url_origin import Origin
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
     from wcp_attest.trust.conditions import PackageFacts
 
 DEFAULT_TIMEOUT: Final = 10  # seconds
+PAUSE: Final = 30.0  # seconds after a registry did not answer in which it is not asked again
+QUICK: Final = 1.0  # seconds; a failure that comes sooner delays nobody, so the registry is asked again at once
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryCondition:
     """A registry whose word a policy asks for; a `Condition`.
+
+    A registry that does not answer costs one verification its timeout. Those of the next `PAUSE` seconds are denied at
+    once, as long as the program keeps the policy.
 
     Attributes:
         url: base URL of the registry.
@@ -43,6 +49,8 @@ class RegistryCondition:
     url: str
     timeout: int = DEFAULT_TIMEOUT
     ca_file: str | None = None
+    remote: ClassVar[bool] = True
+    _silent: list[tuple[float, str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -53,6 +61,21 @@ class RegistryCondition:
         """Get ready to ask; nothing is asked yet."""
         del now
         return RegistryCheck(self)
+
+    def note_silence(self, reason: str) -> None:
+        """Remember that the registry did not answer, and in words why."""
+        self._silent[:] = [(time.monotonic(), reason)]
+
+    def check_not_silent(self) -> None:
+        """Refuse to wait again for a registry that did not answer a moment ago.
+
+        Raises:
+            TrustUnusable: it did not.
+        """
+        for at, reason in self._silent:
+            passed = time.monotonic() - at
+            if passed < PAUSE:
+                raise TrustUnusable(f"{reason} ({passed:.0f} s ago; it is asked again after {PAUSE:.0f} s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +96,21 @@ class RegistryCheck:
             NotAcceptable: the worker is revoked or unknown, or another package than this one is registered.
             TrustUnusable: the registry cannot be asked, or its answer cannot be used.
         """
-        from wcp_attest.net.https_errors import RegistryError
+        from wcp_attest.net.https_errors import RegistryError, RegistryUnreachable
         from wcp_attest.trust.registry.client import RegistryClient
 
         condition = self.condition
+        condition.check_not_silent()
+        began = time.monotonic()
         try:
             client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
             with contextlib.closing(client):
                 answer = client.verify(facts.worker_id)
         except (RegistryError, ConfigError) as problem:
-            raise TrustUnusable(f"the policy requires the word of {condition.url}: {problem}") from None
+            reason = f"the policy requires the word of {condition.url}: {problem}"
+            if isinstance(problem, RegistryUnreachable) and time.monotonic() - began > QUICK:
+                condition.note_silence(reason)
+            raise TrustUnusable(reason) from None
         if answer.banned:
             raise Banned(f"{condition.url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")
         if answer.status != "active":
