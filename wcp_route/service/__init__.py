@@ -9,7 +9,8 @@ gateways     AuthZEN 1.0 and Envoy's external authorisation
 registry_api what the clients of a worker registry call
 ban_lists    signed ban lists, and reports until the ban authority has looked at them
 operators    /admin/…, /receipts…
-machines     health, readiness, metrics, OpenAPI
+openapi      the description of all of it
+machines     health, readiness, metrics
 pages        what people look at
 application  all of them as one ASGI application
 server       sockets, signals, reload
