@@ -326,14 +326,15 @@ class PackageStore:
         what = worker_id if version is None else f"{worker_id}@{version}"
         raise ConfigError(f"the store {self.path!r} holds no {what}; add it with `wcp-attest store add`")
 
-    def changeable(self, name: str, *, users: Collection[int] = ()) -> str | None:
+    def changeable(self, name: str, *, users: Collection[int] = (), quick: bool = False) -> str | None:
         """Say who could change an entry beside root and the store's owner, or return None when nobody can.
 
         Args:
             name: of the entry.
             users: ids that must not be the owner's.
+            quick: look at owners and modes alone; for who has asked without it within the last minute.
         """
-        return changeable(self.path, name, _MEMBERS, keeper=self.owner, users=users)
+        return changeable(self.path, name, _MEMBERS, keeper=self.owner, users=users, quick=quick)
 
     def names(self) -> list[str]:
         """Return the names of all entries, sorted.

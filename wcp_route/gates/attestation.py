@@ -165,15 +165,17 @@ class _Sealed:
         recheck = self.recheck
         assert recheck is not None  # noqa: S101  # for the type checker: just made
         self.read = recheck.root, os.path.dirname(recheck.root)
-        kept = self.store.changeable(self.entry) is None  # each parent, at each use
-        if kept and 0 <= now - self.read_at < FULL_EVERY:
+        recent = 0 <= now - self.read_at < FULL_EVERY
+        # Each parent, at each use; what only root can change, each time that the entry is hashed again.
+        if recent and self.store.changeable(self.entry, quick=True) is None:
             return recheck.standing(bans=bans, now=now)
+        kept = self.store.changeable(self.entry) is None
         verdict = recheck.verify(bans=bans, now=now)
         if (
             verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None
         ):  # set aside, and made anew from the root
             verdict = self.recheck.verify(bans=bans, now=now) if self.recheck is not None else verdict
-        self.read_at = now if verdict else 0.0
+        self.read_at = now if verdict and kept else 0.0
         return verdict
 
     def _seal(self, bans: tuple[BanCheck, ...], now: float) -> Verdict | None:

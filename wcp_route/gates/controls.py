@@ -44,8 +44,7 @@ class Controls:
             snapshot: the registry.
             is_attested: tells whether a worker is what a trusted signer released.
         """
-        around, _ = self._by_scope(required)
-        missing = [name for name in around if name not in self._present]
+        missing, _ = self._split.get(required) or self._part(required)
         if not missing:
             return []
         providers = self._providers_in(snapshot)
@@ -67,15 +66,13 @@ class Controls:
 
     def missing_on(self, required: tuple[str, ...], worker: WorkerRecord) -> list[str]:
         """Return the required controls of worker scope that the worker does not implement, in the order given."""
-        _, own = self._by_scope(required)
+        _, own = self._split.get(required) or self._part(required)
         return [name for name in own if name not in worker.currently_implements]
 
-    def _by_scope(self, required: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Part a list into what is around the worker and what is on it."""
-        split = self._split.get(required)
-        if split is None:
-            own = tuple(name for name in required if self._config.scope_of(name) == "worker")
-            split = tuple(name for name in required if name not in own), own
-            if len(self._split) < MAX_LISTS:
-                self._split[required] = split
-        return split
+    def _part(self, required: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Part a list into what must be around the worker and the settings do not provide, and what must be on it."""
+        own = tuple([name for name in required if self._config.scope_of(name) == "worker"])
+        around = tuple([name for name in required if name not in own and name not in self._present])
+        if len(self._split) < MAX_LISTS:
+            self._split[required] = around, own
+        return around, own

@@ -165,17 +165,19 @@ class Database:
         try:
             if self._peek is None and not opening:
                 return None
-            with self.failures():
-                if self._peek is None:
-                    self._peek = self._engine.raw_connection()
-                    self._cursor = self._peek.cursor()
-                    self._cursor.execute("PRAGMA busy_timeout = 0")
-                (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
-                if version != self._version_seen:
-                    row = self._cursor.execute(self._last_event).fetchone()
-                    self._event_seen = 0 if row is None else row[0]
-                    self._version_seen = version
-                return self._event_seen
+            if self._peek is None:
+                self._peek = self._engine.raw_connection()
+                self._cursor = self._peek.cursor()
+                self._cursor.execute("PRAGMA busy_timeout = 0")
+            (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
+            if version != self._version_seen:
+                row = self._cursor.execute(self._last_event).fetchone()
+                self._event_seen = 0 if row is None else row[0]
+                self._version_seen = version
+        except (exc.SQLAlchemyError, sqlite3.Error) as problem:
+            raise self._failure(problem) from problem
+        else:
+            return self._event_seen
         finally:
             self._peeking.release()
 
@@ -274,8 +276,11 @@ class Database:
         try:
             yield
         except (exc.SQLAlchemyError, sqlite3.Error) as problem:
-            kind = StateBusy if _is_busy(problem) else StateError
-            raise kind(f"state `{self.name}` {_meaning(problem)}") from problem
+            raise self._failure(problem) from problem
+
+    def _failure(self, problem: exc.SQLAlchemyError | sqlite3.Error) -> StateError:
+        kind = StateBusy if _is_busy(problem) else StateError
+        return kind(f"state `{self.name}` {_meaning(problem)}")
 
 
 def _engine(address: str, *, create: bool) -> tuple[bool, str, Engine]:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.toml_table import Table
     from wcp_attest.signing import SigstoreTrust, TrustedSigner
-    from wcp_attest.trust.bans.feeds import Feed
+    from wcp_attest.trust.bans.feeds import Feed, VerifiedList
     from wcp_attest.trust.bans.lookup import Index
     from wcp_attest.trust.policy import Policy
 
@@ -84,6 +84,7 @@ class BansCondition:
     state: str
     _memo: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)
     _lists: HeldLists = field(default_factory=HeldLists, repr=False, compare=False)
+    _last: list[Bans] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.feeds) <= MAX_SOURCES:
@@ -136,10 +137,18 @@ class BansCondition:
         Args:
             now: seconds since the epoch.
         """
-        seen = os.path.join(self.state, SEEN_NAME)
-        found = [self._lists.held(feed, now=now, state=seen) for feed in self.feeds]
-        held = [each for each in found if each is not None]
-        return Bans(held) if len(held) == len(found) else None
+        seen = f"{self.state}/{SEEN_NAME}"
+        found: list[VerifiedList] = []
+        for feed in self.feeds:
+            verified = self._lists.held(feed, now=now, state=seen)
+            if verified is None:
+                return None
+            found.append(verified)
+        last = self._last[0] if self._last else None  # made anew only when a list is another one (bar: bans, route.py)
+        if last is None or any(one is not other for one, other in zip(last.opened, found, strict=True)):
+            last = Bans(found)
+            self._last[:] = [last]
+        return last
 
     @property
     def remote(self) -> bool:

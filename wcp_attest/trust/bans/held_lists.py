@@ -34,26 +34,29 @@ MIN_EVERY: Final = 1.0  # seconds between two background refreshes
 @dataclass(frozen=True, slots=True)
 class _HeldList:
     verified: VerifiedList
+    files: tuple[str, ...]
     stamp: tuple[object, ...]
     fresh_from: float
     fresh_until: float
     verified_at: float
 
-    def usable(self, now: float, stamp: tuple[object, ...], *, background: bool) -> bool:
+    def usable(self, now: float, state: str, *, background: bool) -> bool:
         if not self.fresh_from <= now < self.fresh_until:
             return False
         if background and self.verified.ask_again_at is not None:
             return True  # the refresher asks the source; here its freshness alone decides
         if self.verified.ask_again_at is not None and now >= self.verified.ask_again_at:
             return False
-        return self.stamp == stamp and time.monotonic() - self.verified_at < MAX_SECONDS
+        if time.monotonic() - self.verified_at >= MAX_SECONDS:
+            return False
+        return self.stamp == _stamp((*self.files, state))
 
 
 class HeldLists:
     """The lists of one `[bans]` table. Safe to use from several threads; one at a time opens a source."""
 
     def __init__(self) -> None:
-        self._held: dict[str, _HeldList] = {}
+        self._held: dict[Feed, _HeldList] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
         self.background = False
@@ -85,8 +88,8 @@ class HeldLists:
 
     def held(self, feed: Feed, *, now: float, state: str) -> VerifiedList | None:
         """Return the held list of a source while it may be used, else none. Nothing is opened and nobody is asked."""
-        held = self._held.get(feed.name)
-        if held is None or not held.usable(now, _stamp((*feed.files, state)), background=self.background):
+        held = self._held.get(feed)
+        if held is None or not held.usable(now, state, background=self.background):
             return None
         return held.verified
 
@@ -103,8 +106,9 @@ class HeldLists:
         verified = feed.open(verifier)
         head = verified.index.head
         if feed.remote or _settled(feed.files):
-            self._held[feed.name] = _HeldList(
+            self._held[feed] = _HeldList(
                 verified,
+                feed.files,
                 stamp,
                 fresh_from=head.issued_at - MAX_CLOCK_SKEW,
                 fresh_until=min(head.expires_at, head.issued_at + verifier.max_age, verified.usable_until),
@@ -178,15 +182,15 @@ class ListRefresher:
 
 
 def _stamp(paths: Sequence[str]) -> tuple[object, ...]:
-    return tuple(map(_stamp_of, paths))
-
-
-def _stamp_of(path: str) -> object:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as problem:
-        return type(problem).__name__
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    found: list[object] = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as problem:
+            found.append(type(problem).__name__)
+        else:
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
 
 
 def _settled(paths: Sequence[str]) -> bool:
