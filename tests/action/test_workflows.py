@@ -111,7 +111,7 @@ def test_the_locked_requirements_are_all_hashed_and_are_those_we_test_with() -> 
     assert all("--hash=sha256:" in block for block in blocks)
 
 
-PAGES = [ROOT / "action/README.md", ROOT / "docs/howto/github-action.md"]
+PAGES = [ROOT / "action/README.md", ROOT / "docs/howto/github.md"]
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -4,7 +4,6 @@ All blocks of a page run in order, in one fresh directory. Comments that a reade
 steer them:
 
     <!-- file: policy.toml -->      the next block is the content of that file, not something to run
-    <!-- run: mkdir keys -->        a command that the page needs and the reader does not
     <!-- skip: why -->              the next block is not run
 
 In a console block a line that starts with `$ ` is a command (a `\\` at its end goes on in the next line), the other
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 120
 _BLOCK = re.compile(r"^(?P<fence>```+)(?P<language>[a-z]*)[^\n]*\n(?P<body>.*?)^(?P=fence)\n", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"<!-- (file|run|skip): (.*?) -->")
+_COMMENT = re.compile(r"<!-- (file|skip): (.*?) -->")
 _STATUS = re.compile(r"\s+# exit status (\d+)$")
 
 
@@ -55,9 +54,7 @@ class Page:
         """Run everything, in order."""
         directive: tuple[str, str] | None = None
         for kind, value in self._parts():
-            if kind == "run":
-                self._command(value, None)
-            elif kind in {"file", "skip"}:
+            if kind in {"file", "skip"}:
                 directive = (kind, value)
             else:
                 if directive is not None and directive[0] == "file":

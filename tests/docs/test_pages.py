@@ -40,6 +40,8 @@ def test_links_lead_somewhere(path: Path) -> None:
         if re.match(r"https?:|mailto:", target):
             continue
         file, _, anchor = target.partition("#")
+        if file.startswith("reference/") and path == ROOT / "docs/index.md":
+            continue  # made with the site: tests/docs/test_site.py follows it
         page = (path.parent / file).resolve() if file else path
         assert page.exists(), f"{name_of(path)} links to {target}"
         if anchor and page.suffix == ".md":
@@ -63,6 +65,12 @@ def test_schemas_are_published_as_they_are_shipped() -> None:
     assert shipped == {path.name: path.read_bytes() for path in (ROOT / "docs/schemas").glob("*.json")}
 
 
+def test_no_page_hides_a_command() -> None:
+    """What a reader has to type is on the page; comments steer only what is no command."""
+    for page in PAGES:
+        assert "<!-- run:" not in page.read_text(), name_of(page)
+
+
 def test_the_runner_notices_what_is_not_as_shown() -> None:
     assert list(commands_of("$ a \\\n  b\nx\n\n$ c\n")) == [("a \\\n  b", "x\n"), ("c", "")]
     assert matches("a … d\n…\ne", "a b c d\nmore\nlines\ne\n")
@@ -79,7 +87,7 @@ def test_the_runner_demands_the_status_that_is_shown(tmp_path: Path) -> None:
         Page("```console\n$ echo a\nb\n```\n", tmp_path).run()
     with pytest.raises(ZeroDivisionError):
         Page("```python\n1 / 0\n```\n", tmp_path).run()
-    Page("<!-- file: x -->\n```text\nhello\n```\n<!-- run: test -f x -->\n", tmp_path).run()
+    Page("<!-- file: x -->\n```text\nhello\n```\n```console\n$ test -f x\n```\n", tmp_path).run()
     Page("<!-- skip: no network -->\n```console\n$ false\n```\n", tmp_path).run()
 
 
