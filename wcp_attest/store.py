@@ -191,7 +191,7 @@ class PackageStore:
                 store_directory.take_out(self.path, name, aside=True)
             with store_directory.NewEntry(self.path, name, group=self._group, durable=self._durable) as entry:
                 target = os.path.join(entry.path, PACKAGE_NAME)
-                check_tree(question.package, proof.manifest, options=reading, stage=target)
+                check_tree(question.package, proof.manifest, options=reading, stage=target, rights=entry.rights)
                 entry.write(MANIFEST_NAME, proof.pair.manifest)
                 entry.write(SIGNATURE_NAME, signatures)
                 entry.write(RECORD_NAME, _record(question, proof.manifest))

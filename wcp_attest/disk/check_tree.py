@@ -40,6 +40,7 @@ def check_tree(
     options: ReadOptions = _DEFAULT,
     stage: str | None = None,
     extra: Mapping[str, bytes] | None = None,
+    rights: tuple[int, int, int | None] | None = None,
 ) -> None:
     """Check a whole tree against its manifest, and return only when they agree.
 
@@ -51,6 +52,8 @@ def check_tree(
         options: how to read.
         stage: a new directory that takes a copy of the very bytes that were hashed; it appears only when all is well.
         extra: further files of the staged copy, by path, already verified by the caller.
+        rights: of the files of that copy: the mode of one, that of an executable one, and the group or None; without
+            them files are made as any program of yours makes them.
 
     Raises:
         TreeMismatch: the tree differs; the error holds every difference.
@@ -62,7 +65,7 @@ def check_tree(
         if stage is None:
             _check(opened, manifest, options, None)
             return
-        with Stage(stage, root) as copy:
+        with Stage(stage, root, rights) as copy:
             _check(opened, manifest, options, copy)
             copy.finish(extra or {})
 
@@ -89,7 +92,9 @@ def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | 
     directories, others = _parted(manifest)
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
-    task = Task(manifest.hash_algorithm, owner=rules.owner, stage=None if copy is None else copy.descriptor)
+    task = Task(manifest.hash_algorithm, owner=rules.owner)
+    if copy is not None:
+        task.stage, task.rights = copy.descriptor, copy.rights
     total = None if options.progress is None else manifest.count - len(directories)
     many = manifest.body.count(b"\n", 0, WORTH_FILES * _LINE_BYTES) >= WORTH_FILES
     with closing(hash_all(root, jobs, task, options, walk=walk, many=many, total=total)) as results:

@@ -58,11 +58,13 @@ class Task:
         algorithm: `sha256` or `blake3`.
         owner: the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
+        rights: of copies: the mode of a file, that of an executable one, and the group or None. Without them copies are
+            0666 or 0777, lessened by the umask.
         limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
         new: starts a hash.
     """
 
-    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "stage")
+    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "rights", "stage")
 
     def __init__(
         self,
@@ -70,11 +72,13 @@ class Task:
         *,
         owner: int | None = None,
         stage: int | None = None,
+        rights: tuple[int, int, int | None] | None = None,
         limits: tuple[int, int] | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.owner = owner
         self.stage = stage
+        self.rights = rights
         self.limits = limits
         self._buffer: memoryview | None = None
         self.new: Callable[..., Any] = sha256
@@ -296,7 +300,7 @@ class _Reader:
         task, folder, prefix, new = self.task, self.folder, self.prefix, self.task.new
         lines, records = self.lines, self.records
         start, middle = '"' + _escaped(prefix), f'": {{"{task.algorithm}":"'
-        small = SMALL if self.copies is None else 0
+        copies = self.copies
         for name, line in zip(names, repeat(None) if expected is None else expected, strict=False):
             descriptor = os_open(name if UTF8 else native(name), FILE_FLAGS, dir_fd=folder)
             try:
@@ -309,9 +313,11 @@ class _Reader:
                 if line is not None and not (line.startswith(head) and line.endswith(tail)):
                     lines.append(head + tail)
                     continue
-                block = read(descriptor, size + 1) if size < small else b""
-                plain = len(block) == size < small
+                block = read(descriptor, size + 1) if size < SMALL else b""
+                plain = len(block) == size < SMALL
                 digest = new(block).hexdigest() if plain else self._digest(descriptor, block, name, before)
+                if copies is not None and plain:
+                    self._copy_whole(name, mode, block)
                 after = fstat(descriptor)
             finally:
                 close(descriptor)
@@ -371,11 +377,28 @@ class _Reader:
         digest: str = hasher.hexdigest()
         return digest
 
-    def _create(self, name: str, mode: int) -> int:
-        permissions = 0o777 if mode & _EXECUTE else 0o666  # lessened by the umask
+    def _copy_whole(self, name: str, mode: int, data: bytes) -> None:
+        copy = self._create(name, mode)
         try:
-            copy = os.open(native(name), _CREATE_FLAGS, permissions, dir_fd=self.copies)
+            if data:
+                self._copy(copy, data, name)
+        finally:
+            close(copy)
+
+    def _create(self, name: str, mode: int) -> int:
+        plain, executable, group = self.task.rights or (0o666, 0o777, None)
+        wanted = executable if mode & _EXECUTE else plain
+        copy = -1
+        try:
+            # The file has its last mode from the start, and this descriptor may write all the same.
+            copy = os_open(name if UTF8 else native(name), _CREATE_FLAGS, wanted, dir_fd=self.copies)
+            if group is not None:
+                os.fchown(copy, -1, group)
+            if self.task.rights is not None and fstat(copy).st_mode & 0o7777 != wanted:  # the umask, or an ACL
+                os.fchmod(copy, wanted)
         except OSError as problem:
+            if copy >= 0:
+                close(copy)
             raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
         return copy
 

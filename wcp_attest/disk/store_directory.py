@@ -42,6 +42,7 @@ class NewEntry:
 
     Attributes:
         path: of the temporary directory.
+        rights: that files in it are made with: mode of one, mode of an executable one, and the group or None.
 
     Raises:
         ConfigError: it cannot be made there.
@@ -51,7 +52,8 @@ class NewEntry:
         self.path = ""
         self._store = store
         self._name = name
-        self._group = group
+        mask = _ALL_READ if group is None else _GROUP_READS
+        self.rights = (0o444 & mask, 0o555 & mask, group)
         self._durable = durable
         self._lock = -1
 
@@ -94,6 +96,9 @@ class NewEntry:
             descriptor = os.open(os.path.join(self.path, name), _CREATE, 0o600)
             with open(descriptor, "wb", buffering=0):
                 write_all(descriptor, data)
+                if self.rights[2] is not None:
+                    os.fchown(descriptor, -1, self.rights[2])
+                os.fchmod(descriptor, self.rights[0])
         except OSError as problem:
             raise self._failed(problem) from None
 
@@ -107,7 +112,12 @@ class NewEntry:
             ConfigError: it cannot be done.
         """
         try:
-            _seal(self.path, self._group)
+            # Files were made without the right to write. Directories lose it now that they are full, the upper ones last:
+            # then this one, which only its owner may enter so far, opens to those who may read.
+            for _, _, _, folder in os.fwalk(self.path, topdown=False, onerror=_raise):
+                if self.rights[2] is not None:
+                    os.fchown(folder, -1, self.rights[2])
+                os.fchmod(folder, self.rights[1])
             if self._durable:
                 _bring_to_disk(self._lock)  # before the rename: after a crash an entry is not there, or it is whole
             try:
@@ -305,25 +315,6 @@ def remove_tree(path: str) -> None:
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o700)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _seal(path: str, group: int | None) -> None:
-    """Take away every right to write below a private directory, and at last open it to those who may read.
-
-    Raises:
-        OSError: it cannot be done.
-    """
-    mask = _ALL_READ if group is None else _GROUP_READS
-    for _, _, files, descriptor in os.fwalk(path, topdown=False, onerror=_raise):
-        for name in files:
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            if group is not None:
-                os.chown(name, -1, group, dir_fd=descriptor, follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):
-                os.chmod(name, (0o555 if status.st_mode & 0o111 else 0o444) & mask, dir_fd=descriptor)
-        if group is not None:
-            os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, mask)
 
 
 def _raise(problem: OSError) -> None:

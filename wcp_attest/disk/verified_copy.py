@@ -2,7 +2,7 @@
 
 The copy grows in a private directory beside its place and is renamed into it only when everything agreed. On any
 failure it is removed. Owners, times and modes are not those of the tree: files are 0666 or 0777 and directories 0777,
-all lessened by the umask, as everything that a program of yours makes.
+all lessened by the umask, as everything that a program of yours makes, unless the caller names other rights of files.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class Stage:
     Args:
         target: where the copy goes; must not exist, nor lie inside the tree.
         root: the tree.
+        rights: of the files of the copy, as in `wcp_attest.disk.hashing.Task`.
 
     Raises:
         ConfigError: the copy cannot be made there.
     """
 
-    def __init__(self, target: str, root: str) -> None:
+    def __init__(self, target: str, root: str, rights: tuple[int, int, int | None] | None = None) -> None:
         self.descriptor = -1
+        self.rights = rights
         self._target = target
         self._made: set[str] = {""}
         plain = os.path.abspath(target)

@@ -4,7 +4,7 @@ Messages are `marshal` data behind a length of four bytes; both ends are this pa
 same interpreter. A worker ends when its input does, and, while it reads a large file, when its parent is gone. It needs
 the standard library only and is started by `python -I -S` (`wcp_attest.disk.parallel`), in a few milliseconds.
 
-    first     (algorithm, owner, limits, root, copy, parent, search_path)
+    first     (algorithm, owner, limits, root, copy, rights, parent, search_path)
     batch     (number, [(path, identity, names, expected) or None, …])
                             without names, a directory is looked at again, and `expected` is its listing
     answers   ("done", number, [(lines or None when as expected, records, size, holes), or None where nothing was read])
@@ -114,9 +114,9 @@ class _WorkerTask(hashing.Task):
     __slots__ = ("_due", "_held", "_index", "_parent", "place")
 
     def __init__(self, setup: tuple[Any, ...]) -> None:
-        algorithm, owner, limits, _, copy, parent, search_path = setup
+        algorithm, owner, limits, _, copy, rights, parent, search_path = setup
         sys.path.extend(search_path)
-        super().__init__(algorithm, owner=owner, stage=copy, limits=limits)
+        super().__init__(algorithm, owner=owner, stage=copy, rights=rights, limits=limits)
         self.place = (0, 0)
         self._index = 0
         self._parent: int = parent
