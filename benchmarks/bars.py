@@ -84,3 +84,11 @@ BARS: Final = (
     Bar("library", "verify beyond its reads", 0.001),
     Bar("progress", "shown", 1.01, "not shown", measure="processor"),
 )
+
+# `python -m benchmarks.store`, whose series are all of one corpus.
+STORE_BARS: Final = (
+    *(Bar("store", f"run, {name}", 1.5, "verify, five") for name in ("five", "many", "large")),
+    *(Bar("store", f"run, {name}", 1.0, f"model-signing verify, {name}") for name in ("five", "many", "large")),
+    *(Bar("store", "run beyond verify, five", 0.020, measure=measure) for measure in ("wall", "processor")),
+    *(Bar("store", f"store add, {name}", 1.25, f"cp -r and verify, {name}") for name in ("many", "large")),
+)

@@ -93,7 +93,12 @@ def environment(tree: str) -> None:
 
 def one(tree: str) -> None:
     """One model of 4 GiB."""
-    _large(os.path.join(tree, "model.bin"), 4096, 3)
+    large(tree, 4096)
+
+
+def large(tree: str, mebibytes: int) -> None:
+    """One file of that many MiB, a multiple of 16, without holes."""
+    _large(os.path.join(tree, "model.bin"), mebibytes, 3)
 
 
 def eight(tree: str) -> None:

@@ -338,6 +338,21 @@ def test_a_worker_id_runs_the_newest_release_and_a_version_the_one_named(world: 
 
 
 @needs_root
+def test_a_start_from_an_entry_of_root_imports_little_more_than_verify(world: World) -> None:
+    def imported(*arguments: object) -> set[str]:
+        command = [sys.executable, "-X", "importtime", "-m", "wcp_attest", *map(str, arguments)]
+        done = subprocess.run(command, env=world.environment(), capture_output=True, text=True, timeout=60, check=True)
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+
+    with a_root_kept_place() as place:
+        store = ["--store", place / "store"]
+        assert world.run(world.package, *store, "--", "true").returncode == 0
+        ours = imported("run", WORKER, *world.trust, *store, "-q", "--", "true")
+    more = ours - imported("verify", world.package, *world.trust, "-q")
+    assert {name for name in more if not name.startswith("wcp_")} <= {"encodings.ascii", "fcntl", "pwd"}
+
+
+@needs_root
 def test_root_drops_every_right_before_the_command_runs(world: World) -> None:
     with a_root_kept_place() as place:
         done = world.run(

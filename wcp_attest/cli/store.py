@@ -10,7 +10,6 @@ import click
 
 from wcp_attest.base.errors import ConfigError, MachineError, VerificationError
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.ban_lists import span
 from wcp_attest.cli.failures import REFUSED
 from wcp_attest.cli.options import attestation_option, combine, jobs_option, root_argument
 from wcp_attest.cli.output import Output, reporting
@@ -263,6 +262,7 @@ def remove(out: Output, /, entry: str, store: str | None) -> int:
 def gc(out: Output, /, keep: int | None, older_than: str | None, dry_run: bool, store: str | None) -> int:
     """Remove old entries, what killed commands left behind, and spoilt entries; nothing that is in use."""
     from wcp_attest.base.identity import parse_utc
+    from wcp_attest.cli.ban_lists import span
     from wcp_attest.store_entries import newest_first
 
     place = _open(store)

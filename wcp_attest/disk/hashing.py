@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 SMALL = 64 * 1024  # bytes of the first read, which takes most files whole
 BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the processor's cache
 _MAX_EXTENTS = 1000  # of a file with holes that are looked up
+_EARLY_BYTES = 8 * 1024 * 1024  # of a copy for a store, which is to be on disk at the end: the disk works meanwhile
 MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
 SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -365,11 +366,16 @@ class _Reader:
         left = size + 1
         buffer = self.task.buffer()
         block: bytes | memoryview = first
+        begun = 0
+        early = copy is not None and self.task.rights is not None and hasattr(os, "posix_fadvise")
         while block:
             left -= len(block)
             hasher.update(block)
             if copy is not None:
                 self._copy(copy, block, name)
+                if early and size + 1 - left - begun >= _EARLY_BYTES:  # tells Linux to begin to write it back
+                    os.posix_fadvise(copy, begun, size + 1 - left - begun, os.POSIX_FADV_DONTNEED)
+                    begun = size + 1 - left
             self.task.between_blocks()
             block = buffer[: os.readv(descriptor, [buffer[:left]])] if left else b""
         if left != 1:

@@ -220,9 +220,9 @@ class _Process:
             import blake3
 
             search_path.append(os.path.dirname(os.path.dirname(os.path.abspath(blake3.__file__))))
-        self.unsent = bytearray(pack(
-            (task.algorithm, task.owner, task.limits, *given, task.rights, os.getpid(), search_path)
-        ))
+        self.unsent = bytearray(
+            pack((task.algorithm, task.owner, task.limits, *given, task.rights, os.getpid(), search_path))
+        )
 
     @property
     def wants(self) -> bool:

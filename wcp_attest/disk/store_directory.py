@@ -8,11 +8,9 @@ that somebody is using it. None of the locks protects content: that is what `wcp
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
-import shutil
 import stat
 import time
 from typing import TYPE_CHECKING, Self
@@ -112,8 +110,8 @@ class NewEntry:
             ConfigError: it cannot be done.
         """
         try:
-            # Files were made without the right to write. Directories lose it now that they are full, the upper ones last:
-            # then this one, which only its owner may enter so far, opens to those who may read.
+            # Files were made without the right to write. Directories lose it now that they are full, upper ones last,
+            # so that this one, which only its owner may enter so far, opens to readers at the end.
             for _, _, _, folder in os.fwalk(self.path, topdown=False, onerror=_raise):
                 if self.rights[2] is not None:
                     os.fchown(folder, -1, self.rights[2])
@@ -314,6 +312,8 @@ def remove_tree(path: str) -> None:
         del folder
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o700)
+    import shutil
+
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -322,11 +322,16 @@ def _raise(problem: OSError) -> None:
 
 
 def _bring_to_disk(descriptor: int) -> None:
-    """Write back the whole file system: a hundred thousand `fsync`s would take minutes.
+    """Write back the whole file system once: a hundred thousand `fsync`s would take minutes.
+
+    It must be done: an entry kept by root is used without being hashed, so a name that outlived a crash while the bytes
+    behind it did not would let files full of zeros run as verified.
 
     Raises:
         OSError: it failed.
     """
+    import ctypes
+
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()
