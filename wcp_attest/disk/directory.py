@@ -31,8 +31,13 @@ _MACHINE = {
     errno.ENOMEM: "",
     errno.ENOBUFS: "",
     errno.EIO: "; look at the disk",
+    errno.EBADMSG: "; look at the disk",
+    errno.EROFS: "; it is mounted read-only",
+    errno.ENOLCK: "; the file system has no locks left",
+    errno.ESTALE: "; look at the network file system",
     errno.ENOSPC: "; make room",
     errno.EDQUOT: "; make room",
+    errno.EFBIG: "; raise the limit of file sizes (`ulimit -f`)",
     errno.ETIMEDOUT: "; look at the network file system",
     errno.ENOTCONN: "; look at the network file system",
 }

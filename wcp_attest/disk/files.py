@@ -29,6 +29,21 @@ _OPEN_ALREADY = re.compile(r"/dev/stdin\Z|(/dev/fd|/proc/self/fd)/[0-9]+\Z")
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
 
 
+def is_there(path: str) -> bool:
+    """Tell whether there is something at a path, a broken link included.
+
+    Raises:
+        MachineError: this machine cannot tell. `os.path.lexists` would say no.
+    """
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as problem:
+        if is_machine_fault(problem):
+            raise MachineError(f"cannot look for {path!r}: {describe_os_error(problem)}; nothing was decided") from None
+        return False
+    return True
+
+
 def absolute(path: str) -> str:
     """Return a path that reaches the same file from any working directory.
 
@@ -171,7 +186,7 @@ def _write_problems(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from None
+        raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from problem
 
 
 def read_start(path: str, limit: int) -> bytes:

@@ -14,8 +14,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import ConfigError, Error
-from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.base.errors import ConfigError, Error, MachineError
+from wcp_attest.disk.directory import describe_os_error, is_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +35,13 @@ def exclusive(path: str, *, wait: float, error: type[Error] = ConfigError) -> It
         error: the error type to raise.
 
     Raises:
-        Error: of type `error`: another process held the lock all the time, or the file cannot be opened or is no lock.
+        Error: of type `error`: another process held the lock all the time, or the file cannot be opened or is no lock;
+            MachineError when this machine is at fault.
     """
     try:
         descriptor = os.open(path, _OPEN, 0o600)
     except OSError as problem:
-        raise error(f"the lock `{path}` cannot be opened: {describe_os_error(problem)}") from None
+        raise _failure(problem, error)(f"the lock `{path}` cannot be opened: {describe_os_error(problem)}") from None
     deadline = time.monotonic() + wait
     try:
         while not _is_taken(descriptor, path, error):
@@ -70,7 +71,7 @@ def _is_taken(descriptor: int, path: str, error: type[Error]) -> bool:
     except BlockingIOError:
         return False
     except OSError as problem:
-        raise error(f"the lock `{path}` cannot be taken: {describe_os_error(problem)}") from None
+        raise _failure(problem, error)(f"the lock `{path}` cannot be taken: {describe_os_error(problem)}") from None
     return True
 
 
@@ -80,7 +81,11 @@ def _holder(descriptor: int, path: str, error: type[Error]) -> str:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         content = os.pread(descriptor, _MAX_CONTENT + 1, 0) if regular else b"?"
     except OSError as problem:
-        raise error(f"the lock `{path}` cannot be read: {describe_os_error(problem)}") from None
+        raise _failure(problem, error)(f"the lock `{path}` cannot be read: {describe_os_error(problem)}") from None
     if content.strip(b"0123456789\n") or len(content) > _MAX_CONTENT:
         raise error(f"`{path}` is in the way: it is no lock of wcp-attest; move it away")
     return f"process {content.decode().strip()}" if content.strip() else "another process"
+
+
+def _failure(problem: OSError, error: type[Error]) -> type[Error]:
+    return MachineError if is_machine_fault(problem) else error

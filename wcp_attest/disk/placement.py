@@ -17,8 +17,9 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from wcp_attest.base.errors import ConfigError, ManifestMissing, SignatureMissing
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.base.errors import ConfigError, MachineError, ManifestMissing, SignatureMissing
+from wcp_attest.disk.directory import describe_os_error, is_machine_fault
+from wcp_attest.disk.files import is_there, read_bounded
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
@@ -97,7 +98,7 @@ class PackagePair:
             place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", missing=ManifestMissing, follow=follow
         )
         path = place.signatures
-        if place.placement == "beside" and not os.path.lexists(path):
+        if place.placement == "beside" and not is_there(path):
             return cls(manifest, None, place)
         signatures = read_bounded(
             path, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures", missing=SignatureMissing, follow=follow
@@ -120,7 +121,7 @@ def find_place(root: str, attestation: str | None = None) -> PairPlace:
             raise ConfigError(f"{attestation!r} is not a directory; --attestation names the directory of the pair")
         return _detached(root, attestation)
     folder = os.path.join(root, FOLDER_NAME)
-    if _is_directory(folder) and os.path.lexists(os.path.join(folder, SIGNATURE_NAME)):
+    if _is_directory(folder) and is_there(os.path.join(folder, SIGNATURE_NAME)):
         return PairPlace("folder", folder)
     return PairPlace("beside", root)
 
@@ -197,5 +198,7 @@ def _detached(root: str, attestation: str) -> PairPlace:
 def _is_directory(path: str) -> bool:
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as problem:
+        if is_machine_fault(problem):
+            raise MachineError(f"cannot look for {path!r}: {describe_os_error(problem)}; nothing was decided") from None
         return False

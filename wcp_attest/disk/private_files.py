@@ -34,8 +34,10 @@ def open_regular(path: str, what: str, *, private: bool = False, follow: bool = 
         raise _unusable(problem)(f"{what} cannot be opened: {_why(problem)}") from None
     try:
         _check_regular(os.fstat(descriptor), what, private=private)
-    except BansUnusable:
+    except (BansUnusable, OSError) as problem:
         os.close(descriptor)
+        if isinstance(problem, OSError):
+            raise _unusable(problem)(f"{what} cannot be read: {_why(problem)}") from None
         raise
     return descriptor
 
@@ -74,26 +76,28 @@ def replace(path: str, data: bytes) -> None:
         data: the whole content.
 
     Raises:
-        BansUnusable: it cannot be written.
+        BansUnusable: it cannot be written; MachineError when this machine is at fault.
     """
     try:
         write_atomic(path, data, mode=0o600)
     except ConfigError as problem:
-        raise BansUnusable(str(problem)) from None
+        cause = problem.__cause__
+        raise (_unusable(cause) if isinstance(cause, OSError) else BansUnusable)(str(problem)) from None
 
 
 def check_private_directory(path: str) -> None:
     """Create a directory that only its owner can use, or check that an existing one is kept from other users.
 
     Raises:
-        BansUnusable: it cannot be made, is not a directory, belongs to another user or can be written by others.
+        BansUnusable: it cannot be made, is not a directory, belongs to another user or can be written by others;
+            MachineError when this machine is at fault.
     """
     what = f"the state directory `{path}`"
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         status = os.lstat(path)
     except OSError as problem:
-        raise BansUnusable(
+        raise _unusable(problem)(
             f"{what} cannot be made: {_why(problem)}; name a writable one as `state` in [bans], or in "
             "WCP_ATTEST_STATE_DIR"
         ) from None

@@ -7,8 +7,9 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from wcp_attest.base.errors import ConfigError, NamespaceInvalid
+from wcp_attest.base.errors import ConfigError, MachineError, NamespaceInvalid
 from wcp_attest.base.identity import check_namespace
+from wcp_attest.disk.directory import describe_os_error, is_machine_fault
 from wcp_attest.disk.files import absolute
 from wcp_attest.signing import SignedBy, SigstoreTrust
 
@@ -189,10 +190,12 @@ class Policy:
 
         Raises:
             ConfigError: it does.
+            MachineError: this machine cannot tell.
         """
         try:
             package = os.stat(root)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as problem:
+            _check_machine(root, problem)
             return  # nothing is there to hold anything; reading it will say so
         named = (*self.files, *self._named_by_environment())
         if named != self._named or not _lead_outside(self._ways, package):
@@ -256,7 +259,8 @@ def _follow(path: str, ways: dict[str, str]) -> list[str]:
         if here not in ways:
             try:
                 ways[here] = os.readlink(here)
-            except (OSError, ValueError):
+            except (OSError, ValueError) as problem:
+                _check_machine(here, problem)
                 ways[here] = ""  # no link, or nothing that could be read
         target = ways[here]
         if not target or len(places) == MAX_LINKS:
@@ -277,6 +281,7 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
 
     Raises:
         ConfigError: one of them is the package.
+        MachineError: this machine cannot tell.
     """
     same = True
     for path, target in ways.items():
@@ -285,7 +290,8 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
             if stat.S_ISLNK(status.st_mode):
                 same &= os.readlink(path) == target
                 continue
-        except (OSError, ValueError):
+        except (OSError, ValueError) as problem:
+            _check_machine(path, problem)
             continue  # what is not there, or is closed to us, is not read either
         same &= not target
         if status.st_ino == package.st_ino and status.st_dev == package.st_dev:
@@ -296,3 +302,9 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
                 "keep them elsewhere"
             )
     return same
+
+
+def _check_machine(path: str, problem: OSError | ValueError) -> None:
+    """Raise a MachineError where it is this machine that keeps a path from being looked at."""
+    if is_machine_fault(problem):
+        raise MachineError(f"cannot look for {path!r}: {describe_os_error(problem)}; nothing was decided") from None

@@ -37,7 +37,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError
 from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT
@@ -176,7 +176,7 @@ class BansCondition:
                 continue
             try:
                 note = self._lists.refresh(feed, verifier, os.path.join(self.state, SEEN_NAME)).note
-            except BansUnusable as problem:
+            except (BansUnusable, MachineError) as problem:
                 note = str(problem)
             if note:
                 problems.append(note)

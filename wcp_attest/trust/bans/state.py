@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.files import is_there
 from wcp_attest.disk.lock import exclusive
 from wcp_attest.disk.private_files import check_private_directory, open_regular, read_all, replace
 from wcp_attest.trust.bans.document import Head
@@ -100,7 +101,7 @@ class RollbackGuard:
 
     def _load(self) -> dict[str, Seen]:
         what = f"the ban state file `{self._path}`"
-        if not os.path.lexists(self._path):
+        if not is_there(self._path):
             return {}
         data = read_all(open_regular(self._path, what, private=True), MAX_STATE_BYTES, what)
         value = strictjson.loads_object(data, what=what, max_bytes=MAX_STATE_BYTES, error=BansUnusable)
