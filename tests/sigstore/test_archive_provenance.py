@@ -259,3 +259,13 @@ def test_policy_show_names_the_condition_and_check_reads_it(release: Release) ->
     assert "archives only, with a slsa provenance" in shown
     assert BUILDER in shown
     assert quickly("policy", "check", policy).status == 0
+
+
+def test_no_package_may_hold_the_fetched_root_that_judges_its_provenance(release: Release) -> None:
+    policy = release.policy('kind = "slsa"')
+    policy.write_text(policy.read_text().replace('trusted_root = "root.json"', 'instance = "staging"'))
+    package = release.folder / "my-worker"
+    kept = {**DIRECT, "XDG_DATA_HOME": str(package / "data"), "XDG_CACHE_HOME": str(package / "cache")}
+    run = quickly("verify", package, "--policy", policy, env=kept)
+    assert run.status == 2
+    assert "is inside the package" in run.err

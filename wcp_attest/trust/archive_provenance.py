@@ -93,6 +93,11 @@ class ProvenanceCondition:
             raise ConfigError("[provenance] of kind pep740 is keyless and names no builder; it takes sigstore signers")
 
     @property
+    def fetches_root(self) -> bool:
+        """Whether signers are verified by the root of a public Sigstore instance, which is fetched."""
+        return bool(self.identities) and self.sigstore.trusted_root is None
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The files of the keys."""
         return tuple(path for key in self.keys if (path := getattr(key, "file", "")))
