@@ -12,7 +12,7 @@ import sys
 from distributed import Client, LocalCluster, Worker
 
 from wcp_attest import ReadOptions, load_policy, verify
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 
 
 def hash_package(root: str, options: ReadOptions) -> str:

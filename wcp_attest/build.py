@@ -25,7 +25,7 @@ from wcp_attest.disk.files import read_bounded, read_start
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, write_file
 from wcp_attest.disk.placement import choose_place
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package import ours
 from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, exclude_problem
 from wcp_attest.package.provenance import BUILD_SOURCES
@@ -85,7 +85,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
 
     Raises:
         ConfigError: an argument or `.wcpignore` cannot be used, or the tree is empty or not there.
-        TreeUnsafe: the tree holds what cannot be signed (`wcp_attest.disk.read.read_tree`).
+        TreeUnsafe: the tree holds what cannot be signed (`wcp_attest.disk.read_tree.read_tree`).
     """
     check_metadata(worker_id, worker_species_id, worker_version, build_source)
     built_at_utc = format_utc(time.time() if built_at is None else built_at)

@@ -106,7 +106,7 @@ def canonical_package_hash(package_root: str | os.PathLike[str]) -> str:
             what cannot be signed.
     """
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.read import read_tree
+    from wcp_attest.disk.read_tree import read_tree
     from wcp_attest.package.entries import File, parse_line
     from wcp_attest.package.names import is_bytecode
 

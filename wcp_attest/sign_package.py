@@ -17,7 +17,7 @@ from wcp_attest.base.errors import ConfigError, ManifestMissing, SigningError, V
 from wcp_attest.base.identity import format_utc
 from wcp_attest.build import output_place, pair_directory
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import Draft, contains, draft, read_bounded
+from wcp_attest.disk.files import PendingFile, contains, draft, read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import only_writer, put_all, unchanged
 from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
@@ -115,7 +115,7 @@ def sign(
         data = manifest.to_bytes()
     with pair_directory(place), only_writer(place.directory), contextlib.ExitStack() as drafts:
         output_place(package, place.placement, attestation)
-        written: list[Draft] = []
+        written: list[PendingFile] = []
         if not contains(manifest_path, data):
             # On its way to the disk while it is signed. That the package cannot be written to is found out before a
             # signature is made, which a public log may keep.

@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wcp_route.compat.options import LegacyGate as LegacyGate
-    from wcp_route.compat.options import Options as Options
-    from wcp_route.compat.options import make_decision as make_decision
+    from wcp_route.compat.legacy_options import LegacyGate as LegacyGate
+    from wcp_route.compat.legacy_options import Options as Options
+    from wcp_route.compat.legacy_options import make_decision as make_decision
     from wcp_route.config import Ceiling as Ceiling
     from wcp_route.config import HallConfig as HallConfig
     from wcp_route.config_model import read_config as read_config
@@ -56,7 +56,7 @@ _HOMES = {
     "storage.approvals": ("ApprovalStore", "Approver"),
     "gates.cedar": ("CedarGate",),
     "domain.codes": ("Code",),
-    "compat.options": ("LegacyGate", "Options", "make_decision"),
+    "compat.legacy_options": ("LegacyGate", "Options", "make_decision"),
     "domain.compliance": ("check_compliance",),
     "config": ("Ceiling", "HallConfig"),
     "domain.decision": ("Check", "Evidence", "RouteDecision"),

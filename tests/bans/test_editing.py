@@ -16,7 +16,7 @@ from tests.bans.helpers import NOW, Place, ban, head, list_bytes, signed
 from tests.cli.command import SCRIPT, Command
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.disk import overwrite
-from wcp_attest.disk.lock import exclusive
+from wcp_attest.disk.file_lock import exclusive
 from wcp_attest.trust.bans.bans_table import state_directory
 from wcp_attest.trust.bans.feeds import file_feed
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed

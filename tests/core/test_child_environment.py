@@ -16,7 +16,7 @@ from wcp_attest.advice.git_command import Git
 from wcp_attest.base.child_environment import bare_environment, git_environment, signing_environment
 from wcp_attest.base.errors import SigningError
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
 if TYPE_CHECKING:

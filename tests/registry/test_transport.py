@@ -28,7 +28,7 @@ from tests.bad_http import (
     silent_close,
 )
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.base.url_origin import Origin, same_origin
+from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net import https as transport_module
 from wcp_attest.net.authorities import own_authorities
 from wcp_attest.net.https import MAX_ATTEMPTS, Reply, Request, Transport
@@ -298,13 +298,13 @@ def test_a_server_that_never_finishes_its_handshake() -> None:
 )
 def test_where_requests_must_not_go(bad: str) -> None:
     with pytest.raises(ConfigError):
-        Origin.of(bad)
+        UrlOrigin.of(bad)
 
 
 def test_where_requests_may_go() -> None:
-    assert Origin.of("HTTPS://X.Example./a?b=c") == Origin("https", "x.example", 443)
-    assert str(Origin.of("http://[::1]:8080")) == "http://[::1]:8080"
-    assert Origin.of("http://localhost") == Origin("http", "localhost", 80)
+    assert UrlOrigin.of("HTTPS://X.Example./a?b=c") == UrlOrigin("https", "x.example", 443)
+    assert str(UrlOrigin.of("http://[::1]:8080")) == "http://[::1]:8080"
+    assert UrlOrigin.of("http://localhost") == UrlOrigin("http", "localhost", 80)
     assert same_origin("https://x.example/a/b", "../c?d") == "https://x.example/c?d"
     assert same_origin("https://x.example/a", "https://x.example:444/a") is None
     assert same_origin("https://x.example/a", "http://x.example/a") is None

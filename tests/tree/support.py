@@ -9,7 +9,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -336,7 +336,8 @@ CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.c
 LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.checking"}
 DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat",
             "package.legacy_manifest", "cli.verify", "cli.sign", "cli.build", "cli.hash", "disk", "disk.check_tree",
-            "disk.read", "disk.verified_copy", "disk.explain_differences", "disk.hashing", "disk.workers"}  # fmt: skip
+            "disk.quick_check", "disk.read_tree", "disk.verified_copy", "disk.explain_differences", "disk.hashing",
+            "disk.workers"}  # fmt: skip
 
 
 def graph() -> dict[str, set[str]]:

@@ -17,7 +17,7 @@ from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tests.tree.support import manifest_of, plant
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.excludes import Excludes, read_ignore_file
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 
 TREE: dict[str, bytes | str | None] = {
     "certain": b"",

@@ -24,7 +24,7 @@ from wcp_attest.disk import parallel
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import Progress, ReadOptions
 from wcp_attest.disk.parallel import WORTH_FILES
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_no_helper_is_started_for_a_small_tree(tmp_path: Path) -> None:
     code = """
         import os, sys, threading
         from wcp_attest.disk.options import ReadOptions
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         read_tree(sys.argv[1], options=ReadOptions(jobs=8))
         print(threading.active_count(), "subprocess" in sys.modules)
     """
@@ -274,7 +274,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(sparse: str, options: R
 START = """
     import sys
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.read import read_tree
+    from wcp_attest.disk.read_tree import read_tree
     print("ready", flush=True)
     try:
         read_tree(sys.argv[1], options=ReadOptions(jobs=2))
@@ -319,7 +319,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     code = """
         import resource, sys
         from wcp_attest.disk.options import ReadOptions
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         read_tree(sys.argv[1], options=ReadOptions(jobs=int(sys.argv[2]), max_hole_bytes=1 << 40))
         with open("/proc/self/status") as status:  # the usage of a process counts what it was before `exec`
             own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
@@ -353,7 +353,7 @@ def test_closed_standard_streams_do_no_harm(many: str, tmp_path: Path) -> None:
     code = """
         import os, sys
         from wcp_attest.disk.options import ReadOptions
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         for descriptor in (0, 1, 2): os.close(descriptor)
         reading = read_tree(sys.argv[1], options=ReadOptions(jobs=2))
         open(sys.argv[2], "w").write(reading.package_hash)
@@ -399,7 +399,7 @@ def test_modules_in_the_way_are_not_imported_by_a_helper(many: str, tmp_path: Pa
         import sys
         sys.path = [entry for entry in sys.path if entry]
         from wcp_attest.disk.options import ReadOptions
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         import os
         os.chdir(sys.argv[2]); os.environ["PYTHONPATH"] = sys.argv[2]
         print(read_tree(sys.argv[1], options=ReadOptions(jobs=2)).files)

@@ -15,7 +15,7 @@ from wcp_attest.base.toml_table import loads
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import Progress, ReadOptions
 from wcp_attest.disk.quick_check import is_exact
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +130,7 @@ def test_out_of_descriptors_is_no_refusal(tmp_path: Path, jobs: str) -> None:
         import resource, sys
         from wcp_attest.base.errors import MachineError
         from wcp_attest.disk.options import ReadOptions
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         from wcp_attest.verdict import judge
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         verdict = judge(lambda: read_tree(sys.argv[1], options=ReadOptions(jobs=int(sys.argv[2]))))

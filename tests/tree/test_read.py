@@ -18,7 +18,7 @@ from wcp_attest.base.digest import package_hash
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import Progress, ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, render_line
 from wcp_attest.package.manifest import Manifest
 
@@ -214,7 +214,7 @@ def test_names_are_bytes_whatever_the_locale_says(tmp_path: Path) -> None:
     expected = paths(tmp_path)
     code = """
         import sys
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         assert sys.getfilesystemencoding() != "utf-8", sys.getfilesystemencoding()
         for line in read_tree(sys.argv[1]).lines: print(ascii(line.split(b'"')[1].decode()))
     """
@@ -319,7 +319,7 @@ def test_what_cannot_be_read_is_refused_and_never_empty(tmp_path: Path, what: st
         os.makedirs("pkg/d"); open("pkg/d/x", "w").close(); open("pkg/f", "w").close()
         os.chmod("pkg/" + sys.argv[2], 0)
         from wcp_attest.errors import TreeUnsafe
-        from wcp_attest.disk.read import read_tree
+        from wcp_attest.disk.read_tree import read_tree
         try:
             print(read_tree("pkg"))
         except TreeUnsafe as error:

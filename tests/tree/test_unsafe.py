@@ -12,7 +12,7 @@ from wcp_attest.advice.cached_diff import compare_tree
 from wcp_attest.base.errors import TreeUnsafe
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -46,7 +46,7 @@ def loads(
     if not data.strip():
         raise error(f"{what} is empty")
     _check_depth(data, what, error)
-    reader = _Reader(what, error, floats=floats)
+    reader = _StrictReader(what, error, floats=floats)
     try:
         text = data.decode("utf-8")
         value = json.loads(
@@ -100,7 +100,7 @@ def _check_depth(data: bytes, what: str, error: type[Error]) -> None:
             raise error(f"{what} is nested more than {MAX_DEPTH} levels deep")
 
 
-class _Reader:
+class _StrictReader:
     """The callbacks of one reading."""
 
     def __init__(self, what: str, error: type[Error], *, floats: bool) -> None:

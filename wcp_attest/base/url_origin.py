@@ -13,7 +13,7 @@ _PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class UrlOrigin:
     """A scheme, host and port (RFC 6454); requests and redirects never leave it.
 
     Attributes:
@@ -27,7 +27,7 @@ class Origin:
     port: int
 
     @classmethod
-    def of(cls, url: str) -> Origin:
+    def of(cls, url: str) -> UrlOrigin:
         """Return the origin of a URL.
 
         Raises:
@@ -65,7 +65,7 @@ def same_origin(base: str, location: str) -> str | None:
     """
     try:
         target = urljoin(base, location)
-        return target if Origin.of(target) == Origin.of(base) else None
+        return target if UrlOrigin.of(target) == UrlOrigin.of(base) else None
     except (ConfigError, ValueError):
         return None
 

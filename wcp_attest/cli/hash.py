@@ -35,7 +35,7 @@ def hash_(
     """
     from wcp_attest.build import exclude_patterns
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.read import read_tree
+    from wcp_attest.disk.read_tree import read_tree
 
     require_package(package, out)
     with Counter(progress, quiet=out.quiet) as counter:

@@ -45,7 +45,7 @@ class Part(NamedTuple):
         return (self.folder.path if self.folder is not None else "") + self.names[index]
 
 
-class Batch(NamedTuple):
+class FileBatch(NamedTuple):
     """Parts that follow one another, how many files they have together, and how many bytes where that is known."""
 
     parts: list[Part]
@@ -73,7 +73,7 @@ class Done(NamedTuple):
     as_expected: bool
 
 
-def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[Batch]:
+def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[FileBatch]:
     """Cut a walk into batches.
 
     Args:
@@ -90,10 +90,10 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[Batch]:
             files += len(step.names)
             size += sum(step.sizes or ())
         if files >= BATCH_FILES or len(parts) >= BATCH_FILES or size >= BATCH_BYTES:
-            yield Batch(parts, files, size)
+            yield FileBatch(parts, files, size)
             parts, files, size = [], 0, 0
     if parts:
-        yield Batch(parts, files, size)
+        yield FileBatch(parts, files, size)
 
 
 def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
@@ -112,7 +112,7 @@ def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
             start = end
 
 
-def second_looks(folders: Sequence[Folder]) -> Iterator[Batch]:
+def second_looks(folders: Sequence[Folder]) -> Iterator[FileBatch]:
     """Yield the batches of seeing that every directory is as it was listed, when everything has been read."""
     parts: list[Part] = []
     length = 0
@@ -120,13 +120,13 @@ def second_looks(folders: Sequence[Folder]) -> Iterator[Batch]:
         parts.append(Part(folder, [], None))
         length += len(folder.names)
         if len(parts) >= BATCH_FOLDERS or length >= BATCH_NAMES:
-            yield Batch(parts, 0, 0)
+            yield FileBatch(parts, 0, 0)
             parts, length = [], 0
     if parts:
-        yield Batch(parts, 0, 0)
+        yield FileBatch(parts, 0, 0)
 
 
-def do(worker: Worker, batch: Batch) -> Done:
+def do(worker: Worker, batch: FileBatch) -> Done:
     """Hash the files of a batch here and now.
 
     Raises:
@@ -156,7 +156,7 @@ def request(part: Part) -> Request | None:
     return path, identity, part.names, part.expected if part.names else listing
 
 
-def assemble(batch: Batch, results: object) -> Done:
+def assemble(batch: FileBatch, results: object) -> Done:
     """Put together what came of the parts of a batch.
 
     Args:

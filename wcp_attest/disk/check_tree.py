@@ -16,7 +16,7 @@ from wcp_attest.disk.hashing import Task
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.parallel import WORTH_FILES, hash_all
 from wcp_attest.disk.placement import pair_folder
-from wcp_attest.disk.read import path_of
+from wcp_attest.disk.read_tree import path_of
 from wcp_attest.disk.verified_copy import Stage
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
 from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
@@ -24,7 +24,7 @@ from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.walk import Run
     from wcp_attest.package.manifest import Manifest
 
@@ -70,7 +70,7 @@ def check_tree(
             copy.finish(extra or {})
 
 
-def _check(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
+def _check(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
     if not _agrees(root, manifest, options, copy):
         from wcp_attest.disk.explain_differences import (
             raise_differences,  # most trees agree, and then nobody pays for it
@@ -79,7 +79,7 @@ def _check(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | N
         raise_differences(root, manifest, options)
 
 
-def _agrees(root: Root, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
+def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:
     """Tell whether tree and manifest are the same; raise when the tree is unsafe."""
     rules = Rules(
         algorithm=manifest.hash_algorithm,

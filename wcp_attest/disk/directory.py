@@ -79,7 +79,7 @@ def native(name: str) -> str | bytes:
     return name if UTF8 else name.encode("utf-8", "surrogateescape")
 
 
-class Root:
+class TreeRoot:
     """The root of a tree: where it is, and an open descriptor of it.
 
     Args:
@@ -98,7 +98,7 @@ class Root:
         os.close(self.descriptor)
 
 
-def open_root(root: str) -> Root:
+def open_root(root: str) -> TreeRoot:
     """Open the root of a tree.
 
     Args:
@@ -115,7 +115,7 @@ def open_root(root: str) -> Root:
     while plain.endswith(("/", "/.")) and plain.strip("/."):  # `link/.` would be followed
         plain = plain.removesuffix(".").rstrip("/")
     try:
-        return Root(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
+        return TreeRoot(os.path.abspath(plain), os.open(plain, FOLDER_FLAGS))
     except (OSError, ValueError) as problem:
         from wcp_attest.base.errors import ConfigError, MachineError  # no worker opens a root
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from wcp_attest.base.digest import HashAlgorithm
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.walk import Run
     from wcp_attest.package.entries import Entry
@@ -42,7 +42,7 @@ _DIGEST = re.compile(rb'":"([0-9a-f]{64})","size":')
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
 
 
-def raise_differences(root: Root, manifest: Manifest, options: ReadOptions) -> NoReturn:
+def raise_differences(root: TreeRoot, manifest: Manifest, options: ReadOptions) -> NoReturn:
     """Find out how a tree that does not agree with its manifest differs, and raise that.
 
     Args:
@@ -61,7 +61,7 @@ def raise_differences(root: Root, manifest: Manifest, options: ReadOptions) -> N
     raise_mismatch(root, manifest, found)
 
 
-def raise_mismatch(root: Root, manifest: Manifest, found: Survey) -> NoReturn:
+def raise_mismatch(root: TreeRoot, manifest: Manifest, found: Survey) -> NoReturn:
     """Raise what a survey found.
 
     Args:
@@ -124,7 +124,7 @@ class Sieve(Protocol):
         """Take the lines of what was read, in the order in which it was passed on."""
 
 
-def survey(root: Root, manifest: Manifest, options: ReadOptions, sieve: Sieve | None = None) -> Survey:
+def survey(root: TreeRoot, manifest: Manifest, options: ReadOptions, sieve: Sieve | None = None) -> Survey:
     """Read a tree, looking every line up by its path.
 
     Args:

@@ -114,7 +114,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
         written.put()
 
 
-class Draft:
+class PendingFile:
     """A file written beside its place, under a temporary name.
 
     Attributes:
@@ -150,7 +150,7 @@ class Draft:
 
 
 @contextlib.contextmanager
-def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Draft]:
+def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]:
     """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
 
     Args:
@@ -173,7 +173,7 @@ def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Draft]:
             descriptor = os.open(temporary, _CREATE, mode)
             write_all(descriptor, data)
             _begin_sync(descriptor)
-        yield Draft(path, temporary, descriptor)
+        yield PendingFile(path, temporary, descriptor)
     finally:
         with contextlib.suppress(OSError):  # already renamed when it was put; an interrupt may come before we know
             os.unlink(temporary)

@@ -175,7 +175,7 @@ class Worker:
             lines = expected.decode(errors="replace").split(SEPARATOR)
             if len(lines) != len(names):  # a stray newline makes it unclear whose is whose, so that nothing fits
                 lines = [""] * len(names)
-        reader = _Reader(self._tree.open(path, identity), path, self._task, copies)
+        reader = _FileReader(self._tree.open(path, identity), path, self._task, copies)
         try:
             reader.read(names, lines)
         except OSError as problem:
@@ -275,7 +275,7 @@ def _holes_in(descriptor: int, status: os.stat_result) -> int:
     return missing
 
 
-class _Reader:
+class _FileReader:
     """Reads files of one directory and gathers their lines and records."""
 
     __slots__ = ("copies", "folder", "holes", "lines", "prefix", "records", "size", "task")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
-from wcp_attest.disk.files import Draft, contains, draft, read_start, sync_folder, write_atomic
+from wcp_attest.disk.files import PendingFile, contains, draft, read_start, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -152,7 +152,7 @@ def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, 
     return tuple(kept)
 
 
-def put_all(drafts: Iterable[Draft]) -> None:
+def put_all(drafts: Iterable[PendingFile]) -> None:
     """Put settled drafts in their places; when one fails, those already put are taken back.
 
     Raises:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from subprocess import Popen
     from typing import Any, Self
 
-    from wcp_attest.disk.batches import Batch, Done
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.batches import Done, FileBatch
+    from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.walk import Walk
 
@@ -66,8 +66,8 @@ serve()
 
 
 def hash_all(  # each is the caller's to say, by its name
-    root: Root,
-    batches: Iterator[Batch],
+    root: TreeRoot,
+    batches: Iterator[FileBatch],
     task: Task,
     options: ReadOptions,
     *,
@@ -110,7 +110,7 @@ def hash_all(  # each is the caller's to say, by its name
 
 
 def _results(
-    root: Root, batches: Iterator[Batch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
+    root: TreeRoot, batches: Iterator[FileBatch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     """Choose who hashes."""
     processes = _processes(options.jobs)
@@ -122,7 +122,7 @@ def _results(
         batches = iter(())
     elif processes > 1 and _can_start_workers():
         # 1. Draw batches until it is clear that workers are worth starting, or there are no more.
-        begun: list[Batch] = []
+        begun: list[FileBatch] = []
         worth = many
         while not worth and (batch := next(batches, None)) is not None:
             begun.append(batch)
@@ -140,7 +140,7 @@ def _results(
 
 
 def _in_workers(
-    root: Root, batches: Iterator[Batch], task: Task, walk: Walk, processes: int
+    root: TreeRoot, batches: Iterator[FileBatch], task: Task, walk: Walk, processes: int
 ) -> Generator[Done, None, None]:
     large = walk.size >= WORTH_BYTES and walk.size >= walk.files * _LARGE // 8
     with _Pool(root.descriptor, task, processes, large=large) as pool:
@@ -169,7 +169,7 @@ class _Slot:
 
     __slots__ = ("batch", "large", "number", "result")
 
-    def __init__(self, number: int, batch: Batch) -> None:
+    def __init__(self, number: int, batch: FileBatch) -> None:
         self.number = number
         self.batch = batch
         self.large = batch.size >= _LARGE
@@ -349,7 +349,7 @@ class _Pool:
         if self._own is not None:
             self._own.close()
 
-    def work_off(self, batches: Iterator[Batch]) -> Iterator[Done]:
+    def work_off(self, batches: Iterator[FileBatch]) -> Iterator[Done]:
         """Do all batches, and yield what came of them in order.
 
         Raises:
@@ -383,7 +383,7 @@ class _Pool:
             elif not self._do_one(waiting):
                 self._wait()
 
-    def _draw(self, batches: Iterator[Batch], order: deque[_Slot], waiting: deque[_Slot]) -> bool:
+    def _draw(self, batches: Iterator[FileBatch], order: deque[_Slot], waiting: deque[_Slot]) -> bool:
         """Draw one more batch from the walk; return whether there was one."""
         batch = next(batches, None)
         if batch is None:

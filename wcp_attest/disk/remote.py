@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Executor, Future
 
-    from wcp_attest.disk.batches import Batch, Done, Request, Result
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.batches import Done, FileBatch, Request, Result
+    from wcp_attest.disk.directory import TreeRoot
 
     Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str, str]]
 
@@ -67,7 +67,7 @@ def hash_there(
 
 
 def hash_with_executor(
-    root: Root, batches: Iterator[Batch], task: Task, executor: Executor
+    root: TreeRoot, batches: Iterator[FileBatch], task: Task, executor: Executor
 ) -> Generator[Done, None, None]:
     """Do batches through an executor, and yield what came of them in their order.
 
@@ -83,7 +83,7 @@ def hash_with_executor(
     """
     if task.stage is not None:
         raise ConfigError("a staged copy cannot be written through an executor; leave one of them out")
-    pending: deque[tuple[Batch, Future[Reply]]] = deque()
+    pending: deque[tuple[FileBatch, Future[Reply]]] = deque()
     try:
         for batch in batches:
             parts = [request(part) for part in batch.parts]
@@ -99,7 +99,7 @@ def hash_with_executor(
             future.cancel()
 
 
-def _result(batch: Batch, future: Future[Reply]) -> Done:
+def _result(batch: FileBatch, future: Future[Reply]) -> Done:
     try:
         problem = future.exception()
     except CancelledError:

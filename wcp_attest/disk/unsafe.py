@@ -18,7 +18,7 @@ from wcp_attest.disk.hashing import check_file
 from wcp_attest.disk.walk import Run, Walk
 
 if TYPE_CHECKING:
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.walk import Rules
 
 MAX_NAMED = 8  # further entries; a message is one line
@@ -32,7 +32,7 @@ class _Enough(Exception):
 class _Survey(Walk):
     """A walk that goes on behind what cannot be part of a package."""
 
-    def __init__(self, root: Root, rules: Rules, known: str) -> None:
+    def __init__(self, root: TreeRoot, rules: Rules, known: str) -> None:
         super().__init__(root, rules)
         self.found: list[str] = []
         self._known = known
@@ -66,7 +66,7 @@ class _Survey(Walk):
                     self.refuse(str(as_error(problem)))
 
 
-def with_others(refusal: TreeUnsafe, root: Root, rules: Rules) -> TreeUnsafe:
+def with_others(refusal: TreeUnsafe, root: TreeRoot, rules: Rules) -> TreeUnsafe:
     """Return an error that names the other entries of the tree that cannot be part of a package, too.
 
     Args:

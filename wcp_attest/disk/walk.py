@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wcp_attest.base.digest import HashAlgorithm
-    from wcp_attest.disk.directory import Root
+    from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.excludes import Excludes
     from wcp_attest.disk.options import ReadOptions
 
@@ -125,7 +125,7 @@ class Walk:
         size: the sum of the sizes that were looked up.
     """
 
-    def __init__(self, root: Root, rules: Rules) -> None:
+    def __init__(self, root: TreeRoot, rules: Rules) -> None:
         self.folders: list[Folder] = []
         self.empty: list[str] = []
         self.bytecode: list[str] = []

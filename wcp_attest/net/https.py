@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from wcp_attest import __version__
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.base.url_origin import Origin, same_origin
+from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net.authorities import tls_context
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
@@ -96,7 +96,7 @@ class Transport:
     def __init__(self, url: str, *, timeout: float = DEFAULT_TIMEOUT, ca_file: str | None = None) -> None:
         if not 0 < timeout <= 600:
             raise ConfigError("the timeout must be more than 0 and at most 600 seconds")
-        self._origin, self._timeout = Origin.of(url), timeout
+        self._origin, self._timeout = UrlOrigin.of(url), timeout
         self._pool = _pool(self._origin, ca_file)
 
     @property
@@ -256,7 +256,7 @@ class _WatchedTls(HTTPSConnection):
         super().request(*args, **options)  # type: ignore[arg-type]
 
 
-def _pool(origin: Origin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
+def _pool(origin: UrlOrigin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
     if origin.scheme == "http":
         plain = urllib3.HTTPConnectionPool(origin.host, origin.port, maxsize=4)
         plain.ConnectionCls = _Watched

@@ -37,7 +37,7 @@ from wcp_attest.base.digest import is_hex_digest, package_hash
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, SignatureInvalid, SignatureMissing, TreeMismatch
 from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_problem
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.read import read_tree
+from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, parse_line
 from wcp_attest.package.manifest import SCHEMA as AWP2
 from wcp_attest.package.names import is_bytecode

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_route.compat.go_codes import GO_CODES
-from wcp_route.compat.options import LegacyDecision, LegacyGate
+from wcp_route.compat.legacy_options import LegacyDecision, LegacyGate
 from wcp_route.config import Ceiling, fold_control_id
 from wcp_route.config import HallConfig as Settings
 from wcp_route.domain.decision_wire import to_wire

@@ -37,7 +37,7 @@ _NO_LOGIN = (
 )
 
 
-class Request(TypedDict):
+class SigningRequest(TypedDict):
     """What is asked of this process.
 
     Attributes:
@@ -94,7 +94,7 @@ def main() -> int:
     """Serve one request; the exit status is 0 whenever the last line says what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the waiting process says that it was interrupted
     pipe = Pipe(_take_standard_output())
-    request: Request = json.load(sys.stdin)
+    request: SigningRequest = json.load(sys.stdin)
     _take_terminal()
     try:
         config = _config(pipe, request)
@@ -120,7 +120,7 @@ def _take_terminal() -> None:
         sys.stdin = open("/dev/tty", encoding="utf-8")  # noqa: SIM115  # stays open as long as the process
 
 
-def _config(pipe: Pipe, request: Request) -> ClientTrustConfig:
+def _config(pipe: Pipe, request: SigningRequest) -> ClientTrustConfig:
     from sigstore.models import ClientTrustConfig
 
     if request["config"] is not None:
@@ -131,7 +131,7 @@ def _config(pipe: Pipe, request: Request) -> ClientTrustConfig:
         return ClientTrustConfig.staging() if instance == "staging" else ClientTrustConfig.production()
 
 
-def _token(pipe: Pipe, request: Request, config: ClientTrustConfig) -> IdentityToken:
+def _token(pipe: Pipe, request: SigningRequest, config: ClientTrustConfig) -> IdentityToken:
     from sigstore.oidc import IdentityToken, Issuer, detect_credential
 
     raw = request["token"]

@@ -24,7 +24,7 @@ from wcp_attest.signing import SignedBy, SigstoreTrust
 
 if TYPE_CHECKING:
     from wcp_attest.package.signature_file import Line
-    from wcp_attest.signing.sigstore.child_process import Request
+    from wcp_attest.signing.sigstore.child_process import SigningRequest
     from wcp_attest.signing.sigstore.trusted_root import Instance
 
 MAX_DEADLINE = 86_400.0  # seconds; longer is a mistake, and systems cannot wait for some larger numbers
@@ -65,7 +65,7 @@ class SigstoreSigner:
             raise ConfigError(f"signing may take more than 0 and at most {MAX_DEADLINE:g} seconds, not {deadline:g}")
         if config is not None:
             config = _check_config(config)
-        self._request: Request = {
+        self._request: SigningRequest = {
             "payload": "",
             "config": None if config is None else config.decode(),
             "instance": instance,
@@ -117,7 +117,7 @@ class SigstoreSigner:
             return False
         return (claims.san, claims.issuer) == (self._by.identity, self._by.issuer)
 
-    def _run(self, request: Request) -> dict[str, object]:
+    def _run(self, request: SigningRequest) -> dict[str, object]:
         """Let the other process sign; return the last line it sent."""
         command = [sys.executable or "python3", "-P", "-m", "wcp_attest.signing.sigstore.child_process"]
         # `-P` and this path: the child imports what this process imports, and nothing from the current directory,

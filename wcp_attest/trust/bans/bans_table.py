@@ -379,10 +379,10 @@ def _path(table: Table, key: str, around: Surroundings) -> str:
 
 def _checked_url(table: Table, key: str) -> str:
     """Check a URL when the policy is read, without importing what is needed to fetch it."""
-    from wcp_attest.base.url_origin import Origin
+    from wcp_attest.base.url_origin import UrlOrigin
 
     url = table.text(key)
     if "?" in url:
         raise table.wrong(key, "a URL without a query")
-    Origin.of(url)
+    UrlOrigin.of(url)
     return url

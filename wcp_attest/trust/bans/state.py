@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.file_lock import exclusive
 from wcp_attest.disk.files import is_there
-from wcp_attest.disk.lock import exclusive
 from wcp_attest.disk.private_files import check_private_directory, open_regular, read_all, replace
 from wcp_attest.trust.bans.document import Head
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable, VerificationError
-from wcp_attest.base.url_origin import Origin
+from wcp_attest.base.url_origin import UrlOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -167,7 +167,7 @@ def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
     url = table.text("url")
     if "?" in url:
         raise table.wrong("url", "a URL without a query")
-    Origin.of(url)
+    UrlOrigin.of(url)
     condition = RegistryCondition(
         url=url,
         timeout=table.age("timeout") if "timeout" in table else DEFAULT_TIMEOUT,

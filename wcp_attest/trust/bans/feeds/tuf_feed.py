@@ -186,12 +186,12 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: 
     from tuf.api.exceptions import DownloadError, DownloadHTTPError
     from tuf.ngclient.fetcher import FetcherInterface
 
-    from wcp_attest.base.url_origin import Origin
+    from wcp_attest.base.url_origin import UrlOrigin
     from wcp_attest.net.https import Request, Transport
     from wcp_attest.net.https_errors import RegistryAnswerError, RegistryUnreachable
 
     transports = {
-        Origin.of(url): Transport(url, timeout=timeout, ca_file=ca_file) for url in (metadata_url, targets_url)
+        UrlOrigin.of(url): Transport(url, timeout=timeout, ca_file=ca_file) for url in (metadata_url, targets_url)
     }
     deadline = time.monotonic() + timeout
 
@@ -205,7 +205,7 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: 
             if time.monotonic() > deadline:
                 raise DownloadError(f"the repository took longer than {timeout:g} s")
             try:
-                reply = transports[Origin.of(url)].request(Request(url, max_bytes=max_length), until=deadline)
+                reply = transports[UrlOrigin.of(url)].request(Request(url, max_bytes=max_length), until=deadline)
             except RegistryUnreachable as problem:
                 raise DownloadError(str(problem)) from None
             except RegistryAnswerError as problem:
