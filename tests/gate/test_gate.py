@@ -73,14 +73,17 @@ class Site:
         )  # fmt: skip
         out, err = done.stdout.decode(), done.stderr.decode()
         assert "Traceback" not in err
-        return Answered(self.allows(host, out, done.returncode), out, err, done.returncode)
+        return Answered(self.allows(host, out, done.returncode, request), out, err, done.returncode)
 
     @staticmethod
-    def allows(host: str, out: str, status: int) -> bool:
+    def allows(host: str, out: str, status: int, request: object) -> bool:
         """Read the answer as the host does."""
         if host == "claude-code":
-            # Any status but 2 lets the call go on; `continue: false` ends the session.
-            return status != 2 and (not out or json.loads(out).get("continue", True) is not False)
+            # Status 2 stops a tool call and nothing else; `continue: false` with status 0 stops everything.
+            tool = isinstance(request, dict) and request.get("hook_event_name") == "PreToolUse"
+            if status == 2 and tool:
+                return False
+            return status != 0 or not out or json.loads(out).get("continue", True) is not False
         if host == "openclaw":
             reply = json.loads(out) if status == 0 else {}
             assert reply.get("decision") in {None, "allow"} or reply["reason"].strip()
@@ -136,12 +139,23 @@ def test_malformed_request_is_blocked(site: Site, host: str, request_: bytes) ->
     assert not site.ask(host, request_).allowed
 
 
-@pytest.mark.parametrize("host", ["openclaw", "claude-code", "json"])
-def test_unusable_policy_blocks(site: Site, host: str) -> None:
-    request = next(case["request"] for name, case in CASES if name == host)
+@pytest.mark.parametrize(("host", "name"), [(host, case["name"]) for host, case in CASES if case["expect"] != "block"])
+def test_unusable_policy_blocks(site: Site, host: str, name: str) -> None:
+    request = next(case["request"] for asked, case in CASES if (asked, case["name"]) == (host, name))
     answered = site.ask(host, request, policy="absent.toml")
     assert not answered.allowed
     assert "absent.toml" in answered.out + answered.err
+
+
+def test_a_session_is_refused_also_when_what_is_installed_cannot_be_read(site: Site) -> None:
+    request = {"cwd": str(site.folder / "project"), "hook_event_name": "SessionStart", "source": "startup"}
+    installed = site.home / ".claude" / "plugins" / "installed_plugins.json"
+    before = installed.read_bytes()
+    assert site.ask("claude-code", request).allowed
+    installed.write_text("{")
+    assert not site.ask("claude-code", request).allowed
+    assert not site.ask("claude-code", request | {"cwd": "project"}).allowed
+    installed.write_bytes(before)
 
 
 def test_unsigned_package_is_blocked_and_warned_of_where_asked(site: Site, tmp_path: Path) -> None:
@@ -182,9 +196,10 @@ def test_time_that_runs_out_blocks(site: Site) -> None:
         [SCRIPT, "gate", "--host", "claude-code", "--policy", site.folder / "policy.toml", "--timeout", "0.3"],
         stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        _, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)
     os.close(writer)
     os.close(reader)
-    assert process.returncode == 2
+    # Nobody knows which event asked; this stops each of them.
+    assert (process.returncode, json.loads(out)["continue"]) == (0, False)
     assert b"no answer within 0.3 seconds" in err
     assert time.monotonic() - began < 60

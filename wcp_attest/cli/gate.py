@@ -55,9 +55,10 @@ def gate(host: str, unsigned: Literal["block", "warn"], timeout: float, **trust:
     adapter = adapter_of(host)
     try:
         with _deadline(timeout):
+            # The request comes first: how a host is told no may depend on what it asks.
+            paths = adapter.read(sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1))
             policy = policy_of(TrustFlags(**trust))
-            request = sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1)
-            reply = adapter.answer([decide(path, policy, unsigned=unsigned) for path in adapter.read(request)])
+            reply = adapter.answer([decide(path, policy, unsigned=unsigned) for path in paths])
     except _OutOfTime:
         reply = adapter.failure(f"no answer within {timeout:g} seconds")
     except (Error, click.ClickException, OSError, MemoryError, RecursionError) as problem:

@@ -4,7 +4,8 @@
 
 Exit status 2 stops the call and shows standard error; 0 with no output leaves the decision to the user's own
 permissions, which a gate must not widen. Every other status would let the call go on, so none other is used. A
-session cannot be refused by a status; `{"continue": false}` ends it.
+session cannot be refused by a status; `{"continue": false}` with status 0 ends it, as it ends every other event. So
+this is also the answer as long as it is not known which event asks.
 
 A skill is looked for where Claude Code looks: in the project, in the user's directory and in installed plugins. A
 name that is in two places is checked in both; a link, as skills often are, is followed once, here.
@@ -35,7 +36,7 @@ _PLUGIN_TOOL: Final = "mcp__plugin_"
 class ClaudeCode:
     """The words of Claude Code."""
 
-    session = False
+    stops_call = False  # whether status 2 says no: for a tool call alone
 
     def read(self, request: bytes) -> Sequence[str]:
         """Return the skill or plugin that a tool call would load; at the start of a session, all of them.
@@ -45,13 +46,13 @@ class ClaudeCode:
         """
         fields = parse_request(request)
         event, folder = fields.get("hook_event_name"), fields.get("cwd")
+        self.stops_call = event == "PreToolUse"
         if not isinstance(folder, str) or not os.path.isabs(folder):
             raise RequestError("the request's cwd is not absolute")
         home = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".claude")
         roots = [os.path.join(os.environ.get("CLAUDE_PROJECT_DIR") or folder, ".claude", "skills"), f"{home}/skills"]
         plugins = _installed(os.path.join(home, "plugins", "installed_plugins.json"))
         if event == "SessionStart":
-            self.session = True
             skills = [
                 entry.path for root in roots if os.path.isdir(root) for entry in os.scandir(root) if entry.is_dir()
             ]
@@ -82,11 +83,9 @@ class ClaudeCode:
     def failure(self, reason: str) -> Reply:
         """Stop the call, or the session."""
         text = f"wcp-attest: {reason}"[:4000]
-        if self.session:
-            return Reply(
-                json.dumps({"continue": False, "stopReason": text, "systemMessage": text}) + "\n", text + "\n", 0
-            )
-        return Reply("", text + "\n", BLOCK)
+        if self.stops_call:
+            return Reply("", text + "\n", BLOCK)
+        return Reply(json.dumps({"continue": False, "stopReason": text, "systemMessage": text}) + "\n", text + "\n", 0)
 
 
 def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str]:
