@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -18,6 +20,7 @@ from wcp_route.service.principals import Authenticator, OidcVerifier
 from wcp_route.service.settings import OidcModel, read_service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 GUARDED = [
@@ -211,9 +214,11 @@ def provider() -> Provider:
 
 @pytest.fixture
 def verifier(provider: Provider) -> OidcVerifier:
-    return OidcVerifier(
+    made = OidcVerifier(
         OidcModel(issuer="https://idp.example", audience="hall", jwks="x", algorithms=("RS256",)), provider.fetch
     )
+    made.refresh()
+    return made
 
 
 def test_accepts_a_good_token_and_asks_for_keys_once(provider: Provider, verifier: OidcVerifier) -> None:
@@ -257,10 +262,69 @@ def test_unknown_keys_cannot_drive_requests_to_the_issuer(provider: Provider, ve
     assert provider.asked == 1
 
 
-def test_an_issuer_that_is_down_accepts_nobody_new(provider: Provider, verifier: OidcVerifier) -> None:
+def test_an_issuer_that_is_down_accepts_nobody_new(provider: Provider) -> None:
     provider.down = True
+    verifier = OidcVerifier(OidcModel(issuer="https://idp.example", audience="hall", jwks="x"), provider.fetch)
+    verifier.refresh()
     assert verifier.verify(provider.token()) is None
     assert "cannot be had" in verifier.problem
+
+
+class JwksServer:
+    """The issuer's keys over HTTP; holds its answers back while `open` is not set."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.open, hold = threading.Event(), self
+        self.asked = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                hold.asked += 1
+                hold.open.wait(60)
+                data = provider.fetch("")
+                self.send_response(200)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
+
+
+def test_keys_that_hang_stop_nobody_else_and_rotated_keys_are_followed(provider: Provider, tmp_path: Path) -> None:
+    issuer = JwksServer(provider)
+    oidc = {"issuer": "https://idp.example", "audience": "hall", "jwks": issuer.url, "jwks_seconds": 1}
+    world = World(tmp_path, oidc=oidc)
+
+    def status(given: str) -> int:
+        headers = {"authorization": f"Bearer {given}"}
+        return world("GET", "/wcp/approvals/pending", None, headers=headers).status_code
+
+    first = provider.token()
+    for _ in range(3):  # the issuer answers nothing: its tokens are refused, and everybody else is served
+        assert status(first) == 401
+        assert world("POST", "/wcp/route", "acme", a_request()).status_code == 200
+    assert "oidc" in world("GET", "/readyz").json()["missing"]
+    issuer.open.set()
+    wait_for(lambda: status(first) == 200)
+    provider.keys = {"k2": rsa.generate_private_key(65537, 2048)}  # rotated: the new one counts, the old one no more
+    wait_for(lambda: status(provider.token("k2")) == 200)
+    assert status(first) == 401
+    issuer.server.shutdown()
+    issuer.server.server_close()
+    world.close()
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

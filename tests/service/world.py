@@ -104,16 +104,12 @@ class World:
             return client.request(method, path, headers=headers, **({"json": body} if body is not None else {}), **more)
 
 
-def ask(base: str, token: str, capability: str) -> Any:
-    body = {
-        "capability_id": capability,
-        "env": "stage",
-        "data_label": "PUBLIC",
-        "tenant_risk": "low",
-        "qos_class": "P2",
-    }
-    body["correlation_id"] = str(uuid.uuid4())
-    return httpx.post(f"{base}/wcp/route", json=body, headers={"authorization": f"Bearer {token}"}, timeout=30).json()
+def ask(base: str, token: str, capability: str, *, correlation_id: str = "", grant: str = "") -> Any:
+    """Ask the demo for a decision, and return it."""
+    classes = {"env": "stage", "data_label": "PUBLIC", "tenant_risk": "low", "qos_class": "P2"}
+    body = {"capability_id": capability, "correlation_id": correlation_id or str(uuid.uuid4()), **classes}
+    headers = {"authorization": f"Bearer {token}", **({"x-wcp-grant": grant} if grant else {})}
+    return httpx.post(f"{base}/wcp/route", json=body, headers=headers, timeout=30).json()
 
 
 @dataclass(frozen=True)
@@ -122,16 +118,21 @@ class Demo:
 
     process: subprocess.Popen[str]
 
-    def begun(self) -> tuple[str, str, dict[str, str]]:
-        """Wait until it listens; return its address, its first line, and the tokens that it printed."""
-        assert self.process.stdout is not None
+    def address(self) -> str:
+        """Wait until it listens, and return where."""
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
         base = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert base, line + self.process.stderr.read()
+        return base[0]
+
+    def begun(self) -> tuple[str, str, dict[str, str]]:
+        """Wait until it listens; return its address, its first line, and the tokens that it printed."""
+        assert self.process.stdout is not None
+        base = self.address()
         head = self.process.stdout.readline()
         rows = [self.process.stdout.readline().split() for _ in range(2 * head.startswith("made"))]
-        return base[0], head, {row[0]: row[1] for row in rows}
+        return base, head, {row[0]: row[1] for row in rows}
 
 
 @contextmanager

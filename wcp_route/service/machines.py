@@ -9,7 +9,8 @@ from starlette.routing import Route
 
 from wcp_route.domain.clock import now_ms
 from wcp_route.service import openapi
-from wcp_route.service.context import CanonicalJSON, Context, context_of, endpoint, working
+from wcp_route.service.context import CanonicalJSON, Context, context_of, endpoint, principal_of, working
+from wcp_route.service.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,6 +26,8 @@ async def healthz(request: Request) -> Response:
 def missing(context: Context) -> dict[str, str]:
     """Return what keeps the service from being ready, by name."""
     found = dict(context.problems)
+    if (oidc := context.authenticator.oidc) is not None and oidc.problem:
+        found["oidc"] = oidc.problem
     try:
         context.state.registry.snapshot()
     except Exception as problem:  # noqa: BLE001  # whatever the database raises means that it cannot be used
@@ -40,11 +43,23 @@ def missing(context: Context) -> dict[str, str]:
 
 @endpoint
 async def readyz(request: Request) -> Response:
-    """GET /readyz: 200, or 503 with what is missing."""
+    """GET /readyz: 200, or 503 with what is missing; why in full only for those who may read it."""
     context = context_of(request)
     found = await working(lambda: missing(context))
     context.metrics.ready.set(not found)
+    try:
+        principal_of(request, "reader", "operator")
+    except Problem:  # texts of errors name our files and servers
+        found = {name: _ABOUT.get(name, "it is missing") for name in found}
     return CanonicalJSON({"ready": not found, "missing": found}, 503 if found else 200)
+
+
+_ABOUT: Final = {
+    "bans": "a ban list is missing or stale",
+    "database": "the state cannot be used",
+    "oidc": "the issuer's keys are missing",
+    "reload": "the files changed and cannot be used; the earlier ones stay in force",
+}
 
 
 @endpoint

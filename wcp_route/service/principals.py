@@ -7,6 +7,7 @@ listed. Comparison takes the same time whatever token is given.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import threading
@@ -15,12 +16,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.service.problems import Problem
 from wcp_route.service.settings import ROLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from starlette.requests import HTTPConnection
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 MAX_TOKEN: Final = 8192  # characters; an OpenID token with many claims has 4,000
 MAX_JWKS_BYTES: Final = 1 << 20
-JWKS_SECONDS: Final = 300.0  # how long fetched keys are used before they are fetched again
-JWKS_PAUSE: Final = 10.0  # between two attempts, so that tokens of unknown keys cannot drive requests to the issuer
+JWKS_MAX_AGE: Final = 3600.0  # seconds; keys that cannot be fetched again count no longer than this
+JWKS_PAUSE: Final = 10.0  # seconds between two attempts at least, whatever tokens name
+FETCH_SECONDS: Final = 5.0
 LEVELS: Final = ("advisory", "gatekeeper", "executor", "incident_commander")
 
 
@@ -84,7 +86,7 @@ class Authenticator:
             for token in service.token
             for digest in token.sha256
         ]
-        self._oidc = None if service.oidc is None else OidcVerifier(service.oidc, fetch or _fetch)
+        self.oidc = None if service.oidc is None else OidcVerifier(service.oidc, fetch or _fetch)
 
     def of(self, request: HTTPConnection) -> Principal:
         """Return who sent a request.
@@ -115,13 +117,16 @@ class Authenticator:
         for known, principal in self._tokens:  # all of them, always: the time says nothing about which one is near
             if hmac.compare_digest(known, digest):
                 found = principal
-        if found is None and self._oidc is not None and token.count(".") == 2:
-            return self._oidc.verify(token)
+        if found is None and self.oidc is not None and token.count(".") == 2:
+            return self.oidc.verify(token)
         return found
 
 
 class OidcVerifier:
     """Verifies OpenID tokens: issuer, audience, time, algorithm, key (RFC 7519, RFC 8725).
+
+    No verification waits for the issuer: `keep_fresh` gets its keys in the background. A token of a key that is not
+    known is refused, and makes it look again.
 
     Args:
         settings: the `[service.oidc]` table.
@@ -130,20 +135,22 @@ class OidcVerifier:
 
     def __init__(self, settings: OidcModel, fetch: Callable[[str], bytes]) -> None:
         self._settings, self._fetch = settings, fetch
-        self._lock = threading.Lock()
+        self._wanted = threading.Event()
         self._keys: dict[str, Any] = {}
-        self._fetched = self._tried = float("-inf")
-        self.problem = ""
+        self._fetched = float("-inf")
+        self.problem = "the keys of the issuer are not there yet"
 
     def verify(self, token: str) -> Principal | None:
         """Return whose token it is, or None when anything about it is wrong."""
         import jwt
 
         settings = self._settings
+        fresh = time.monotonic() - self._fetched < JWKS_MAX_AGE  # keys that were revoked must not count for longer
         try:
             header = jwt.get_unverified_header(token)
-            key = self._key(str(header.get("kid", "")))
+            key = self._keys.get(str(header.get("kid", ""))) if fresh else None
             if key is None or header.get("alg") not in settings.algorithms:
+                self._wanted.set()
                 return None
             claims = jwt.decode(
                 token, key, algorithms=[*settings.algorithms], audience=settings.audience, issuer=settings.issuer,
@@ -162,51 +169,61 @@ class OidcVerifier:
             agent=claims.get("wcp_agent") is not False and "wcp_agent" in claims,
         )
 
-    def _key(self, kid: str) -> Any:
-        now = time.monotonic()
-        with self._lock:
-            stale = now - self._fetched > JWKS_SECONDS or kid not in self._keys
-            if stale and now - self._tried > JWKS_PAUSE:
-                self._tried = now
-                self._refresh(now)
-            return self._keys.get(kid)
-
-    def _refresh(self, now: float) -> None:
+    def refresh(self) -> None:
+        """Get the keys now; what is wrong is kept as `problem`, and the earlier keys stay until they are too old."""
         import jwt
 
         try:
             found = jwt.PyJWKSet.from_dict(json.loads(self._fetch(self._settings.jwks)))
-        except (ConfigError, OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as problem:
+        except (Error, OSError, ValueError, TypeError, KeyError, RecursionError, jwt.PyJWTError) as problem:
             self.problem = f"the keys of the issuer cannot be had: {str(problem)[:200]}"
-            if now - self._fetched > 12 * JWKS_SECONDS:
-                self._keys = {}  # keys that were revoked an hour ago must not count for longer
             return
         self._keys = {key.key_id: key.key for key in found.keys if key.key_id}
-        self._fetched, self.problem = now, ""
+        self._fetched, self.problem = time.monotonic(), ""
+
+    @contextlib.contextmanager
+    def keep_fresh(self) -> Iterator[None]:
+        """Get the keys in the background until the block ends: at once, in time, and when one is unknown.
+
+        However many tokens name unknown keys, the issuer is asked once in `JWKS_PAUSE` at most.
+        """
+        ended = threading.Event()
+
+        def work() -> None:
+            while not ended.is_set():
+                self._wanted.clear()
+                self.refresh()
+                ended.wait(min(JWKS_PAUSE, self._settings.jwks_seconds))
+                self._wanted.wait(self._settings.jwks_seconds)
+
+        worker = threading.Thread(target=work, name="wcp-jwks", daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            self._wanted.set()
+            worker.join(2 * FETCH_SECONDS)
 
 
 def _fetch(place: str) -> bytes:
-    """Read the issuer's keys from https or from a file.
+    """Read the issuer's keys from a URL or from a file.
 
     Raises:
-        ConfigError: they cannot be had, or are too large.
+        ConfigError: the URL cannot be used, or the file is too large.
+        RegistryError: no complete answer came in time, or it is none.
         OSError: the file cannot be read.
     """
-    if not place.startswith("https://"):
+    if "://" not in place:
         with open(place, "rb") as file:
             data = file.read(MAX_JWKS_BYTES + 1)
         if len(data) > MAX_JWKS_BYTES:
             raise ConfigError(f"{place!r} is larger than {MAX_JWKS_BYTES} bytes")
         return data
-    import urllib3
+    from wcp_attest.net.https import Request, Transport
 
-    pool = urllib3.PoolManager(timeout=urllib3.Timeout(total=5), retries=False)
-    try:
-        answer = pool.request("GET", place, redirect=False, preload_content=False)
-        data = answer.read(MAX_JWKS_BYTES + 1)
-        answer.release_conn()
-    except urllib3.exceptions.HTTPError as problem:
-        raise ConfigError(str(problem)) from None
-    if answer.status != 200 or len(data) > MAX_JWKS_BYTES:
-        raise ConfigError(f"the issuer answered {answer.status} with {len(data)} bytes")
-    return data
+    with contextlib.closing(Transport(place, timeout=FETCH_SECONDS)) as transport:
+        reply = transport.request(Request(place, max_bytes=MAX_JWKS_BYTES))
+    if reply.status != 200:
+        raise ConfigError(f"the issuer answered {reply.status}")
+    return reply.body

@@ -160,6 +160,8 @@ class Server:
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions
         with contextlib.ExitStack() as stack:
             stack.enter_context(_threads(loop, service.threads))
+            if (oidc := self.context.authenticator.oidc) is not None:
+                stack.enter_context(oidc.keep_fresh())
             serving = asyncio.ensure_future(server._serve(sockets=[found]))  # noqa: SLF001  # without its signal handlers
             watching = asyncio.ensure_future(self._watch(again))
             while not server.started and not serving.done():  # noqa: ASYNC110  # the library offers no event

@@ -59,6 +59,7 @@ class OidcModel(Model):
     issuer: Annotated[str, Field(min_length=1, max_length=512)]
     audience: Annotated[str, Field(min_length=1, max_length=256)]
     jwks: Annotated[str, Field(min_length=1, max_length=1024)]
+    jwks_seconds: Annotated[int, Field(ge=1, le=3600)] = 300  # how long keys are used before they are fetched again
     algorithms: tuple[Literal["RS256", "ES256", "EdDSA", "PS256"], ...] = ("RS256", "ES256")
     principal_claim: str = "sub"
     roles_claim: str = "wcp_roles"
