@@ -58,6 +58,7 @@ PUBLIC_MODULES = (
     "base.strictjson",
     "base.toml_table",
     "cli.text",  # the one escaping of every output
+    "net.https",  # the one HTTP client: bounded in time and size
     "errors",
     "bans",
     "policy",

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.service.world import HELD, WORKER, World, a_request, token
+from wcp_attest import TrustedKey
 from wcp_attest.base.errors import ConfigError
 from wcp_route.service.principals import Authenticator, OidcVerifier
 from wcp_route.service.settings import OidcModel, read_service
@@ -175,6 +177,58 @@ def test_a_problem_shows_nothing_of_our_inside(world: World) -> None:
         assert answer.status_code in {303, 400, 404}, path
         assert "Traceback" not in answer.text
         assert str(world.folder) not in answer.text
+
+
+def test_a_grant_is_good_for_its_own_request_and_tenant_once(world: World) -> None:
+    request = a_request(capability_id=HELD, correlation_id=str(uuid.uuid4()))
+    pending = world("POST", "/wcp/route", "acme", request).json()["pending_approval_id"]
+    answer = {"pending_approval_id": pending, "decision": "approve", "reason": "seen"}
+    assert world("POST", "/wcp/approvals/resolve", "ada", answer).status_code == 200
+    for again in (answer, {**answer, "decision": "deny"}):  # an answer that is sent again changes nothing
+        assert world("POST", "/wcp/approvals/resolve", "ada", again).status_code == 409
+    polled = world("GET", f"/wcp/approvals/{pending}", "acme").json()
+    assert "grant" not in world("GET", f"/wcp/approvals/{pending}", "ada").json()  # the approver is not the requester
+    headers = {"x-wcp-grant": polled["grant"]}
+    others: list[tuple[str, dict[str, Any]]] = [
+        ("acme", {**request, "correlation_id": str(uuid.uuid4())}),
+        ("acme", {**request, "data_label": "PUBLIC"}),
+        ("other", {name: value for name, value in request.items() if name != "tenant_id"}),
+    ]
+    for who, body in others:
+        assert world("POST", "/wcp/route", who, body, headers=headers).json()["outcome"] != "DISPATCH"
+    assert world("POST", "/wcp/route", "acme", request, headers=headers).json()["outcome"] == "DISPATCH"
+    assert world("POST", "/wcp/route", "acme", request, headers=headers).json()["outcome"] != "DISPATCH"
+
+
+def test_a_tenant_learns_no_path_no_hash_and_no_signer(world: World) -> None:
+    manifest = (world.folder / "worker" / "manifest.json").read_bytes()
+    secret = [
+        str(world.folder),
+        json.loads(manifest)["package_hash"],
+        sha256(manifest).hexdigest(),
+        sha256(TrustedKey.from_file_bytes(world.signer.public_pem()).spki).hexdigest(),
+    ]
+    held = world("POST", "/wcp/route", "acme", a_request(capability_id=HELD, correlation_id=str(uuid.uuid4())))
+    answers = [
+        held,
+        world("GET", f"/wcp/approvals/{held.json()['pending_approval_id']}", "acme"),
+        world("POST", "/wcp/route", "acme", a_request(correlation_id=str(uuid.uuid4()))),
+        world("POST", "/wcp/route", "acme", a_request(capability_id="cap.none.here", correlation_id=str(uuid.uuid4()))),
+        *(world("GET", path, "acme") for path in ("/wcp/workers", f"/wcp/workers/{WORKER}", "/wcp/capabilities")),
+        *(world("GET", path) for path in ("/readyz", "/metrics", "/health", "/openapi.json")),
+        world("GET", "/ext-authz/x", "acme", headers={"x-wcp-capability": "cap.doc.summarize"}),
+    ]
+    file = world.folder / "worker" / "code" / "worker_logic.py"
+    text = file.read_text()
+    try:
+        file.write_text(text + "#")  # a denial says that it changed, not where it lies
+        answers.append(world("POST", "/wcp/route", "acme", a_request(correlation_id=str(uuid.uuid4()))))
+    finally:
+        file.write_text(text)
+        world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
+    assert answers[-1].json()["outcome"] == "DENY"
+    for answer in answers:
+        assert not [one for one in secret if one in answer.text], answer.text
 
 
 # Tokens of an OpenID provider ----------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ Every part is the real one: the Action's script, `wcp-attest`, and `wcp-route se
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import ipaddress
 import json
 import os
 import re
@@ -23,11 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.route.worlds import a_record
+from tests.service.certificates import Authority
 from tests.service.world import SCRIPT
 from wcp_attest.signing.key import generate
 
@@ -44,23 +40,6 @@ ROLES: dict[str, dict[str, Any]] = {
     "operator": {"roles": ["operator", "reader"]},
     "acme": {"roles": ["router"]},
 }
-
-
-def certificate(folder: Path) -> None:
-    """Write a certificate for 127.0.0.1 that vouches for itself."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hall")])
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
-    there = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = made.add_extension(there, critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    signed = made.sign(key, hashes.SHA256())
-    (folder / "hall.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "hall.key").write_bytes(pem)
 
 
 @dataclass
@@ -82,13 +61,13 @@ class Company:
         headers = {} if who is None else {"authorization": f"Bearer {self.tokens[who]}"}
         import ssl
 
-        context = ssl.create_default_context(cafile=str(self.folder / "hall.pem"))
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         with httpx.Client(base_url=self.base, verify=context, timeout=30) as client:
             return client.request(method, path, headers=headers, **({} if body is None else {"json": body}))
 
     def registry(self, *words: str, who: str | None = None) -> subprocess.CompletedProcess[str]:
         token = {} if who is None else {"PYHALL_TOKEN": self.tokens[who]}
-        return self.attest("registry", *words, "--registry-url", self.base, "--ca-file", "hall.pem", **token)
+        return self.attest("registry", *words, "--registry-url", self.base, "--ca-file", "ca.pem", **token)
 
 
 @contextmanager
@@ -112,7 +91,7 @@ def serving(company: Company) -> Iterator[None]:
 @pytest.fixture
 def company(tmp_path: Path) -> Company:
     made = Company(tmp_path)
-    certificate(tmp_path)
+    Authority(tmp_path).issue("hall", "hall", server=True)
     for name in ("acme", "soc", "stranger", "receipts"):
         key = generate()
         (tmp_path / f"{name}.key").write_bytes(key.to_pem(None))
@@ -142,8 +121,8 @@ def company(tmp_path: Path) -> Company:
         lines += [f"{key} = {json.dumps(value)}\n" for key, value in facts.items()]
     (tmp_path / "hall.toml").write_text("".join(lines))
     (tmp_path / "client.template").write_text(
-        trust + '[registry]\nrequire = true\nurl = "{base}"\nca_file = "hall.pem"\n'
-        + bans.format(state="client-state") + 'url = "{base}/api/v1/ban-lists/soc"\nca_file = "hall.pem"\n'
+        trust + '[registry]\nrequire = true\nurl = "{base}"\nca_file = "ca.pem"\n'
+        + bans.format(state="client-state") + 'url = "{base}/api/v1/ban-lists/soc"\nca_file = "ca.pem"\n'
     )  # fmt: skip
     return made
 
@@ -154,7 +133,7 @@ def publish(company: Company) -> subprocess.CompletedProcess[str]:
         "mode": "sign", "path": "pkg", "signing": "key", "signing_key": (company.folder / "acme.key").read_text(),
         "worker_id": WORKER, "species_id": "wrk.doc.summarizer", "worker_version": "1.0.0", "exclude": "",
         "on_missing_token": "fail", "fail_on_deny": "true", "summary": "false", "registry_url": company.base,
-        "registry_token": company.tokens["publisher"], "registry_ca_file": "hall.pem",
+        "registry_token": company.tokens["publisher"], "registry_ca_file": "ca.pem",
     }  # fmt: skip
     temp = company.folder / "temp"
     temp.mkdir()

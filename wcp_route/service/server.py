@@ -118,7 +118,7 @@ class Server:
         except OSError as problem:
             why = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
-        found.listen(2048)
+        found.listen(1024)
         return found
 
     @property
@@ -142,11 +142,13 @@ class Server:
     async def _serve(self, found: socket.socket, started: Callable[[], None]) -> None:
         import uvicorn
 
+        from wcp_route.service.connections import bounded_protocol
+
         service = self.context.settings
         config = uvicorn.Config(
             self.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
             h11_max_incomplete_event_size=64 << 10, timeout_keep_alive=5, limit_concurrency=None,
-            timeout_graceful_shutdown=max(1, round(service.grace_seconds)), http="h11", ws="none",
+            timeout_graceful_shutdown=max(1, round(service.grace_seconds)), http=bounded_protocol(service), ws="none",
             ssl_certfile=None if service.tls is None else service.tls.certificate,
             ssl_keyfile=None if service.tls is None else service.tls.key,
         )  # fmt: skip

@@ -95,6 +95,8 @@ class ServiceModel(Model):
     cors_origins: list[str] = Field(default_factory=list)
     concurrent: Annotated[int, Field(ge=1, le=10_000)] = 64
     waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
+    connections: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    head_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
     body_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     threads: Annotated[int, Field(ge=1, le=256)] = 16

@@ -1,0 +1,106 @@
+"""Connections that only cost: heads that never end, and thousands that say nothing."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.service.world import World, a_request, token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def connect(world: World, data: bytes = b"") -> socket.socket:
+    found = socket.create_connection(("127.0.0.1", world.server.port), 20)
+    if data:
+        found.sendall(data)
+    return found
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Wait for the other side to end the connection; a timeout is none."""
+    connection.settimeout(20)
+    try:
+        while connection.recv(65536):
+            pass
+        return True
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: a", b"\r\n"])
+def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path, said: bytes) -> None:
+    world = World(tmp_path, head_seconds=0.5)
+    with connect(world, said) as slow:
+        assert is_closed(slow)
+    assert world("GET", "/healthz").status_code == 200
+    world.close()
+
+
+def test_bytes_that_trickle_do_not_move_the_deadline(tmp_path: Path) -> None:
+    world = World(tmp_path, head_seconds=0.5)
+    with connect(world, b"GET /healthz HTTP/1.1\r\n") as slow:
+        slow.settimeout(20)
+        sent = 0
+        try:
+            for sent in range(300):  # cut off, although something comes all the time
+                slow.sendall(f"x-{sent}: y\r\n".encode())
+                time.sleep(0.05)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert 1 < sent < 250
+    world.close()
+
+
+def test_a_request_in_progress_outlives_the_deadline_of_heads(tmp_path: Path) -> None:
+    world = World(tmp_path, head_seconds=0.3, body_seconds=10)
+    host = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('acme')}\r\n".encode()
+    head = b"POST /wcp/route HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    with connect(world, head) as slow:
+        time.sleep(1)
+        slow.sendall(b"}")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 400")  # an answer, to a request that says too little
+    world.close()
+
+
+def test_thousands_of_silent_connections_do_no_harm(tmp_path: Path) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(10_000, (soft - 512) // 2) if soft != resource.RLIM_INFINITY else 10_000
+    limit = count // 4  # both ends are in this process
+    world = World(tmp_path, connections=limit, head_seconds=60)
+    silent = []
+    try:
+        for number in range(count):
+            silent.append(connect(world))
+            if number % (count // 10) == 0:  # at every stage of the flood somebody is served
+                answer = world("POST", "/wcp/route", "acme", a_request())
+                assert (answer.status_code, answer.json()["outcome"]) == (200, "DISPATCH")
+        assert is_closed(silent[0])  # the longest waiting one made room
+        assert world("GET", "/healthz").status_code == 200
+    finally:
+        for one in silent:
+            one.close()
+        world.close()
+
+
+def test_a_connection_with_a_request_in_progress_is_not_put_out_by_new_ones(tmp_path: Path) -> None:
+    world = World(tmp_path, connections=5, head_seconds=60, body_seconds=20)
+    host = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('acme')}\r\n".encode()
+    head = b"POST /wcp/route HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    others: list[Any] = []
+    with connect(world, head) as slow:
+        time.sleep(0.2)
+        others += [connect(world) for _ in range(50)]
+        assert world("GET", "/healthz").status_code == 200
+        slow.sendall(b"}")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 400")
+    for one in others:
+        one.close()
+    world.close()
