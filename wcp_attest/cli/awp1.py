@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final, Literal
 
-from wcp_attest.base.errors import ConfigError, Error, SigningError
+from wcp_attest.base.errors import ConfigError, SigningError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,25 +28,15 @@ def is_awp1(manifest: bytes) -> bool:
     return len(manifest) <= MAX_BYTES and b'"awp.v1"' in manifest
 
 
-def found_awp1(package: str) -> Awp1Manifest | None:
-    """Return the manifest of this schema that stands in a package, None when there is none that can be read."""
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.legacy_manifest import parse
-    from wcp_attest.package.manifest import MANIFEST_NAME
-
-    try:
-        return parse(read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_BYTES, what=MANIFEST_NAME))
-    except Error:
-        return None
-
-
 def refuse_awp1(package: str) -> None:
     """Say what to do instead where a list of entries or a `manifest.sig` is needed.
 
     Raises:
         ConfigError: the manifest of the package is of this schema.
     """
-    if found_awp1(package) is None:
+    from wcp_attest.package.legacy_manifest import found_in
+
+    if found_in(package) is None:
         return
     command = shlex.join(["wcp-attest", "build", package])
     raise ConfigError(

@@ -12,9 +12,10 @@ from wcp_attest.cli import ban_lists
 from wcp_attest.cli.ban_lists import list_argument
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
 from wcp_attest.cli.keyless import trusting_options
+from wcp_attest.cli.options import TrustFlags
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import count
-from wcp_attest.cli.trust import POLICY_VARIABLE, TrustFlags
+from wcp_attest.cli.trust import POLICY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,8 +12,9 @@ from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import ban_lists
 from wcp_attest.cli.ban_lists import SubjectFlags, expires_option, list_argument, subject_options
 from wcp_attest.cli.keyless import check_bundle_path
+from wcp_attest.cli.options import SignerFlags
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.signers import NOBODY_SIGNS, SignerFlags, signer_options, signers_of
+from wcp_attest.cli.signers import NOBODY_SIGNS, signer_options, signers_of
 from wcp_attest.cli.text import count
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe, VerificationError
-from wcp_attest.cli.awp1 import found_awp1
 from wcp_attest.cli.options import as_argument, combine
 
 if TYPE_CHECKING:
@@ -146,12 +145,13 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
         ConfigError: something needed is said nowhere, or malformed.
     """
     from wcp_attest.advice.project_config import find_config
+    from wcp_attest.package.legacy_manifest import found_in
 
     if flags.namespace is not None:
         flags = with_ids_of_package(flags, package, out)
     configuration = find_config(package)
     configured = configuration.package(package) if configuration else None
-    taken = _Taken(configured, *((None, None) if flags.fresh else (existing, found_awp1(package))))
+    taken = _Taken(configured, *((None, None) if flags.fresh else (existing, found_in(package))))
     source, commit_is_old = _source(flags, taken.earlier)
     plan = Plan(
         worker_id=taken.text("--worker-id", flags.worker_id, "worker_id", "worker_id"),

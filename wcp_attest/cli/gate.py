@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from wcp_attest.base.errors import Error
+from wcp_attest.cli.options import TrustFlags
 from wcp_attest.cli.text import printable
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

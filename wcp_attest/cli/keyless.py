@@ -14,8 +14,7 @@ from wcp_attest.cli.options import AliasedOption, combine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wcp_attest.cli.signers import SignerFlags
-    from wcp_attest.cli.trust import TrustFlags
+    from wcp_attest.cli.options import SignerFlags, TrustFlags
     from wcp_attest.disk.overwrite import OutputKind
     from wcp_attest.signing import SigstoreTrust
     from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner

@@ -9,10 +9,10 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli.failures import REFUSED, UNDECIDED
-from wcp_attest.cli.options import jobs_option
+from wcp_attest.cli.options import TrustFlags, jobs_option
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

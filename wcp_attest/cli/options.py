@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -61,6 +61,52 @@ def output_place(package: str, placement: Placement | None, attestation: str | N
     if placement is None and place.placement == "folder" and not os.path.lexists(place.manifest):
         out.note("the root holds another program's manifest.json or manifest.sig: the pair goes into .wcp/")
     return place
+
+
+class TrustFlags(NamedTuple):
+    """What the command line says of trust, as it was given."""
+
+    policy: str | None = None
+    policy_sha256: str | None = None
+    public_key: tuple[str, ...] = ()
+    hmac: bool = False
+    hmac_file: tuple[str, ...] = ()
+    identity: str | None = None
+    issuer: str | None = None
+    github_repository: str | None = None
+    workflow: str | None = None
+    ref: str | None = None
+    trusted_root: str | None = None
+    require_timestamp: bool = False
+    staging: bool = False
+    accept_schema: tuple[Literal["awp.v2", "awp.v1"], ...] = ()
+    namespace: str | None = None
+    worker_id: str | None = None
+    species_id: str | None = None
+    bans: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether any flag names a signer, what keyless trust rests on, or loosens what is accepted."""
+        texts = (self.identity, self.issuer, self.github_repository, self.workflow, self.ref, self.trusted_root)
+        named = self.public_key or self.hmac or self.hmac_file or any(text is not None for text in texts)
+        return bool(named or self.accept_schema or self.require_timestamp or self.staging)
+
+
+class SignerFlags(NamedTuple):
+    """What the command line says of signers, as it was given."""
+
+    key: tuple[str, ...] = ()
+    passphrase_file: str | None = None
+    hmac: bool = False
+    hmac_file: tuple[str, ...] = ()
+    sigstore: bool = False
+    identity_token: str | None = None
+    browser: bool = False
+    trust_config: str | None = None
+    staging: bool = False
+    timeout: float | None = None
+    bundle_out: str | None = None
 
 
 class AliasedOption(click.Option):

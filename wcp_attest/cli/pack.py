@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_attest.cli import verdicts
-from wcp_attest.cli.options import jobs_option, provenance_option, require_outside, require_package, root_argument
+from wcp_attest.cli.options import (
+    TrustFlags,
+    jobs_option,
+    provenance_option,
+    require_outside,
+    require_package,
+    root_argument,
+)
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.text import count, one_line
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from wcp_attest.verdict import Verified

@@ -182,7 +182,8 @@ def _identity_of(named: _Named, file: str, key_id: str | None) -> str:
         from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
         return SigstoreIdentity(**{name: getattr(named, name) for name in _KEYLESS} | signer["sigstore"]).label  # type: ignore[operator]
-    from wcp_attest.cli.trust import TrustFlags, keys_of
+    from wcp_attest.cli.options import TrustFlags
+    from wcp_attest.cli.trust import keys_of
 
     public_key = () if named.public_key is None else (named.public_key,)
     (key,) = keys_of(TrustFlags(public_key=public_key, hmac=named.hmac))

@@ -11,10 +11,10 @@ import click
 from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli import verdicts
 from wcp_attest.cli.failures import RUN_FAILED
-from wcp_attest.cli.options import attestation_option, combine, jobs_option
+from wcp_attest.cli.options import TrustFlags, attestation_option, combine, jobs_option
 from wcp_attest.cli.output import Output
 from wcp_attest.cli.store import owner_id, store_options
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

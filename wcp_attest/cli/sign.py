@@ -13,6 +13,7 @@ from wcp_attest.cli import building
 from wcp_attest.cli.awp1 import refuse_awp1
 from wcp_attest.cli.keyless import check_bundle_path, write_bundle
 from wcp_attest.cli.options import (
+    SignerFlags,
     as_argument,
     jobs_option,
     output_place,
@@ -22,7 +23,7 @@ from wcp_attest.cli.options import (
     root_argument,
 )
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
-from wcp_attest.cli.signers import SignerFlags, is_file, signer_options, signers_of
+from wcp_attest.cli.signers import is_file, signer_options, signers_of
 from wcp_attest.cli.text import count, one_line
 
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import secrets
 from wcp_attest.cli.keyless import keyless_signer, signing_options
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.options import SignerFlags, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 DEVICES = ("pkcs11", "awskms", "gcpkms", "azurekms", "hashivault", "ssh-agent")
 
 NOBODY_SIGNS = "no signer is named: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
-
-
-class SignerFlags(NamedTuple):
-    """What the command line says of signers, as it was given."""
-
-    key: tuple[str, ...] = ()
-    passphrase_file: str | None = None
-    hmac: bool = False
-    hmac_file: tuple[str, ...] = ()
-    sigstore: bool = False
-    identity_token: str | None = None
-    browser: bool = False
-    trust_config: str | None = None
-    staging: bool = False
-    timeout: float | None = None
-    bundle_out: str | None = None
 
 
 def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,9 +11,9 @@ import click
 from wcp_attest.base.errors import ConfigError, MachineError, VerificationError
 from wcp_attest.cli import verdicts
 from wcp_attest.cli.failures import REFUSED
-from wcp_attest.cli.options import attestation_option, combine, jobs_option, root_argument
+from wcp_attest.cli.options import TrustFlags, attestation_option, combine, jobs_option, root_argument
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,13 +6,13 @@ A policy file and flags together are an error: neither may quietly widen the oth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
 from wcp_attest.cli.keyless import identities_of, sigstore_trust_of, trusting_options
-from wcp_attest.cli.options import AliasedOption, combine
+from wcp_attest.cli.options import AliasedOption, TrustFlags, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,36 +22,6 @@ if TYPE_CHECKING:
 
 POLICY_VARIABLE = "WCP_ATTEST_POLICY"
 OWN_LIST_MAX_AGE = 10 * 365 * 86_400  # seconds; a list of your own says itself when it expires
-
-
-class TrustFlags(NamedTuple):
-    """What the command line says of trust, as it was given."""
-
-    policy: str | None = None
-    policy_sha256: str | None = None
-    public_key: tuple[str, ...] = ()
-    hmac: bool = False
-    hmac_file: tuple[str, ...] = ()
-    identity: str | None = None
-    issuer: str | None = None
-    github_repository: str | None = None
-    workflow: str | None = None
-    ref: str | None = None
-    trusted_root: str | None = None
-    require_timestamp: bool = False
-    staging: bool = False
-    accept_schema: tuple[Literal["awp.v2", "awp.v1"], ...] = ()
-    namespace: str | None = None
-    worker_id: str | None = None
-    species_id: str | None = None
-    bans: tuple[str, ...] = ()
-
-    @property
-    def given(self) -> bool:
-        """Whether any flag names a signer, what keyless trust rests on, or loosens what is accepted."""
-        texts = (self.identity, self.issuer, self.github_repository, self.workflow, self.ref, self.trusted_root)
-        named = self.public_key or self.hmac or self.hmac_file or any(text is not None for text in texts)
-        return bool(named or self.accept_schema or self.require_timestamp or self.staging)
 
 
 def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_attest.cli import differences, verdicts
-from wcp_attest.cli.options import attestation_option, jobs_option, provenance_option, require_package, root_argument
+from wcp_attest.cli.options import (
+    TrustFlags,
+    attestation_option,
+    jobs_option,
+    provenance_option,
+    require_package,
+    root_argument,
+)
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
-from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.trust import policy_of, trust_options
 
 if TYPE_CHECKING:
     from wcp_attest.verdict import Verdict, Verified

@@ -34,11 +34,20 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from wcp_attest.base import strictjson
 from wcp_attest.base.differences import Change, Difference
 from wcp_attest.base.digest import is_hex_digest, package_hash
-from wcp_attest.base.errors import ConfigError, ManifestMalformed, SignatureInvalid, SignatureMissing, TreeMismatch
+from wcp_attest.base.errors import (
+    ConfigError,
+    Error,
+    ManifestMalformed,
+    SignatureInvalid,
+    SignatureMissing,
+    TreeMismatch,
+)
 from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_problem
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, parse_line
+from wcp_attest.package.manifest import MANIFEST_NAME
 from wcp_attest.package.manifest import SCHEMA as AWP2
 from wcp_attest.package.names import is_bytecode
 from wcp_attest.package.provenance import BUILD_SOURCES, BuildSource
@@ -142,6 +151,14 @@ class Awp1Manifest:
 
     def _fields(self) -> dict[str, str]:
         return {name: SCHEMA if name == "schema_version" else getattr(self, name) for name in _SIGNED}
+
+
+def found_in(package: str) -> Awp1Manifest | None:
+    """Return the unverified manifest of this schema in a package directory, None when there is none to be read."""
+    try:
+        return parse(read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_BYTES, what=MANIFEST_NAME))
+    except Error:
+        return None
 
 
 def parse(data: bytes) -> Awp1Manifest:
