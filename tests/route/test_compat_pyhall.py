@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.route.worlds import CAPABILITY, SPECIES, WORKER, World, a_request, a_rule, tamper, trust
 from wcp_attest import ConfigError
@@ -95,8 +97,63 @@ def test_rules_and_registries_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "enrolled" / "one.json").write_text(json.dumps(FOUR_FIELDS))
     rules = pyhall.load_rules(tmp_path / "rules.json")
     assert [rule.rule_id for rule in rules] == ["a", "b"]
-    assert [found["shadowed_rule_id"] for found in pyhall.detect_shadow_rules(rules)] == ["b"]
+    assert [(each["shadower"], each["shadowed"]) for each in pyhall.detect_shadow_rules(rules)] == [("a", "b")]
     registry = pyhall.Registry(tmp_path / "enrolled")
     assert (registry.enrolled_count(), registry.workers_for_capability(CAPABILITY)) == (1, [SPECIES])
     with pytest.raises(ConfigError):
         pyhall.Registry(tmp_path / "no-such")
+
+
+def test_a_request_is_checked_when_it_is_made() -> None:
+    for wrong in ({"tenant_id": "  "}, {"blast_score": True}, {"env": "staging"}, {"unknown": 1}):
+        with pytest.raises(ValidationError):
+            asked(**wrong)
+
+
+def test_no_rules_and_unreachable_rules_in_prod_deny_instead_of_raising() -> None:
+    registry = pyhall.Registry()
+    nothing = pyhall.make_decision(asked(), [], set(), registry.worker_available)
+    assert (nothing.denied, nothing.matched_rule_id, nothing.deny_code) == (True, "NO_MATCH", "DENY_NO_MATCHING_RULE")
+    assert nothing.correlation_id == asked().correlation_id
+    rules = pyhall.load_rules_from_dict({"rules": [a_rule("a"), a_rule("b")]})
+    shadowed = pyhall.make_decision(asked(env="prod"), rules, set(), registry.worker_available)
+    assert shadowed.deny_reason_if_denied["code"] == "DENY_SHADOW_RULES_DETECTED"
+    assert shadowed.deny_reason_if_denied["shadowed_rule_ids"] == ["b"]
+    malformed: Any = {**a_request(), "tenant_id": 7}
+    assert pyhall.make_decision(malformed, [], set(), registry.worker_available).deny_code == "DENY_INVALID_INPUT"
+
+
+def test_the_first_match_of_rules_is_found_and_a_misspelt_key_is_refused() -> None:
+    rules = [
+        pyhall.Rule("dev", {"capability_id": "cap.x", "env": {"in": ["dev", "stage"]}}, {}),
+        pyhall.Rule("rest", {"capability_id": {"any": True}}, {}),
+    ]
+    assert pyhall.route_first_match(rules, {"capability_id": "cap.x", "env": "dev"}) is rules[0]
+    assert pyhall.route_first_match(rules, {"capability_id": "cap.x", "env": "prod"}) is rules[1]
+    assert pyhall.route_first_match(rules[:1], {"capability_id": "cap.y", "env": "dev"}) is None
+    with pytest.raises(ConfigError):
+        pyhall.route_first_match([pyhall.Rule("wide", {"capabilty_id": "cap.x"}, {})], {"capability_id": "cap.y"})
+
+
+def test_inner_objects_have_attributes_and_the_artifact_hash_is_bare() -> None:
+    pyhall.configure(unsafe_dispatch_workers_without_attestation=True)
+    registry = pyhall.Registry()
+    registry.enroll(FOUR_FIELDS)
+    decision = decide(registry, asked())
+    assert decision.candidate_workers_ranked[0].worker_species_id == SPECIES
+    assert decision.escalation_effective.policy_gate is False
+    assert re.fullmatch("[0-9a-f]{64}", decision.artifact_hash)
+    with pytest.raises(AttributeError):
+        _ = decision.escalation_effective.policygate
+    summary = registry.summary()
+    assert (summary["enrolled_workers"], summary["capabilities_mapped"]) == (1, [CAPABILITY])
+    assert registry.get_privilege_envelope(SPECIES) == {**pyhall.DEFAULTS["privilege_envelope"], "egress_allowlist": []}  # type: ignore[dict-item]
+    assert registry.get_privilege_envelope("wrk.none") is None
+
+
+def test_a_gate_that_overrides_nothing_allows_nothing() -> None:
+    pyhall.configure(unsafe_dispatch_workers_without_attestation=True)
+    registry = pyhall.Registry()
+    registry.enroll(FOUR_FIELDS)
+    gate = a_rule(escalation={"policy_gate": True})
+    assert decide(registry, asked(), rule=gate, policy_gate_eval=pyhall.PolicyGate().evaluate).denied is True

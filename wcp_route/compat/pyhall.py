@@ -15,18 +15,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_route.compat.go_codes import GO_CODES
-from wcp_route.compat.legacy_options import LegacyDecision, LegacyGate
+from wcp_route.compat.legacy_options import LegacyGate
+from wcp_route.compat.legacy_values import PolicyGate, RouteDecision, RouteInput
 from wcp_route.config import Ceiling, fold_control_id
 from wcp_route.config import HallConfig as Settings
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.decision import NO_MATCH, DenyReason
+from wcp_route.domain.decision import RouteDecision as Decision
 from wcp_route.domain.decision_wire import to_wire
+from wcp_route.domain.ids import new_id
 from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
-from wcp_route.domain.values import DATA_LABELS, ENVS, RouteInput
+from wcp_route.domain.request_model import parse_request
+from wcp_route.domain.values import DATA_LABELS, ENVS, GUARDED_ENVS
 from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
 from wcp_route.rules.rules_model import MAX_RULES_BYTES, read_rules
@@ -38,17 +45,18 @@ if TYPE_CHECKING:
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.domain.values import WorkerRecord
-    from wcp_route.gates.policy_gate import PolicyContext, PolicyGate
+    from wcp_route.gates.policy_gate import PolicyContext
+    from wcp_route.gates.policy_gate import PolicyGate as Gate
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.receipts import ReceiptStore
     from wcp_route.storage.registry import LedgerRegistry
 
 __all__ = [
-    "DEFAULTS", "GO_CODES", "HallConfig", "Registry", "RouteDecision", "RouteInput", "Rule", "configure",
-    "detect_shadow_rules", "fill_record", "load_rules", "load_rules_from_dict", "make_decision",
+    "DEFAULTS", "GO_CODES", "HallConfig", "PolicyGate", "Registry", "RouteDecision", "RouteInput", "Rule", "configure",
+    "detect_shadow_rules", "fill_record", "load_rules", "load_rules_from_dict", "make_decision", "route_first_match",
 ]  # fmt: skip
 
-RouteDecision = LegacyDecision
+_AXES: Final = ("capability_id", "env", "data_label", "tenant_risk", "qos_class", "tenant_id")
 _log = logging.getLogger("wcp_route")
 MAX_RECORDS: Final = 10_000  # files that a registry directory may hold
 
@@ -177,6 +185,23 @@ class Registry:
         """Return the records as they were given."""
         return [*self._records]
 
+    def get_privilege_envelope(self, worker_species_id: str) -> JsonObject | None:
+        """Return the envelope that the first enrolled worker of a species declares, or none."""
+        found = self.store.snapshot().species.get(worker_species_id, ())
+        return json.loads(json.dumps(asdict(found[0].privilege_envelope))) if found else None
+
+    def summary(self) -> JsonObject:
+        """Return what is enrolled and said, for a health check."""
+        enrolled, named = self.store.workers(), sorted(self._controls)
+        species = self._available | {each.worker_species_id for each in enrolled}
+        return {
+            "enrolled_workers": len(enrolled),
+            "available_species": [*sorted(species)],
+            "controls_present_count": len(named),
+            "controls_present": [*named],
+            "capabilities_mapped": [*sorted({name for each in enrolled for name in each.capabilities})],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -230,15 +255,32 @@ def load_rules_from_dict(doc: JsonObject) -> list[Rule]:
 
 
 def detect_shadow_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return the rules that can never match, with the first rule that takes their place.
+    """Return the rules that can never match, with the first rule that takes their place; only `match` is looked at.
 
     Raises:
         ConfigError: the rules cannot be used.
     """
+    matches = [Rule(each.rule_id, each.match, {"candidate_workers_ranked": []}) for each in rules]
     return [
-        {"shadowed_rule_id": each.rule_id, "shadowed_by_rule_id": each.covered_by[0], "reason": str(each)}
-        for each in _compiled(rules).shadows
+        {"shadowed": each.rule_id, "shadower": each.covered_by[0], "reason": str(each)}
+        for each in (_compiled(matches).shadows if matches else ())
     ]
+
+
+def route_first_match(rules: Sequence[Rule], inp: Mapping[str, Any]) -> Rule | None:
+    """Return the first rule that matches the given fields of a request, or none; only `match` is looked at.
+
+    Raises:
+        ConfigError: the rules cannot be used.
+    """
+    detect_shadow_rules(rules)  # a misspelt key or a condition that is none would match everything or nothing
+    return next((each for each in rules if all(_admits(each.match.get(axis), inp.get(axis)) for axis in _AXES)), None)
+
+
+def _admits(condition: Any, value: object) -> bool:
+    if condition is None or condition == {"any": True}:
+        return True
+    return value in condition["in"] if isinstance(condition, dict) else value == condition
 
 
 def _compiled(rules: Sequence[Rule]) -> RuleSet:
@@ -263,7 +305,7 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
     registry_get_worker_hash: object = None,
     get_current_worker_hash: object = None,
     registry_client: object = None,
-) -> LegacyDecision:
+) -> RouteDecision:
     """Decide on one request as the earlier SDK did; never raises for the request's sake.
 
     Args:
@@ -286,10 +328,17 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         ConfigError: the rules or settings cannot be used, or `configure` was not called.
     """
     del conformance_spec, registry_get_worker_hash, get_current_worker_hash, registry_client
-    env = inp.env if isinstance(inp, RouteInput) else inp.get("env")
+    request: JsonObject = inp.model_dump() if isinstance(inp, RouteInput) else dict(inp)
+    env = request.get("env")
     owner = getattr(registry_worker_available, "__self__", None)
-    compiled = _compiled(rules)
-    asked = inp.capability_id if isinstance(inp, RouteInput) else inp.get("capability_id")
+    compiled = _compiled(rules) if rules else None
+    if compiled is None:
+        return _refused(request, Code.NO_MATCHING_RULE, "there are no rules, so no request may pass", {})
+    if compiled.shadows and env in GUARDED_ENVS:
+        dead: list[JsonValue] = [shadow.rule_id for shadow in compiled.shadows[:100]]
+        extras: JsonObject = {"shadowed_rule_ids": dead, "shadow_count": len(compiled.shadows)}
+        return _refused(request, Code.SHADOW_RULES_DETECTED, f"rules can never match: {compiled.shadows[0]}", extras)
+    asked = request.get("capability_id")
     store = _workers_of(compiled, str(asked), owner if isinstance(owner, Registry) else None)
     given = hall_config or HallConfig()
     config = Settings(
@@ -311,7 +360,7 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         ceilings=config.ceilings or (_ANYTHING if registry_policy_allows_privilege is not None else ()),
     )
     legacy = None if policy_gate_eval is None else LegacyGate(policy_gate_eval)
-    gate: PolicyGate | None = legacy
+    gate: Gate | None = legacy
     if registry_policy_allows_privilege is not None and registry_get_privilege_envelope is not None:
         gate = _PrivilegeGate(legacy, registry_get_privilege_envelope, registry_policy_allows_privilege)
         config = replace(config, ask_policy_gate=True)
@@ -322,7 +371,27 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         task_id=task_id,
     )
     with store, Hall(compiled, store, _setup.trust_policy, config, services=services) as hall:
-        return LegacyDecision(to_wire(hall.route(inp), operator=True))
+        return RouteDecision(to_wire(hall.route(request), operator=True))
+
+
+def _refused(request: JsonObject, code: Code, message: str, extras: JsonObject) -> RouteDecision:
+    """Refuse where a Hall would not even start."""
+    try:
+        asked = parse_request(request)
+        reason = DenyReason(code, message, tuple(sorted(extras.items())))
+    except ConfigError as problem:
+        return RouteDecision(
+            to_wire(
+                Decision(
+                    decision_id=new_id(),
+                    decided_at_ms=now_ms(),
+                    reason=DenyReason(Code.INVALID_INPUT, str(problem)[:1024]),
+                )
+            )
+        )
+    known = {name: getattr(asked, name) for name in ("correlation_id", *_AXES)}
+    refused = Decision(decision_id=new_id(), decided_at_ms=now_ms(), reason=reason, matched_rule_id=NO_MATCH, **known)
+    return RouteDecision(to_wire(refused))
 
 
 _ANYTHING: Final = (
