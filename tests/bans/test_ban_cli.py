@@ -595,6 +595,49 @@ class TestImpact:
         one = fleet.wcp("ban", "impact", "bans.json", store / "1" / "manifest.json")
         assert one.status == 0
 
+    def test_a_pair_is_judged_and_banned_wherever_it_lies(self, fleet: Fleet) -> None:
+        """Beside the package, in `.wcp/` because another program owns the name, and in a directory of its own."""
+        folder = fleet.folder / "places"
+        for name in ("beside", "folder", "detached"):
+            (folder / name / "static").mkdir(parents=True)
+            (folder / name / "a.py").write_text(name)
+            (folder / name / "static" / "manifest.json").write_text('{"name": "a web application"}')
+        (folder / "folder" / "manifest.json").write_text('{"name": "a browser extension"}')
+        for name in ("beside", "folder", "detached"):
+            identity = ("--worker-id", f"org.acme.{name}", "--species-id", "wrk.a.b", "--worker-version", "1.0.0")
+            aside = ("--attestation", "places/pair") if name == "detached" else ()
+            if aside:
+                (folder / "pair").mkdir()
+            fleet.wcp.ok("sign", f"places/{name}", "--key", "acme.key", *identity, *aside)
+        fleet.start("--namespace", "x.nobody")
+        assert fleet.wcp("ban", "impact", "bans.json", "places").status == 0
+        denied = fleet.wcp("ban", "add", "bans.json", "--root", "places/detached", "--reason", "x")
+        assert denied.status == 2
+        assert "name the pair's directory" in denied.err
+        for root, worker in (("beside", "beside"), ("folder", "folder"), ("pair", "detached")):
+            fleet.wcp.ok("ban", "new", f"{worker}.json", "--name", "acme")
+            fleet.wcp.ok("ban", "add", f"{worker}.json", "--root", f"places/{root}", "--reason", "x")
+            run = fleet.wcp("ban", "impact", f"{worker}.json", "places", "--format", "json")
+            assert run.status == 1
+            assert [each["worker_id"] for each in run.json["refused"]] == [f"org.acme.{worker}"]
+            assert (run.json["judged"], run.json["foreign"], run.json["undecided"]) == (3, 3, [])
+        fleet.wcp.ok("ban", "add", "beside.json", "--public-key", "acme.key.pub", "--reason", "stolen")
+        run = fleet.wcp("ban", "impact", "beside.json", "places", "--format", "json")
+        assert len(run.json["refused"]) == 3
+        alone = fleet.wcp("ban", "impact", "bans.json", "places/folder/manifest.json")
+        assert alone.status == 2
+        assert "another program" in alone.err
+        assert fleet.wcp("ban", "impact", "bans.json", "places/detached").status == 2
+
+    def test_excludes_are_no_all_clear_where_files_are_banned(self, fleet: Fleet) -> None:
+        root = write_files(fleet.folder / "w", {"a.py": b"1", "b.log": b"2"})
+        identity = ("--worker-id", "org.acme.w", "--species-id", "wrk.a.b", "--worker-version", "1.0.0")
+        fleet.wcp.ok("sign", "w", "--key", "acme.key", *identity, "--exclude", "*.log")
+        fleet.start("--file-digest", "0" * 64)
+        run = fleet.wcp("ban", "impact", "bans.json", root, "--format", "json")
+        assert run.status == 2
+        assert "'*.log'" in run.json["undecided"][0]["message"]
+
     def test_what_cannot_be_judged_is_said_and_is_no_all_clear(self, fleet: Fleet) -> None:
         store = self.stored(fleet)
         fleet.start("--namespace", "x.nobody")

@@ -1,7 +1,8 @@
 """Which stored manifests a list would refuse, and why: what an operator wants to know before and after a ban.
 
-Nothing is verified here: the manifests and signature files are taken for what they say. Whoever signed is taken from
-the signature file beside a manifest, where there is one.
+Nothing is verified here: the manifests and signature files are taken for what they say. The signers are those that the
+signature file beside a manifest names, where there is one. That is the same for the three places of a pair: a package's
+root, its `.wcp/`, and a directory of its own.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from wcp_attest.base import strictjson
 from wcp_attest.base.digest import sha256_hex
-from wcp_attest.base.errors import BansUnusable, ConfigError, Error, VerificationError
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.base.errors import ConfigError, Error, VerificationError
+from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.files import is_there, read_bounded
 from wcp_attest.disk.placement import find_place
 from wcp_attest.package.entries import File
 from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
-from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
+from wcp_attest.package.ours import MAX_READ, is_manifest
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
 from wcp_attest.signing import SignedBy
 from wcp_attest.trust.conditions import PackageFacts
 
@@ -40,6 +44,7 @@ class Impact:
         worker_version: as it says, empty when it could not be read.
         hits: the bans that hit it.
         problem: why it could not be judged, else empty.
+        foreign: whether it is the manifest.json of another program, so that no ban is about it.
     """
 
     path: str
@@ -47,6 +52,7 @@ class Impact:
     worker_version: str
     hits: tuple[Hit, ...] = ()
     problem: str = ""
+    foreign: bool = False
 
 
 def find_manifests(places: Iterable[str]) -> Iterator[str]:
@@ -74,16 +80,14 @@ def _below(folder: str, depth: int) -> Iterator[str]:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as problem:
-        raise ConfigError(f"cannot read the directory {folder!r}: {(problem.strerror or '').lower()}") from None
+        raise ConfigError(f"cannot read the directory {folder!r}: {describe_os_error(problem)}") from None
     # Where the pair lies in `.wcp/`, a manifest.json beside that folder is another program's file or a covered one.
     covered = find_place(folder).placement == "folder"
     for entry in found:
-        if covered and entry.name == MANIFEST_NAME:
-            continue
-        if entry.name == MANIFEST_NAME and not entry.is_dir(follow_symlinks=False):
-            yield entry.path
-        elif entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, depth + 1)
+        elif entry.name == MANIFEST_NAME and not covered:
+            yield entry.path
 
 
 def impact_on(bans: Bans, path: str) -> Impact:
@@ -93,23 +97,33 @@ def impact_on(bans: Bans, path: str) -> Impact:
         bans: the lists.
         path: of the manifest; its signatures are taken from the `manifest.sig` beside it.
     """
+    worker = ("", "")
     try:
         data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest", follow=True)
+        if _is_foreign(data):
+            return Impact(path, *worker, foreign=True)
         facts, files = _read(data, path, names_files=any(each.index.names_files for each in bans.opened))
+        worker = (facts.worker_id, facts.worker_version)
+        return Impact(path, *worker, (*bans.hits(facts), *bans.file_hits(files, facts.hash_algorithm)))
     except Error as problem:
-        return Impact(path, "", "", problem=str(problem))
+        return Impact(path, *worker, problem=str(problem))
+
+
+def _is_foreign(data: bytes) -> bool:
+    """Tell whether a file is a JSON object of another program; what is damaged may have been one of ours."""
     try:
-        hits = (*bans.hits(facts), *bans.file_hits(files, facts.hash_algorithm))
-        return Impact(path, facts.worker_id, facts.worker_version, hits)
-    except BansUnusable as problem:
-        return Impact(path, facts.worker_id, facts.worker_version, problem=str(problem))
+        fields = strictjson.loads_object(data[:MAX_READ], what=MANIFEST_NAME, max_bytes=MAX_READ)
+    except ConfigError:
+        return False
+    return "schema_version" not in fields and not is_manifest(data[:MAX_READ])
 
 
 def _read(data: bytes, path: str, *, names_files: bool) -> tuple[PackageFacts, list[tuple[str, str]]]:
+    signers = tuple(_signers(os.path.join(os.path.dirname(path), SIGNATURE_NAME)))
     if _AWP1 in data[:4096]:
-        from wcp_attest.package import legacy_manifest as awp1
+        from wcp_attest.package import legacy_manifest
 
-        old = awp1.parse(data)
+        old = legacy_manifest.parse(data)
         if names_files:
             raise ConfigError("a manifest of schema awp.v1 lists no files, so file bans cannot be judged; verify tells")
         return PackageFacts(sha256_hex(data), old.package_hash, "sha256", old.worker_id, old.worker_version), []
@@ -121,27 +135,25 @@ def _read(data: bytes, path: str, *, names_files: bool) -> tuple[PackageFacts, l
         hash_algorithm=manifest.hash_algorithm,
         worker_id=manifest.worker_id,
         worker_version=manifest.worker_version,
-        signers=tuple(_signers(os.path.join(os.path.dirname(path), SIGNATURE_NAME))),
+        signers=signers,
+        excludes=manifest.excludes,
     )
     return facts, [(name, entry.digest) for name, entry in entries.items() if isinstance(entry, File)]
 
 
 def _signers(path: str) -> Iterator[SignedBy]:
     """Yield whom the lines of a signature file name, unverified."""
-    if not os.path.lexists(path):
+    if not is_there(path):
         return
     try:
         lines = parse_lines(read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures", follow=True))
         for line in lines:
-            yield _named(line)
+            if line.kind != "sigstore":
+                yield SignedBy(key_id=line.hint)
+                continue
+            from wcp_attest.signing.sigstore.bundle import signer_of
+            from wcp_attest.signing.sigstore.bundle_summary import claims_in
+
+            yield signer_of(claims_in(line))
     except VerificationError as problem:
         raise ConfigError(f"the signatures beside it cannot be read: {problem}") from None
-
-
-def _named(line: Line) -> SignedBy:
-    if line.kind != "sigstore":
-        return SignedBy(key_id=line.hint)
-    from wcp_attest.signing.sigstore.bundle import signer_of
-    from wcp_attest.signing.sigstore.bundle_summary import claims_in
-
-    return signer_of(claims_in(line))

@@ -138,21 +138,27 @@ def _row_text(out: Output, row: JsonObject) -> str:
 def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -> int:
     """Tell which stored manifests LIST would refuse. Nothing is verified, neither LIST nor the manifests.
 
+    Of a DIR every manifest.json below it is judged, that of a detached pair, too. One that belongs to another program
+    is passed over and counted.
+
     Exit status 0: none. Exit status 1: some. Exit status 2: some could not be judged.
     """
     from wcp_attest.advice.ban_impact import find_manifests, impact_on
 
     bans = _bans(file, compiled=compiled)
-    judged = 0
+    judged = foreign = 0
     found: list[Impact] = []
     for path in find_manifests(places):
-        judged += 1
         result = impact_on(bans, path)
+        if result.foreign and path in places:
+            raise ConfigError(f"{path!r} is the manifest of another program; nothing was judged")
+        foreign += result.foreign
+        judged += not result.foreign
         if result.hits or result.problem:
             found.append(result)
     if not judged:
-        raise ConfigError("there is no manifest.json in the places given; nothing was judged")
-    _report_impact(out, file, judged, found)
+        raise ConfigError("there is no manifest.json of a package in the places given; nothing was judged")
+    _report_impact(out, file, (judged, foreign), found)
     if any(result.problem for result in found):
         return UNDECIDED
     return REFUSED if found else 0
@@ -173,11 +179,12 @@ def _bans(file: str, *, compiled: bool) -> Bans:
     return Bans([VerifiedList(file, index_list(listed, sha256_hex(data)))])
 
 
-def _report_impact(out: Output, file: str, judged: int, found: Sequence[Impact]) -> None:
+def _report_impact(out: Output, file: str, counts: tuple[int, int], found: Sequence[Impact]) -> None:
+    judged, foreign = counts
     hit = [result for result in found if result.hits]
     unread = [result for result in found if result.problem]
     if out.format == "json":
-        value: JsonObject = {"file": file, "judged": judged, "verified": False}
+        value: JsonObject = {"file": file, "judged": judged, "foreign": foreign, "verified": False}
         value["refused"] = [_impact_json(result) for result in hit]
         value["undecided"] = [{"path": result.path, "message": result.problem} for result in unread]
         out.deliver_json("ban-impact", value)
@@ -190,6 +197,8 @@ def _report_impact(out: Output, file: str, judged: int, found: Sequence[Impact])
     lines += [f"{result.path}  could not be judged: {result.problem}\n" for result in unread]
     lines.append(f"{len(hit)} of {count(judged, 'manifest')} would be refused, {len(unread)} could not be judged\n")
     out.deliver("".join(lines))
+    if foreign:
+        out.note(f"passed over {count(foreign, 'file')} called manifest.json of other programs")
 
 
 def _impact_json(result: Impact) -> JsonObject:

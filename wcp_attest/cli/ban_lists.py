@@ -309,6 +309,8 @@ def _package_hash(root: str) -> str:
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
 
     path = find_place(root).manifest
+    if os.path.isdir(root) and not os.path.lexists(path):
+        raise ConfigError(f"{root!r} holds no manifest; of a package with a detached pair name the pair's directory")
     try:
         manifest = Manifest.from_bytes(read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest"))
     except VerificationError as problem:
