@@ -119,6 +119,6 @@ def active_in(world: World, trust_policy: Policy | None) -> JsonObject:
         "trust_policy_files": "" if trust_policy is None else trust_policy.content_digest,
         "policy_gate": "" if gate is None else str(getattr(gate, "version", None) or type(gate).__qualname__)[:200],
         "availability": world.availability is not None,
-        "approvals": world.approvals is not None,
+        "approvals": "" if world.approvals is None else "ledger" if world.holds_with_receipts else "elsewhere",
         "program": wcp_attest.__version__,
     }

@@ -272,7 +272,7 @@ def opened(
         raise ConfigError("a Hall needs its settings and its state file; give --config and --state")
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
     trust = _trust(trust_path, config)
-    gate = None if cedar is None else _cedar(cedar)
+    gate = None if cedar is None else load_cedar(cedar)
     with ExitStack() as stack:
         stack.enter_context(logs_in_lines())
         signer, kept = read_receipt_key(receipt_key), read_head(head)
@@ -302,7 +302,12 @@ def _trust(path: str | None, config: HallConfig) -> Policy | None:
     raise ConfigError("no trust policy: workers are attested by one; give --policy or set WCP_ATTEST_POLICY")
 
 
-def _cedar(path: str) -> CedarGate:
+def load_cedar(path: str) -> CedarGate:
+    """Read Cedar policies.
+
+    Raises:
+        ConfigError: they cannot be read or used.
+    """
     from wcp_route.gates.cedar import CedarGate
 
     return CedarGate(read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, Row]] = {
     "serve": Row("serve:serve", "Answer over HTTP."),
     "decide": Row("decide:decide", "Decide on one request, and keep the receipt."),
     "explain": Row("decide:explain", "Show what decide would say, and why; changes nothing."),
+    "replay": Row("replay:replay", "Judge a past request once more, by what was in force then."),
     "rules": Row("rules:rules", "Check, cover and test a rule set."),
     "enroll": Row("registry:enroll", "Enroll a worker with its package."),
     "withdraw": Row("registry:withdraw", "Take a worker out of the registry."),

@@ -83,7 +83,7 @@ class Ledger:
         known = {key.key_id: key for key in keys}
         if signer is not None and (own := getattr(signer, "public", None)) is not None:
             known[signer.key_id] = own
-        self._reader = LedgerReader(database.name, known, read_only=read_only, guarded=guarded)
+        self.reader = LedgerReader(database.name, known, read_only=read_only, guarded=guarded)
         self._heads: dict[str, Head] = {}
         self._tip = Tip()
         self._origin = Origin()
@@ -94,7 +94,7 @@ class Ledger:
         with database.reading() as connection:
             self._tip = self._look(connection, self._state)
             if head is not None:
-                self._reader.check_head(connection, SignedHead.from_bytes(head), self._origin)
+                self.reader.check_head(connection, SignedHead.from_bytes(head), self._origin)
         self._writer = None if read_only else GroupWriter(self._commit, lambda: None)
 
     keeps_deadlines: Final = True  # no call waits longer than it is told
@@ -254,14 +254,14 @@ class Ledger:
         """
         found: dict[int, LedgerState] = {}
         with self._database.reading() as connection:
-            origin, tip = self._reader.origin(connection), self._reader.tip(connection)
+            origin, tip = self.reader.origin(connection), self.reader.tip(connection)
             state = origin.empty_state()
             for number in sorted({*numbers, tip.state.seq}):
                 if not state.seq <= number <= tip.state.seq:
                     raise ConfigError(
                         f"the ledger does not hold the state after event {number}; it was pruned, or never there"
                     )
-                self._reader.apply(connection, state, number)
+                self.reader.apply(connection, state, number)
                 found[number] = state.copy()
         if state.hash != tip.state.hash:
             raise StateError(
@@ -434,12 +434,12 @@ class Ledger:
             StateError: it is not what was sealed, or older than it was.
         """
         name = self._database.name
-        origin, tip = self._reader.origin(connection), self._reader.tip(connection)
+        origin, tip = self.reader.origin(connection), self.reader.tip(connection)
         if tip.state.seq < state.seq or origin.batch < self._origin.batch:
             raise StateError(f"state `{name}` is older than it was before; it was put back, or cut off")
         if tip.state.seq > state.seq:
             fresh = origin.empty_state() if state.seq < origin.carried_seq else state.copy()
-            self._reader.apply(connection, fresh, tip.state.seq)
+            self.reader.apply(connection, fresh, tip.state.seq)
             if fresh.hash != tip.state.hash:
                 raise StateError(f"state `{name}` holds other events than were sealed; run `receipts verify` on it")
             state = fresh

@@ -102,11 +102,11 @@ def head(address: str) -> bytes:
     return SignedHead(row.statement, row.key_id, row.signature).to_bytes()
 
 
-def find(address: str, name: str) -> tuple[Receipt, ...]:
+def find(address: str | Database, name: str) -> tuple[Receipt, ...]:
     """Return the receipts that `name` names, newest first, `MAX_SHOWN` at most; they are not verified.
 
     Args:
-        address: the state.
+        address: the state, or its database when that is open.
         name: a receipt hash (`sha256:…`), `stream/number`, or a decision, receipt, correlation or pending approval id.
             What is both a correlation id and `stream/number` names both.
 
@@ -245,11 +245,15 @@ def export_from(connection: Connection, write: Callable[[bytes], object], up_to:
 
 
 @contextmanager
-def _opened(address: str) -> Iterator[tuple[Database, Connection]]:
+def _opened(address: str | Database) -> Iterator[tuple[Database, Connection]]:
     from contextlib import closing
 
     from wcp_route.storage.database import Database
 
+    if isinstance(address, Database):
+        with address.reading() as connection:
+            yield address, connection
+        return
     with closing(Database(address)) as database, database.reading() as connection:
         yield database, connection
 
@@ -265,7 +269,7 @@ def _names(receipt: Receipt, name: str) -> bool:
     return name in [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
 
 
-def _receipts(address: str, condition: Any, limit: int = MAX_SHOWN) -> tuple[Receipt, ...]:
+def _receipts(address: str | Database, condition: Any, limit: int = MAX_SHOWN) -> tuple[Receipt, ...]:
     from wcp_route.storage import tables
 
     with _opened(address) as (_, connection):

@@ -1,0 +1,121 @@
+"""A past decision as the ledger has it: its receipt, seen to be sealed, and the state that it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from wcp_attest.base.errors import ConfigError
+from wcp_route.storage import tables
+from wcp_route.storage.ledger_state import STATE_STREAM
+from wcp_route.storage.receipts.chain import Statement
+from wcp_route.storage.receipts.read import find
+from wcp_route.storage.receipts.receipt import SCHEMA, parse_body
+from wcp_route.storage.state_errors import ReceiptsBroken
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.storage.ledger import Ledger
+    from wcp_route.storage.ledger_state import LedgerState
+    from wcp_route.storage.receipts.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class PastDecision:
+    """A decision and what the ledger held when it was made.
+
+    Attributes:
+        receipt: as it is stored; its batch lists it.
+        fields: of the receipt.
+        registry: the state by whose workers and quarantine it was made.
+        approvals: the state by whose holds and grants it was made, just before its own transaction.
+        corrected: whether its caller was told a denial instead, because the receipt came too late.
+    """
+
+    receipt: Receipt
+    fields: JsonObject
+    registry: LedgerState
+    approvals: LedgerState
+    corrected: bool
+
+
+def past_decision(ledger: Ledger, name: str) -> PastDecision:
+    """Find a decision in a ledger.
+
+    Args:
+        ledger: open, with the keys whose signatures are trusted.
+        name: the decision's id, the hash of its receipt (`sha256:…`), or `stream/number`.
+
+    Raises:
+        ReceiptsBroken: the receipt, or one beside it in its batch, is not what was sealed.
+        ConfigError: there is no such decision or more than one, the state of its time was pruned, or the ledger cannot
+            be used.
+    """
+    found = [(one, parse_body(one.body, what=f"receipt {one.position}")) for one in find(ledger.database, name)]
+    decisions = [(one, fields) for one, fields in found if fields["schema"] == SCHEMA]
+    if len(decisions) != 1:
+        many = f"{len(decisions)} decisions are called so; give a decision id" if decisions else "there is no such one"
+        raise ConfigError(f"decision {name[:80]!r}: {many}")
+    receipt, fields = decisions[0]
+    with ledger.database.reading() as connection:
+        before = _events_before(connection, ledger, receipt, fields)
+    versions = fields.get("versions")
+    number = versions.get("registry") if isinstance(versions, dict) else None
+    if not isinstance(number, int):
+        raise ConfigError(f"receipt {receipt.position} does not say by which registry it was made")
+    registry, approvals = ledger.states_at(number, before)
+    digest = f"sha256:{receipt.hash}"
+    corrected = any(one.get("kind") == "decision.corrected" and one.get("corrects") == digest for _, one in found)
+    return PastDecision(receipt, fields, registry, approvals, corrected)
+
+
+def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fields: JsonObject) -> int:
+    """Return the number of the last event before the transaction of a receipt, after seeing that its batch is whole."""
+    batches, receipts = tables.batches.c, tables.receipts.c
+    sealed = connection.execute(
+        select(tables.batches)
+        .where(batches.first_position <= receipt.position)
+        .order_by(batches.first_position.desc())
+        .limit(1)
+    ).first()
+    try:
+        statement = None if sealed is None else Statement.from_bytes(sealed.statement)
+    except ConfigError as problem:
+        raise ReceiptsBroken("unreadable", receipt.position, str(problem)) from None
+    if sealed is None or statement is None or receipt.position > statement.last_position:
+        raise ReceiptsBroken("unsealed", receipt.position, "no batch vouches for it")
+    ledger.reader.check_signature(sealed.statement, sealed.key_id, sealed.signature)
+    rows = connection.execute(
+        select(receipts.position, receipts.stream, receipts.body)
+        .where(receipts.position >= statement.first_position, receipts.position <= statement.last_position)
+        .order_by(receipts.position)
+    ).all()
+    if len(rows) != len(statement.hashes):
+        raise ReceiptsBroken("deleted", receipt.position, "its batch is not whole")
+    for row, expected in zip(rows, statement.hashes, strict=True):
+        if sha256(row.body).hexdigest() != expected:
+            raise ReceiptsBroken("edited", row.position, "its content is not what was sealed")
+    place = receipt.position - statement.first_position
+    number: int = statement.state.seq - sum(row.stream == STATE_STREAM for row in rows[place:])
+    last_two = connection.execute(
+        select(receipts.seq, receipts.body).where(
+            receipts.stream == STATE_STREAM, receipts.seq > number - 2, receipts.seq <= number
+        )
+    )
+    bodies = {row.seq: row.body for row in last_two}
+    while number in bodies and _goes_along(json.loads(bodies[number]), fields):
+        number -= 1
+    return number
+
+
+def _goes_along(event: Any, fields: JsonObject) -> bool:
+    """Tell whether an event was written in the transaction of a decision: its hold, or the grant it used."""
+    if event["kind"] == "approval.redeemed":
+        return bool(fields["grant_hash"] == f"sha256:{event['grant_hash']}")
+    return bool(event["kind"] == "approval.held" and event["hold"]["pending_id"] == fields["pending_approval_id"])
