@@ -10,7 +10,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers lock clean
+.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers zipapp lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -60,6 +60,9 @@ wheel: $(STAMP)  ## build the wheel twice, compare, install it in an empty envir
 
 site: $(STAMP)   ## build the documentation site into build/site, strictly and without the network
 	$(BIN)/python scripts/build_site.py
+
+zipapp: $(STAMP)  ## build dist/wcp-attest.pyz: wcp-attest in one file, for hosts with Python alone
+	$(BIN)/python scripts/build_zipapp.py
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate

@@ -19,6 +19,7 @@ from wcp_attest.base.errors import (
     ThresholdNotMet,
     TreeMismatch,
     VerificationError,
+    package_missing,
 )
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.trust.policy import Policy
@@ -329,6 +330,9 @@ def judge(check: Callable[[], Verified], *, mistakes_raise: bool = True) -> Verd
             raise
         return Verdict(None, DenyCode.INTERNAL_ERROR, str(problem))
     except Exception as problem:  # the one broad except: an error nobody foresaw is a denial, never a pass
+        missing = package_missing(problem)
+        if missing is not None and mistakes_raise:
+            raise missing from None
         import logging
 
         logging.getLogger("wcp_attest").exception("verification failed unexpectedly")

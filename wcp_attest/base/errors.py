@@ -180,3 +180,18 @@ class NotAcceptable(VerificationError):
     """Signed and intact, but of a kind that the policy's `[accept]` table does not allow."""
 
     code = DenyCode.NOT_ACCEPTABLE
+
+
+def package_missing(error: BaseException) -> ConfigError | None:
+    """Return the mistake that an import of somebody else's package shows which is not installed, or None.
+
+    The zipapp has no compiled packages, and of the wheel's requirements a program may have left some out.
+    """
+    if (
+        not isinstance(error, ModuleNotFoundError)
+        or not error.name
+        or error.name.startswith(("wcp_attest", "wcp_route"))
+    ):
+        return None
+    package = error.name.partition(".")[0]
+    return ConfigError(f"this needs the Python package {package!r}, which is not here; install the wheel of wcp-attest")

@@ -12,7 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from wcp_attest.base.errors import Error, MachineError, SigningError, TreeMismatch, VerificationError
+from wcp_attest.base.errors import (
+    Error,
+    MachineError,
+    SigningError,
+    TreeMismatch,
+    VerificationError,
+    package_missing,
+)
 from wcp_attest.cli import differences
 from wcp_attest.cli.output import Output, Undelivered
 from wcp_attest.cli.text import Painter, printable, render
@@ -111,6 +118,9 @@ def _classify_foreign(error: BaseException) -> Failure:
             return Failure("interrupted", "interrupted", INTERRUPTED)
         case click.Abort() | EOFError():
             return Failure("usage", "the input ended before the question was answered")
+    missing = package_missing(error)
+    if missing is not None:
+        return Failure("config", str(missing))
     return Failure(
         "internal",
         f"internal error, please report it: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)",

@@ -156,9 +156,20 @@ class TrustedKey:
         Args:
             signature: as the algorithm makes it: 64 bytes of Ed25519, DER of ECDSA, 3309 bytes of ML-DSA-65.
             message: the bytes that were signed, not a digest of them.
-        """
-        from cryptography.exceptions import InvalidSignature
 
+        Raises:
+            ConfigError: `cryptography` is not installed, and this is no Ed25519 key.
+        """
+        try:
+            from cryptography.exceptions import InvalidSignature
+        except ModuleNotFoundError:
+            if not self.spki.startswith(_ED25519_SPKI):
+                raise ConfigError(
+                    "without `cryptography`, only Ed25519 keys verify; install it, or the wheel"
+                ) from None
+            from wcp_attest.signing import ed25519
+
+            return ed25519.verifies(self.spki[len(_ED25519_SPKI) :], signature, message)
         try:
             if self.spki.startswith(_ED25519_SPKI):
                 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
