@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.vectors import keyless
+from tests.vectors.by_key import by_key
 from tests.vectors.cases import every
 from tests.vectors.packages import private_keys, public_pem
 
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 def documents() -> dict[str, bytes]:
     """Return every file of the vectors by its path below this directory."""
     files = {f"keys/{name}.pub": public_pem(name) for name in private_keys()} | keyless.roots()
-    for case in (*every(), *keyless.every()):
+    for case in (*every(), *by_key(), *keyless.every()):
         text = json.dumps(case.to_json(), indent=1, ensure_ascii=True)
         files[f"cases/{case.name}.json"] = text.encode() + b"\n"
     return files
