@@ -1,4 +1,4 @@
-"""`docs/verify.mjs`, a verifier in the standard library of Node, agrees with this one on every vector signed by keys."""
+"""`docs/verify.mjs`, a verifier in the standard library of Node, agrees with this one on the vectors signed by keys."""
 
 from __future__ import annotations
 
