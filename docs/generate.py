@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wcp_attest.cli.root import PROGRAM, SECTIONS, root
+from wcp_attest.cli.command_table import PROGRAM, SECTIONS, root
 from wcp_attest.deny_code_help import EXPLANATIONS
 from wcp_attest.verdict import UNDECIDED
 

@@ -50,8 +50,8 @@ MAX_PARAMETERS = 8
 MANY_PARAMETERS = {
     "wcp_attest.build.build_manifest": "a public function by keywords: each is a field of the manifest",
     "wcp_attest.package.legacy_manifest.build": "likewise, of the earlier manifest",
-    "wcp_attest.cli.build.build": "click gives a command each of its options",
-    "wcp_attest.cli.verify.verify": "click gives a command each of its options",
+    "wcp_attest.cli.build_command.build": "click gives a command each of its options",
+    "wcp_attest.cli.verify_command.verify": "click gives a command each of its options",
     "wcp_route.cli.opening.opened": "each is an option of the commands that open a Hall",
     "wcp_route.cli.receipts.list_": "click gives a command each of its options",
     "wcp_route.cli.serve.serve": "click gives a command each of its options",

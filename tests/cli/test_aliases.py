@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,14 @@ def test_verify_takes_the_key_by_cosign_s_name(package: Path, key: Path) -> None
             ("--repo", "acme/worker", "--signer-workflow", "acme/shared/.github/workflows/sign.yml"),
         ),
         (("--repository", "acme/worker"), ("--github-repository", "acme/worker")),
+        (
+            ("--repository", "acme/worker", "--ref", "refs/tags/*"),
+            ("--certificate-github-workflow-repository", "acme/worker", "--source-ref", "refs/tags/*"),
+        ),
+        (
+            ("--identity", "x@acme.example", "--issuer", "https://accounts.example.com"),
+            ("--identity", "x@acme.example", "--identity-provider", "https://accounts.example.com"),
+        ),
         (("--public-key", "acme.key.pub"), ("--key", "acme.key.pub")),
     ],
 )
@@ -51,5 +60,14 @@ def test_policies_written_by_either_name_are_equal(
 def test_the_help_shows_one_spelling(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main([*command, "--help"])
     shown = capsys.readouterr().out
-    for theirs in ("--certificate", "--cert-", "--signer-workflow", "--repo,", "--repo "):
+    for theirs in ("--certificate", "--cert-", "--signer-workflow", "--repo,", "--repo ", "--github-", "--source-ref"):
         assert theirs not in shown
+
+
+def test_a_ban_names_a_key_by_either_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, option in (("ours", "--key-id"), ("theirs", "--signer-key")):
+        assert main(["ban", "new", name, "--name", "acme", "-q"]) == 0
+        assert main(["ban", "add", name, option, "sha256:" + "ab" * 32, "--reason", "lost", "-q"]) == 0
+    ours, theirs = (json.loads((tmp_path / name).read_text())["bans"][0]["subject"] for name in ("ours", "theirs"))
+    assert ours == theirs

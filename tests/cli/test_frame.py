@@ -11,15 +11,19 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
 from tests.cli.command import IDENTITY, SCRIPT, WORKER, Command
 from wcp_attest import __version__
 from wcp_attest.base.errors import ConfigError, Error, SigningError, VerificationError
-from wcp_attest.cli.failures import classify, wants_json
-from wcp_attest.cli.root import COMMANDS
+from wcp_attest.cli import command_table as root
+from wcp_attest.cli.command_table import COMMANDS
+from wcp_attest.cli.failure_report import classify, wants_json
+from wcp_attest.cli.option_groups import UNGROUPED, group_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ONE_ERROR_LINE = re.compile(r"error: [^\n]+\n\Z")
@@ -27,7 +31,7 @@ ONE_ERROR_LINE = re.compile(r"error: [^\n]+\n\Z")
 # Put a command that fails in a way no real one does into the table, and run the program's own entry point.
 CRASH = """
 import sys, types, click
-from wcp_attest.cli import root, main
+from wcp_attest.cli import command_table as root, main
 module = types.ModuleType("wcp_attest.cli.crash")
 @click.command()
 @click.option("--format", default="text")
@@ -469,3 +473,35 @@ def test_a_system_without_directory_descriptors_is_told_so(signed: Path) -> None
     code = "import os, sys; os.supports_dir_fd.discard(os.open); from wcp_attest.cli import main; main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, "diff", signed], capture_output=True, text=True, check=False)
     assert done.stderr.startswith("error: packages are read on Linux and macOS only")
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from commands(below, (*path, name))
+
+
+def test_a_long_help_stands_in_named_groups() -> None:
+    for path, command in commands(root.root):
+        shown = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+        groups = [group_of(option) for option in shown]
+        if len(shown) > 8:
+            assert UNGROUPED not in groups, path
+        text = command.get_help(click.Context(command))
+        assert [text.count(f"\n{group}:\n") for group in set(groups)] == [1] * len(set(groups))
+        assert text.rpartition("--help")[2].count("--") == 0, "help stands last"
+
+
+def test_the_help_of_verify_groups_what_belongs_together(wcp: Command) -> None:
+    shown = wcp.ok("verify", "--help").out
+    sections = dict(re.findall(r"^(\S[^\n]*):\n((?:  [^\n]*\n)+)", shown, re.MULTILINE))
+    assert "--policy " in sections["Trust"]
+    assert "--identity " in sections["Keyless signers (Sigstore)"]
+    assert "--worker-id" in sections["Expected package"]
+    assert "--jobs" in sections["Reading"]
+    assert "--format" in sections["Output"]

@@ -134,9 +134,24 @@ def test_a_result_replaces_an_earlier_result_of_each_format(place: Path) -> None
     for formats in (("text", "json", "sarif", "text"), ("json", "text")):
         for one in formats:
             ok("verify", "p", *trust, "--format", one, "-o", "r")
-    for command in (("hash", "p"), ("diff", "p"), ("show", "p"), ("clean", "p"), ("explain", "banned")):
-        ok(*command, "-o", f"{command[0]}.txt")
-        ok(*command, "-o", f"{command[0]}.txt")
+    ok("policy", "init", "pol.toml", "--namespace", "org.acme", "--public-key", "k.pub")
+    ok("ban", "new", "list.json", "--name", "acme")
+    for number, command in enumerate(
+        (
+            *(
+                ("hash", "p"),
+                ("hash", "p", "--list"),
+                ("diff", "p"),
+                ("show", "p"),
+                ("clean", "p"),
+                ("explain", "banned"),
+            ),
+            *(("policy", "show", "pol.toml"), ("policy", "check", "pol.toml"), ("ban", "show", "list.json")),
+            *(("completion", "bash"), ("completion", "zsh"), ("completion", "fish")),
+        )
+    ):
+        ok(*command, "-o", f"{number}.txt")
+        ok(*command, "-o", f"{number}.txt")
     (place / "empty").touch()
     ok("hash", "p", "-o", "empty")
 
@@ -281,3 +296,32 @@ def test_a_writer_that_does_not_end_is_named_at_the_deadline(tmp_path: Path) -> 
         os.close(descriptor)
     with only_writer(str(tmp_path), deadline=0.1):
         pass
+
+
+def test_force_lets_a_result_replace_another_file_and_keeps_it(place: Path) -> None:
+    (place / "r").write_text("notes of years\n")
+    refused = wcp("hash", "p", "-o", "r")
+    assert refused.status == 2
+    assert "--force" in refused.err
+    ok("hash", "p", "-o", "r", "--force")
+    assert (place / "r").read_text().startswith("sha256:")
+    assert (place / "r.orig").read_text() == "notes of years\n"
+    ok("hash", "p", "-o", "r", "--force", "--format", "json")  # an earlier result needs no keeping
+    assert not (place / "r.orig.2").exists()
+
+
+def test_force_replaces_nothing_that_the_command_names_or_that_is_no_file(place: Path) -> None:
+    ok("sign", "p", "--key", "k", *ID)
+    ok("policy", "init", "pol.toml", "--namespace", "org.acme", "--public-key", "k.pub")
+    (place / "folder").mkdir()
+    (place / "link").symlink_to("k.pub")
+    before = state(place)
+    for target in ("k.pub", "pol.toml", "folder", "link", "p/r", "p/a"):
+        assert wcp("verify", "p", "--policy", "pol.toml", "-o", target, "--force").status == 2, target
+    assert state(place) == before
+
+
+def test_force_without_a_result_file_changes_nothing(place: Path) -> None:
+    before = state(place)
+    ok("hash", "p", "--force")
+    assert state(place) == before

@@ -63,7 +63,7 @@ def test_help_and_version_import_no_command(wcp: Command, arguments: tuple[str, 
     modules = imported(wcp, *arguments)
     assert modules & (HEAVY | {"json", "cryptography", "hashlib", "tomllib"}) == set()
     ours = {name for name in modules if name.startswith("wcp_attest")}
-    assert ours == {"wcp_attest", "wcp_attest.cli", "wcp_attest.cli.root"}
+    assert ours == {"wcp_attest", "wcp_attest.cli", "wcp_attest.cli.command_table"}
 
 
 def test_verify_with_a_shared_secret_imports_little(wcp: Command, package: Path) -> None:

@@ -102,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        from wcp_attest.cli.failures import interrupted
+        from wcp_attest.cli.failure_report import interrupted
 
         return interrupted(arguments)
 
 
 def _run(arguments: list[str]) -> int:
     try:
-        from wcp_attest.cli.root import run
+        from wcp_attest.cli.command_table import run
 
         if "REQUESTS_CA_BUNDLE" in os.environ or "SSL_CERT_FILE" in os.environ:
             from wcp_attest.net.authorities import own_authorities
@@ -117,6 +117,6 @@ def _run(arguments: list[str]) -> int:
             os.environ.update(own_authorities(os.environ))
         return run(arguments)
     except Exception as error:  # noqa: BLE001  # the rim of the program: whatever comes is one line and a status
-        from wcp_attest.cli.failures import report
+        from wcp_attest.cli.failure_report import report
 
         return report(error, arguments)

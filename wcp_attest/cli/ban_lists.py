@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from wcp_attest.base.errors import BansUnusable, ConfigError
-from wcp_attest.cli.options import combine
+from wcp_attest.cli.option_groups import AliasedOption, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,27 +50,27 @@ class SubjectFlags(NamedTuple):
     namespace: tuple[str, ...] = ()
 
 
-def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options whose values `SubjectFlags` takes."""
+def _many(name: str, metavar: str, text: str, *more: str) -> Callable[[Any], Any]:
+    return click.option(name, *more, cls=AliasedOption, multiple=True, metavar=metavar, help=text)
 
-    def many(name: str, metavar: str, text: str, *more: str) -> Callable[[Any], Any]:
-        return click.option(name, *more, multiple=True, metavar=metavar, help=text)
 
-    decorated: Callable[..., Any] = combine(
-        many("--package", "DIGEST", "A package hash: hex, or sha256:hex, or blake3:hex."),
-        many("--root", "DIR", "The package in a directory, by the hash in its manifest.json."),
-        many("--manifest", "DIGEST", "One exact manifest.json, by its SHA-256."),
-        many("--file-digest", "DIGEST", "A file wherever it occurs, by its SHA-256."),
-        many("--file", "FILE", "A file wherever it occurs, hashed here.", "file_path"),
-        many("--worker", "ID", "A worker; with --versions only some of it."),
-        click.option("--versions", default="", metavar="SPEC", help="Of --worker: such as '>=1.2,<1.4.3'."),
-        many("--signer-key", "KEY-ID", "A signer's key: its id, or hmac-sha256:hex of a shared secret."),
-        many("--public-key", "FILE", "A signer's key, by its public key file."),
-        many("--identity", "NAME", "A keyless signer or its repository; a * at the end stands for anything."),
-        click.option("--issuer", default="", metavar="URL", help="Of --identity: only from this issuer."),
-        many("--namespace", "NAME", "A whole namespace: org.<name> or x.<name>."),
-    )(command)
-    return decorated
+subject_options = grouped(
+    "What is banned",
+    _many("--package", "DIGEST", "A package hash: hex, or sha256:hex, or blake3:hex."),
+    _many("--root", "DIR", "The package in a directory, by the hash in its manifest.json."),
+    _many("--manifest", "DIGEST", "One exact manifest.json, by its SHA-256."),
+    _many("--file-digest", "DIGEST", "A file wherever it occurs, by its SHA-256."),
+    _many("--file", "FILE", "A file wherever it occurs, hashed here.", "file_path"),
+    _many("--worker", "ID", "A worker; with --versions only some of it."),
+    click.option("--versions", default="", metavar="SPEC", help="Of --worker: such as '>=1.2,<1.4.3'."),
+    _many(
+        "--key-id", "ID", "A signer's key: its id, or hmac-sha256:hex of a shared secret.", "--signer-key", "signer_key"
+    ),
+    _many("--public-key", "FILE", "A signer's key, by its public key file."),
+    _many("--identity", "NAME", "A keyless signer or its repository; a * at the end stands for anything."),
+    click.option("--issuer", default="", metavar="URL", help="Of --identity: only from this issuer."),
+    _many("--namespace", "NAME", "A whole namespace: org.<name> or x.<name>."),
+)
 
 
 def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
@@ -275,7 +275,7 @@ def sign_bytes(
         ConfigError: a signature cannot be made, or a file cannot be read or written.
     """
     from wcp_attest.base.digest import sha256_hex
-    from wcp_attest.cli.keyless import write_bundle
+    from wcp_attest.cli.signers import write_bundle
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
     from wcp_attest.trust.bans.signed_list import sign_list

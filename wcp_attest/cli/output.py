@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.cli.option_groups import OUTPUT, READING, grouped
 from wcp_attest.cli.text import ColorChoice, Painter, human_size, json_text, printable, render, use_color, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from wcp_attest.base.strictjson import JsonObject
@@ -43,12 +44,14 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         path: a file that takes the data instead of standard output.
         quiet: no talk, and no text of a decision: the exit status says it.
         color: `auto`, `always` or `never`.
+        force: whether the file may be another one than an earlier result; that one is kept beside it.
     """
 
     format: str = "text"
     path: str | None = None
     quiet: bool = False
     color: ColorChoice = "auto"
+    force: bool = False
 
     @property
     def paint(self) -> Painter:
@@ -119,7 +122,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         from wcp_attest.disk.overwrite import write_file
 
         data = text.encode("utf-8", "backslashreplace")
-        write_file(os.path.abspath(self.file), data, RESULT, error=Misplaced)
+        write_file(os.path.abspath(self.file), data, RESULT, force=self.force, error=Misplaced)
 
 
 class Misplaced(ConfigError):
@@ -140,12 +143,15 @@ class Undelivered(Exception):
         self.failure = failure
 
 
-def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def reporting(
+    *formats: str, to_file: bool = True, force: bool = True
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command `--format`, `--output`, `--quiet` and `--color`, and an `Output` as first argument.
 
     Args:
         formats: what `--format` accepts; the first is the default. One format alone needs no option.
         to_file: whether the command takes `-o`; not where `-o` names something else.
+        force: whether `-o` comes with `--force`; not where the command has a `--force` of its own.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
@@ -156,6 +162,7 @@ def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]
                 options.pop("output", None),
                 options.pop("quiet"),
                 options.pop("color"),
+                to_file and force and options.pop("force"),
             )
             _check_place(output, options)
             if output.format != "json" or output.file is None:
@@ -167,9 +174,7 @@ def reporting(*formats: str, to_file: bool = True) -> Callable[[Callable[..., R]
             except (Error, OSError, MemoryError) as failure:
                 raise Undelivered(output, failure) from failure
 
-        called: Callable[..., R] = call
-        for option in reversed(_options(formats, to_file=to_file)):
-            called = option(called)
+        called: Callable[..., R] = _options(formats, to_file=to_file, force=force)(call)
         return called
 
     return decorate
@@ -191,7 +196,7 @@ def _check_place(output: Output, options: dict[str, Any]) -> None:
     from wcp_attest.cli.results import RESULT
     from wcp_attest.disk.overwrite import check_place
 
-    check_place(os.path.abspath(output.file), RESULT, error=Misplaced)
+    check_place(os.path.abspath(output.file), RESULT, force=output.force, error=Misplaced)
 
 
 def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -209,10 +214,19 @@ def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, path
 
 
-def _options(
-    formats: tuple[str, ...], *, to_file: bool
-) -> Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]:
-    options = [
+def _options(formats: tuple[str, ...], *, to_file: bool, force: bool) -> Callable[[Any], Any]:
+    options: list[Callable[[Any], Any]] = []
+    if len(formats) > 1:
+        options.append(
+            click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="Output format.")
+        )
+    if to_file:
+        text = "Write the result to FILE, whole or not at all."
+        options.append(click.option("-o", "--output", metavar="FILE", type=click.Path(), help=text))
+    if to_file and force:
+        text = "Let -o replace another file than an earlier result; that file is kept as FILE.orig."
+        options.append(click.option("--force", is_flag=True, help=text))
+    options += [
         click.option("-q", "--quiet", is_flag=True, help="No output; only the exit status."),
         click.option(
             "--color",
@@ -221,20 +235,16 @@ def _options(
             help="Colour text; by default when it goes to a terminal and NO_COLOR is not set.",
         ),
     ]
-    if to_file:
-        text = "Write the result to FILE, whole or not at all."
-        options.insert(0, click.option("-o", "--output", metavar="FILE", type=click.Path(), help=text))
-    if len(formats) > 1:
-        options.insert(
-            0, click.option("--format", type=click.Choice(list(formats)), default=formats[0], help="Output format.")
-        )
-    return options
+    return grouped(OUTPUT, *options)
 
 
-progress_option = click.option(
-    "--progress/--no-progress",
-    default=None,
-    help="Count on standard error while work lasts; by default when it is a terminal.",
+progress_option = grouped(
+    READING,
+    click.option(
+        "--progress/--no-progress",
+        default=None,
+        help="Show on standard error how far the work is; by default when it is a terminal.",
+    ),
 )
 
 

@@ -20,6 +20,9 @@ _STARTS: Final = re.compile(
     | (?:sha256|blake3):[0-9a-f]{64}\n
     | "(?:[^"\\\n]|\\.)+":\ \{[^\n]+\}\n
     | ATTEST_[A-Z_]+\n
+    | policy\ sha256:[0-9a-f]{64}\n
+    | [a-z0-9.-]+\ version\ [0-9]+,\ issued\ [0-9TZ:-]+,\ expires\ [0-9TZ:-]+
+    | (?:_wcp_attest_completion\(\)|\#compdef\ wcp-attest|function\ _wcp_attest_completion)
     | private\ key\ \ | (?:would\ remove|removed|wrote)\ [^\n]+\n
     | [^\n]+:\ (?:no\ difference\ in\ [0-9]+|[0-9]+\ difference)
     """,
@@ -32,5 +35,8 @@ def _is_result(data: bytes) -> bool:
 
 
 RESULT: Final = OutputKind(
-    "an earlier result of wcp-attest", _is_result, limit=_READ, advice="name another file, or delete it first"
+    "an earlier result of wcp-attest",
+    _is_result,
+    limit=_READ,
+    advice="name another file, or use --force, which keeps it as FILE.orig",
 )

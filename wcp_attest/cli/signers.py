@@ -1,30 +1,49 @@
-"""Who signs: the signers that the options of `sign` name."""
+"""Who signs: the signers that the options of `sign` name, and the file for the bundle of a keyless one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import secrets
-from wcp_attest.cli.keyless import keyless_signer, signing_options
-from wcp_attest.cli.options import SignerFlags, combine
+from wcp_attest.cli.option_groups import AliasedOption, combine, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from wcp_attest.disk.overwrite import OutputKind
     from wcp_attest.signing import Signer
+    from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
-
+TOKEN_VARIABLE = "SIGSTORE_ID_TOKEN"  # as GitLab CI and cosign call it  # noqa: S105
+DEFAULT_TIMEOUT = 60  # seconds; wcp_attest.signing.sigstore.keyless_signer.DEADLINE, which is slow to import
 DEVICES = ("pkcs11", "awskms", "gcpkms", "azurekms", "hashivault", "ssh-agent")
 
+_ONLY_KEYLESS = ("identity_token", "browser", "trust_config", "staging", "timeout", "bundle_out")
 NOBODY_SIGNS = "no signer is named: give --key FILE, --sigstore, --hmac or --hmac-file FILE"
 
 
-def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options whose values `SignerFlags` takes."""
-    decorated: Callable[..., Any] = combine(
+class SignerFlags(NamedTuple):
+    """What the command line says of signers, as it was given."""
+
+    key: tuple[str, ...] = ()
+    passphrase_file: str | None = None
+    hmac: bool = False
+    hmac_file: tuple[str, ...] = ()
+    sigstore: bool = False
+    identity_token: str | None = None
+    browser: bool = False
+    trust_config: str | None = None
+    staging: bool = False
+    timeout: float | None = None
+    bundle_out: str | None = None
+
+
+signer_options = combine(
+    grouped(
+        "Signers",
         click.option(
             "--key",
             multiple=True,
@@ -42,9 +61,41 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--hmac-file", multiple=True, type=click.Path(), metavar="FILE", help="Sign with a shared secret in a file."
         ),
-        signing_options,
-    )(command)
-    return decorated
+    ),
+    grouped(
+        "Keyless signing (Sigstore)",
+        click.option(
+            "--sigstore",
+            is_flag=True,
+            help="Sign keyless, as this CI job or as you. The identity is published in a public log for good.",
+        ),
+        click.option(
+            "--identity-token",
+            metavar="FILE|-|env",
+            help=f"Take the identity token from a file, standard input or {TOKEN_VARIABLE}, instead of the CI system.",
+        ),
+        click.option("--browser", is_flag=True, help="Log in with a browser, without asking the CI system."),
+        click.option(
+            "--trust-config", type=click.Path(), metavar="FILE", help="Use a private Sigstore instance (JSON)."
+        ),
+        click.option("--staging", is_flag=True, help="Use Sigstore's public staging instance."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help=f"How long signing with Sigstore may take; by default {DEFAULT_TIMEOUT}.",
+        ),
+        click.option(
+            "--bundle-out",
+            "--bundle",
+            "bundle_out",
+            cls=AliasedOption,
+            type=click.Path(),
+            metavar="FILE",
+            help="Also write the Sigstore bundle to a file of its own, as a release asset: NAME.sigstore.json.",
+        ),
+    ),
+)
 
 
 def _pin(passphrase_file: str | None) -> bytes | None:
@@ -69,7 +120,7 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
         raise click.UsageError("--passphrase-file is the passphrase of a --key")
     signers: list[Signer] = [_key(path, flags.passphrase_file) for path in flags.key]
     signers += secrets.hmac_secrets(flags.hmac, flags.hmac_file)
-    keyless = keyless_signer(flags)
+    keyless = _keyless_signer(flags)
     if keyless is not None:
         signers.append(keyless)
     if not signers:
@@ -97,3 +148,97 @@ def _key(path: str, passphrase_file: str | None) -> Signer:
                 f"{path} is encrypted; give its passphrase by --passphrase-file or {secrets.PASSPHRASE_VARIABLE}"
             )
     return KeySigner.from_file_bytes(data, passphrase, what=path)
+
+
+def _keyless_signer(flags: SignerFlags) -> SigstoreSigner | None:
+    """Return the signer that the flags ask for, None when they ask for none.
+
+    Raises:
+        ConfigError: a file cannot be read or used.
+        UsageError: a flag belongs to `--sigstore`, which is not given, or flags contradict each other.
+    """
+    if not flags.sigstore:
+        stray = next((name for name in _ONLY_KEYLESS if getattr(flags, name)), None)
+        if stray is not None:
+            raise click.UsageError(f"--{stray.replace('_', '-')} belongs to --sigstore, which is not given")
+        return None
+    if flags.trust_config is not None and flags.staging:
+        raise click.UsageError("--trust-config and --staging name two different instances")
+    if flags.identity_token is not None and flags.browser:
+        raise click.UsageError("--identity-token and --browser name two different identities")
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.signing.sigstore.keyless_signer import MAX_CONFIG_BYTES, SigstoreSigner
+
+    config = None
+    if flags.trust_config is not None:
+        config = read_bounded(flags.trust_config, limit=MAX_CONFIG_BYTES, what="the trust config", follow=True)
+    return SigstoreSigner(
+        config=config,
+        instance="staging" if flags.staging else "production",
+        token=None if flags.identity_token is None else _token(flags.identity_token),
+        ambient=not flags.browser,
+        # A person can be asked to log in; in a CI job nobody would ever answer.
+        browser=flags.browser or all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)),
+        deadline=flags.timeout or DEFAULT_TIMEOUT,
+    )
+
+
+def check_bundle_path(path: str | None, package: str | None = None) -> None:
+    """Refuse to put the bundle where it would change the package that it is about, or where it cannot be written.
+
+    Raises:
+        ConfigError: the path lies inside the package, or cannot be written: a signature that is in a public log
+            cannot be taken back for that.
+    """
+    if path is None:
+        return
+    target = os.path.realpath(path)
+    if package is not None and os.path.commonpath([target, root := os.path.realpath(package)]) == root:
+        raise ConfigError(f"--bundle-out {path!r} is inside the package, where it would be an unlisted file")
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--bundle-out {path!r} cannot be written: there is no folder to write it in; nothing was signed"
+        )
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        raise ConfigError(f"--bundle-out {path!r} is not a regular file; name another place; nothing was signed")
+    from wcp_attest.disk.overwrite import check_place
+
+    check_place(os.path.abspath(path), _bundle_kind())
+
+
+def write_bundle(path: str, lines: tuple[bytes, ...]) -> None:
+    """Write the keyless one of these lines as a file of its own.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    from wcp_attest.disk.overwrite import write_file
+    from wcp_attest.package.signature_file import parse_line
+
+    keyless = next(line for line in lines if parse_line(line).kind == "sigstore")
+    write_file(os.path.abspath(path), keyless + b"\n", _bundle_kind())
+
+
+def _bundle_kind() -> OutputKind:
+    from wcp_attest.disk.overwrite import OutputKind
+    from wcp_attest.package.ours import is_signature_file
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+
+    return OutputKind("an earlier bundle of a package", is_signature_file, MAX_SIGNATURE_FILE_BYTES + 1)
+
+
+def _token(source: str) -> bytes:
+    """Return the identity token; it is a secret, so it never stands on the command line itself."""
+    from wcp_attest.signing.sigstore.keyless_signer import MAX_TOKEN_BYTES
+
+    if source == "env":
+        text = os.environ.get(TOKEN_VARIABLE)
+        if text is None:
+            raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set, where --identity-token looks")
+        return os.fsencode(text)
+    if source == "-":
+        return b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
+    from wcp_attest.disk.files import read_bounded
+
+    return read_bounded(source, limit=MAX_TOKEN_BYTES, what="the identity token", follow=True, pipe=True)

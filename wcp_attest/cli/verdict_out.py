@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.cli.options import SignerFlags, require_outside
-from wcp_attest.cli.signers import is_file, signers_of
+from wcp_attest.cli.shared_options import require_outside
+from wcp_attest.cli.signers import SignerFlags, is_file, signers_of
 from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.verdict_statements import VERIFIER_ID, VerdictNames, is_verdict_file, verdict_lines

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wcp_attest.cli import differences
-from wcp_attest.cli.failures import REFUSED, UNDECIDED
+from wcp_attest.cli import difference_text
+from wcp_attest.cli.failure_report import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
 from wcp_attest.deny_code_help import advice_for
 
@@ -43,7 +43,7 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
     head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
     lines = [f"{paint('bad', head)}  {one_line(root)}  {paint('bold', code.value)}", f"  {one_line(verdict.message)}"]
     text = "".join(f"{line}\n" for line in lines)
-    text += differences.as_text(verdict.differences, verdict.total_differences, paint, every=every)
+    text += difference_text.as_text(verdict.differences, verdict.total_differences, paint, every=every)
     advice = advice_for(code, verdict.message, verdict.differences, root)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice[:MAX_HINTS])
     return text + f"  - `wcp-attest explain {code.value}` says more\n"

@@ -1,0 +1,444 @@
+"""What `check` and `fix` have in common: which packages are meant, and whether their staged manifests are true.
+
+Packages may be nested: an outer one lists the manifest of an inner one like any other file. `fix` therefore goes from
+the inside to the outside and takes each manifest that it will write as if it were staged already.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from wcp_attest.base.errors import ConfigError, ManifestMalformed, VerificationError
+from wcp_attest.cli import cache_option
+from wcp_attest.cli.option_groups import READING, combine, grouped
+from wcp_attest.cli.shared_options import as_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wcp_attest.advice.git_index import GitIndex
+    from wcp_attest.advice.project_config import PackageConfig
+    from wcp_attest.base.differences import Difference
+    from wcp_attest.cli.output import Output
+    from wcp_attest.package.manifest import Manifest
+
+
+FOREIGN: Final = "manifest.json is another program's file, not a manifest of wcp-attest; it is left alone"
+MAX_COMPARED: Final = 64 * 1024 * 1024  # bytes of a file that is compared with what is staged of it
+MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A package to look at: its directory, and what is configured for it, if anything is."""
+
+    directory: str
+    configured: PackageConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the index holds of a package, and what its manifest should say.
+
+    Attributes:
+        target: the package.
+        expected: the manifest that fits; None when the index holds what no manifest can describe.
+        current: the staged manifest; None when there is none, or it cannot be read.
+        problems: what is wrong beside the entries, one line each.
+        differences: between the staged manifest and the staged files, capped.
+        total: how many differences there are.
+        notes: what is not wrong here and may be elsewhere, one line each.
+        ignored: whether a `.gitignore` keeps `git add` from taking the manifest.
+        place: the manifest's path in the package.
+    """
+
+    target: Target
+    expected: Manifest | None
+    current: Manifest | None
+    problems: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    total: int = 0
+    notes: tuple[str, ...] = ()
+    ignored: bool = False
+    place: str = "manifest.json"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the next commit has a manifest that is true."""
+        return not self.problems and not self.differences
+
+    @property
+    def repairable(self) -> bool:
+        """Whether `fix` can write the manifest that fits."""
+        return not self.ok and self.expected is not None and FOREIGN not in self.problems
+
+
+checking_arguments = combine(
+    click.argument("packages", nargs=-1, metavar="[ROOT]...", type=click.Path()),
+    grouped(
+        READING,
+        click.option("--config", "file", metavar="FILE", type=click.Path(), help="The configuration file to use."),
+        cache_option.option,
+    ),
+)
+
+
+def targets(packages: Sequence[str], file: str | None) -> list[Target]:
+    """Return the packages that are meant: those named, or else all that are configured.
+
+    Args:
+        packages: directories as they were given.
+        file: a configuration file; None to look for one from the current directory upwards.
+
+    Raises:
+        ConfigError: nothing is named and nothing configured, or the configuration cannot be used.
+    """
+    from wcp_attest.advice.project_config import find_config, load_config
+
+    config = find_config(os.curdir) if file is None else load_config(file)
+    if packages:
+        return [Target(directory, config.package(directory) if config else None) for directory in packages]
+    if config is None:
+        raise ConfigError(
+            "nothing to check: name a package, or configure one in wcp-attest.toml ([[package]], path = …)"
+        )
+    return [Target(os.path.relpath(config.place(package)), package) for package in config.packages]
+
+
+def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> list[Examination]:
+    """Compare the staged manifests of packages with the staged files; nothing may be in conflict.
+
+    Args:
+        targets: the packages.
+        cache: what the command line says of a cache of digests.
+        out: takes the one line about a cache that cannot be used.
+
+    Raises:
+        ConfigError: git fails, nothing is tracked there, it is said nowhere who the worker is, or there is no place for
+            the cache.
+    """
+    from wcp_attest.advice.git_index import GitIndex
+
+    remembered = cache_option.cache_of(cache, out, [target.directory for target in targets])
+    examinations = []
+    for target in targets:
+        with GitIndex.open(target.directory) as index:
+            examinations.append(examine(index, target, remembered))
+    return examinations
+
+
+def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: float) -> list[Renewal]:
+    """Say for each package whether its manifest is true, and what `fix` writes otherwise.
+
+    Args:
+        targets: the packages.
+        cache: what the command line says of a cache of digests.
+        out: takes the one line about a cache that cannot be used.
+        now: seconds since the epoch, the time of the new manifests.
+
+    Raises:
+        ConfigError: as `examine_all`; or a manifest is in conflict and its sides differ in what no file decides.
+    """
+    from wcp_attest.advice.git_index import GitIndex
+
+    remembered = cache_option.cache_of(cache, out, [target.directory for target in targets])
+    written: dict[str, bytes] = {}  # by the path from the top of the repository
+    found = []
+    for target in sorted(targets, key=lambda target: -os.path.realpath(target.directory).count(os.sep)):
+        with GitIndex.open(target.directory, resolve=True) as index:
+            renewal = _renewal(index, target, remembered, written, now)
+        if renewal.data is not None:
+            path = _manifest_path(index)
+            written[f"{index.prefix}/{path}" if index.prefix else path] = renewal.data
+        found.append(renewal)
+    return found
+
+
+def _renewal(
+    index: GitIndex, target: Target, cache: cache_option.Cache | None, written: Mapping[str, bytes], now: float
+) -> Renewal:
+    """Say what to do for one package, where the manifests of packages inside it are about to be written."""
+    start = f"{index.prefix}/" if index.prefix else ""
+    for path, inner in written.items():
+        if path.startswith(start):
+            index.replace(path.removeprefix(start), inner)
+    pair = {_manifest_path(index), _signature_path(index)}
+    unresolved = next((path for path in index.unmerged if "/" in path and path not in pair), None)
+    if unresolved is not None:
+        raise ConfigError(f"{start + unresolved!r} is not merged yet; run `wcp-attest fix` on its package, too")
+    examination = examine(index, target, cache)
+    data = renewed(examination, now).to_bytes() if examination.repairable else None
+    edited = () if data is not None else tuple(index.edited(target.directory, MAX_COMPARED))
+    return Renewal(examination, data, edited, signatures_in_conflict=_signature_path(index) in index.unmerged)
+
+
+def examine(index: GitIndex, target: Target, cache: cache_option.Cache | None) -> Examination:
+    """Compare the staged manifest of one package with its staged files.
+
+    Raises:
+        ConfigError: git fails, or it is said nowhere who the worker is.
+    """
+    from wcp_attest.advice.git_index_manifest import Unsignable
+
+    place = _manifest_path(index)
+    current, problem = _staged_manifest(index, target)
+    try:
+        expected, notes = _expected(index, target, current, cache)
+    except Unsignable as unsignable:
+        return Examination(target, None, current, unsignable.problems, place=place)
+    if current is None:
+        return Examination(
+            target, expected, None, (problem,), notes=notes, ignored=index.is_ignored(place), place=place
+        )
+    problems = (*((problem,) if problem else ()), *_header_problems(current, expected))
+    differences = _differences(current, expected)
+    if not problems and not differences:
+        notes = (*notes, *_signature_notes(index))
+    return Examination(
+        target, expected, current, problems, differences[:MAX_LISTED], len(differences), notes, place=place
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What `fix` does for one package.
+
+    Attributes:
+        examination: of the package.
+        data: the manifest to write; None when the staged one is true, or none can be written.
+        edited: files with edits that are not staged, looked for only when nothing is to be written.
+        signatures_in_conflict: whether `manifest.sig` is not merged.
+    """
+
+    examination: Examination
+    data: bytes | None
+    edited: tuple[str, ...] = ()
+    signatures_in_conflict: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The directory of the package."""
+        return self.examination.target.directory
+
+
+def repair(examinations: Sequence[Examination]) -> str:
+    """Return the command that repairs what a command can repair, empty when that is nothing."""
+    wrong = [item for item in examinations if item.repairable]
+    roots = [as_argument(item.target.directory) for item in wrong]
+    if not roots:
+        return ""
+    manifests = [os.path.join(as_argument(item.target.directory), item.place) for item in wrong]
+    force = " -f" if any(item.ignored for item in wrong) else ""
+    command = f"wcp-attest fix {shlex.join(roots)}; git add{force} {shlex.join(manifests)}"
+    # `git commit -a` and `git commit PATH` show a hook an index of their own, and the real one lacks their edits.
+    own_index = os.path.basename(os.environ.get("GIT_INDEX_FILE", "index")) != "index"
+    return f"git add -u {shlex.join(roots)}; {command}" if own_index else command
+
+
+def _manifest_path(index: GitIndex) -> str:
+    from wcp_attest.advice.git_index_manifest import pair_folder_in
+
+    return pair_folder_in(index) + "manifest.json"
+
+
+def _signature_path(index: GitIndex) -> str:
+    from wcp_attest.advice.git_index_manifest import pair_folder_in
+
+    return pair_folder_in(index) + "manifest.sig"
+
+
+def _staged_manifest(index: GitIndex, target: Target) -> tuple[Manifest | None, str]:
+    from wcp_attest.advice.git_index import LINK
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.ours import is_manifest
+
+    if _manifest_path(index) in index.unmerged:
+        return _conflicted_manifest(index, target), "manifest.json is in conflict"
+    staged = index.files.get(_manifest_path(index))
+    if staged is None:
+        return None, "manifest.json is not in the index"
+    if staged.mode == LINK:
+        return None, "manifest.json is a symbolic link"
+    data = index.read(_manifest_path(index), MAX_MANIFEST_BYTES)
+    if data and not is_manifest(data):
+        return None, FOREIGN
+    try:
+        manifest = Manifest.from_bytes(data)
+    except ManifestMalformed as problem:
+        return None, str(problem)
+    return manifest, ""
+
+
+def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
+    """Merge the fields of a manifest in conflict; its entries follow from what is staged.
+
+    Raises:
+        ConfigError: the sides differ in a field, and no configuration says what it is.
+    """
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
+    from wcp_attest.package.manifest_merge import MergeConflict, Sides, merge_header
+
+    sides: dict[int, Manifest] = {}
+    for stage, version in index.unmerged[_manifest_path(index)].items():
+        with suppress(ManifestMalformed):
+            sides[stage] = Manifest.parse(index.read_version(_manifest_path(index), version, MAX_MANIFEST_BYTES))
+    if 2 not in sides or 3 not in sides:  # one side deleted it, or it is no manifest there
+        return sides.get(2) or sides.get(3)
+    merged, conflicts = merge_header(Sides(sides.get(1), sides[2], sides[3]))
+    if conflicts and target.configured is None:
+        raise MergeConflict([f"{target.directory}: {conflicts[0]}; say what it is in wcp-attest.toml", *conflicts[1:]])
+    return merged
+
+
+def _expected(
+    index: GitIndex, target: Target, current: Manifest | None, cache: cache_option.Cache | None
+) -> tuple[Manifest, tuple[str, ...]]:
+    from wcp_attest.advice.git_index_manifest import read_staged
+    from wcp_attest.advice.project_config import PackageConfig
+    from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
+    from wcp_attest.package.manifest import Manifest
+
+    ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
+    config = target.configured or PackageConfig(os.curdir)
+    # What is configured is complete; only where nothing is does the staged manifest say what is left out.
+    given = target.configured.exclude if target.configured else current.excludes if current else ()
+    algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
+    bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
+    with cache_option.remembered_blobs(cache, index, target.directory, algorithm):
+        staged = read_staged(
+            index,
+            algorithm=algorithm,
+            excludes=combine_excludes(ignore, given),
+            bytecode=bytecode,
+            allow_twins=config.allow_twins or (config.allow_twins is None and current is not None and _twins(current)),
+        )
+    reading = staged.reading
+    try:
+        expected = Manifest(
+            worker_id=_said("worker_id", config.worker_id, current.worker_id if current else None),
+            worker_species_id=_said("species_id", config.species_id, current.worker_species_id if current else None),
+            worker_version=_said("worker_version", config.worker_version, current.worker_version if current else None),
+            built_at_utc=current.built_at_utc if current else "1970-01-01T00:00:00Z",
+            build_source=current.build_source if current else "local",
+            package_hash=reading.package_hash,
+            body=reading.body,
+            hash_algorithm=algorithm,
+            excludes=reading.excluded,
+            ai=current.ai if current else None,
+            source=current.source if current else None,
+        )
+    except ManifestMalformed as problem:
+        raise ConfigError(f"the configuration is unusable: {problem}") from None
+    return expected, (*_line_ending_notes(index, staged.converted), *_archive_notes(index))
+
+
+def _lists_bytecode(manifest: Manifest) -> bool:
+    from wcp_attest.package.names import is_bytecode
+
+    return any(is_bytecode(name) for path in manifest.entries() for name in path.split("/"))
+
+
+def _twins(manifest: Manifest) -> bool:
+    """Tell whether a manifest lists names that differ only by case or Unicode form, which the signer allowed."""
+    from wcp_attest.package.names import folded
+
+    paths = manifest.entries().keys()
+    return len(set(map(folded, paths))) < len(paths)
+
+
+def _said(key: str, configured: str | None, current: str | None) -> str:
+    text = configured or current
+    if not text:
+        raise ConfigError(f"it is said nowhere what the `{key}` is; add it to [[package]] in wcp-attest.toml")
+    return text
+
+
+def _header_problems(current: Manifest, expected: Manifest) -> tuple[str, ...]:
+    names = ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes")
+    values = [(name, getattr(current, name), getattr(expected, name)) for name in names]
+    return tuple(
+        f"manifest.json says {name} {_words(says)}; it is {_words(should)}"
+        for name, says, should in values
+        if says != should
+    )
+
+
+def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...]:
+    from wcp_attest.disk.explain_differences import difference_of
+
+    if current.body == expected.body or current.hash_algorithm != expected.hash_algorithm:
+        return ()
+    before, after = current.entries(), expected.entries()
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    return tuple(difference_of(path, before.get(path), after.get(path)) for path in changed)
+
+
+def _words(value: object) -> str:
+    return " ".join(value) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _line_ending_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
+    advice = "put `* -text` or `* text eol=lf` into the package's .gitattributes"
+    if index.converts_line_endings_here():
+        return (f"git on this machine checks text out with CRLF, and verification of that would fail; {advice}",)
+    if converted:
+        return (f"{converted} files are checked out with CRLF on some machines; {advice}",)
+    return ()
+
+
+def _archive_notes(index: GitIndex) -> tuple[str, ...]:
+    names = index.archived_otherwise
+    if not names:
+        return ()
+    note = (
+        f"`git archive` changes or leaves out {len(names)} files, first {names[0]!r} (export-subst or export-ignore);"
+        " the package in such an archive is not the one that is signed"
+    )
+    return (note,)
+
+
+def _signature_notes(index: GitIndex) -> tuple[str, ...]:
+    """Say so when a staged signature is over another manifest; who signs, and when, is not for a hook to decide."""
+    from wcp_attest.base.digest import sha256_hex
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
+    from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
+    from wcp_attest.package.statement import Statement
+
+    if _signature_path(index) not in index.files:
+        return ()
+    digest = sha256_hex(index.read(_manifest_path(index), MAX_MANIFEST_BYTES))
+    try:
+        lines = parse_lines(index.read(_signature_path(index), MAX_SIGNATURE_FILE_BYTES))
+        signed = {Statement.from_bytes(line.envelope.payload).manifest_sha256 for line in lines}
+    except VerificationError as problem:
+        return (f"manifest.sig is unusable: {problem}",)
+    return (
+        () if digest in signed else ("manifest.sig signs an earlier manifest.json; sign again before it is released",)
+    )
+
+
+def renewed(examination: Examination, now: float) -> Manifest:
+    """Return the manifest to write, built now and here; the commit that an earlier one came from is not this one.
+
+    Args:
+        examination: of a package that can be described.
+        now: seconds since the epoch.
+
+    Raises:
+        ConfigError: the package cannot be described.
+    """
+    from wcp_attest.base.identity import format_utc
+
+    expected = examination.expected
+    if expected is None:
+        raise ConfigError("; ".join(examination.problems))
+    source = expected.source
+    if source is not None:
+        source = replace(source, commit=None) if source.repository else None
+    return replace(expected, built_at_utc=format_utc(now), build_source="local", source=source)

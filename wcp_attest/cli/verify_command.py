@@ -1,0 +1,155 @@
+"""`wcp-attest verify`: may this package run?"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wcp_attest.cli import difference_text, verdicts
+from wcp_attest.cli.option_groups import GroupedCommand, grouped
+from wcp_attest.cli.output import Counter, Output, progress_option, reporting
+from wcp_attest.cli.shared_options import (
+    archive_options,
+    attestation_option,
+    jobs_option,
+    require_package,
+    root_argument,
+)
+from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+
+if TYPE_CHECKING:
+    from wcp_attest.verdict import Verdict, Verified
+
+_STATEMENT_OPTIONS = ("attest_verdict", "verdict_out", "verdict_passphrase_file", "verifier_id", "resource_uri")
+
+
+@click.command(cls=GroupedCommand)
+@root_argument
+@attestation_option
+@trust_options
+@archive_options
+@grouped(
+    "Copy of what was verified",
+    click.option("--stage", metavar="DIR", type=click.Path(), help="Copy it, byte for byte, to a new directory."),
+    click.option(
+        "--stage-link",
+        metavar="NAME",
+        type=click.Path(),
+        help="Copy it to a new NAME.1, NAME.2, … at every start, and let the link NAME name the copy.",
+    ),
+)
+@grouped(
+    "Signed verdict",
+    click.option(
+        "--attest-verdict",
+        metavar="KEY|URI",
+        type=click.Path(),
+        help="After a pass, sign an in-toto SVR and a SLSA VSA about the manifest with this private key.",
+    ),
+    click.option(
+        "--verdict-out", metavar="FILE", type=click.Path(), help="Where they go; by default ROOT.verdict.jsonl."
+    ),
+    click.option("--verdict-passphrase-file", metavar="FILE", type=click.Path(), help="The passphrase of that key."),
+    click.option("--verifier-id", metavar="URI", help="What the statements call this verifier."),
+    click.option("--resource-uri", metavar="URI", help="From where consumers fetch the package."),
+)
+@jobs_option
+@progress_option
+@difference_text.option
+@reporting("text", "json", "sarif", "github")
+def verify(
+    out: Output,
+    /,
+    package: str,
+    attestation: str | None,
+    provenance: str | None,
+    stage: str | None,
+    stage_link: str | None,
+    max_size: int | None,
+    jobs: int | None,
+    progress: bool | None,
+    every: bool,
+    **options: Any,
+) -> int:
+    """Check the package in ROOT against a trust policy.
+
+    Exit status 0: it is byte for byte what a signer trusted for its namespace released, and nobody banned it. Exit
+    status 1: it was checked and is refused; the code says why. Exit status 2: it could not be checked.
+
+    ROOT may also be a tar, tar.gz or zip archive of a package. It is unpacked into a private directory that goes again;
+    `wcp-attest unpack` keeps what was verified.
+
+    \b
+      wcp-attest verify my-worker --policy policy.toml
+      wcp-attest verify my-worker --public-key acme.pub --worker-id org.acme.summarizer
+    """
+    from wcp_attest.disk.options import ReadOptions
+    from wcp_attest.verdict import Expectation, judge
+    from wcp_attest.verification import attest
+
+    statements_of = {name: options.pop(name) for name in _STATEMENT_OPTIONS}
+    flags = TrustFlags(**options)
+    archived = stat.S_ISREG(os.lstat(package).st_mode) if os.path.lexists(package) else False
+    if not archived:
+        require_package(package, out)
+        if provenance is not None:
+            raise click.UsageError("--provenance is about an archive, and ROOT is a directory; verify the archive")
+    policy = policy_of(flags, out)
+    statements = None
+    if any(value is not None for value in statements_of.values()):
+        from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
+
+        statements = VerdictFile(VerdictFlags(**statements_of), package)
+    if stage_link is not None:
+        from wcp_attest.cli.stage_link import private_stage, publish
+
+        if stage is not None:
+            raise click.UsageError("--stage and --stage-link exclude each other")
+        stage = private_stage(stage_link)
+    with Counter(progress, quiet=out.quiet) as counter:
+        reading = ReadOptions(jobs=jobs, progress=counter.callback)
+        expect = Expectation(flags.worker_id, flags.species_id)
+
+        def attempt() -> Verified:
+            if not archived:
+                return attest(package, policy, expect=expect, stage=stage, options=reading, attestation=attestation)
+            from wcp_attest.pack import verify_archive
+
+            return verify_archive(
+                package,
+                policy,
+                provenance=provenance,
+                expect=expect,
+                options=reading,
+                max_bytes=max_size,
+                stage=stage,
+                attestation=attestation,
+            )
+
+        verdict = judge(attempt)
+    if verdict.ok and stage_link is not None and stage is not None:
+        stage = publish(stage_link, stage)
+    if verdict.verified is not None and statements is not None:
+        statements.write(verdict.verified, policy)
+    _deliver(out, verdict, package, every=every)
+    if verdict.ok and stage is not None:
+        out.note(f"staged what was verified in {stage}")
+    if verdict.ok and statements is not None:
+        out.note(f"signed the verdict in {statements.path}")
+    return verdicts.exit_status(verdict)
+
+
+def _deliver(out: Output, verdict: Verdict, package: str, *, every: bool) -> None:
+    if out.format == "json":
+        out.deliver_json("verify-result", verdicts.as_json(verdict, package))
+    elif out.format == "text":
+        out.decide(verdicts.as_text(verdict, package, out.paint, every=every))
+    else:
+        from wcp_attest.cli.formats import render_report
+        from wcp_attest.cli.formats.report import from_verdict
+
+        report = from_verdict(package, verdict, verdicts.exit_status(verdict))
+        out.deliver_commands(render_report(report, out.format))
