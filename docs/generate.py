@@ -95,6 +95,7 @@ ROUTE_HEAD = """# Command line of the router
 | `WCP_ROUTE_RECEIPT_KEY` | `--receipt-key` |
 | `WCP_ROUTE_CEDAR` | `--cedar` |
 | `WCP_ROUTE_EVENTS` | `--events` |
+| `WCP_ROUTE_HEAD` | `--head` |
 | `WCP_ROUTE_GRANT` | `--grant`, which other users of the machine could read among the arguments |
 
 """

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, Row]] = {
     "list": Row("registry:list_", "List enrolled workers and their standing."),
     "quarantine": Row("registry:quarantine", "Put a worker into quarantine, or clear it."),
     "approvals": Row("approvals:approvals", "List what waits for a human, and answer it."),
+    "watch": Row("watch:watch", "Show what waits, quarantine and the last decisions; answer by keys."),
     "receipts": Row("receipts:receipts", "Verify, show and export evidence receipts."),
     "migrate": Row("maintenance:migrate", "Bring a state to this version's tables; make those of PostgreSQL."),
     "backup": Row("maintenance:backup", "Copy a state to another place."),
