@@ -145,7 +145,10 @@ class _Sieve:
             digest = digest_in(line)
             if passed is None or passed.identity is None or not digest:
                 continue
-            status = self._status_again(passed)
+            try:
+                status = _status(self._after.open(passed.folder.path, passed.folder.identity), passed.name)
+            except FileProblem:
+                continue  # nothing is remembered of it; the second look at every directory says what happened
             if status is not None and identity_of(status) == passed.identity:
                 self._digests.put(passed.identity, digest, status.st_size)
 
@@ -167,7 +170,8 @@ class _Sieve:
                 continue
             names.append(name)
             sizes.append(0 if status is None else status.st_size)
-            self._passed.append(_Passed(folder, name, None if status is None else self._settled_identity(status)))
+            settled = status is not None and max(status.st_mtime_ns, status.st_ctime_ns) < self._settled
+            self._passed.append(_Passed(folder, name, identity_of(status) if status is not None and settled else None))
         return Run(folder, names, sizes)
 
     def _line(
@@ -186,16 +190,6 @@ class _Sieve:
         if known.digest == entry.digest:
             return line_of[path]
         return render_line(path, File(known.digest, size, entry.executable), self._algorithm)
-
-    def _settled_identity(self, status: os.stat_result) -> bytes | None:
-        settled = max(status.st_mtime_ns, status.st_ctime_ns) < self._settled
-        return identity_of(status) if settled else None
-
-    def _status_again(self, passed: _Passed) -> os.stat_result | None:
-        try:
-            return _status(self._after.open(passed.folder.path, passed.folder.identity), passed.name)
-        except FileProblem:
-            return None  # nothing is remembered of it; the second look at every directory says what happened
 
 
 def identity_of(status: os.stat_result) -> bytes | None:

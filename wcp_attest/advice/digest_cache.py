@@ -32,7 +32,7 @@ from wcp_attest.disk.directory import FILE_FLAGS, FOLDER_FLAGS, describe_os_erro
 from wcp_attest.disk.files import is_leftover, temporary_name, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 KEY_BYTES: Final = 40
 MAX_RECORDS: Final = 250_000  # of one subject, 22 MB: beyond, reading the cache costs more than hashing small files
@@ -227,8 +227,13 @@ def _replace(folder: int, name: str, data: bytes, now: int) -> None:
 
 def _tidy(folder: int, now: int) -> None:
     """Remove the caches that were not written for longest, and what killed runs left half-written."""
+    found: list[tuple[str, os.stat_result]] = []
+    for name in os.listdir(folder):
+        if _NAME.match(name) or is_leftover(name):
+            with suppress(OSError):
+                found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
     count = size = 0
-    for name, status in _newest_first(folder):
+    for name, status in sorted(found, key=lambda item: item[1].st_mtime_ns, reverse=True):  # the newest first
         stays = now - _SLOWEST_RUN <= status.st_mtime
         if _NAME.match(name):
             recent = now - MAX_AGE <= status.st_mtime <= now + _SLOWEST_RUN
@@ -237,15 +242,6 @@ def _tidy(folder: int, now: int) -> None:
         if not stays:
             with suppress(OSError):  # another run has removed it
                 os.unlink(name, dir_fd=folder)
-
-
-def _newest_first(folder: int) -> Iterator[tuple[str, os.stat_result]]:
-    found = []
-    for name in os.listdir(folder):
-        if _NAME.match(name) or is_leftover(name):
-            with suppress(OSError):
-                found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
-    yield from sorted(found, key=lambda item: item[1].st_mtime_ns, reverse=True)
 
 
 def _words(problem: OSError | _Untrusted) -> str:

@@ -275,7 +275,11 @@ class GitIndex:
         Raises:
             ConfigError: git fails. An object that is missing is left to `entry`.
         """
-        wanted = dict.fromkeys(self.files[path].object_id for path in paths if self._is_hashed(path))
+        wanted = dict.fromkeys(
+            self.files[path].object_id
+            for path in paths
+            if self.files[path].mode not in (LINK, SUBMODULE) and path not in self._lfs
+        )
         object_ids = [object_id for object_id in wanted if (object_id, algorithm) not in self.digests]
         if not object_ids:
             return
@@ -289,9 +293,6 @@ class GitIndex:
                     break  # as git does when an object is missing in a partial clone; `entry` names the file
                 if size is not None:
                     self.digests[object_id, algorithm] = _digest(process, size, algorithm)
-
-    def _is_hashed(self, path: str) -> bool:
-        return self.files[path].mode not in (LINK, SUBMODULE) and path not in self._lfs
 
     def _hash(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
         key = self.files[path].object_id, algorithm

@@ -153,15 +153,10 @@ def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
         while is_left_out(folder):
             folder = folder.rpartition("/")[0]
         emptied.add(folder)
-    emptied -= {folder for path in (*chosen, *emptied) for folder in _parents(path)}
+    # A directory that another one or a file lies in is not empty.
+    emptied -= {path[:at] for path in (*chosen, *emptied) for at, letter in enumerate(path) if letter == "/"}
+    emptied -= {""} if chosen or len(emptied) > 1 else set()
     return sorted(chosen, key=os.fsencode), sorted(emptied)
-
-
-def _parents(path: str) -> Iterator[str]:
-    """Yield the directories that a path lies in, up to the root, which is empty."""
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], bytecode: Bytecode) -> str | None:

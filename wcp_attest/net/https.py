@@ -277,11 +277,13 @@ def _usable(reply: Reply, request: Request) -> Reply:
     status, place = reply.status, f"{request.method} {reply.url}"
     if status == 429:
         wait = _retry_after(reply)
-        raise RegistryRateLimitError(f"{place}: too many requests; ask again {_when(wait)}", wait)
+        when = "later" if wait is None else f"in {wait:.0f} s"
+        raise RegistryRateLimitError(f"{place}: too many requests; ask again {when}", wait)
     if status >= 500:
         raise _Failing(f"{place}: the server fails with status {status}", _retry_after(reply))
     if status not in {200, 201, 202, 204, 304, 404}:
-        raise RegistryAnswerError(f"{place}: refused with status {status}{_hint(status)}", status)
+        hint = "; is the token right?" if status in {401, 403} else ""
+        raise RegistryAnswerError(f"{place}: refused with status {status}{hint}", status)
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.types and reply.body and status < 204 and kind not in request.types and not kind.endswith("+json"):
         raise RegistryAnswerError(f"{place}: the answer is of type {kind[:80]!r}, not {min(request.types)}")
@@ -317,14 +319,6 @@ def _retry_after(reply: Reply) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _when(wait: float | None) -> str:
-    return "later" if wait is None else f"in {wait:.0f} s"
-
-
-def _hint(status: int) -> str:
-    return "; is the token right?" if status in {401, 403} else ""
 
 
 def _reason(problem: Exception) -> str:

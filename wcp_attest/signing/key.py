@@ -246,7 +246,9 @@ class KeySigner:
             return cls(Ed25519PrivateKey.from_private_bytes(a2b_base64(ed25519[1])[len(_ED25519_PKCS8) :]))
         from wcp_attest.signing.key_files import load_private_key
 
-        return cls(_supported_private(load_private_key(data, passphrase, what), what))
+        key = load_private_key(data, passphrase, what)
+        _supported_public(key.public_key() if hasattr(key, "public_key") else key, what)
+        return cls(cast("PrivateKey", key))
 
     @property
     def trusted(self) -> TrustedKey:
@@ -342,12 +344,6 @@ def _supported_public(key: object, what: str) -> PublicKey:
     if isinstance(key, MLDSA65PublicKey):
         return key
     raise _unsupported(key, what)
-
-
-def _supported_private(key: object, what: str) -> PrivateKey:
-    public = key.public_key() if hasattr(key, "public_key") else key
-    _supported_public(public, what)
-    return cast("PrivateKey", key)
 
 
 def _unsupported(key: object, what: str) -> ConfigError:

@@ -117,21 +117,15 @@ def _proven_times(
     times = list(verified_times(stamps, signature, root.timestamp_authorities))
     if require_timestamp and not times:
         raise SignatureInvalid("the policy demands a signed timestamp (RFC 3161), and the bundle has none")
-    times += [
-        _from_epoch(entry.integrated_time)
-        for entry in material.tlog_entries or ()
-        if entry.integrated_time and entry.inclusion_promise
-    ]
+    for entry in material.tlog_entries or ():
+        if entry.integrated_time and entry.inclusion_promise:
+            try:
+                times.append(datetime.fromtimestamp(entry.integrated_time, tz=UTC))
+            except (ValueError, OverflowError, OSError):
+                raise SignatureInvalid(f"the log entry's time {entry.integrated_time} is out of range") from None
     if not times:
         raise SignatureInvalid("nothing in the bundle proves the time of the signature: neither timestamp nor promise")
     return times
-
-
-def _from_epoch(seconds: int) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        raise SignatureInvalid(f"the log entry's time {seconds} is out of range") from None
 
 
 class _Anybody:

@@ -46,17 +46,13 @@ def claims_of(certificate: Certificate) -> CertificateClaims:
     try:
         extensions = certificate.extensions
         claims = {name: _claim(extensions, number) for name, number in _CLAIMS.items()}
-        return CertificateClaims(issuer=_issuer(extensions), san=_subject(extensions), **claims)
+        old, new = _raw(extensions, _ISSUER), _claim(extensions, _ISSUER_V2)
+        issuer = new if new is not None else _text(old or b"")
+        if not issuer or (old is not None and _text(old) != issuer):
+            raise SignatureInvalid("the signing certificate names no issuer, or two different ones")
+        return CertificateClaims(issuer=issuer, san=_subject(extensions), **claims)
     except (ValueError, TypeError) as problem:
         raise SignatureInvalid(f"the signing certificate's extensions are malformed: {problem}") from None
-
-
-def _issuer(extensions: Extensions) -> str:
-    old, new = _raw(extensions, _ISSUER), _claim(extensions, _ISSUER_V2)
-    issuer = new if new is not None else _text(old or b"")
-    if not issuer or (old is not None and _text(old) != issuer):
-        raise SignatureInvalid("the signing certificate names no issuer, or two different ones")
-    return issuer
 
 
 def _subject(extensions: Extensions) -> str:

@@ -93,9 +93,12 @@ class Pipe:
 def main() -> int:
     """Serve one request; the exit status is 0 whenever the last line says what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the waiting process says that it was interrupted
-    pipe = Pipe(_take_standard_output())
+    # Keep the pipe for ourselves: what is printed goes to standard error, and a browser we start inherits nothing.
+    pipe = Pipe(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
     request: SigningRequest = json.load(sys.stdin)
-    _take_terminal()
+    with contextlib.suppress(OSError):  # a code that a person types comes from the terminal; the request used up stdin
+        sys.stdin = open("/dev/tty", encoding="utf-8")  # noqa: SIM115  # stays open as long as the process
     try:
         config = _config(pipe, request)
         token = _token(pipe, request, config)
@@ -105,19 +108,6 @@ def main() -> int:
         return 0
     pipe.send(bundle=bundle.to_json(), trusted_root=root_of(config).decode())
     return 0
-
-
-def _take_standard_output() -> BinaryIO:
-    """Keep the pipe for ourselves: what is printed goes to standard error, and a browser we start inherits nothing."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return pipe
-
-
-def _take_terminal() -> None:
-    """Read a code that a person types from the terminal; the request has used standard input up."""
-    with contextlib.suppress(OSError):
-        sys.stdin = open("/dev/tty", encoding="utf-8")  # noqa: SIM115  # stays open as long as the process
 
 
 def _config(pipe: Pipe, request: SigningRequest) -> ClientTrustConfig:
@@ -187,16 +177,12 @@ def _timestamped(services: SigningConfig, warnings: list[str], sign: Callable[[]
         if not warnings:
             raise
         bundle = None
-    if bundle is None or _timestamps(bundle) < len(services.get_tsas()):
+    data = None if bundle is None else bundle.verification_material.timestamp_verification_data
+    if bundle is None or len(data.rfc3161_timestamps if data else ()) < len(services.get_tsas()):
         authorities = ", ".join(authority.url for authority in services.get_tsas())
         said = "; ".join(warning.rpartition("Failed with ")[2] for warning in warnings)
         raise Failed(f"the timestamp authority {authorities} failed: {shortened(said) or 'no timestamp came of it'}")
     return bundle
-
-
-def _timestamps(bundle: Bundle) -> int:
-    data = bundle.verification_material.timestamp_verification_data
-    return len(data.rfc3161_timestamps) if data else 0
 
 
 @contextlib.contextmanager

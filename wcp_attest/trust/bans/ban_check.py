@@ -88,7 +88,7 @@ class Bans:
                 f"list {files} bans files, and the package leaves {excludes[0]!r} out of its manifest: what lies there "
                 "was not looked up; sign the package without excludes"
             )
-        return tuple(sorted(found, key=_specificity))
+        return tuple(sorted(found, key=lambda hit: (RANK[hit.ban.kind], bool(hit.ban.versions))))
 
     def file_hits(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> tuple[Hit, ...]:
         """Return every ban that hits a file.
@@ -126,10 +126,6 @@ class Bans:
             BansUnusable: a list is damaged, or the digests are not those that its file bans need.
         """
         _refuse(self.file_hits(files, algorithm))
-
-
-def _specificity(hit: Hit) -> tuple[int, bool]:
-    return RANK[hit.ban.kind], bool(hit.ban.versions)
 
 
 def _refuse(hits: Sequence[Hit]) -> None:

@@ -226,7 +226,13 @@ class CompiledBans:
         if at is None:
             return None
         offset = int.from_bytes(self._view[at + DIGEST : at + RECORD], "big")
-        return self._detail(kind, digest, offset)
+        # Many bans share their details; those of the last few are kept.
+        known = self._known.get((kind, offset))
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[kind, offset] = self._read_detail(kind, digest, offset)
+        return replace(known, subject=digest)
 
     def check_body(self) -> None:
         """Read all of it and compare it with the digest in the header.
@@ -267,15 +273,6 @@ class CompiledBans:
             else:
                 return at
         return None
-
-    def _detail(self, kind: Kind, digest: str, offset: int) -> Ban:
-        """Return the ban whose details begin at an offset; those of the last few are kept, because many share them."""
-        known = self._known.get((kind, offset))
-        if known is None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            known = self._known[kind, offset] = self._read_detail(kind, digest, offset)
-        return replace(known, subject=digest)
 
     def _read_detail(self, kind: Kind, digest: str, offset: int) -> Ban:
         begin = self._header.details_at + offset

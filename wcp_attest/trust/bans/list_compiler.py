@@ -66,17 +66,17 @@ class _Output:
         key = found[1] + found[2] + rest
         offset = self.shared.get(key)
         if offset is None:
-            offset = self._add_detail(line, key, rest)
+            ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_LINE_BYTES))
+            offset = self.details_length
+            self.details_length += self.details.write(rest + b"\n")
+            if len(self.shared) < MAX_SHARED:
+                self.shared[key] = offset
         self.records.write(bytes.fromhex(digest.decode()) + offset.to_bytes(8, "big"))
-        self._count(kind, algorithm)
-
-    def _add_detail(self, line: bytes, key: bytes, rest: bytes) -> int:
-        ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_LINE_BYTES))
-        offset = self.details_length
-        self.details_length += self.details.write(rest + b"\n")
-        if len(self.shared) < MAX_SHARED:
-            self.shared[key] = offset
-        return offset
+        last = self.sections[-1] if self.sections else None
+        if last is None or (last.kind, last.algorithm) != (kind, algorithm):
+            self.sections.append(Section(kind, algorithm, 1))
+        else:
+            self.sections[-1] = Section(kind, algorithm, last.count + 1)
 
     def _add_other(self, line: bytes) -> None:
         ban = ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_LINE_BYTES))
@@ -92,13 +92,6 @@ class _Output:
         if not self.last < key:
             raise ConfigError("the bans are not sorted, or one stands twice")
         self.last = key
-
-    def _count(self, kind: Kind, algorithm: str) -> None:
-        last = self.sections[-1] if self.sections else None
-        if last is None or (last.kind, last.algorithm) != (kind, algorithm):
-            self.sections.append(Section(kind, algorithm, 1))
-        else:
-            self.sections[-1] = Section(kind, algorithm, last.count + 1)
 
 
 def compile_list(source: str, target: str) -> Header:

@@ -14,7 +14,6 @@ from wcp_attest.trust.bans.versions import Specifier
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from wcp_attest.signing import SignedBy
     from wcp_attest.trust.bans.document import BanList, Head
     from wcp_attest.trust.conditions import PackageFacts
 
@@ -77,24 +76,17 @@ class NamedSources:
             if specifier is None or specifier.matches(facts.worker_version):
                 yield ban
         for signer in facts.signers:
-            yield from self._of_signer(signer)
+            if signer.key_id:
+                key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
+                yield from (ban for ban, _ in self._get(Kind.KEY, key_id))
+            issuer = ban_spelling(signer.issuer)
+            for name in filter(None, map(ban_spelling, (signer.identity, signer.repository, *signer.names))):
+                # A name is hit by itself, by its beginnings, and `…/worker` by `…/worker/*`.
+                beginnings = (name[:length] + "*" for length in self._lengths if length <= len(name))
+                for subject in (name, *beginnings, name + "/*"):
+                    yield from (ban for ban, _ in self._get(Kind.IDENTITY, subject) if ban.issuer in {"", issuer})
         for ban, _ in self._get(Kind.NAMESPACE, namespace_of(facts.worker_id)):
             yield ban
-
-    def _of_signer(self, signer: SignedBy) -> Iterator[Ban]:
-        if signer.key_id:
-            key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
-            yield from (ban for ban, _ in self._get(Kind.KEY, key_id))
-        names = dict.fromkeys(map(ban_spelling, (signer.identity, signer.repository, *signer.names)))
-        issuer = ban_spelling(signer.issuer)
-        for subject in (subject for name in names if name for subject in self._subjects(name)):
-            yield from (ban for ban, _ in self._get(Kind.IDENTITY, subject) if ban.issuer in {"", issuer})
-
-    def _subjects(self, name: str) -> Iterator[str]:
-        """Yield the subjects that hit a name: itself, its beginnings, and `…/worker/*` for `…/worker`."""
-        yield name
-        yield from (name[:length] + "*" for length in self._lengths if length <= len(name))
-        yield name + "/*"
 
     def _get(self, kind: Kind, subject: str) -> list[tuple[Ban, Specifier | None]]:
         return self._by_subject.get((kind, subject), [])

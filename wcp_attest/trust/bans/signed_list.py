@@ -29,7 +29,6 @@ from wcp_attest.trust.bans.state import Seen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wcp_attest.package.signature_file import Line
     from wcp_attest.signing import SignedBy, Signer, TrustedSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
@@ -159,15 +158,11 @@ def sign_list(seen: Seen, signers: Sequence[Signer], earlier: bytes) -> tuple[by
     """
     payload = statement_of(seen)
     lines, made_by = make_lines(signers, payload)
-    kept = [line.raw for line in _earlier(earlier, payload) if not any(signer.made(line) for signer in signers)]
+    try:
+        before = [line for line in parse_lines(earlier) if line.envelope.payload == payload]
+    except VerificationError:
+        before = []
+    kept = [line.raw for line in before if not any(signer.made(line) for signer in signers)]
     if len(kept) + len(lines) > MAX_LINES:
         raise ConfigError(f"the list would have more than {MAX_LINES} signatures")
     return b"".join(line + b"\n" for line in (*kept, *lines)), made_by
-
-
-def _earlier(data: bytes, payload: bytes) -> list[Line]:
-    try:
-        lines = parse_lines(data)
-    except VerificationError:
-        return []
-    return [line for line in lines if line.envelope.payload == payload]

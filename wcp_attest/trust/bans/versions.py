@@ -110,8 +110,5 @@ def version_rank(version: str) -> _Rank | None:
         numbers.pop()
     if found[2] is None:
         return tuple(numbers), 1, ()
-    return tuple(numbers), 0, tuple(_identifier(text) for text in found[2].split("."))
-
-
-def _identifier(text: str) -> _Identifier:
-    return (0, int(text), "") if text.isdecimal() else (1, 0, text)
+    identifiers = found[2].split(".")
+    return tuple(numbers), 0, tuple((0, int(text), "") if text.isdecimal() else (1, 0, text) for text in identifiers)

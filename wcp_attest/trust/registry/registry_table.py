@@ -44,13 +44,14 @@ class RegistryCondition:
         url: base URL of the registry.
         timeout: seconds for one question.
         ca_file: PEM certificates to trust instead of the system's.
+        silence: when (on the monotonic clock) and in words why the registry did not answer the last time.
     """
 
     url: str
     timeout: int = DEFAULT_TIMEOUT
     ca_file: str | None = None
     remote: ClassVar[bool] = True
-    _silent: list[tuple[float, str]] = field(default_factory=list, init=False, repr=False, compare=False)
+    silence: list[tuple[float, str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -61,21 +62,6 @@ class RegistryCondition:
         """Get ready to ask; nothing is asked yet."""
         del now
         return RegistryCheck(self)
-
-    def note_silence(self, reason: str) -> None:
-        """Remember that the registry did not answer, and in words why."""
-        self._silent[:] = [(time.monotonic(), reason)]
-
-    def check_not_silent(self) -> None:
-        """Refuse to wait again for a registry that did not answer a moment ago.
-
-        Raises:
-            TrustUnusable: it did not.
-        """
-        for at, reason in self._silent:
-            passed = time.monotonic() - at
-            if passed < PAUSE:
-                raise TrustUnusable(f"{reason} ({passed:.0f} s ago; it is asked again after {PAUSE:.0f} s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +86,10 @@ class RegistryCheck:
         from wcp_attest.trust.registry.client import RegistryClient
 
         condition = self.condition
-        condition.check_not_silent()
         began = time.monotonic()
+        for at, reason in condition.silence:
+            if began - at < PAUSE:
+                raise TrustUnusable(f"{reason} ({began - at:.0f} s ago; it is asked again after {PAUSE:.0f} s)")
         try:
             client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
             with contextlib.closing(client):
@@ -109,7 +97,7 @@ class RegistryCheck:
         except (RegistryError, ConfigError) as problem:
             reason = f"the policy requires the word of {condition.url}: {problem}"
             if isinstance(problem, RegistryUnreachable) and time.monotonic() - began > QUICK:
-                condition.note_silence(reason)
+                condition.silence[:] = [(time.monotonic(), reason)]
             raise TrustUnusable(reason) from None
         if answer.banned:
             raise Banned(f"{condition.url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")

@@ -30,7 +30,6 @@ from wcp_attest.trust.bans.state import locked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tuf.api.metadata import TargetFile
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
 
@@ -151,9 +150,6 @@ class TufFeed(CachedFeed):
         with contextlib.suppress(LengthOrHashMismatchError):
             info.verify_length_and_hashes(kept)
             return kept
-        return self._download(updater, info)
-
-    def _download(self, updater: Updater, info: TargetFile) -> bytes:
         path = os.path.join(self._metadata_directory(), "target.part")
         try:
             updater.download_target(info, path)
