@@ -54,6 +54,7 @@ MANY_PARAMETERS = {
     "wcp_attest.cli.verify_command.verify": "click gives a command each of its options",
     "wcp_route.cli.opening.opened": "each is an option of the commands that open a Hall",
     "wcp_route.cli.receipts.list_": "click gives a command each of its options",
+    "wcp_route.cli.replay.replay": "click gives a command each of its options",
     "wcp_route.cli.serve.serve": "click gives a command each of its options",
     "wcp_route.compat.pyhall.make_decision": "the signature of the earlier SDK",
     "wcp_route.storage.receipts.read.last": "each narrows the list of receipts",

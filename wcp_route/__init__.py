@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import RouteDecision as RouteDecision
     from wcp_route.domain.decision_wire import to_wire as to_wire
     from wcp_route.domain.events import events as events
+    from wcp_route.domain.record import WorkerRecord as WorkerRecord
     from wcp_route.domain.record_model import read_record as read_record
     from wcp_route.domain.request_model import parse_request as parse_request
     from wcp_route.domain.values import RouteInput as RouteInput
-    from wcp_route.domain.values import WorkerRecord as WorkerRecord
     from wcp_route.gates.cedar import CedarGate as CedarGate
     from wcp_route.gates.policy_gate import PolicyAnswer as PolicyAnswer
     from wcp_route.gates.policy_gate import PolicyContext as PolicyContext
@@ -67,7 +67,8 @@ _HOMES = {
     "rules.rules": ("RuleSet",),
     "storage.state": ("State", "open_state"),
     "domain.events": ("events",),
-    "domain.values": ("RouteInput", "WorkerRecord"),
+    "domain.record": ("WorkerRecord",),
+    "domain.values": ("RouteInput",),
     "config_model": ("read_config",),
     "domain.decision_wire": ("to_wire",),
     "domain.record_model": ("read_record",),

@@ -32,9 +32,8 @@ from wcp_route.config import (
     Mode,
     Scope,
 )
-from wcp_route.domain.record_model import Hosts, Names, Paths
 from wcp_route.domain.values import DataLabel, Egress, Env, Level
-from wcp_route.domain.wire_model import ControlId, Model, Text, Token, WireError, read, unique
+from wcp_route.domain.wire_model import ControlId, Hosts, Model, Names, Paths, Text, Token, WireError, read, unique
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 _WHAT: Final = "Hall configuration"

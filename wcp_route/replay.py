@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.config import HallConfig
     from wcp_route.domain.decision import Evidence, Hold, Redemption
-    from wcp_route.domain.values import RouteInput, WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
+    from wcp_route.domain.values import RouteInput
     from wcp_route.gates.policy_gate import PolicyContext, PolicyGate
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.ledger_state import LedgerState
@@ -58,7 +59,7 @@ _NOT_AUTHENTICATED: Final = "the tenant is not the one that authenticated"
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReplayDifference:
     """A field of the receipt that the replay gives another value.
 
     Attributes:
@@ -85,7 +86,7 @@ class Replayed:
 
     recorded: JsonObject
     judged: JsonObject
-    differences: tuple[Difference, ...]
+    differences: tuple[ReplayDifference, ...]
     taken: tuple[str, ...]
 
 
@@ -165,7 +166,7 @@ def replay(
     judged = _as_receipt(past, evidence)
     differences = tuple(_differences(fields, judged))
     if not differences and canonical_json(judged) != past.receipt.body:
-        differences = (Difference("body", f"sha256:{past.receipt.hash}", None),)
+        differences = (ReplayDifference("body", f"sha256:{past.receipt.hash}", None),)
     return Replayed(fields, judged, differences, tuple(dict.fromkeys(taken)))
 
 
@@ -213,7 +214,7 @@ def _as_receipt(past: PastDecision, evidence: Evidence) -> JsonObject:
     return judged
 
 
-def _differences(recorded: JsonValue, judged: JsonValue, name: str = "") -> Iterator[Difference]:
+def _differences(recorded: JsonValue, judged: JsonValue, name: str = "") -> Iterator[ReplayDifference]:
     if isinstance(recorded, dict) and isinstance(judged, dict):
         for key in sorted({*recorded, *judged}):
             yield from _differences(recorded.get(key), judged.get(key), f"{name}.{key}" if name else key)
@@ -221,7 +222,7 @@ def _differences(recorded: JsonValue, judged: JsonValue, name: str = "") -> Iter
         for number, pair in enumerate(zip(recorded, judged, strict=True)):
             yield from _differences(*pair, f"{name}[{number}]")
     elif recorded != judged:
-        yield Difference(name, recorded, judged)
+        yield ReplayDifference(name, recorded, judged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from wcp_route.domain.decision import (
     RouteDecision,
     Versions,
 )
-from wcp_route.domain.values import BlastRadius, DeclaredAttestation, PrivilegeEnvelope, WorkerRecord
+from wcp_route.domain.record import BlastRadius, DeclaredAttestation, PrivilegeEnvelope, WorkerRecord
 
 START_MS = 1_764_000_000_123
 SHA = "sha256:" + "ab" * 32

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from tests.route.worlds import Counting, World, a_request, a_rule
+from tests.route.worlds import Counting, World, a_record, a_request, a_rule
 from wcp_route import open_state
 from wcp_route.domain.decision import RouteDecision
 from wcp_route.domain.decision_wire import RECEIPT, WIRE, decision_schema, receipt_members, to_wire
+from wcp_route.domain.record import WorkerRecord, wire_of
+from wcp_route.domain.record_model import RecordModel, read_record
+from wcp_route.domain.wire_model import WireError
 from wcp_route.hall import Services
 from wcp_route.storage.receipts import last
 
@@ -45,3 +48,12 @@ def test_the_receipt_on_disk_says_what_the_table_says(request_: Any, world: Worl
         evidence = world.hall(rule, services=services).decide(request_)
     written = last(place, 1)[0].to_dict()
     assert receipt_members(evidence).items() <= written.items()
+
+
+def test_a_record_has_one_table_of_which_model_value_and_wire_form_are_made() -> None:
+    found = read_record(a_record(notes="x", attestation={"code_hash": "sha256:" + "ab" * 32, "hash_method": "file"}))
+    assert {*wire_of(found)} <= {*RecordModel.model_fields}
+    assert {column.name for column in fields(WorkerRecord)} - {*RecordModel.model_fields} == {"package_root"}
+    assert read_record(wire_of(found)) == found
+    with pytest.raises(WireError):
+        read_record({**a_record(), "package_root": "/srv"})  # the operator's, never the record's

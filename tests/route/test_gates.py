@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.hall import Hall
 
 

@@ -24,7 +24,13 @@ from wcp_route.domain.decision import (
     RouteDecision,
     Versions,
 )
-from wcp_route.domain.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.domain.values import (
+    DATA_LABELS,
+    ENVS,
+    LEVELS,
+    QOS_CLASSES,
+    TENANT_RISKS,
+)
 from wcp_route.storage.receipts.body import NOT_EVALUATED
 from wcp_route.storage.receipts.receipt import Receipt
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Evidence
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.gates.policy_gate import PolicyContext
 
 __all__ = ["place"]  # the fixture: each database

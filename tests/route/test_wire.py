@@ -18,10 +18,10 @@ from wcp_route.config_model import read_config
 from wcp_route.domain.canonical import sha256_of
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
-from wcp_route.domain.record_model import artifact_hash, dump_record, parse_record, read_record
+from wcp_route.domain.record import BlastRadius, wire_of
+from wcp_route.domain.record_model import artifact_hash, parse_record, read_record
 from wcp_route.domain.request_hash import envelope, fingerprints
 from wcp_route.domain.request_model import parse_request
-from wcp_route.domain.values import BlastRadius
 from wcp_route.domain.wire_model import WireError
 from wcp_route.json_schemas import SCHEMAS as MADE
 from wcp_route.json_schemas import schema_of
@@ -320,7 +320,7 @@ def test_a_record_is_read_written_and_read_again() -> None:
     found = read_record(json.dumps(record).encode())
     assert found.determinism == "nondeterministic"
     assert found.required_controls == ("ctrl.obs.audit-log-append-only",)
-    assert parse_record(dump_record(found)) == found
+    assert parse_record(wire_of(found)) == found
 
 
 def test_a_record_that_was_edited_after_it_was_hashed_is_refused() -> None:

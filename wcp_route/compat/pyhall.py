@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.gates.policy_gate import PolicyContext
     from wcp_route.gates.policy_gate import PolicyGate as Gate
     from wcp_route.rules.rules import RuleSet

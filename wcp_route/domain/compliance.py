@@ -9,10 +9,10 @@ It reads any record, strict or not, because the point is to say what is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from wcp_route.domain.record_model import BlastRadiusModel
+from wcp_route.domain.record import BlastRadius
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue
@@ -70,7 +70,9 @@ def _standard(record: JsonObject) -> list[str]:
 
 def _full(record: JsonObject) -> list[str]:
     blast = record.get("blast_radius")
-    dimensions = [name for name in BlastRadiusModel.model_fields if not isinstance(blast, dict) or name not in blast]
+    dimensions = [
+        name for name in (each.name for each in fields(BlastRadius)) if not isinstance(blast, dict) or name not in blast
+    ]
     lacking = [f"blast_radius.{name}" for name in dimensions]
     lacking += [name for name in ("privilege_envelope", "idempotency") if not record.get(name)]
     receipts = any("evidence-receipt" in _folded(name) for name in _texts(record.get("currently_implements")))

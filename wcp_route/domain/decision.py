@@ -10,14 +10,26 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from wcp_route.domain.clock import format_ms
-from wcp_route.domain.values import DATA_LABELS, ENVS, LEVELS, QOS_CLASSES, TENANT_RISKS
+from wcp_route.domain.values import (
+    DATA_LABELS,
+    ENVS,
+    LEVELS,
+    QOS_CLASSES,
+    TENANT_RISKS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.domain.codes import Code
-    from wcp_route.domain.values import DataLabel, Env, Level, QosClass, TenantRisk
+    from wcp_route.domain.values import (
+        DataLabel,
+        Env,
+        Level,
+        QosClass,
+        TenantRisk,
+    )
 
 Outcome: TypeAlias = Literal["DISPATCH", "DENY", "STEWARD_HOLD"]
 CheckOutcome: TypeAlias = Literal["pass", "deny", "hold", "warn", "off", "skipped"]

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 from wcp_attest.base import strictjson
-from wcp_route.domain.record_model import BlastRadiusModel
-from wcp_route.domain.values import MAX_SCORE, BlastRadius, DataLabel, Env, QosClass, RouteInput, TenantRisk
+from wcp_route.domain.record import BlastRadius, BlastRadiusModel, value_of
+from wcp_route.domain.values import (
+    MAX_SCORE,
+    DataLabel,
+    Env,
+    QosClass,
+    RouteInput,
+    TenantRisk,
+)
 from wcp_route.domain.wire_model import MAX_TEXT, Model, WireError, catalogue_id, refused
 
 if TYPE_CHECKING:
@@ -44,7 +51,7 @@ class RouteInputModel(Model):
     tenant_risk: TenantRisk
     qos_class: QosClass
     request: dict[str, Any] = Field(default_factory=dict)  # canonical JSON refuses what is not JSON
-    blast_radius: BlastRadiusModel | None = None
+    blast_radius: BlastRadiusModel | None = None  # made of the record's table
     blast_score: Annotated[int, Field(ge=0, le=MAX_SCORE)] | None = None
     chain_id: WireId = ""
     privilege_context: dict[str, Any] | None = None
@@ -75,7 +82,7 @@ def parse_request(data: bytes | JsonValue | RouteInput) -> RouteInput:
         raise refused(problem, _WHAT) from None
     fields: dict[str, Any] = model.__dict__  # nobody else holds the model
     if model.blast_radius is not None:
-        fields["blast_radius"] = model.blast_radius.to_value()
+        fields["blast_radius"] = value_of(BlastRadius, model.blast_radius)
     if not _STRICT.match(
         f"{model.capability_id}\n{model.tenant_id}\n{model.correlation_id}\n{model.chain_id}\n{model.policy_version}"
     ):

@@ -1,4 +1,4 @@
-"""What comes in, once it has been checked: a request, and the record of a worker.
+"""What comes in, once it has been checked: a request; and the registry as a decision sees it.
 
 `wcp_route.domain` makes these from JSON and refuses everything else; nothing here checks again. All are frozen. Text
 stays text (`"prod"`, `"RESTRICTED"`) as on the wire, typed by `Literal`.
@@ -7,31 +7,57 @@ stays text (`"prod"`, `"RESTRICTED"`) as on the wire, typed by `Literal`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
+
+from wcp_route.domain.terms import (
+    DATA_LABELS,
+    ENVS,
+    GUARDED_ENVS,
+    LEVELS,
+    MAX_SCORE,
+    QOS_CLASSES,
+    TENANT_RISKS,
+    DataLabel,
+    Determinism,
+    Egress,
+    Env,
+    HashMethod,
+    Idempotency,
+    Level,
+    QosClass,
+    RiskTier,
+    TenantRisk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.base.strictjson import JsonObject
+    from wcp_route.domain.record import BlastRadius, WorkerRecord
 
-Env: TypeAlias = Literal["dev", "stage", "prod", "edge"]
-DataLabel: TypeAlias = Literal["PUBLIC", "INTERNAL", "RESTRICTED"]
-TenantRisk: TypeAlias = Literal["low", "medium", "high"]
-QosClass: TypeAlias = Literal["P0", "P1", "P2", "P3"]
-RiskTier: TypeAlias = Literal["low", "medium", "high", "critical"]
-Idempotency: TypeAlias = Literal["full", "partial", "none"]
-Determinism: TypeAlias = Literal["deterministic", "captured", "nondeterministic"]
-Egress: TypeAlias = Literal["none", "allowlisted", "unrestricted"]
-HashMethod: TypeAlias = Literal["file", "module", "container", "manifest"]
-Level: TypeAlias = Literal["advisory", "gatekeeper", "executor", "incident_commander"]
 
-ENVS: Final[tuple[Env, ...]] = get_args(Env)
-DATA_LABELS: Final[tuple[DataLabel, ...]] = get_args(DataLabel)
-TENANT_RISKS: Final[tuple[TenantRisk, ...]] = get_args(TenantRisk)
-QOS_CLASSES: Final[tuple[QosClass, ...]] = get_args(QosClass)
-LEVELS: Final[tuple[Level, ...]] = get_args(Level)  # in the order of escalation
-MAX_SCORE: Final = 100  # of a request, situational (`wcp_route.gates.blast`)
-GUARDED_ENVS: Final[frozenset[Env]] = frozenset({"prod", "edge"})  # where nothing may be switched off
+__all__ = [
+    "DATA_LABELS",
+    "ENVS",
+    "GUARDED_ENVS",
+    "LEVELS",
+    "MAX_SCORE",
+    "QOS_CLASSES",
+    "TENANT_RISKS",
+    "DataLabel",
+    "Determinism",
+    "Egress",
+    "Env",
+    "HashMethod",
+    "Idempotency",
+    "Level",
+    "QosClass",
+    "Quarantine",
+    "RegistrySnapshot",
+    "RiskTier",
+    "RouteInput",
+    "TenantRisk",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,101 +99,6 @@ class RouteInput:
     tenant_credential: str | None = field(default=None, repr=False)
     policy_version: str = ""
     reported: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PrivilegeEnvelope:
-    """What a worker says it needs at most.
-
-    Attributes:
-        secrets_access: names of secrets.
-        network_egress: none, only `egress_allowlist`, or anywhere.
-        filesystem_writes: absolute path prefixes.
-        tools: names of tools.
-        egress_allowlist: host names, with `allowlisted`.
-    """
-
-    secrets_access: tuple[str, ...] = ()
-    network_egress: Egress = "none"
-    filesystem_writes: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    egress_allowlist: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BlastRadius:
-    """What a worker can break at worst, each dimension 0 (nothing) to 5.
-
-    `reversibility` is 0 reversible, 3 partially-reversible, 5 irreversible when it was given as a word.
-    """
-
-    data: int
-    network: int
-    financial: int
-    time: int
-    reversibility: int
-
-    @property
-    def total(self) -> int:
-        """The sum over the five dimensions, 0 to 25."""
-        return self.data + self.network + self.financial + self.time + self.reversibility
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredAttestation:
-    """What a record says about the worker's code; informative, because a record vouches for nothing.
-
-    Attributes:
-        code_hash: `sha256:` and 64 lower-case hex digits.
-        hash_method: what was hashed.
-        attested_at: RFC 3339.
-        attested_by: who says so.
-    """
-
-    code_hash: str
-    hash_method: HashMethod
-    attested_at: str = ""
-    attested_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
-    """An enrolled worker (registry record, v0.2 table), checked.
-
-    Attributes:
-        worker_id: `org.acme.doc-summarizer`; attestation, bans, quarantine and receipts go by it.
-        worker_species_id: `wrk.doc.summarizer`; rules name species; confers no authority.
-        capabilities: what it declares to do, sorted, unique, not empty.
-        required_controls: controls it must be surrounded by, folded (`ctrl.obs.audit-log-append-only`), sorted.
-        currently_implements: controls it provides, folded, sorted.
-        allowed_environments: where it may run; empty means nowhere.
-        privilege_envelope: what it needs at most.
-        blast_radius: what it can break at worst.
-        artifact_hash: `sha256:` checksum of the record as given, empty when not given.
-        catalog_version_min: empty when not given.
-        attestation: what the record says about the code, when it does.
-        package_root: absolute path of the package tree that is verified and dispatched; set by the operator at
-            enrolment, never read from the record. Empty when there is none, which no attesting Hall accepts.
-    """
-
-    worker_id: str
-    worker_species_id: str
-    capabilities: tuple[str, ...]
-    risk_tier: RiskTier
-    idempotency: Idempotency
-    determinism: Determinism
-    required_controls: tuple[str, ...]
-    currently_implements: tuple[str, ...]
-    allowed_environments: tuple[Env, ...]
-    privilege_envelope: PrivilegeEnvelope
-    blast_radius: BlastRadius
-    owner: str
-    contact: str = ""
-    artifact_hash: str = ""
-    catalog_version_min: str = ""
-    attestation: DeclaredAttestation | None = None
-    notes: str = ""
-    package_root: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -166,3 +167,29 @@ ControlId = Annotated[
 WorkerId = Annotated[str, Field(max_length=MAX_ID_LENGTH), AfterValidator(check_worker_id)]
 Token = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(check_token)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
+MAX_ITEMS: Final = 256  # names, paths or hosts in one list
+
+
+def check_path(text: str) -> str:
+    """Return an absolute path in its normal form.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.startswith("/") or text.startswith("//") or posixpath.normpath(text) != text or not text.isprintable():
+        raise ValueError("is not an absolute path in its normal form")
+    return text
+
+
+Names = Annotated[list[Token], Field(max_length=MAX_ITEMS), AfterValidator(unique)]
+Paths = Annotated[
+    list[Annotated[str, Field(max_length=4096), AfterValidator(check_path)]],
+    Field(max_length=MAX_ITEMS),
+    AfterValidator(unique),
+]
+Hosts = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?$")]],
+    Field(max_length=MAX_ITEMS),
+    AfterValidator(unique),
+]
+Controls = Annotated[list[ControlId], Field(max_length=MAX_ITEMS), AfterValidator(unique)]

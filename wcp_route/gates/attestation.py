@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wcp_attest.bans import BanCheck, PackageFacts
     from wcp_attest.policy import Condition
     from wcp_route.config import HallConfig
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
 
 _log = logging.getLogger("wcp_route")
 FULL_EVERY: Final = 60.0  # seconds after which a copy or an unchanged tree is read in full again

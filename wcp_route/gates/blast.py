@@ -18,7 +18,8 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE, BlastRadius
+from wcp_route.domain.record import BlastRadius
+from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE
 
 if TYPE_CHECKING:
     from wcp_route.domain.values import RouteInput

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wcp_route.config import HallConfig
-    from wcp_route.domain.values import RegistrySnapshot, WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
+    from wcp_route.domain.values import RegistrySnapshot
 
 MAX_PROVIDERS = 8  # workers that are attested to find one that provides a control
 MAX_LISTS = 100_000  # remembered; more than rules and workers hold

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from wcp_route.config import HallConfig
     from wcp_route.domain.decision import Candidate, Hold, Outcome, Redemption
-    from wcp_route.domain.values import Level, RegistrySnapshot, RouteInput, WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
+    from wcp_route.domain.values import Level, RegistrySnapshot, RouteInput
     from wcp_route.gates.attestation import Attested, Attestor, BansOfDecision
     from wcp_route.gates.blast import Chains, Rates
     from wcp_route.gates.callbacks import Callbacks, Deadline

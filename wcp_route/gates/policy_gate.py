@@ -24,7 +24,8 @@ from wcp_route.gates.refusal import Refusal
 if TYPE_CHECKING:
     from wcp_attest import Verified
     from wcp_route.domain.decision import Escalation
-    from wcp_route.domain.values import Level, RouteInput, WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
+    from wcp_route.domain.values import Level, RouteInput
     from wcp_route.gates.callbacks import Callbacks
 
 Said: TypeAlias = Literal["ALLOW", "DENY", "REQUIRE_HUMAN"]

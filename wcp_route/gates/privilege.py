@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.config import Ceiling
-    from wcp_route.domain.values import DataLabel, Env, PrivilegeEnvelope
+    from wcp_route.domain.record import PrivilegeEnvelope
+    from wcp_route.domain.values import DataLabel, Env
 
 _WIDTH: Final = {"none": 0, "allowlisted": 1, "unrestricted": 2}
 _NOTHING: Final = ((), "none", (), ())

@@ -22,7 +22,7 @@ from wcp_route.gates.callbacks import CallbackFailed
 from wcp_route.gates.refusal import Refusal
 
 if TYPE_CHECKING:
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.gates.deciding import Availability, Deciding
 
 _INVALID: Final = frozenset({Code.WORKER_TAMPERED, Code.WORKER_UNTRUSTED})

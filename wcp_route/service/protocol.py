@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from wcp_route.domain.decision import Hold, RouteDecision
-    from wcp_route.domain.values import WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.service.context import Context
     from wcp_route.service.principals import Principal
 

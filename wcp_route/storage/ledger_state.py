@@ -20,7 +20,7 @@ from wcp_route.domain.clock import format_ms, parse_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import Hold
 from wcp_route.domain.ids import new_id_at
-from wcp_route.domain.values import LEVELS, Quarantine, RegistrySnapshot, WorkerRecord
+from wcp_route.domain.values import LEVELS, Quarantine, RegistrySnapshot
 from wcp_route.storage.holds import HoldEntry
 from wcp_route.storage.state_errors import StateError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_route.domain.record import WorkerRecord
 
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
 STATE_STREAM: Final = "!state"  # no tenant's stream begins so
@@ -440,11 +441,9 @@ def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
 
 def enrolment(record: WorkerRecord, *, at_ms: int, by: str, via: str, replaced: bool = False) -> JsonObject:
     """Return the event that enrolls a worker."""
-    import json
+    from wcp_route.domain.record import wire_of
 
-    from wcp_route.domain.record_model import dump_record
-
-    value: JsonObject = json.loads(dump_record(record))
+    value = wire_of(record)
     canonical_json(value)  # refuses what no receipt could carry
     return event(
         "worker.enrolled",

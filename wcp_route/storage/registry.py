@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.domain.values import RegistrySnapshot, WorkerRecord
+    from wcp_route.domain.record import WorkerRecord
+    from wcp_route.domain.values import RegistrySnapshot
     from wcp_route.storage.ledger import Ledger
     from wcp_route.storage.ledger_state import LedgerState
 
