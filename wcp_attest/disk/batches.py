@@ -40,10 +40,6 @@ class Part(NamedTuple):
     expected: bytes | None
     line: bytes = b""
 
-    def path_of(self, index: int) -> str:
-        """Return the path of one of the files."""
-        return (self.folder.path if self.folder is not None else "") + self.names[index]
-
 
 class FileBatch(NamedTuple):
     """Parts that follow one another, how many files they have together, and how many bytes where that is known."""

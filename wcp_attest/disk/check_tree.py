@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from io import BytesIO
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
@@ -61,22 +61,14 @@ def check_tree(
         ManifestMalformed: the package hash does not fit the entries.
         ConfigError: the root is absent, a link or no directory, or the staged copy cannot be written.
     """
-    with closing(open_root(root)) as opened:
-        if stage is None:
-            _check(opened, manifest, options, None)
-            return
-        with Stage(stage, root, rights) as copy:
-            _check(opened, manifest, options, copy)
+    staging = nullcontext() if stage is None else Stage(stage, root, rights)
+    with closing(open_root(root)) as opened, staging as copy:
+        if not _agrees(opened, manifest, options, copy):
+            from wcp_attest.disk.explain_differences import raise_differences  # most trees agree
+
+            raise_differences(opened, manifest, options)
+        if copy is not None:
             copy.finish(extra or {})
-
-
-def _check(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> None:
-    if not _agrees(root, manifest, options, copy):
-        from wcp_attest.disk.explain_differences import (
-            raise_differences,  # most trees agree, and then nobody pays for it
-        )
-
-        raise_differences(root, manifest, options)
 
 
 def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stage | None) -> bool:

@@ -60,7 +60,10 @@ def scan(descriptor: int) -> tuple[Listing, str]:
         links = [entry.name for entry in found if entry.is_symlink()]
         known = {*files, *folders, *links}
         listing = Listing(files, folders, links, [name for name in names if name not in known])
-    return listing if text.isascii() else _decoded(listing), text
+    if not text.isascii():
+        kinds = (listing.files, listing.folders, listing.links, listing.others)
+        listing = Listing(*([decoded(name) for name in kind] for kind in kinds))
+    return listing, text
 
 
 def decoded(name: str) -> str:
@@ -109,12 +112,7 @@ def steps(listing: Listing, below: list[str]) -> Iterator[list[str] | str]:
         listing: what counts.
         below: directories that do not count themselves but are searched.
     """
-    if not (listing.folders or listing.links or below):
-        return iter([sorted(listing.files)] if listing.files else [])
-    return _mixed_steps(listing, [name + "/" for name in (*listing.folders, *below)])
-
-
-def _mixed_steps(listing: Listing, folders: list[str]) -> Iterator[list[str] | str]:
+    folders = [name + "/" for name in (*listing.folders, *below)]
     single = {*listing.links, *folders}
     run: list[str] = []
     for name in sorted((*listing.files, *listing.links, *folders)):
@@ -127,8 +125,3 @@ def _mixed_steps(listing: Listing, folders: list[str]) -> Iterator[list[str] | s
         yield name
     if run:
         yield run
-
-
-def _decoded(listing: Listing) -> Listing:
-    kinds = (listing.files, listing.folders, listing.links, listing.others)
-    return Listing(*([decoded(name) for name in kind] for kind in kinds))

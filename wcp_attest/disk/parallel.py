@@ -17,6 +17,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -113,14 +114,23 @@ def _results(
     root: TreeRoot, batches: Iterator[FileBatch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     """Choose who hashes."""
-    processes = _processes(options.jobs)
+    processes = options.jobs
+    if processes is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        processes = min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, _DEFAULT_JOBS)
+    elif not 1 <= processes <= MAX_JOBS:
+        raise ConfigError(f"jobs is {processes}; give a number from 1 to {MAX_JOBS}")
+    # Workers need a POSIX system, a plain interpreter, and the package in files.
+    python = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
+    can_start = python and os.name == "posix" and os.path.isfile(os.path.join(_PACKAGE, "disk", "workers.py"))
     walk.stat_first = WORTH_FILES if processes > 1 or options.executor is not None else 0
+    worth = False
     if options.executor is not None:
         from wcp_attest.disk.remote import hash_with_executor
 
         yield from hash_with_executor(root, batches, task, options.executor)
         batches = iter(())
-    elif processes > 1 and _can_start_workers():
+    elif processes > 1 and can_start:
         # 1. Draw batches until it is clear that workers are worth starting, or there are no more.
         begun: list[FileBatch] = []
         worth = many
@@ -128,10 +138,14 @@ def _results(
             begun.append(batch)
             worth = walk.files >= WORTH_FILES or walk.size >= WORTH_BYTES
         batches = chain(begun, batches)
-        # 2. Have workers do them, if they are.
-        if worth:
-            yield from _in_workers(root, batches, task, walk, processes)
-            return
+    if worth:
+        # 2. Have workers do them.
+        large = walk.size >= WORTH_BYTES and walk.size >= walk.files * _LARGE // 8
+        with _Pool(root.descriptor, task, processes, large=large) as pool:
+            yield from pool.work_off(batches)
+            for _ in pool.work_off(second_looks(walk.folders)):
+                pass
+        return
     with closing(Worker(root.descriptor, task)) as worker:
         for batch in batches:
             yield do(worker, batch)
@@ -139,41 +153,14 @@ def _results(
             do(worker, batch)
 
 
-def _in_workers(
-    root: TreeRoot, batches: Iterator[FileBatch], task: Task, walk: Walk, processes: int
-) -> Generator[Done, None, None]:
-    large = walk.size >= WORTH_BYTES and walk.size >= walk.files * _LARGE // 8
-    with _Pool(root.descriptor, task, processes, large=large) as pool:
-        yield from pool.work_off(batches)
-        for _ in pool.work_off(second_looks(walk.folders)):
-            pass
-
-
-def _processes(wanted: int | None) -> int:
-    if wanted is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, _DEFAULT_JOBS)
-    if not 1 <= wanted <= MAX_JOBS:
-        raise ConfigError(f"jobs is {wanted}; give a number from 1 to {MAX_JOBS}")
-    return wanted
-
-
-def _can_start_workers() -> bool:
-    """Tell whether this is a POSIX system and a plain interpreter, and the package lies in files."""
-    plain = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
-    return plain and os.name == "posix" and os.path.isfile(os.path.join(_PACKAGE, "disk", "workers.py"))
-
-
+@dataclass(slots=True)
 class _Slot:
     """A batch in its place among all, and what came of it."""
 
-    __slots__ = ("batch", "large", "number", "result")
-
-    def __init__(self, number: int, batch: FileBatch) -> None:
-        self.number = number
-        self.batch = batch
-        self.large = batch.size >= _LARGE
-        self.result: Done | Error | None = None
+    number: int
+    batch: FileBatch
+    large: bool
+    result: Done | Error | None = None
 
 
 class _Process:
@@ -251,7 +238,18 @@ class _Process:
         """
         data = os.read(self.output, _READ)
         if not data:
-            raise self._obituary()
+            with contextlib.suppress(Exception):
+                self._process.wait(timeout=1)  # its own end, before ours
+            status = self.end()
+            ending = f"by signal {-status}" if status < 0 else f"with status {status}"
+            if self._reading is None:
+                raise MachineError(
+                    f"a process that read files was ended ({ending}); nothing was decided about the tree"
+                )
+            text = f"{self._reading!r} cannot be read: the process that read it was ended ({ending})"
+            if status == -signal.SIGBUS:
+                raise TreeUnsafe(f"{text}; it was cut short meanwhile, or lies on a broken disk")
+            raise MachineError(f"{text}; nothing was decided")
         self._inbox.feed(data)
         try:
             for message in self._inbox.messages():
@@ -262,7 +260,8 @@ class _Process:
     def _take(self, kind: str, number: int, *rest: Any) -> None:
         slot = self.slots[number]
         if kind == "reading":
-            self._reading = slot.batch.parts[rest[0]].path_of(rest[1])
+            part = slot.batch.parts[rest[0]]
+            self._reading = (part.folder.path if part.folder is not None else "") + part.names[rest[1]]
             return
         del self.slots[number]
         self._reading = None
@@ -281,18 +280,6 @@ class _Process:
     def _count(self, slot: _Slot, sign: int) -> None:
         self.ahead[0] += sign * max(slot.batch.files, _LEAST_FILES)
         self.ahead[1] += sign * slot.batch.size
-
-    def _obituary(self) -> TreeUnsafe | MachineError:
-        with contextlib.suppress(Exception):
-            self._process.wait(timeout=1)  # its own end, before ours
-        status = self.end()
-        ending = f"by signal {-status}" if status < 0 else f"with status {status}"
-        if self._reading is None:
-            return MachineError(f"a process that read files was ended ({ending}); nothing was decided about the tree")
-        text = f"{self._reading!r} cannot be read: the process that read it was ended ({ending})"
-        if status == -signal.SIGBUS:
-            return TreeUnsafe(f"{text}; it was cut short meanwhile, or lies on a broken disk")
-        return MachineError(f"{text}; nothing was decided")
 
 
 class _TooLarge(Exception):
@@ -360,7 +347,9 @@ class _Pool:
         more = True
         while True:
             # 1. Give every worker as much as it may have; start one more where only large files wait.
-            while free := [worker for worker in self._workers if worker.wants]:
+            while free := [
+                worker for worker in self._workers if worker.ahead[0] < _AHEAD_FILES and worker.ahead[1] < _AHEAD_BYTES
+            ]:
                 if not waiting and not (more and (more := self._draw(batches, order, waiting))):
                     break
                 min(free, key=lambda worker: worker.ahead).give(waiting.popleft())
@@ -389,7 +378,7 @@ class _Pool:
         if batch is None:
             return False
         self._number += 1
-        slot = _Slot(self._number, batch)
+        slot = _Slot(self._number, batch, batch.size >= _LARGE)
         order.append(slot)
         waiting.append(slot)
         return True
