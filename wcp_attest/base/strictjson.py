@@ -45,7 +45,11 @@ def loads(
         raise error(f"{what} is larger than {max_bytes} bytes")
     if not data.strip():
         raise error(f"{what} is empty")
-    _check_depth(data, what, error)
+    depth = 0
+    for bracket in _NOT_BRACKET.sub(b"", _STRING.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise error(f"{what} is nested more than {MAX_DEPTH} levels deep")
     reader = _StrictReader(what, error, floats=floats)
     try:
         text = data.decode("utf-8")
@@ -90,14 +94,6 @@ def dumps(value: JsonValue) -> bytes:
         ValueError: the value holds NaN or an infinity, or text that is not valid Unicode.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-
-
-def _check_depth(data: bytes, what: str, error: type[Error]) -> None:
-    depth = 0
-    for bracket in _NOT_BRACKET.sub(b"", _STRING.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise error(f"{what} is nested more than {MAX_DEPTH} levels deep")
 
 
 class _StrictReader:

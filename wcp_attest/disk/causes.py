@@ -43,12 +43,15 @@ def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algori
     if not isinstance(expected, File) or not isinstance(found, File):
         return ""
     if found.size == expected.size and found.digest in ("", expected.digest):
-        return _cause_of_mode(expected)
+        if expected.executable:
+            return "the execute bit was lost, as by an archive or file system that keeps no modes: `chmod +x` it"
+        return "an execute bit was set: `chmod -x` it"
     if not found.size:
         return "the file is empty: a copy or download was interrupted"
     cause = "" if content is None else _cause_of_content(content, expected, algorithm)
     if not cause and found.size < expected.size:
-        return f"shorter than signed by {_bytes(expected.size - found.size)}: cut off, or another version"
+        short = expected.size - found.size
+        return f"shorter than signed by {short} byte{'' if short == 1 else 's'}: cut off, or another version"
     return cause
 
 
@@ -100,16 +103,6 @@ def _spelling(one: str, other: str) -> str:
     return "spelt in other case" if one.lower() == other.lower() else "spelt in another Unicode form or case"
 
 
-def _bytes(number: int) -> str:
-    return f"{number} byte" if number == 1 else f"{number} bytes"
-
-
-def _cause_of_mode(expected: File) -> str:
-    if expected.executable:
-        return "the execute bit was lost, as by an archive or file system that keeps no modes: `chmod +x` it"
-    return "an execute bit was set: `chmod -x` it"
-
-
 def _cause_of_content(content: bytes, expected: File, algorithm: HashAlgorithm) -> str:
     if content.startswith(_POINTER):
         return "a Git LFS pointer stands in place of the file: `git lfs pull`"
@@ -123,18 +116,16 @@ def _cause_of_content(content: bytes, expected: File, algorithm: HashAlgorithm) 
     return ""
 
 
-def _unix(content: bytes) -> bytes | None:
-    return content.replace(b"\r\n", b"\n") if b"\r\n" in content else None
-
-
-def _dos(content: bytes) -> bytes | None:
-    return content.replace(b"\n", b"\r\n") if b"\n" in content and b"\r\n" not in content else None
-
-
 _AUTOCRLF = "`git config core.autocrlf false`, then check out again"
 _CONVERSIONS: tuple[tuple[str, Callable[[bytes], bytes | None]], ...] = (
-    (f"line endings were converted to CRLF: {_AUTOCRLF}", _unix),
-    (f"line endings were converted to LF: {_AUTOCRLF}", _dos),
+    (
+        f"line endings were converted to CRLF: {_AUTOCRLF}",
+        lambda content: content.replace(b"\r\n", b"\n") if b"\r\n" in content else None,
+    ),
+    (
+        f"line endings were converted to LF: {_AUTOCRLF}",
+        lambda content: content.replace(b"\n", b"\r\n") if b"\n" in content and b"\r\n" not in content else None,
+    ),
     ("a byte order mark was added by an editor", lambda content: content.removeprefix(_BOM)),
     ("a byte order mark was removed by an editor", lambda content: _BOM + content),
     ("a newline was added at the end by an editor", lambda content: content.removesuffix(b"\n")),

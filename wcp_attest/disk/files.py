@@ -169,10 +169,14 @@ def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]
     descriptor = -1
     try:
         with _write_problems(path):
-            _refuse_odd_target(path)
+            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ConfigError(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
             descriptor = os.open(temporary, _CREATE, mode)
             write_all(descriptor, data)
-            _begin_sync(descriptor)
+            # Have the system begin to bring the file to disk, where it can be asked to: `fsync` has less to wait for
+            # then. On Linux this writes back what is not written yet.
+            with contextlib.suppress(OSError, AttributeError):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         yield PendingFile(path, temporary, descriptor)
     finally:
         with contextlib.suppress(OSError):  # already renamed when it was put; an interrupt may come before we know
@@ -214,9 +218,14 @@ def contains(path: str, data: bytes) -> bool:
     try:
         descriptor = os.open(path, _READ | _NOFOLLOW)
         try:
-            return stat.S_ISREG(os.fstat(descriptor).st_mode) and _reads(descriptor, data)
+            same, at = stat.S_ISREG(os.fstat(descriptor).st_mode), 0
+            # Block by block, in memory that is warm by the second; a second copy of the whole takes far longer.
+            while same and (block := os.read(descriptor, _BLOCK)):
+                same = data.startswith(block, at)
+                at += len(block)
         finally:
             os.close(descriptor)
+        return same and at == len(data)
     except (OSError, ValueError):
         return False
 
@@ -224,16 +233,6 @@ def contains(path: str, data: bytes) -> bool:
 def is_leftover(name: str) -> bool:
     """Tell whether a file name is that of a half-written file left behind by a killed `write_atomic`."""
     return _LEFTOVER.match(name) is not None
-
-
-def _reads(descriptor: int, data: bytes) -> bool:
-    """Compare block by block, in memory that is warm by the second; a second copy of the whole takes far longer."""
-    at = 0
-    while block := os.read(descriptor, _BLOCK):
-        if not data.startswith(block, at):
-            return False
-        at += len(block)
-    return at == len(data)
 
 
 def _read_pipe(descriptor: int, limit: int) -> bytes:
@@ -282,15 +281,6 @@ def temporary_name(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:room])}.{os.urandom(8).hex()}.wcp-tmp"
 
 
-def _refuse_odd_target(path: str) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
-
-
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write everything, however many calls it takes.
 
@@ -300,14 +290,6 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _begin_sync(descriptor: int) -> None:
-    """Have the system begin to bring a file to disk, where it can be asked to: `fsync` has less to wait for then."""
-    advise = getattr(os, "posix_fadvise", None)
-    if advise is not None:
-        with contextlib.suppress(OSError):
-            advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # on Linux this writes back what is not written yet
 
 
 def sync_folder(folder: str) -> None:

@@ -64,7 +64,10 @@ def is_exact(root: str, manifest: Manifest, placement: Placement, options: ReadO
     try:
         with closing(open_root(root)) as opened, closing(Descent(opened.descriptor)) as descent:
             tree = _SmallTree(descent, PAIR_FOLDERS.get(placement))
-            if not tree.read() or not tree.stayed():
+            if not tree.read():
+                return False
+            # Every directory must still be the one that was read and hold the same names.
+            if not all(unchanged(os.listdir(descent.open(path, was)), names) for path, was, names in tree.folders):
                 return False
     except (OSError, ValueError, FileProblem, ConfigError, MachineError):
         return False
@@ -91,7 +94,7 @@ class _SmallTree:
         self.records: list[tuple[str, str]] = []
         self.left = MAX_BYTES
         self._descent, self._pair_folder = descent, pair_folder
-        self._folders: list[tuple[str, Identity, str]] = []
+        self.folders: list[tuple[str, Identity, str]] = []
         self._waiting = [""]  # directories to be read
 
     def read(self) -> bool:
@@ -109,7 +112,7 @@ class _SmallTree:
             with os.scandir(folder) as found:
                 entries = list(found)
             names = [entry.name for entry in entries]
-            self._folders.append((path, identity, fingerprint(names)))
+            self.folders.append((path, identity, fingerprint(names)))
             met += len(names)
             text = "".join(names)
             plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
@@ -159,15 +162,4 @@ class _SmallTree:
             and before[:7] == after[:7]  # mode, inode, device, links, owner, group, size
             and before.st_mtime_ns == after.st_mtime_ns
             and before.st_ctime_ns == after.st_ctime_ns
-        )
-
-    def stayed(self) -> bool:
-        """Tell whether every directory still is the one that was read and holds the same names.
-
-        Raises:
-            OSError: one cannot be read.
-            FileProblem: one changed or was replaced.
-        """
-        return all(
-            unchanged(os.listdir(self._descent.open(path, identity)), names) for path, identity, names in self._folders
         )

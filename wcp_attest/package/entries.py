@@ -17,7 +17,6 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from wcp_attest.base.characters import name_character, refused_character
-from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import ManifestMalformed
 
 if TYPE_CHECKING:
@@ -170,7 +169,10 @@ def parse_line(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
         problem = problem or target_problem(path, target)
     else:
         entry = File(found[3].decode(), int(found[4]), executable=found[5] is not None)
-        problem = problem or _file_problem(found[2].decode(), entry, algorithm)
+        if problem is None and found[2].decode() != algorithm:
+            problem = f"has a {found[2].decode()} digest in a manifest of {algorithm}"
+        elif problem is None and entry.size > MAX_FILE_SIZE:
+            problem = "has a digest or size out of range"
     if problem is not None:
         raise ManifestMalformed(f"manifest.json: the entry {path[:160]!r} {problem}")
     return path, entry
@@ -218,14 +220,6 @@ def parse_lines(body: bytes, algorithm: HashAlgorithm) -> tuple[list[str], list[
             entries.append(entry)
         done = place
     return every + paths[done:], entries + files[done:]
-
-
-def _file_problem(named: str, entry: File, algorithm: HashAlgorithm) -> str | None:
-    if named != algorithm:
-        return f"has a {named} digest in a manifest of {algorithm}"
-    if not is_hex_digest(entry.digest) or entry.size > MAX_FILE_SIZE:
-        return "has a digest or size out of range"
-    return None
 
 
 def _from_columns(cls: type[Value], first: Sequence[object], *others: Iterable[object]) -> list[Value]:

@@ -159,7 +159,10 @@ class Manifest:
                 or the package hash is not that of the files listed.
         """
         paths, values = parse_lines(self.body, self.hash_algorithm)
-        _check_order(paths)
+        if any(map(ge, paths, islice(paths, 1, None))):  # not in byte order, which is also that of code points
+            before, after = next(pair for pair in pairwise(paths) if pair[0] >= pair[1])
+            problem = "is repeated" if before == after else "is out of order"
+            raise ManifestMalformed(f"manifest.json: the entry {after!r} {problem}")
         entries = dict(zip(paths, values, strict=True))
         _check_parents(entries)
         if self.package_hash != hash_of(entries, self.hash_algorithm):
@@ -178,14 +181,6 @@ def read_head(data: bytes) -> tuple[str, str, str]:
     """
     fields = _read_header(data[: max(data.find(_OPEN), 0)])
     return _text(fields, "worker_id"), _text(fields, "worker_version"), _text(fields, "built_at_utc")
-
-
-def _check_order(paths: list[str]) -> None:
-    """Refuse paths that are repeated or not in byte order, which is also that of code points."""
-    if any(map(ge, paths, islice(paths, 1, None))):
-        before, after = next(pair for pair in pairwise(paths) if pair[0] >= pair[1])
-        problem = "is repeated" if before == after else "is out of order"
-        raise ManifestMalformed(f"manifest.json: the entry {after!r} {problem}")
 
 
 def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
@@ -209,11 +204,6 @@ def _check_parents(entries: Mapping[str, Entry]) -> None:
 
 def _header(manifest: Manifest) -> bytes:
     """Return what stands before the entries."""
-    fields = _header_fields(manifest).items()
-    return b"{\n%b," % SEPARATOR.join(strictjson.dumps(name) + b":" + strictjson.dumps(value) for name, value in fields)
-
-
-def _header_fields(manifest: Manifest) -> JsonObject:
     fields: JsonObject = {
         "schema_version": SCHEMA,
         "worker_id": manifest.worker_id,
@@ -229,7 +219,8 @@ def _header_fields(manifest: Manifest) -> JsonObject:
         fields["ai"] = manifest.ai.to_json()
     if manifest.source is not None:
         fields["source"] = manifest.source.to_json()
-    return fields
+    rows = [strictjson.dumps(name) + b":" + strictjson.dumps(value) for name, value in fields.items()]
+    return b"{\n%b," % SEPARATOR.join(rows)
 
 
 def _header_problem(manifest: Manifest) -> str | None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wcp_attest.package.entries import Entry
-    from wcp_attest.package.provenance import SourceOrigin
 
 MAX_NAMED: Final = 20  # conflicts that are named; all are counted
 _FIELDS: Final = ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes", "ai")
@@ -101,20 +100,16 @@ def merge_header(sides: Sides) -> tuple[Manifest, list[str]]:
         merged[name] = mine
     merged["built_at_utc"] = max(ours.built_at_utc, theirs.built_at_utc)
     merged["build_source"] = ours.build_source if ours.build_source == theirs.build_source else "local"
-    merged["source"] = _merge_source(ours.source, theirs.source)
+    source, other_source = ours.source, theirs.source
+    if source != other_source:  # a commit that the sides do not share describes neither of them
+        same = source is not None and other_source is not None and source.repository == other_source.repository
+        source = replace(source, commit=None) if same and source and source.repository is not None else None
+    merged["source"] = source
     return replace(ours, **merged), conflicts
 
 
 def _shown(value: object) -> str:
     return (" ".join(value) or "empty" if isinstance(value, tuple) else str(value))[:80]
-
-
-def _merge_source(ours: SourceOrigin | None, theirs: SourceOrigin | None) -> SourceOrigin | None:
-    if ours == theirs:
-        return ours
-    if ours is None or theirs is None or ours.repository is None or ours.repository != theirs.repository:
-        return None
-    return replace(ours, commit=None)
 
 
 def _merge_entries(
