@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wcp_attest.bans import Ban
 
 BANNED = ban("worker", WORKER)
-NOW = int(time.time())
+NOW = int(time.time())  # lists are a minute older; decisions are made by the clock, however late this test runs
 
 
 @pytest.fixture
@@ -59,7 +59,11 @@ def hall_for(world: World, place: Place, feed: Any, ids: Callable[[], str] = new
     policy = replace(trust(world.signer), conditions=(condition,))
     config = HallConfig(env="dev", **settings)
     return Hall(
-        {"rules": [a_rule()]}, world.registry, policy, config, services=Services(clock=lambda: NOW * 1000, ids=ids)
+        {"rules": [a_rule()]},
+        world.registry,
+        policy,
+        config,
+        services=Services(clock=lambda: int(time.time() * 1000), ids=ids),
     )
 
 
