@@ -43,19 +43,14 @@ OPENERS = {
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
 MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 25
-MAX_FUNCTIONS = {"wcp_attest": 51.0, "wcp_route": 55.0}  # for each 1,000 lines; the aim is 42
-MAX_SLICES = {"wcp_attest": 0.16, "wcp_route": 0.20}  # share of private functions; the aim is 0.15
+MAX_FUNCTIONS = {"wcp_attest": 49.0, "wcp_route": 53.0}  # for each 1,000 lines; the aim is 42
+MAX_SLICES = {"wcp_attest": 0.15, "wcp_route": 0.18}  # share of private functions; the aim is 0.15
 SLICE_LINES = 6
 MAX_PARAMETERS = 8
-MANY_PARAMETERS = {
+MANY_PARAMETERS = {  # beside the commands: click gives each its options
     "wcp_attest.build.build_manifest": "a public function by keywords: each is a field of the manifest",
     "wcp_attest.package.legacy_manifest.build": "likewise, of the earlier manifest",
-    "wcp_attest.cli.build_command.build": "click gives a command each of its options",
-    "wcp_attest.cli.verify_command.verify": "click gives a command each of its options",
     "wcp_route.cli.opening.opened": "each is an option of the commands that open a Hall",
-    "wcp_route.cli.receipts.list_": "click gives a command each of its options",
-    "wcp_route.cli.replay.replay": "click gives a command each of its options",
-    "wcp_route.cli.serve.serve": "click gives a command each of its options",
     "wcp_route.compat.pyhall.make_decision": "the signature of the earlier SDK",
     "wcp_route.storage.receipts.read.last": "each narrows the list of receipts",
     "wcp_route.storage.state.open_state": "each is a setting of the state",
@@ -63,7 +58,6 @@ MANY_PARAMETERS = {
 SAME_CLASSES = {  # names that two classes still have; what is renamed leaves this list
     "Answer", "Cache", "Fetcher", "Head", "Index", "Known", "RegistryError", "Reply", "Row", "Rule", "Statement",
     "_Call",
-    "HallConfig", "Registry",  # of the earlier SDK, whose names programs import
     "Root",  # of each of the two command lines
 }  # fmt: skip
 SAME_MODULES = {"decision", "state", "store"}  # likewise; below cli/, a file has the name of its command
@@ -182,6 +176,8 @@ def test_a_function_has_few_parameters() -> None:
         for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
+            if any(ast.unparse(decorator).partition("(")[0].endswith(".command") for decorator in node.decorator_list):
+                continue
             names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             if len(names) - (names[:1] in (["self"], ["cls"])) > MAX_PARAMETERS:
                 found.add(f"{name}.{node.name}")
@@ -189,7 +185,12 @@ def test_a_function_has_few_parameters() -> None:
 
 
 def test_a_name_means_one_thing() -> None:
-    classes = Counter(node.name for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    classes = Counter(
+        node.name
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and not module.startswith("wcp_route.compat")  # names of the earlier SDKs
+    )
     assert {name for name, count in classes.items() if count > 1} <= SAME_CLASSES
     modules = Counter(
         name.rpartition(".")[2]
