@@ -79,11 +79,11 @@ def init(directory: str) -> int:
     there = [name for name in (*files, "hall.db") if os.path.lexists(os.path.join(directory, name))]
     if there:
         raise ConfigError(f"{directory!r} has {there[0]} already; name another directory")
+    open_state(os.path.join(directory, "hall.db")).close()  # first: without its libraries nothing is left
     for name, text in files.items():
         with create_file(os.path.join(directory, name)) as file:
             file.write(text.encode())
         say(os.path.join(directory, name))
-    open_state(os.path.join(directory, "hall.db")).close()
     say(os.path.join(directory, "hall.db"))
     note("next: write trust.toml (`wcp-attest policy init`), change record.json to your worker, then")
     note("      wcp-route enroll record.json --package DIR --config hall.toml")

@@ -26,7 +26,11 @@ def _start_demo(ctx: click.Context, _: click.Parameter, directory: str | None) -
     if os.path.isfile(settings):
         click.echo(f"{directory} is there already; its tokens were printed when it was made")
     else:
-        try:
+        try:  # all that is needed is there, before anything is made
+            import uvicorn  # noqa: F401
+
+            import wcp_route.service.server
+            import wcp_route.storage.database  # noqa: F401
             from wcp_route.service.demo import make
         except ModuleNotFoundError as problem:
             raise _missing(problem) from None
