@@ -116,7 +116,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
 
 
 def write_manifest(root: str | os.PathLike[str], manifest: Manifest, *, place: PairPlace | None = None) -> str:
-    """Write `manifest.json` into a package: afterwards the old one or the whole new one stands there.
+    """Write `manifest.json` into a package: afterwards it is the old file or the whole new one.
 
     Args:
         root: the package directory.
@@ -127,7 +127,7 @@ def write_manifest(root: str | os.PathLike[str], manifest: Manifest, *, place: P
         The path of the file.
 
     Raises:
-        ConfigError: it cannot be written, or another program's file stands there, which is never overwritten.
+        ConfigError: it cannot be written, or the file there belongs to another program; that is never overwritten.
     """
     place = output_place(root) if place is None else place
     with pair_directory(place), only_writer(place.directory):
@@ -202,7 +202,7 @@ def check_metadata(worker_id: str, worker_species_id: str, worker_version: str, 
     """
     problem = id_problem(worker_id, segments=3)
     if problem is None and worker_id.partition(".")[0] not in AUTHORITIES:
-        problem = "does not start with `org.` or `x.`, so it has no namespace that anybody could be trusted for"
+        problem = "does not start with `org.` or `x.`, so it has no namespace that a policy could trust"
     if problem is not None:
         raise ConfigError(f"worker id {worker_id[:160]!r} {problem}; use the form org.acme.summarizer")
     problem = id_problem(worker_species_id)

@@ -100,7 +100,7 @@ EXPLANATIONS: Final[dict[DenyCode, Explanation]] = {
             "`manifest.json` was rebuilt or changed after it was signed.",
             "`manifest.sig` was cut short, merged by hand or converted.",
             "The shared secret is not the one that signed.",
-            "Somebody tampered with one of the two files.",
+            "One of the two files was tampered with.",
         ),
         (
             "Fetch both files again from the release.",

@@ -2,7 +2,7 @@
 
 `observe` verifies each package under the operator's policy: only a verified package is ever locked. `changes_of`
 compares what was locked with what is there, and names each change by its kind, so that a reviewer sees at once whether
-a package was upgraded, downgraded, signed by somebody else, or lost its signature.
+a package was upgraded, downgraded, signed by another signer, or lost its signature.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     signed = check_pair(manifest, signatures, policy)          # raises what `attest` would raise
     signed.worker_id, signed.package_hash, signed.entries
 
-What comes back says who signed what. It is no `Verified`: nobody has looked at a package, so nothing may run because of
-it.
+The result says who signed what. It is not a `Verified`: the tree was not checked, so nothing may run because of it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ whole tree do. Only a success is remembered, and not for long.
     package = Recheck("my-worker", policy)
     verdict = package.verify()        # reads everything
     verdict = package.verify()        # reads the two files and the tree again, trusts no time stamp
-    verdict = package.standing()      # age and bans only: for a copy that nobody else can write to
+    verdict = package.standing()      # age and bans only: for a copy that no other user can write to
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from wcp_attest.base.errors import ConfigError, ManifestMissing, SigningError, V
 from wcp_attest.base.identity import format_utc
 from wcp_attest.build import output_place, pair_directory
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import PendingFile, contains, draft, read_bounded
+from wcp_attest.disk.files import PendingFile, contains, pending_file, read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.overwrite import only_writer, put_all, unchanged
 from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
@@ -94,7 +94,7 @@ def sign(
         attestation: the directory for a detached pair, outside of the package.
 
     Raises:
-        ConfigError: no signer is given, or the package cannot be written to. What stood there stands there still.
+        ConfigError: no signer is given, or the package cannot be written to. The old files are unchanged.
         ManifestMissing: there is no manifest to sign.
         ManifestMalformed: it is not in its one accepted spelling.
         TreeMismatch: the tree is not what the manifest says; build it again.
@@ -119,7 +119,7 @@ def sign(
         if not contains(manifest_path, data):
             # On its way to the disk while it is signed. That the package cannot be written to is found out before a
             # signature is made, which a public log may keep.
-            written.append(drafts.enter_context(draft(manifest_path, data)))
+            written.append(drafts.enter_context(pending_file(manifest_path, data)))
         statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
         before = _read_signatures(signature_path)
         lines, made_by = make_lines(signers, statement.to_bytes())
@@ -127,13 +127,13 @@ def sign(
         signatures = b"".join(line + b"\n" for line in (*kept, *lines))
         if len(kept) + len(lines) > MAX_LINES or len(signatures) > MAX_SIGNATURE_FILE_BYTES:
             raise ConfigError(f"{SIGNATURE_NAME} would hold more than {MAX_LINES} signatures")
-        written.append(drafts.enter_context(draft(signature_path, signatures)))
+        written.append(drafts.enter_context(pending_file(signature_path, signatures)))
         for one in written:
             one.settle()
         unchanged(signature_path, before)
         put_all(written)
     if not contains(manifest_path, data) or not contains(signature_path, signatures):
-        raise SigningError("what was written does not read back the same; somebody else is writing to the package")
+        raise SigningError("what was written does not read back the same; another program is writing to the package")
     return SignResult(
         manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped, place
     )

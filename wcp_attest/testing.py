@@ -34,7 +34,7 @@ class SignedPackage:
 
     Attributes:
         path: the package directory.
-        policy: trusts the signer, and nobody else, for the worker's namespace.
+        policy: trusts this signer alone for the worker's namespace.
         signer: the key that signed it.
         worker_id: who the worker is.
     """

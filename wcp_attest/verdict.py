@@ -1,6 +1,6 @@
 """The question and the answer of a verification; `judge` is the only place where an exception becomes a code.
 
-A failure is raised inside, so that nobody can forget to look at it, and becomes a `Verdict` here, once. A pass can only
+A failure is raised inside, so that no caller can overlook it, and becomes a `Verdict` here, once. A pass can only
 be made from a `Verified`, and only `wcp_attest.verification` makes those, after everything was checked.
 """
 
@@ -140,7 +140,7 @@ class Question:
 @final
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A package that was verified. Whoever holds one needs no second check.
+    """A package that was verified. A function that takes one needs no second check.
 
     It cannot be made, changed, copied to another content or unpickled: `dataclasses.replace` and the constructor raise,
     `copy` and `deepcopy` return the same object, `pickle` raises. To hand a result to another process, send
@@ -158,7 +158,7 @@ class Verified:
         signed_at_utc: the latest time of signing among them, `2026-11-22T14:00:05Z`.
         policy_digest: SHA-256 of the policy file, empty for a policy built in memory.
         schema: of the manifest, `awp.v2` or `awp.v1`.
-        excludes: gitignore patterns of what the signer left out; nobody vouches for what they match.
+        excludes: gitignore patterns of what the signer left out; the signature does not cover what they match.
         placement: where the manifest and its signatures were read: `beside`, `folder` or `detached`.
     """
 
@@ -329,7 +329,7 @@ def judge(check: Callable[[], Verified], *, mistakes_raise: bool = True) -> Verd
         if mistakes_raise:
             raise
         return Verdict(None, DenyCode.INTERNAL_ERROR, str(problem))
-    except Exception as problem:  # the one broad except: an error nobody foresaw is a denial, never a pass
+    except Exception as problem:  # the one broad except: an unforeseen error is a denial, never a pass
         missing = package_missing(problem)
         if missing is not None and mistakes_raise:
             raise missing from None

@@ -311,7 +311,7 @@ def _check_identity(manifest: Manifest, signatures: Sequence[PackageSignature], 
     """
     for signature in signatures:
         if not signature.entries:
-            continue  # a stranger's statement cannot deny a package
+            continue  # an untrusted signer's statement cannot deny a package
         for name in _REPEATED:
             said, found = getattr(signature.statement, name), getattr(manifest, name)
             if said != found:
@@ -393,7 +393,7 @@ def digests(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified:
-    """Decide about a package without `manifest.sig`: perhaps the predecessors' schema `awp.v1`, HMAC inside.
+    """Decide about a package without `manifest.sig`: it may have the earlier schema `awp.v1`, with its HMAC inside.
 
     It must be allowed by name, and it counts as the one signature of a shared secret, so it can never satisfy a policy
     that asks for a key, for Sigstore, or for two signers. Only its seven signed fields are used.

@@ -26,7 +26,7 @@ def refused_character(text: str) -> str | None:
     """Return the first character of a text that is refused, or None.
 
     Args:
-        text: a name, or a text that somebody will read: an exclude pattern, a repository, a reason.
+        text: a name, or a text for people: an exclude pattern, a repository, a reason.
     """
     if text.isascii():
         found = None if text.isprintable() else _CONTROL.search(text)

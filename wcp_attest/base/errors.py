@@ -1,6 +1,6 @@
 """Everything that can go wrong, as types.
 
-Inside the toolkit a failure is raised, so nobody can forget to look at it; `wcp_attest.verdict.judge` turns it into a
+Inside the toolkit a failure is raised, so no caller can overlook it; `wcp_attest.verdict.judge` turns it into a
 decision once, at the rim. Three audiences, three families:
 
 * `VerificationError`: the package is refused. Every leaf declares its `DenyCode`.

@@ -141,7 +141,7 @@ class Table:
         return tuple(Table(item, f"{self._path(key)}[{number}]") for number, item in enumerate(value, start=1))
 
     def finish(self) -> None:
-        """Refuse what nobody asked for.
+        """Refuse keys that were not read.
 
         Raises:
             ConfigError: a key is unknown.

@@ -48,7 +48,7 @@ class UrlOrigin:
         if port == 0:
             raise ConfigError(f"{url[:80]!r} has port 0")
         if parts.scheme == "http" and not _is_loopback(host):
-            raise ConfigError(f"{url[:80]!r} is plain http, which anybody on the way can change; use https")
+            raise ConfigError(f"{url[:80]!r} is plain http: anyone on the way can change it; use https")
         return cls(parts.scheme, host, port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:

@@ -50,7 +50,7 @@ def check_tree(
         root: path of a directory; not a symbolic link.
         manifest: whose signature was verified.
         options: how to read.
-        stage: a new directory that takes a copy of the very bytes that were hashed; it appears only when all is well.
+        stage: a new directory that takes a copy of the bytes that were hashed; it appears only when the tree agrees.
         extra: further files of the staged copy, by path, already verified by the caller.
         rights: of the files of that copy: the mode of one, that of an executable one, and the group or None; without
             them files are made as any program of yours makes them.

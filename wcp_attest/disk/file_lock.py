@@ -76,7 +76,7 @@ def _is_taken(descriptor: int, path: str, error: type[Error]) -> bool:
 
 
 def _holder(descriptor: int, path: str, error: type[Error]) -> str:
-    """Return who holds a lock file, in words; refuse a file that is none."""
+    """Return who holds a lock file, in words; refuse a file that is not a lock."""
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         content = os.pread(descriptor, _MAX_CONTENT + 1, 0) if regular else b"?"

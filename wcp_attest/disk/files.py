@@ -110,7 +110,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         ConfigError: it cannot be written; what was there before still is.
     """
-    with draft(path, data, mode=mode) as written:
+    with pending_file(path, data, mode=mode) as written:
         written.put()
 
 
@@ -150,7 +150,7 @@ class PendingFile:
 
 
 @contextlib.contextmanager
-def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]:
+def pending_file(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]:
     """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
 
     Args:
@@ -159,7 +159,7 @@ def draft(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]
         mode: permission bits of the file, reduced by the umask.
 
     Yields:
-        The draft; if it was not put, it is removed at the end.
+        The pending file; if it was not put, it is removed at the end.
 
     Raises:
         ConfigError: it cannot be written, now or when it is put; what was there before still is.

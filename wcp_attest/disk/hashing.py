@@ -60,7 +60,7 @@ class Task:
         owner: the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
         rights: of copies: the mode of a file, that of an executable one, and the group or None. Without them copies are
-            0666 or 0777, lessened by the umask.
+            0666 or 0777, reduced by the umask.
         limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
         new: starts a hash.
     """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
-from wcp_attest.disk.files import PendingFile, contains, draft, read_start, sync_folder, write_atomic
+from wcp_attest.disk.files import PendingFile, contains, pending_file, read_start, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,7 +77,7 @@ def check_place(path: str, kind: OutputKind, *, force: bool = False, error: type
         Whether there is a file that must be set aside first.
 
     Raises:
-        ConfigError: `error`: a link, directory or special file stands there, or a file that is not ours; or the folder
+        ConfigError: `error`: the path is a link, directory, special file, or a file that is not ours; or the folder
             is missing or cannot be written to.
     """
     folder = os.path.dirname(path) or os.curdir
@@ -113,14 +113,14 @@ def write_file(
     mode: int = 0o644,
     error: type[ConfigError] = ConfigError,
 ) -> None:
-    """Write one file after `check_place`: afterwards the old one stands there or the whole new one.
+    """Write one file after `check_place`: afterwards the path holds the old file or the whole new one.
 
     Raises:
-        ConfigError: `error`, as `check_place`; or it cannot be written, and the old file still stands there.
+        ConfigError: `error`, as `check_place`; or it cannot be written, and the old file is unchanged.
     """
     if check_place(path, kind, force=force, error=error):
         set_aside(path)
-    with draft(path, data, mode=mode) as written:
+    with pending_file(path, data, mode=mode) as written:
         written.put()
 
 
@@ -140,7 +140,7 @@ def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, 
     planned = tuple(files)
     foreign = [one.path for one in planned if check_place(one.path, one.kind, force=force)]
     with contextlib.ExitStack() as drafts, contextlib.ExitStack() as undo:
-        written = [drafts.enter_context(draft(one.path, one.data, mode=one.mode)) for one in planned]
+        written = [drafts.enter_context(pending_file(one.path, one.data, mode=one.mode)) for one in planned]
         for one in written:
             one.settle()
         kept = []
@@ -152,13 +152,13 @@ def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, 
     return tuple(kept)
 
 
-def put_all(drafts: Iterable[PendingFile]) -> None:
-    """Put settled drafts in their places; when one fails, those already put are taken back.
+def put_all(files: Iterable[PendingFile]) -> None:
+    """Put settled files in their places; when one fails, those already put are taken back.
 
     Raises:
         ConfigError: one cannot be put, and all old files stand as they stood.
     """
-    waiting = tuple(drafts)
+    waiting = tuple(files)
     with contextlib.ExitStack() as undo:
         for position, one in enumerate(waiting):
             if position < len(waiting) - 1:  # nothing can fail after the last one
@@ -168,7 +168,7 @@ def put_all(drafts: Iterable[PendingFile]) -> None:
 
 
 def _kept_in_memory(path: str) -> tuple[bytes | None, int]:
-    """Return the content and the mode of a file, None and 0 when there is none. A spare copy could be left behind."""
+    """Return the content and the mode of a file, None and 0 when there is none."""
     try:
         status = os.lstat(path)
         return read_start(path, status.st_size + 1), stat.S_IMODE(status.st_mode)

@@ -4,8 +4,8 @@ Threads do not help small files: the interpreter's lock is the limit. A worker i
 file at a time, so a slow disk is asked for no more than there are processes. Files are named relative to the root's
 descriptor, which it inherits. It has a process group of its own, so Ctrl-C reaches this process only, which ends it.
 
-This process draws the walk, hands out batches, and takes the answers in order. While nobody needs it, it hashes, too,
-but no large files, which would keep it from the others and are never mapped here.
+This process draws the walk, hands out batches, and takes the answers in order. While none needs it, it also hashes,
+except large files: they would keep it from the workers, and it never maps a file.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ class _Pool:
             TreeUnsafe, MachineError, ConfigError: as `hash_all`.
         """
         order: deque[_Slot] = deque()  # all that are not yet yielded
-        waiting: deque[_Slot] = deque()  # those of them that nobody does yet
+        waiting: deque[_Slot] = deque()  # those of them that no worker has
         more = True
         while True:
             # 1. Give every worker as much as it may have; start one more where only large files wait.
@@ -364,7 +364,7 @@ class _Pool:
                     yield result
             if not order:
                 return
-            # 3. Listen; when nobody has anything to say, draw ahead, then hash, then wait.
+            # 3. Read answers. When there are none, draw ahead, then hash, then wait.
             if self._listen(0):
                 continue
             if more and len(waiting) < _DRAWN:

@@ -6,7 +6,7 @@
 
 The pair is all of a package that no manifest lists. Which files that are follows from where the pair was read: with
 `folder`, a `manifest.json` in the root is an ordinary entry; with `detached`, nothing is left out. So a second pair
-that somebody adds to a signed package is either an entry that no manifest lists, or it is read instead of the first and
+added to a signed package is either an entry that no manifest lists, or it is read instead of the first and
 must be signed like any other. The formats are the same in all three; a statement's subject is always `manifest.json`.
 """
 
@@ -114,7 +114,7 @@ def find_place(root: str, attestation: str | None = None) -> PairPlace:
         attestation: the directory of a detached pair, or None.
 
     Raises:
-        ConfigError: the directory of the detached pair is none, or lies inside the package.
+        ConfigError: the place of the detached pair is not a directory, or is inside the package.
     """
     if attestation is not None:
         if not os.path.isdir(attestation):

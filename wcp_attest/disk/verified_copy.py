@@ -2,7 +2,7 @@
 
 The copy grows in a private directory beside its place and is renamed into it only when everything agreed. On any
 failure it is removed. Owners, times and modes are not those of the tree: files are 0666 or 0777 and directories 0777,
-all lessened by the umask, as everything that a program of yours makes, unless the caller names other rights of files.
+all reduced by the umask like other files of yours, unless the caller names other rights of files.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def found_in(package: str) -> Awp1Manifest | None:
 
 
 def parse(data: bytes) -> Awp1Manifest:
-    """Read a manifest of schema `awp.v1`. Nothing of it may be believed before `check_signature`.
+    """Read a manifest of schema `awp.v1`. Use nothing of it before `check_signature`.
 
     Args:
         data: the bytes of `manifest.json`.

@@ -24,7 +24,7 @@ is a one-line change in review.
     }
 
 Because one spelling is accepted, a verifier can compare lines instead of parsing them: `Manifest.parse` reads the
-header and leaves the entry lines unread; `Manifest.entries` reads those when somebody needs what they say.
+header and leaves the entry lines unread; `Manifest.entries` reads those when a caller needs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tell files that wcp-attest wrote from files of somebody else that only have the same name.
+"""Tell files that wcp-attest wrote from files of other programs that only have the same name.
 
 `manifest.json` is also what browser extensions, MCP bundles and web applications call a file of theirs. A command
 replaces or deletes a file only when it reads as one of ours; what is damaged so that it cannot be read is not ours.

@@ -9,7 +9,7 @@ one with a certificate; a line by a shared secret is a bare DSSE envelope:
      "signatures":[{"keyid":"hmac-sha256:0d9f62c1a0b35e77","sig":"pZ1c…"}]}
 
 (each on one line). What is signed is the DSSE pre-authentication encoding of payload type and payload. The hint and the
-key id only help to find the key; the key decides the algorithm, and nothing is believed because of them.
+key id only help to find the key; the key decides the algorithm, and neither is trusted.
 
 Formats: DSSE v1.0.2 (secure-systems-lab/dsse, protocol.md), Sigstore bundle v0.3 (sigstore/protobuf-specs).
 """

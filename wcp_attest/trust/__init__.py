@@ -1,1 +1,1 @@
-"""What is believed, and why: the policy, its conditions, ban lists and registries."""
+"""Who is trusted, and why: the policy, its conditions, ban lists and registries."""

@@ -37,7 +37,7 @@ class PackageFacts:
 
 
 class BanCheck(Protocol):
-    """Whoever can say whether a package is banned. `verify` calls both methods for every package.
+    """A source of bans: it says whether a package is banned. `verify` calls both methods for every package.
 
     The manifest is signed and the tree must match it, so `verify` hands the digests of the manifest's entries to
     `check_files` before the tree is read; no file needs to be opened to know that it is banned.

@@ -59,7 +59,7 @@ class Namespace:
         threshold: how many distinct ones of them must have signed.
 
     Raises:
-        ConfigError: the name is none, there are no signers, one is listed twice, or the threshold cannot be met.
+        ConfigError: it is not a namespace, has no signers, lists one twice, or cannot meet its threshold.
     """
 
     name: str

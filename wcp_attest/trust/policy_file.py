@@ -229,10 +229,10 @@ def _conditions(
 ) -> tuple[Condition, ...]:
     conditions: list[Condition] = []
     if "bans" in top:
-        from wcp_attest.trust.bans.bans_table import Surroundings, parse_bans_table
+        from wcp_attest.trust.bans.bans_table import PolicyInputs, parse_bans_table
 
-        around = Surroundings(folder, environ, read, lambda table: _signer(table, read, environ), sigstore)
-        conditions.append(parse_bans_table(top.table("bans"), around))
+        inputs = PolicyInputs(folder, environ, read, lambda table: _signer(table, read, environ), sigstore)
+        conditions.append(parse_bans_table(top.table("bans"), inputs))
     if "registry" in top:
         from wcp_attest.trust.registry.registry_table import parse_registry_table
 

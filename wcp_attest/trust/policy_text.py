@@ -2,7 +2,7 @@
 
 TOML has no one form, so each change is made on lines and then proven: the changed text is parsed again and must say
 exactly what the old one said with that one change. Text that cannot be changed so (signers in an inline array, say) is
-refused; somebody edits it by hand then.
+refused; a person edits it by hand then.
 """
 
 from __future__ import annotations

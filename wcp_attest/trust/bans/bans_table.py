@@ -222,7 +222,7 @@ def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PolicyInputs:
     """What the reader of a policy knows beside the `[bans]` table.
 
     Attributes:
@@ -240,24 +240,24 @@ class Surroundings:
     sigstore: SigstoreTrust
 
 
-def parse_bans_table(table: Table, around: Surroundings) -> BansCondition:
+def parse_bans_table(table: Table, inputs: PolicyInputs) -> BansCondition:
     """Read the `[bans]` table.
 
     Args:
         table: the table; it is finished here.
-        around: what it refers to.
+        inputs: what it refers to.
 
     Raises:
         ConfigError: it is malformed, empty or contradicts itself, or a file it pins cannot be read.
     """
-    state = _state(table, around)
+    state = _state(table, inputs)
     refresh = table.age("refresh") if "refresh" in table else DEFAULT_REFRESH
     max_age = table.age("max_age")
     timeout = table.age("timeout") if "timeout" in table else int(DEFAULT_TIMEOUT)
     if timeout > MAX_TIMEOUT:
         raise table.wrong("timeout", f"at most {MAX_TIMEOUT}s")
-    feeds = tuple(_feed(source, around, state, refresh, timeout) for source in table.tables("source"))
-    condition = BansCondition(feeds, _signers(table, around, feeds), max_age, state)
+    feeds = tuple(_feed(source, inputs, state, refresh, timeout) for source in table.tables("source"))
+    condition = BansCondition(feeds, _signers(table, inputs, feeds), max_age, state)
     table.finish()
     return condition
 
@@ -296,23 +296,23 @@ def _in_existing_folder(path: str, name: str) -> str:
     return path
 
 
-def _state(table: Table, around: Surroundings) -> str:
+def _state(table: Table, inputs: PolicyInputs) -> str:
     if "state" in table:
-        return _in_existing_folder(_path(table, "state", around), "`state` in [bans]")
-    return state_directory(around.environ)
+        return _in_existing_folder(_path(table, "state", inputs), "`state` in [bans]")
+    return state_directory(inputs.environ)
 
 
-def _signers(table: Table, around: Surroundings, feeds: tuple[Feed, ...]) -> ListSigners | None:
+def _signers(table: Table, inputs: PolicyInputs, feeds: tuple[Feed, ...]) -> ListSigners | None:
     if "signer" not in table:
         if any(getattr(feed, "signed", True) for feed in feeds if not feed.name.startswith("registry:")):
             raise ConfigError("[bans] has sources whose lists are signed, and names nobody as [[bans.signer]]")
         return None
-    named = [around.signer(signer) for signer in table.tables("signer")]
+    named = [inputs.signer(signer) for signer in table.tables("signer")]
     return ListSigners(
         keys=tuple(signer for signer in named if not isinstance(signer, SigstoreIdentity)),
         identities=tuple(signer for signer in named if isinstance(signer, SigstoreIdentity)),
         threshold=table.integer("threshold", 1),
-        sigstore=around.sigstore,
+        sigstore=inputs.sigstore,
     )
 
 
@@ -326,18 +326,18 @@ class _Network:
     timeout: float
 
 
-def _feed(table: Table, around: Surroundings, state: str, refresh: int, timeout: int) -> Feed:
+def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout: int) -> Feed:
     kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:
         raise table.wrong("source", f"exactly one of {', '.join(_KINDS)}")
     signed = table.flag("signed", default=True)
-    ca_file = _path(table, "ca_file", around) if "ca_file" in table else None
+    ca_file = _path(table, "ca_file", inputs) if "ca_file" in table else None
     network = _Network(state, refresh, ca_file, timeout)
     feed: Feed
     match kinds[0]:
         case "file":
-            compiled = _path(table, "compiled", around) if "compiled" in table else None
-            feed = FileFeed(_path(table, "file", around), compiled, signed)
+            compiled = _path(table, "compiled", inputs) if "compiled" in table else None
+            feed = FileFeed(_path(table, "file", inputs), compiled, signed)
         case "url":
             from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
 
@@ -345,7 +345,7 @@ def _feed(table: Table, around: Surroundings, state: str, refresh: int, timeout:
                 raise table.wrong("signed", "true: a list behind a URL must be signed")
             feed = UrlFeed(_checked_url(table, "url"), **asdict(network))
         case "tuf":
-            feed = _tuf(table.table("tuf"), around, network, signed=signed)
+            feed = _tuf(table.table("tuf"), inputs, network, signed=signed)
         case _:
             from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
 
@@ -358,14 +358,14 @@ def _feed(table: Table, around: Surroundings, state: str, refresh: int, timeout:
     return feed
 
 
-def _tuf(table: Table, around: Surroundings, network: _Network, *, signed: bool) -> Feed:
+def _tuf(table: Table, inputs: PolicyInputs, network: _Network, *, signed: bool) -> Feed:
     from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
     feed = TufFeed(
         metadata_url=_checked_url(table, "metadata"),
         targets_url=_checked_url(table, "targets"),
         target=table.text("target"),
-        root=around.read(table.text("root"), MAX_ROOT_BYTES, "the pinned TUF root"),
+        root=inputs.read(table.text("root"), MAX_ROOT_BYTES, "the pinned TUF root"),
         signed=signed,
         **asdict(network),
     )
@@ -373,8 +373,8 @@ def _tuf(table: Table, around: Surroundings, network: _Network, *, signed: bool)
     return feed
 
 
-def _path(table: Table, key: str, around: Surroundings) -> str:
-    return os.path.abspath(os.path.join(around.folder, table.text(key)))
+def _path(table: Table, key: str, inputs: PolicyInputs) -> str:
+    return os.path.abspath(os.path.join(inputs.folder, table.text(key)))
 
 
 def _checked_url(table: Table, key: str) -> str:
