@@ -59,6 +59,15 @@ def test_bytes_that_trickle_do_not_move_the_deadline(tmp_path: Path) -> None:
     world.close()
 
 
+def test_small_answers_are_sent_at_once(tmp_path: Path) -> None:
+    """Without TCP_NODELAY each answer on a kept connection waits for the client's delayed acknowledgement."""
+    world = World(tmp_path)
+    place = world.server.listen()
+    with place, socket.create_connection(place.getsockname(), 20), place.accept()[0] as accepted:
+        assert accepted.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets the option
+    world.close()
+
+
 def test_a_request_in_progress_outlives_the_deadline_of_heads(tmp_path: Path) -> None:
     world = World(tmp_path, head_seconds=0.3, body_seconds=10)
     host = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('acme')}\r\n".encode()
