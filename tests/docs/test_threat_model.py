@@ -44,3 +44,24 @@ def test_each_numbered_claim_is_in_the_table() -> None:
     section = PAGE.partition("\n## What is proved\n")[2]
     claims = set(re.findall(r"^(\d)\. ", section, re.MULTILINE))
     assert claims == {row[2] for row in rows("What is proved") if row[2].isdigit()}
+
+
+def test_each_cell_of_the_stores_names_a_test_in_the_file_it_links_to() -> None:
+    section = PAGE.partition("\n## Who can change what runs\n")[2].partition("\n## ")[0]
+    tests = {
+        number: (name, file)
+        for number, name, file in re.findall(r"^(\d+)\. \[`(test_\w+)`\]\((.+)\)$", section, re.MULTILINE)
+    }
+    for name, file in tests.values():
+        assert f"def {name}(" in (TESTS.parent / "docs" / file).resolve().read_text(encoding="utf-8"), name
+    used: set[str] = set()
+    found = rows("Who can change what runs")
+    assert len(found) == 6
+    for row in found:
+        attacker, *cells = row.strip("| ").split(" | ")
+        assert len(cells) == 3
+        for cell in cells:
+            marks = re.search(r"\(([\d, ]+)\)\Z", cell)
+            assert (marks is None) == (attacker == "root"), row
+            used |= set(marks[1].split(", ")) if marks else set()
+    assert used == set(tests)

@@ -156,6 +156,15 @@ def test_a_worker_that_writes_into_an_own_store_is_found_out_at_the_next_start(w
     assert "ATTEST_HASH_MISMATCH" in done.stderr
 
 
+@pytest.mark.parametrize("store", ["own", "temporary"])
+def test_an_own_store_and_a_temporary_copy_are_closed_to_other_users(store: str, world: World) -> None:
+    how = ["--no-store"] if store == "temporary" else []
+    look = "umask 0; find ../.. ! -type l -perm /022 ! -path '*/home'"  # what somebody else could write
+    done = world.run(*how, world.package, "--", "sh", "-c", look, env={"TMPDIR": str(world.place)}, umask=0)
+    assert (done.returncode, done.stdout) == (0, ""), done
+    assert world.run(*how, world.package, "--", "find", "..", "-name", "run").stdout  # it would have been seen
+
+
 def test_nothing_of_the_environment_or_the_folder_gets_other_code_in(world: World, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     trap.mkdir()
