@@ -600,3 +600,17 @@ def test_a_name_that_is_not_utf8_is_called_that(wcp: Command, key: Path) -> None
     run = wcp("sign", package, "--key", key, *IDENTITY)
     assert run.status == 1
     assert "not valid UTF-8" in run.err + run.out
+
+
+def test_hash_names_an_exclude_that_matches_nothing(wcp: Command, package: Path) -> None:
+    run = wcp.ok("hash", package, "--exclude", "./code", "--exclude", "requirements.lock")
+    assert "no entry matches the exclude './code'" in run.err
+    assert "requirements.lock'" in run.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["w.tar.gz", "w.zip"])
+def test_show_of_an_archive_says_how_to_see_into_it(wcp: Command, signed: Path, name: str) -> None:
+    wcp.ok("pack", signed, "-o", name)
+    shown = wcp("show", name)
+    assert shown.status == 2
+    assert f"`wcp-attest unpack {name} DIR`" in shown.err

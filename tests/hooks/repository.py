@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
+
+ONE_PACKAGE = '[[package]]\npath = "w"\nworker_id = "org.acme.w"\nspecies_id = "wrk.doc.w"\nworker_version = "1.0.0"\n'
 
 
 class Repository:
@@ -63,3 +68,27 @@ class Repository:
     def commit(self, message: str = "m") -> None:
         """Commit what is staged, without hooks."""
         self.git("commit", "-q", "--no-verify", "-m", message)
+
+    def shell(self, command: str) -> None:
+        """Run a command line as it was printed, with our own command on the path; it must succeed."""
+        path = os.pathsep.join([os.path.dirname(sys.executable), self.environment["PATH"]])
+        subprocess.run(["sh", "-c", command], cwd=self.path, env={**self.environment, "PATH": path}, check=True)
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let commands that run in this process run in this repository, as if this machine had no other git."""
+        for name in ("GIT_DIR", "GIT_INDEX_FILE", "WCP_ATTEST_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(self.path)
+
+
+def repository_of_one_package(path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> Repository:
+    """Make and enter a repository whose package `w` is staged and has no manifest yet."""
+    repository = Repository(path)
+    repository.enter(monkeypatch)
+    repository.write("wcp-attest.toml", ONE_PACKAGE)
+    for name, content in files.items():
+        repository.write(name, content)
+    repository.add()
+    return repository

@@ -392,3 +392,18 @@ def test_a_pair_in_the_folder_is_checked_and_fixed_there(project: Project) -> No
     assert project.wcp("fix", "--add", "pkg").returncode == 0
     assert project.wcp("check", "pkg").returncode == 0
     assert (project.path / "pkg/manifest.json").read_text() == foreign + " "
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
+def test_the_printed_command_puts_the_pair_where_another_program_leaves_room(project: Project, name: str) -> None:
+    foreign = '{"manifest_version": 3, "name": "an extension"}\n'
+    project.write(f"pkg/{name}", foreign)
+    project.git("add", "pkg")
+    stale = project.wcp("check")
+    assert stale.returncode == 1
+    command = stale.stdout.splitlines()[-1].strip()
+    assert "fix" not in command
+    project.shell(command)
+    assert project.wcp("check").returncode == 0
+    assert (project.path / "pkg" / name).read_text() == foreign
+    assert not (project.path / "pkg" / ({"manifest.json", "manifest.sig"} - {name}).pop()).exists()

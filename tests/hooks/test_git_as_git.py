@@ -9,30 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.inprocess import ok, wcp
-from tests.hooks.repository import Repository
+from tests.hooks.repository import ONE_PACKAGE, Repository, repository_of_one_package
 from wcp_attest import HmacSecret, sign
 from wcp_attest.advice.git_command import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = '[[package]]\npath = "w"\nworker_id = "org.acme.w"\nspecies_id = "wrk.doc.w"\nworker_version = "1.0.0"\n'
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A repository with a package `w` that is staged and has no manifest yet; commands run in this process."""
-    repository = Repository(tmp_path / "r")
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "WCP_ATTEST_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in repository.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(repository.path)
-    repository.write("wcp-attest.toml", CONFIG)
-    repository.write("w/f.txt", "1\n")
-    repository.write("w/sub/g.txt", "1\n")
-    repository.add()
-    return repository
+    return repository_of_one_package(tmp_path / "r", monkeypatch, {"w/f.txt": "1\n", "w/sub/g.txt": "1\n"})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +123,7 @@ def test_a_partial_clone_is_named_with_its_remedy(project: Repository) -> None:
 
 @pytest.mark.parametrize("pattern", ["*.log", "logs/*", "logs/**", "/logs/deep/", "!x"])
 def test_a_folder_that_excludes_empty_is_listed_as_in_a_clone(project: Repository, pattern: str) -> None:
-    project.write("wcp-attest.toml", f'{CONFIG}exclude = ["{pattern}"]\n')
+    project.write("wcp-attest.toml", f'{ONE_PACKAGE}exclude = ["{pattern}"]\n')
     project.write("w/logs/a.log", "1\n")
     project.write("w/logs/deep/b.log", "1\n")
     project.write("w/sub/c.log", "1\n")
@@ -155,10 +143,10 @@ def test_twins_that_somebody_signed_pass_and_others_are_refused_with_the_setting
     assert ran.status == 1
     assert "`allow_twins = true` in wcp-attest.toml" in ran.out
     assert "--allow-twins" not in ran.out
-    project.write("wcp-attest.toml", f"{CONFIG}allow_twins = true\n")
+    project.write("wcp-attest.toml", f"{ONE_PACKAGE}allow_twins = true\n")
     ok("fix", "--add")
     ok("check")
-    project.write("wcp-attest.toml", CONFIG)
+    project.write("wcp-attest.toml", ONE_PACKAGE)
     ok("check")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.inprocess import wcp
-from tests.hooks.repository import Repository
+from tests.hooks.repository import ONE_PACKAGE, Repository, repository_of_one_package
 from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.package.entries import SEPARATOR, File, render_line
 from wcp_attest.package.manifest import Manifest, hash_of
@@ -20,13 +20,6 @@ from wcp_attest.package.manifest_merge import MergeConflict, Sides, merge_manife
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = """
-[[package]]
-path = "w"
-worker_id = "org.acme.w"
-species_id = "wrk.doc.w"
-worker_version = "1.0.0"
-"""
 DIGESTS = ["ab" * 32, "cd" * 32, "ef" * 32]
 Files = dict[str, int]
 
@@ -34,15 +27,7 @@ Files = dict[str, int]
 @pytest.fixture
 def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A repository with a committed manifest of `w`; commands run in it, in this process."""
-    repository = Repository(tmp_path / "r")
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "WCP_ATTEST_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in repository.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(repository.path)
-    repository.write("wcp-attest.toml", CONFIG)
-    repository.write("w/f", "1\n")
-    repository.add()
+    repository = repository_of_one_package(tmp_path / "r", monkeypatch, {"w/f": "1\n"})
     assert wcp("fix", "--add").status == 0
     repository.add()
     repository.commit()
@@ -121,7 +106,9 @@ def test_fix_leaves_other_conflicts_to_people(team: Repository) -> None:
 
 
 def test_one_fix_is_enough_for_packages_inside_packages(team: Repository) -> None:
-    team.write("wcp-attest.toml", CONFIG + CONFIG.replace('"w"', '"w/in"') + CONFIG.replace('"w"', '"."'))
+    team.write(
+        "wcp-attest.toml", ONE_PACKAGE + ONE_PACKAGE.replace('"w"', '"w/in"') + ONE_PACKAGE.replace('"w"', '"."')
+    )
     team.write("w/in/x", "1\n")
     team.add()
     fixed = wcp("fix", "--add")
@@ -165,8 +152,11 @@ def test_fix_never_replaces_another_programs_manifest(team: Repository) -> None:
     team.git("add", "w/manifest.json")
     checked = wcp("check")
     assert (checked.status, "wcp-attest fix" in checked.out) == (1, False)
-    assert wcp("fix", "--add").status == 2
+    assert "another program's file" in checked.out
+    assert wcp("fix", "--add").status == 0
     assert (team.path / "w/manifest.json").read_text() == mine
+    assert (team.path / "w/.wcp/manifest.json").exists()
+    assert wcp("check").status == 0
 
 
 # the merge itself

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+from base64 import b64decode
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +77,31 @@ def test_the_cosign_command_is_filled_in(instance: LoopbackSigstore, package: Pa
     assert cosign[-1] == str(package / "manifest.json")
     assert "--use-signed-timestamps" in second["keyless"]["cosign_command"]
     assert f"--worker-id {WORKER}" in first["keyless"]["verify_command"]
+
+
+@pytest.mark.parametrize("placement", ["beside", "folder", "detached", "a file", "a file in the folder"])
+def test_the_commands_it_prints_name_the_files_it_read(
+    instance: LoopbackSigstore, package: Path, tmp_path: Path, placement: str
+) -> None:
+    folder = {"folder": package / ".wcp", "a file in the folder": package / ".wcp", "detached": tmp_path / "att"}.get(
+        placement, package
+    )
+    folder.mkdir(exist_ok=True)
+    pair = [(package / name).rename(folder / name) for name in ("manifest.json", "manifest.sig")]
+    shown = [str(pair[1] if placement.startswith("a file") else package)]
+    shown += ["--attestation", str(folder)] if placement == "detached" else []
+    root = tmp_path / "TRUSTED_ROOT.json"
+    root.write_text(json.dumps(instance.trusted_root()))
+    for number, signature in enumerate(quickly("show", *shown, "--format", "json").json["signatures"]):
+        words = shlex.split(signature["keyless"]["verify_command"])
+        assert quickly(*[str(root) if word == "TRUSTED_ROOT.json" else word for word in words[1:]]).status == 0
+        extract, _, cosign = signature["keyless"]["cosign_command"].partition(" && ")
+        subprocess.run(["sh", "-c", extract], cwd=tmp_path, check=True)
+        line = (tmp_path / "manifest.sigstore.json").read_bytes()
+        assert line.rstrip(b"\n") == pair[1].read_bytes().splitlines()[number]
+        blob = Path(shlex.split(cosign)[-1])
+        statement = json.loads(b64decode(json.loads(line)["dsseEnvelope"]["payload"]))
+        assert statement["subject"][0]["digest"]["sha256"] == sha256(blob.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class GitIndex:
         self._deadline: deadline | None = None
         self._lfs: frozenset[str] = frozenset()
         self.archived_otherwise: tuple[str, ...] = ()
+        self.pair_folder: str | None = None  # where the pair is staged, once somebody looked
 
     @classmethod
     def open(cls, package: str, *, resolve: bool = False) -> Self:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.advice.git_index import SUBMODULE
+from wcp_attest.advice.git_index import LINK, SUBMODULE
 from wcp_attest.base.digest import package_hash
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.excludes import Excludes
@@ -27,8 +27,10 @@ from wcp_attest.package.entries import (
     render_line,
     target_problem,
 )
-from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
+from wcp_attest.package.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME
 from wcp_attest.package.names import bytecode_among, case_collisions
+from wcp_attest.package.ours import is_manifest, is_signature_file
+from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,10 +122,32 @@ def read_staged(
 
 
 def pair_folder_in(index: GitIndex) -> str:
-    """Return the folder of the staged pair: `.wcp/` when one of its two files is there, else the root (empty)."""
-    folder = PAIR_FOLDERS["folder"]
-    known = {*index.files, *index.unmerged}
-    return folder if {folder + MANIFEST_NAME, folder + SIGNATURE_NAME} & known else ""
+    """Return the folder of the staged pair: the root (empty), or `.wcp/`, chosen as `sign` chooses it in a tree.
+
+    It is `.wcp/` when one of the two files is staged there, or when a file of that name in the root is another
+    program's.
+    """
+    if index.pair_folder is None:
+        folder = PAIR_FOLDERS["folder"]
+        known = {*index.files, *index.unmerged}
+        taken = {folder + MANIFEST_NAME, folder + SIGNATURE_NAME} & known or _is_foreign(index)
+        index.pair_folder = folder if taken else ""
+    return index.pair_folder
+
+
+def _is_foreign(index: GitIndex) -> bool:
+    """Tell whether another program's file has the name of one of the pair in the root."""
+    for name, recognizes, limit in (
+        (MANIFEST_NAME, is_manifest, MAX_MANIFEST_BYTES),
+        (SIGNATURE_NAME, is_signature_file, MAX_SIGNATURE_FILE_BYTES),
+    ):
+        staged = index.files.get(name)
+        if staged is None or staged.mode == LINK or name in index.unmerged:
+            continue
+        data = index.read(name, limit)
+        if data and not recognizes(data):
+            return True
+    return False
 
 
 def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:

@@ -80,7 +80,9 @@ def _check(renewal: Renewal) -> None:
         raise ConfigError(f"{directory}: no manifest can describe what is staged: " + "; ".join(examination.problems))
     if not os.path.isdir(directory):
         raise ConfigError(f"{directory!r} is in the index but not in the work tree; restore it first")
-    check_place(_manifest(renewal), MANIFEST_KIND)
+    place = _manifest(renewal)
+    folder = os.path.dirname(place)
+    check_place(place if os.path.lexists(folder) else folder, MANIFEST_KIND)  # a folder that is missing will be made
 
 
 def _write(renewal: Renewal) -> None:

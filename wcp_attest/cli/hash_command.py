@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from wcp_attest.cli.manifest_plan import unmatched_note
 from wcp_attest.cli.option_groups import GroupedCommand, grouped
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.shared_options import jobs_option, require_package, root_argument
@@ -46,6 +47,8 @@ def hash_(
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         patterns = exclude_patterns(package, exclude)
         reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)
+    if unmatched := [pattern for pattern in exclude if pattern in reading.unmatched]:
+        out.note(unmatched_note(unmatched))
     left = [*reading.excluded, *reading.bytecode_left[:1]]
     if left:
         more = " and bytecode" if reading.bytecode_left else ""

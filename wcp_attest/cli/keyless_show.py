@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from wcp_attest.base.errors import SignatureInvalid
+from wcp_attest.cli.shared_options import as_argument
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 PUBLIC_AUTHORITY = "O=sigstore.dev"  # how Fulcio's public instance names itself
 PUBLIC_STAGING = "O=sigstage.dev"
 BUNDLE_NAME = "manifest.sigstore.json"
+
+
+class ShownPlace(NamedTuple):
+    """Where the files are that `show` reads.
+
+    Attributes:
+        root: the package; `ROOT` when it is not known, as for a file of a detached pair.
+        manifest: path of `manifest.json`.
+        signatures: path of `manifest.sig`.
+        attestation: the directory of a detached pair, else None.
+    """
+
+    root: str
+    manifest: str
+    signatures: str
+    attestation: str | None = None
 
 
 class Commands(NamedTuple):
@@ -42,20 +58,22 @@ def summary_of(line: Line) -> KeylessSummary | None:
         return None
 
 
-def commands_of(summary: KeylessSummary, root: str, number: int, worker_id: str | None) -> Commands:
+def commands_of(summary: KeylessSummary, place: ShownPlace, number: int, worker_id: str | None) -> Commands:
     """Return the commands that verify a keyless signature.
 
     Args:
         summary: what it says of itself.
-        root: the package.
-        number: which line of `manifest.sig` it is, from 1.
+        place: where the files are.
+        number: which line of the signature file it is, from 1.
         worker_id: whose package it says it is.
     """
-    from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
     from wcp_attest.package.statement import PACKAGE_PREDICATE
 
     san, issuer = summary.claims.san, summary.claims.issuer
-    verify = ["wcp-attest", "verify", root, "--worker-id", worker_id or "ID", "--identity", san, "--issuer", issuer]
+    verify = ["wcp-attest", "verify", as_argument(place.root), "--worker-id", worker_id or "ID"]
+    if place.attestation is not None:
+        verify += ["--attestation", as_argument(place.attestation)]
+    verify += ["--identity", san, "--issuer", issuer]
     cosign = ["cosign", "verify-blob-attestation", "--bundle", BUNDLE_NAME, "--type", PACKAGE_PREDICATE]
     cosign += ["--certificate-identity", san, "--certificate-oidc-issuer", issuer]
     if not summary.logged_at:
@@ -65,8 +83,8 @@ def commands_of(summary: KeylessSummary, root: str, number: int, worker_id: str 
     if PUBLIC_AUTHORITY not in summary.authority:
         cosign += ["--trusted-root", "TRUSTED_ROOT.json"]
         verify += [] if PUBLIC_STAGING in summary.authority else ["--trusted-root", "TRUSTED_ROOT.json"]
-    extract = ["sed", "-n", f"{number}p", os.path.join(root, SIGNATURE_NAME)]
-    cosign.append(os.path.join(root, MANIFEST_NAME))
+    extract = ["sed", "-n", f"{number}p", as_argument(place.signatures)]
+    cosign.append(as_argument(place.manifest))
     return Commands(shlex.join(verify), f"{shlex.join(extract)} > {BUNDLE_NAME} && {shlex.join(cosign)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ import click
 from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.cli import keyless_show
 from wcp_attest.cli.awp1 import awp1_json, awp1_rows, is_awp1
+from wcp_attest.cli.keyless_show import ShownPlace
 from wcp_attest.cli.manifest_plan import manifest_json
 from wcp_attest.cli.option_groups import GroupedCommand
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.shared_options import attestation_option, require_result_outside
+from wcp_attest.cli.shared_options import as_argument, attestation_option, require_result_outside
 from wcp_attest.cli.text import human_size, one_line
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from wcp_attest.package.statement import Statement
 
 WARNING = "this verifies nothing: it repeats what the files claim; use `wcp-attest verify`"
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".mcpb")
 _MANIFEST_START = b'{\n"schema_version"'
 _WORDS = {"hmac": "shared secret", "key": "key", "sigstore": "keyless (Sigstore)"}
 
@@ -62,33 +65,58 @@ class Claims:
 @reporting("text", "json")
 def show(out: Output, /, target: str, attestation: str | None, entries: bool) -> None:
     """Tell what a package's manifest.json and manifest.sig say, or one of the two files. This verifies nothing."""
-    root = target if os.path.isdir(target) else os.path.dirname(target) or "."
-    if root == target:
-        require_result_outside(root, out)
-    claims = _read(target, attestation)
+    directory, place = _place_of(target, attestation)
+    if directory:
+        require_result_outside(target, out)
+    claims = _read(target, place, directory=directory)
     if out.format == "json":
-        out.deliver_json("show", _as_json(claims, target, root, entries=entries))
+        out.deliver_json("show", _as_json(claims, target, place, entries=entries))
     else:
-        out.deliver(_as_text(claims, out.paint, root, entries=entries))
+        out.deliver(_as_text(claims, out.paint, place, entries=entries))
     out.note(WARNING)
 
 
-def _read(target: str, attestation: str | None) -> Claims:
+def _place_of(target: str, attestation: str | None) -> tuple[bool, ShownPlace]:
+    """Return whether the target is a directory, and where the files of the package lie, as far as that can be known.
+
+    Raises:
+        ConfigError: it cannot be opened, or is neither a package nor one of its two files.
+    """
     from wcp_attest.disk.directory import describe_os_error
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.disk.placement import find_place
-    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
+    from wcp_attest.disk.placement import FOLDER_NAME, find_place
+    from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
     try:
-        directory = stat.S_ISDIR(os.stat(target).st_mode)
+        mode = os.stat(target).st_mode
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot open {target!r}: {describe_os_error(error)}") from None
+    if stat.S_ISDIR(mode):
+        place = find_place(target, attestation)
+        return True, ShownPlace(target, place.manifest, place.signatures, attestation)
+    if attestation is not None:
+        raise click.UsageError("--attestation goes with ROOT; a FILE is shown as it is")
+    if target.endswith(ARCHIVES) and not target.endswith(MANIFEST_NAME):
+        command = shlex.join(["wcp-attest", "unpack", as_argument(target), "DIR"])
+        raise ConfigError(
+            f"{target!r} is an archive; `wcp-attest verify` checks it as it is, and `{command}` with your policy"
+            " unpacks it, so that its directory can be shown"
+        )
+    folder = os.path.dirname(target) or "."
+    root = os.path.dirname(folder) or "." if os.path.basename(folder) == FOLDER_NAME else folder
+    manifest, signatures = (os.path.join(folder, name) for name in (MANIFEST_NAME, SIGNATURE_NAME))
+    own = target if os.path.basename(target) != MANIFEST_NAME else signatures
+    return False, ShownPlace(root, manifest, own)
+
+
+def _read(target: str, place: ShownPlace, *, directory: bool) -> Claims:
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES
+
     if not directory:
         data = read_bounded(target, limit=MAX_MANIFEST_BYTES, what="the file", follow=True)
         is_manifest = data.startswith(_MANIFEST_START) or is_awp1(data)
         return _claims(data, None) if is_manifest else _claims(None, data)
-    place = find_place(target, attestation)
-    follow = place.placement == "detached"
+    follow = place.attestation is not None
     manifest = read_bounded(place.manifest, limit=MAX_MANIFEST_BYTES, what="the manifest", follow=follow)
     signatures = None
     if os.path.lexists(place.signatures):
@@ -138,7 +166,7 @@ def _statement(line: Line) -> Statement | None:
         return None
 
 
-def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str:
+def _as_text(claims: Claims, paint: Painter, place: ShownPlace, *, entries: bool) -> str:
     lines = [paint("warn", "NOT VERIFIED"), *(f"  unreadable: {problem}" for problem in claims.problems)]
     if claims.manifest is not None:
         lines += rows_text(_manifest_rows(claims.manifest, claims.manifest_sha256 or ""))
@@ -151,7 +179,7 @@ def _as_text(claims: Claims, paint: Painter, root: str, *, entries: bool) -> str
         summary = keyless_show.summary_of(line)
         if summary is not None:
             worker_id = None if statement is None else statement.worker_id
-            lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, root, number, worker_id))
+            lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, place, number, worker_id))
     if claims.manifest is not None and not claims.signatures and not claims.problems:
         lines.append("  no signature")
     if (said := claims.described) is not None:
@@ -193,7 +221,7 @@ def _signature_text(number: int, line: Line, statement: Statement | None, sha256
     return lines
 
 
-def _as_json(claims: Claims, target: str, root: str, *, entries: bool) -> JsonObject:
+def _as_json(claims: Claims, target: str, place: ShownPlace, *, entries: bool) -> JsonObject:
     manifest = claims.manifest
     listed = None
     if manifest is not None and entries:
@@ -206,7 +234,7 @@ def _as_json(claims: Claims, target: str, root: str, *, entries: bool) -> JsonOb
         "manifest_sha256": claims.manifest_sha256,
         "entries": None if listed is None else [*listed],
         "signatures": [
-            {**_signature_json(line, statement, claims), "keyless": _keyless_json(line, statement, root, number)}
+            {**_signature_json(line, statement, claims), "keyless": _keyless_json(line, statement, place, number)}
             for number, (line, statement) in enumerate(claims.signatures, start=1)
         ],
         "described": None
@@ -231,9 +259,9 @@ def _signature_json(line: Line, statement: Statement | None, claims: Claims) -> 
     }
 
 
-def _keyless_json(line: Line, statement: Statement | None, root: str, number: int) -> JsonObject | None:
+def _keyless_json(line: Line, statement: Statement | None, place: ShownPlace, number: int) -> JsonObject | None:
     summary = keyless_show.summary_of(line)
     if summary is None:
         return None
     worker_id = None if statement is None else statement.worker_id
-    return keyless_show.as_json(summary, keyless_show.commands_of(summary, root, number, worker_id))
+    return keyless_show.as_json(summary, keyless_show.commands_of(summary, place, number, worker_id))

@@ -10,7 +10,7 @@ import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wcp_attest.package.manifest import Manifest
 
 
+OTHERS_NAME: Final = "manifest.json or manifest.sig in the root is another program's file, and stays as it is"
 FOREIGN: Final = "manifest.json is another program's file, not a manifest of wcp-attest; it is left alone"
 MAX_COMPARED: Final = 64 * 1024 * 1024  # bytes of a file that is compared with what is staged of it
 MAX_LISTED: Final = 1000  # differences of one package that are named; all are counted
@@ -154,7 +155,7 @@ def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: fl
         with GitIndex.open(target.directory, resolve=True) as index:
             renewal = _renewal(index, target, remembered, written, now)
         if renewal.data is not None:
-            path = _manifest_path(index)
+            path = _pair_path(index, "manifest.json")
             written[f"{index.prefix}/{path}" if index.prefix else path] = renewal.data
         found.append(renewal)
     return found
@@ -168,14 +169,16 @@ def _renewal(
     for path, inner in written.items():
         if path.startswith(start):
             index.replace(path.removeprefix(start), inner)
-    pair = {_manifest_path(index), _signature_path(index)}
+    pair = {_pair_path(index, "manifest.json"), _pair_path(index, "manifest.sig")}
     unresolved = next((path for path in index.unmerged if "/" in path and path not in pair), None)
     if unresolved is not None:
         raise ConfigError(f"{start + unresolved!r} is not merged yet; run `wcp-attest fix` on its package, too")
     examination = examine(index, target, cache)
     data = renewed(examination, now).to_bytes() if examination.repairable else None
     edited = () if data is not None else tuple(index.edited(target.directory, MAX_COMPARED))
-    return Renewal(examination, data, edited, signatures_in_conflict=_signature_path(index) in index.unmerged)
+    return Renewal(
+        examination, data, edited, signatures_in_conflict=_pair_path(index, "manifest.sig") in index.unmerged
+    )
 
 
 def examine(index: GitIndex, target: Target, cache: cache_option.Cache | None) -> Examination:
@@ -186,7 +189,7 @@ def examine(index: GitIndex, target: Target, cache: cache_option.Cache | None) -
     """
     from wcp_attest.advice.git_index_manifest import Unsignable
 
-    place = _manifest_path(index)
+    place = _pair_path(index, "manifest.json")
     current, problem = _staged_manifest(index, target)
     try:
         expected, notes = _expected(index, target, current, cache)
@@ -233,24 +236,24 @@ def repair(examinations: Sequence[Examination]) -> str:
     roots = [as_argument(item.target.directory) for item in wrong]
     if not roots:
         return ""
-    manifests = [os.path.join(as_argument(item.target.directory), item.place) for item in wrong]
+    # Where another program's file has the name, the first manifest is written by a command that says where it goes.
+    first = [root for root, item in zip(roots, wrong, strict=True) if item.current is None and item.place[:1] == "."]
+    commands = [f"wcp-attest build --placement folder {shlex.quote(root)}" for root in first]
+    if others := [root for root in roots if root not in first]:
+        commands.append(f"wcp-attest fix {shlex.join(others)}")
+    manifests = [os.path.join(root, item.place) for root, item in zip(roots, wrong, strict=True)]
     force = " -f" if any(item.ignored for item in wrong) else ""
-    command = f"wcp-attest fix {shlex.join(roots)}; git add{force} {shlex.join(manifests)}"
+    commands.append(f"git add{force} {shlex.join(manifests)}")
     # `git commit -a` and `git commit PATH` show a hook an index of their own, and the real one lacks their edits.
-    own_index = os.path.basename(os.environ.get("GIT_INDEX_FILE", "index")) != "index"
-    return f"git add -u {shlex.join(roots)}; {command}" if own_index else command
+    if os.path.basename(os.environ.get("GIT_INDEX_FILE", "index")) != "index":
+        commands.insert(0, f"git add -u {shlex.join(roots)}")
+    return "; ".join(commands)
 
 
-def _manifest_path(index: GitIndex) -> str:
+def _pair_path(index: GitIndex, name: Literal["manifest.json", "manifest.sig"]) -> str:
     from wcp_attest.advice.git_index_manifest import pair_folder_in
 
-    return pair_folder_in(index) + "manifest.json"
-
-
-def _signature_path(index: GitIndex) -> str:
-    from wcp_attest.advice.git_index_manifest import pair_folder_in
-
-    return pair_folder_in(index) + "manifest.sig"
+    return pair_folder_in(index) + name
 
 
 def _staged_manifest(index: GitIndex, target: Target) -> tuple[Manifest | None, str]:
@@ -258,14 +261,15 @@ def _staged_manifest(index: GitIndex, target: Target) -> tuple[Manifest | None, 
     from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.ours import is_manifest
 
-    if _manifest_path(index) in index.unmerged:
+    if _pair_path(index, "manifest.json") in index.unmerged:
         return _conflicted_manifest(index, target), "manifest.json is in conflict"
-    staged = index.files.get(_manifest_path(index))
+    staged = index.files.get(_pair_path(index, "manifest.json"))
     if staged is None:
-        return None, "manifest.json is not in the index"
+        path = _pair_path(index, "manifest.json")
+        return None, f"{path} is not in the index" + (f" ({OTHERS_NAME})" if path != "manifest.json" else "")
     if staged.mode == LINK:
         return None, "manifest.json is a symbolic link"
-    data = index.read(_manifest_path(index), MAX_MANIFEST_BYTES)
+    data = index.read(_pair_path(index, "manifest.json"), MAX_MANIFEST_BYTES)
     if data and not is_manifest(data):
         return None, FOREIGN
     try:
@@ -285,9 +289,11 @@ def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
     from wcp_attest.package.manifest_merge import MergeConflict, Sides, merge_header
 
     sides: dict[int, Manifest] = {}
-    for stage, version in index.unmerged[_manifest_path(index)].items():
+    for stage, version in index.unmerged[_pair_path(index, "manifest.json")].items():
         with suppress(ManifestMalformed):
-            sides[stage] = Manifest.parse(index.read_version(_manifest_path(index), version, MAX_MANIFEST_BYTES))
+            sides[stage] = Manifest.parse(
+                index.read_version(_pair_path(index, "manifest.json"), version, MAX_MANIFEST_BYTES)
+            )
     if 2 not in sides or 3 not in sides:  # one side deleted it, or it is no manifest there
         return sides.get(2) or sides.get(3)
     merged, conflicts = merge_header(Sides(sides.get(1), sides[2], sides[3]))
@@ -410,11 +416,11 @@ def _signature_notes(index: GitIndex) -> tuple[str, ...]:
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES, parse_lines
     from wcp_attest.package.statement import Statement
 
-    if _signature_path(index) not in index.files:
+    if _pair_path(index, "manifest.sig") not in index.files:
         return ()
-    digest = sha256_hex(index.read(_manifest_path(index), MAX_MANIFEST_BYTES))
+    digest = sha256_hex(index.read(_pair_path(index, "manifest.json"), MAX_MANIFEST_BYTES))
     try:
-        lines = parse_lines(index.read(_signature_path(index), MAX_SIGNATURE_FILE_BYTES))
+        lines = parse_lines(index.read(_pair_path(index, "manifest.sig"), MAX_SIGNATURE_FILE_BYTES))
         signed = {Statement.from_bytes(line.envelope.payload).manifest_sha256 for line in lines}
     except VerificationError as problem:
         return (f"manifest.sig is unusable: {problem}",)
