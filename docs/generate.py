@@ -30,7 +30,7 @@ DENY_CODES_HEAD = """# Deny codes
 
 A package that may not run is refused with one of these codes. They are stable: programs and dashboards may match on
 them. Each has a page with causes, advice and an example at an address that does not change; `wcp-attest explain CODE`
-prints the same text, and `--format json` gives the code as `code`.
+prints the same text, and `--format json` gives the code as `code`. The router has [codes of its own](route/codes.md).
 
 | code | what it means | exit status |
 | --- | --- | --- |
@@ -171,6 +171,8 @@ def main() -> int:
     """Write or check every generated file."""
     files = {**dict(deny_codes()), DOCS / "cli.md": cli(), DOCS / "route" / "cli.md": route_cli()}
     files |= {DOCS / "schemas" / path.name: path.read_text() for path in sorted(SCHEMAS.glob("*.json"))}
+    routed = sorted((DOCS.parent / "wcp_route" / "schemas").glob("*.json"))
+    files |= {DOCS / "route" / "schemas" / path.name: path.read_text() for path in routed}
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:

@@ -4,7 +4,7 @@
     build/site/latest/      a copy of the newest version
     build/site/versions.json  what the selector of versions on each page reads
     build/site/schemas/     the schemas at their `$id`, from the newest version, and route/schemas/
-    build/site/codes/       for each deny code a page that leads to it in the newest version
+    build/site/codes/       for each deny code, the router's too, a page that leads to it in the newest version
     build/site/index.html   leads to latest/
 
 To publish a further version, start from the folder that is published: `--into` names it.
@@ -65,6 +65,9 @@ def main() -> int:
             shutil.copy(schema, into / folder)
     for page in sorted((newest / "codes").iterdir()):
         _lead(into / "codes" / page.name, page.name, f"../../latest/codes/{page.name}/")
+    router = (newest / "route/codes/index.html").read_text()
+    for code in re.findall(r'<h2 id="(deny_[a-z_]+)"', router):
+        _lead(into / "codes" / code.upper(), code.upper(), f"../../latest/route/codes/#{code}")
     _lead(into / "schemas", "JSON schemas", "../latest/schemas/")
     _lead(into, "wcp-attest", "latest/")
     listed = [

@@ -27,13 +27,26 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/OWNER/wcp-attest/blob/main/"  # OWNER is replaced before the first release
-MODULES = ("wcp_attest", "wcp_attest.errors", "wcp_attest.policy", "wcp_attest.bans", "wcp_attest.registry")
+MODULES: tuple[str, ...] = (
+    "wcp_attest",
+    "wcp_attest.errors",
+    "wcp_attest.policy",
+    "wcp_attest.bans",
+    "wcp_attest.registry",
+)
 MODULES += ("wcp_attest.testing", "wcp_attest.compat", "wcp_route")
 # The order of reading; a page that is not named here stands at the end of the section of its folder.
 NAVIGATION: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quickstart.md", "concepts.md"),
     "Guides": ("howto/github.md", "howto/gitlab-ci.md", "howto/pre-commit.md", "howto/teams.md", "howto/deploy.md"),
-    "Router": ("route/README.md", "route/hall.md", "route/rules.md", "route/approvals.md", "route/receipts.md"),
+    "Router": (
+        "route/README.md",
+        "route/hall.md",
+        "route/codes.md",
+        "route/rules.md",
+        "route/approvals.md",
+        "route/receipts.md",
+    ),
     "Reference": ("cli.md", "policy.md", "bans.md", "library.md", "deny-codes.md", "format.md", "schemas/index.md"),
     "API": (),
     "For reviewers": ("threat-model.md", "controls.md", "reviewers-kit.md", "architecture.md", "adr/README.md"),

@@ -23,6 +23,7 @@ import wcp_attest
 from wcp_attest import errors
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.base.site import SITE, code_page
+from wcp_route.domain.codes import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +108,19 @@ def test_each_deny_code_has_a_stable_address_that_leads_to_its_page(site: Path) 
         assert to, code
         page = (path.parent / to[1] / "index.html").resolve()
         assert f'<h1 id="{code.lower()}">' in page.read_text(), code
+
+
+def test_each_code_of_the_router_has_a_stable_address_and_says_what_to_do(site: Path) -> None:
+    page = (ROOT / "docs/route/codes.md").read_text()
+    sections = dict(re.findall(r"^## (DENY_\w+)\n\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL))
+    assert list(sections) == [code.value for code in Code]
+    html = Html(site / "latest/route/codes/index.html")
+    for code, text in sections.items():
+        assert "*What to do*: " in text, code
+        to = re.search(r'url=([^"]+)"', (site / "codes" / code / "index.html").read_text())
+        assert to, code
+        assert to[1] == f"../../latest/route/codes/#{code.lower()}"
+        assert code.lower() in html.ids, code
 
 
 def test_each_schema_is_served_at_its_id(site: Path) -> None:
