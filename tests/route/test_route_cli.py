@@ -159,7 +159,8 @@ def test_a_hold_is_approved_and_the_request_sent_again(desk: Desk) -> None:
     pending = json.loads(out)["pending_approval_id"]
     assert status == 3
     listed = json.loads(desk.run("approvals", "list", "--state", desk.path("hall.db"), "--format", "json")[1])
-    assert [each["pending_approval_id"] for each in listed] == [pending]
+    assert (listed["kind"], listed["schema_version"]) == ("approval-list", 1)
+    assert [each["pending_approval_id"] for each in listed["items"]] == [pending]
     status, out, err = desk.run("approvals", "approve", pending, "--by", "ada", "--state", desk.path("hall.db"))
     assert (status, "shown once" in err) == (0, True)
     grant = out.strip()
@@ -399,3 +400,69 @@ def test_the_species_is_what_rules_name(desk: Desk) -> None:
     assert told["items"] == [
         {"worker_id": WORKER, "worker_species_id": SPECIES, "standing": "enrolled", "package_root": desk.package}
     ]
+
+
+def test_every_command_that_speaks_json_names_kind_and_version(desk: Desk) -> None:
+    state, key = ("--state", desk.path("hall.db")), ("--receipt-key", desk.path("receipts.key"))
+    desk.write("hall.toml", 'env = "dev"\n[files]\nrules = "rules.json"\nstate = "hall.db"\npolicy = "trust.toml"\n')
+    desk.write("rules.json", {"rules": [a_rule(escalation={"human_required_default": True})]})
+    desk.write("tests.json", {"tests": [{"test_id": "t", "input": a_request(), "expect": {"expected_rule_id": "rule-1"}}]})
+
+    def kind(*arguments: str) -> str:
+        said = desk.run(*arguments, "--format", "json")
+        value = json.loads(said[1])
+        assert value["schema_version"] == 1, said
+        return str(value["kind"])
+
+    config = ("--config", desk.path("hall.toml"))
+    enroll = ("enroll", desk.path("record.json"), "--package", desk.package, *state, *key)
+    assert kind(*enroll, "--create-state", "--by", "bob") == "worker-enrolled"
+    assert kind("decide", desk.path("request.json"), *config, *key) == "route-decision"
+    assert kind("explain", desk.path("request.json"), *config, *key) == "route-explanation"
+    assert kind("approvals", "list", *state) == "approval-list"
+    pending = json.loads(desk.run("approvals", "list", *state, "--format", "json")[1])["items"][0][
+        "pending_approval_id"
+    ]
+    assert kind("approvals", "escalate", pending, *state, *key, "--by", "ada") == "approval-answer"
+    authority = ("--authority", "executor", "--by", "ada")
+    assert kind("approvals", "approve", pending, *state, *key, *authority) == "approval-answer"
+    assert kind("receipts", "list", *state) == "receipt-list"
+    assert kind("receipts", "show", *state) == "receipt-list"
+    assert kind("receipts", "verify", *state, "--key", desk.path("receipts.pub")) == "receipts-check"
+    assert kind("rules", "check", desk.path("rules.json")) == "rules-check"
+    assert kind("rules", "coverage", desk.path("rules.json")) == "rules-coverage"
+    assert kind("rules", "test", desk.path("rules.json"), desk.path("tests.json")) == "rules-test"
+    assert kind("list", *state) == "worker-list"
+    assert kind("status", *config) == "hall-status"
+    assert kind("check", desk.path("record.json")) == "record-level"
+    assert kind("quarantine", WORKER, *state, *key) == "worker-quarantined"
+    assert kind("quarantine", WORKER, "--clear", *state, *key) == "worker-cleared"
+    assert kind("withdraw", WORKER, *state, *key) == "worker-withdrawn"
+    assert kind("migrate", *state) == "state-migrated"
+    assert kind("backup", desk.path("copy.db"), *state) == "state-copied"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [(("receipts", "shwo"), "show"), (("approvals", "aprove", "x"), "approve"), (("rules", "covrage"), "coverage")],
+)
+def test_a_misspelt_command_of_a_group_names_the_near_one(arguments: tuple[str, ...], near: str, desk: Desk) -> None:
+    status, _, err = desk.run(*arguments)
+    assert (status, f"did you mean `{near}`" in err) == (2, True)
+
+
+def test_a_misspelt_option_names_the_near_one(desk: Desk) -> None:
+    status, _, err = desk.run("list", "--sate", "x")
+    assert (status, "--state" in err) == (2, True)
+
+
+def test_init_with_a_worker_dispatches_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.directory)
+    status, out, _ = desk.run("init", "new", "--with-worker")
+    assert (status, "new/trust.toml" in out) == (0, True)
+    status, out, _ = desk.run("decide", "new/request.json", "--config", "new/hall.toml")
+    assert (status, out.startswith("DISPATCH  org.acme.doc-summarizer")) == (0, True)
+    assert os.stat("new/worker.key").st_mode & 0o777 == 0o600
+    desk.write("new/worker/code/worker_logic.py", "import os")
+    assert desk.run("decide", "new/request.json", "--config", "new/hall.toml")[0] == 1
+    assert desk.run("init", "new", "--with-worker")[0] == 2

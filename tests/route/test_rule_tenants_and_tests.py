@@ -109,7 +109,7 @@ def test_whole_decisions_are_tested_and_none_is_made(desk: Desk) -> None:
     places = ("--config", desk.path("hall.toml"), "--policy", desk.path("trust.toml"), "--state", desk.path("hall.db"))
     assert desk.run(*run, "--decisions", *places)[0] == 0
     listed = desk.run("receipts", "list", "--kind", "decision", "--state", desk.path("hall.db"), "--format", "json")
-    assert json.loads(listed[1]) == []
+    assert json.loads(listed[1])["items"] == []
     held["deny_code"] = "DENY_POLICY_GATE"
     desk.write("tests.json", tests)
     assert desk.run(*run, "--decisions", *places)[0] == 1

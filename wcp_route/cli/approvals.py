@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_route.cli.groups import HintingGroup
 from wcp_route.cli.opening import by_option, key_option, opened_state, os_user, state_option
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from wcp_attest.base.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.domain.decision import Hold
     from wcp_route.domain.values import Level
 
@@ -26,7 +27,7 @@ authority_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def approvals() -> None:
     """List what waits for a human, and answer it."""
 
@@ -41,7 +42,7 @@ def list_(state: str, form: str) -> int:
     with opened_state(state, read_only=True) as store:
         waiting = store.approvals.pending(now_ms())
     if form == "json":
-        say_json([_as_json(hold) for hold in waiting])
+        say_json([_as_json(hold) for hold in waiting], "approval-list")
     elif waiting:
         table(
             (hold.pending_id, hold.level, hold.worker_id, f"until {format_ms(hold.expires_at_ms)}", hold.reason)
@@ -84,6 +85,7 @@ def _resolve(
     reason: str,
     state: str,
     receipt_key: str | None,
+    form: str,
     authority: Level = "gatekeeper",
 ) -> int:
     from wcp_route.domain.clock import now_ms
@@ -92,6 +94,15 @@ def _resolve(
     who = Approver(by, authority, f"os-user:{os_user()}")
     with opened_state(state, receipt_key=receipt_key) as store:
         done = store.approvals.resolve(pending_id, action, by=who, at_ms=now_ms(), reason=reason)
+    if form == "json":
+        answer: JsonObject = {
+            "pending_approval_id": pending_id,
+            "state": done.state,
+            "supervisor_level": done.level,
+            "grant": done.grant_id or None,
+        }
+        say_json(answer, "approval-answer")
+        return 0
     note(f"{pending_id} is {done.state}" + (f" to {done.level}" if action == "escalate" else ""))
     if done.grant_id:
         note("send the very same request again with this grant; it is good once, and shown once:")
@@ -108,9 +119,12 @@ def _resolve(
 @authority_option
 @state_option
 @key_option
-def approve(pending_id: str, by: str, reason: str, authority: Level, state: str, receipt_key: str | None) -> int:
+@format_option
+def approve(
+    pending_id: str, by: str, reason: str, authority: Level, state: str, receipt_key: str | None, form: str
+) -> int:
     """Approve a request. Prints the grant that lets this very request pass once."""
-    return _resolve(pending_id, "approve", by, reason, state, receipt_key, authority)
+    return _resolve(pending_id, "approve", by, reason, state, receipt_key, form, authority)
 
 
 @approvals.command()
@@ -119,9 +133,10 @@ def approve(pending_id: str, by: str, reason: str, authority: Level, state: str,
 @reason_option
 @state_option
 @key_option
-def deny(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None) -> int:
+@format_option
+def deny(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None, form: str) -> int:
     """Deny a request."""
-    return _resolve(pending_id, "deny", by, reason, state, receipt_key)
+    return _resolve(pending_id, "deny", by, reason, state, receipt_key, form)
 
 
 @approvals.command()
@@ -130,6 +145,7 @@ def deny(pending_id: str, by: str, reason: str, state: str, receipt_key: str | N
 @reason_option
 @state_option
 @key_option
-def escalate(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None) -> int:
+@format_option
+def escalate(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None, form: str) -> int:
     """Hand a request to the next higher level; it goes on waiting."""
-    return _resolve(pending_id, "escalate", by, reason, state, receipt_key)
+    return _resolve(pending_id, "escalate", by, reason, state, receipt_key, form)

@@ -10,6 +10,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import create_file
+from wcp_route.cli.opening import os_user
 from wcp_route.cli.say import note, say
 
 if TYPE_CHECKING:
@@ -48,6 +49,18 @@ _RECORD: Final[JsonObject] = {
     "blast_radius": {"data": 0, "network": 0, "financial": 0, "time": 0, "reversibility": "reversible"},
     "owner": "org.acme",
 }
+_POLICY: Final = """\
+version = 1
+
+[[namespace]]
+name = "org.acme"
+  [[namespace.signer]]
+  key = "worker.pub"             # made by `wcp-route init`; sign with your own key, and name that here
+"""
+_LOGIC: Final = """\
+def execute(request, context=None):
+    return {"summary": request["text"][:100]}
+"""
 _REQUEST: Final[JsonObject] = {
     "capability_id": "cap.doc.summarize",
     "tenant_id": "acme",
@@ -62,8 +75,12 @@ _REQUEST: Final[JsonObject] = {
 
 @click.command()
 @click.argument("directory", metavar="[DIR]", default=".")
-def init(directory: str) -> int:
-    """Write hall.toml, rules.json, record.json, request.json and hall.db; nothing that exists is overwritten."""
+@click.option("--with-worker", is_flag=True, help="Also a signed worker that is enrolled, its key, and trust.toml.")
+def init(directory: str, with_worker: bool) -> int:
+    """Write hall.toml, rules.json, record.json, request.json and hall.db; nothing that exists is overwritten.
+
+    With --with-worker, `wcp-route decide request.json --config hall.toml` dispatches at once.
+    """
     from wcp_route.storage.state import open_state
 
     files = {
@@ -76,7 +93,8 @@ def init(directory: str) -> int:
         os.makedirs(directory, exist_ok=True)
     except OSError as problem:
         raise ConfigError(f"cannot make {directory!r}: {problem.strerror}") from None
-    there = [name for name in (*files, "hall.db") if os.path.lexists(os.path.join(directory, name))]
+    made = (*files, "hall.db", *(("worker", "worker.key", "worker.pub", "trust.toml") if with_worker else ()))
+    there = [name for name in made if os.path.lexists(os.path.join(directory, name))]
     if there:
         raise ConfigError(f"{directory!r} has {there[0]} already; name another directory")
     open_state(os.path.join(directory, "hall.db")).close()  # first: without its libraries nothing is left
@@ -85,7 +103,42 @@ def init(directory: str) -> int:
             file.write(text.encode())
         say(os.path.join(directory, name))
     say(os.path.join(directory, "hall.db"))
+    if with_worker:
+        _make_worker(directory)
+        note("next: wcp-route decide request.json --config hall.toml")
+        return 0
     note("next: write trust.toml (`wcp-attest policy init`), change record.json to your worker, then")
     note("      wcp-route enroll record.json --package DIR --config hall.toml")
     note("      wcp-route decide request.json --config hall.toml")
     return 0
+
+
+def _make_worker(directory: str) -> None:
+    """Write a worker, sign it with a new key, trust that key, and enroll the worker."""
+    from dataclasses import replace
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    from wcp_attest import KeySigner, build_manifest, sign
+    from wcp_route.domain.record_model import read_record
+    from wcp_route.storage.state import open_state
+
+    secret = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key, worker = KeySigner.from_file_bytes(secret, None), read_record(_RECORD)
+    root = os.path.abspath(os.path.join(directory, "worker"))
+    os.makedirs(os.path.join(root, "code"))
+    for name, data in (
+        ("worker.key", secret),
+        ("worker.pub", key.public_pem()),
+        ("trust.toml", _POLICY.encode()),
+        ("worker/code/worker_logic.py", _LOGIC.encode()),
+    ):
+        with create_file(os.path.join(directory, name)) as file:
+            file.write(data)
+        say(os.path.join(directory, name))
+    species = worker.worker_species_id
+    manifest = build_manifest(root, worker_id=worker.worker_id, worker_species_id=species, worker_version="1.0.0")
+    sign(root, [key], manifest=manifest)
+    with open_state(os.path.join(directory, "hall.db")) as state:
+        state.registry.enroll(replace(worker, package_root=root), by=os_user(), via=f"os-user:{os_user()}")

@@ -9,14 +9,15 @@ import click
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import create_file
 from wcp_route.cli.opening import by_option, key_option, opened_state, state_option
-from wcp_route.cli.say import note, say
+from wcp_route.cli.say import answer, format_option, note
 
 DAY_MS = 86_400_000
 
 
 @click.command()
 @state_option
-def migrate(state: str) -> int:
+@format_option
+def migrate(state: str, form: str) -> int:
     """Bring a state to the tables of this version, and make those of an empty PostgreSQL database.
 
     A state file is made by `init` and `enroll`.
@@ -24,14 +25,15 @@ def migrate(state: str) -> int:
     from wcp_route.storage.database import Database
 
     made = Database.bring_up(state)
-    say(f"{made} step{'s' * (made != 1)} made" if made else "nothing to do")
+    answer(form, "state-migrated", f"{made} step{'s' * (made != 1)} made" if made else "nothing to do", steps=made)
     return 0
 
 
 @click.command()
 @click.argument("target", metavar="FILE|URL")
 @state_option
-def backup(target: str, state: str) -> int:
+@format_option
+def backup(target: str, state: str, form: str) -> int:
     """Copy a state, as of one moment, to a file that does not exist or an empty PostgreSQL database."""
     import os
 
@@ -40,7 +42,7 @@ def backup(target: str, state: str) -> int:
     if "://" not in target and os.path.lexists(target):
         raise ConfigError(f"{target!r} exists already; name a file that does not")
     count = copy(state, target)
-    say(f"{count} receipt{'s' * (count != 1)} copied")
+    answer(form, "state-copied", f"{count} receipt{'s' * (count != 1)} copied", receipts=count)
     note("check the copy with `wcp-route receipts verify --state`")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,14 +12,15 @@ from click.core import ParameterSource
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import create_file, read_file
+from wcp_route.cli.groups import HintingGroup
 from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
-from wcp_route.cli.say import format_option, note, say, say_json, table
+from wcp_route.cli.say import format_option, note, raw, say, say_json, table
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.storage.receipts import Checked, ReceiptKey
 
-state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", help="The state file.")
+state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", show_envvar=True, help="The state file.")
 
 
 class _Moment(click.ParamType[int]):
@@ -40,7 +42,7 @@ class _Moment(click.ParamType[int]):
 _MOMENT = _Moment()
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def receipts() -> None:
     """Verify, show and export evidence receipts."""
 
@@ -74,7 +76,8 @@ def verify(
                 "signed": found.signed,
                 "anchored": found.anchored,
                 "last_hash": found.last_hash,
-            }
+            },
+            "receipts-check",
         )
     else:
         signed = "all signed by a given key" if found.signed else "NOT all signed by a given key"
@@ -146,7 +149,7 @@ def list_(
         until_ms=until,
     )
     if form == "json":
-        say_json([receipt.to_dict() for receipt in found])
+        say_json([receipt.to_dict() for receipt in found], "receipt-list")
     elif found:
         table([_HEADINGS, *(_line(receipt.to_dict()) for receipt in found)])
     else:
@@ -171,13 +174,19 @@ def _line(fields: JsonObject) -> tuple[str, ...]:
 @click.argument("name", required=False)
 @click.option("--last", "count", type=click.IntRange(1, 1000), default=1, help="How many, when no name is given.")
 @state_option
-def show(name: str | None, count: int, state: str) -> int:
-    """Show receipts by decision, receipt or correlation id, hash, or stream/number; by default the last."""
+@format_option
+def show(name: str | None, count: int, state: str, form: str) -> int:
+    """Show receipts by decision, receipt or correlation id, hash, or stream/number; by default the last.
+
+    As text, each is printed as it was hashed, laid out. As JSON, all are the items of one object.
+    """
     from wcp_route.storage.receipts import find, last
 
     found = last(state, count) if name is None else find(state, name)
-    for receipt in found:
-        say_json(receipt.to_dict())
+    if form == "json":
+        say_json([receipt.to_dict() for receipt in found], "receipt-list")
+    for receipt in found if form == "text" else ():
+        raw(json.dumps(receipt.to_dict(), indent=2) + "\n")
     if not found:
         note("there is no such receipt")
         return 1

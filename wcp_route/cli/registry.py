@@ -18,7 +18,7 @@ from wcp_route.cli.opening import (
     state_option,
     trust_option,
 )
-from wcp_route.cli.say import format_option, note, say, say_json, table
+from wcp_route.cli.say import answer, format_option, note, say_json, table
 
 
 @click.command()
@@ -30,8 +30,16 @@ from wcp_route.cli.say import format_option, note, say, say_json, table
 @state_option
 @trust_option
 @key_option
+@format_option
 def enroll(
-    record: str, package: str, replacing: bool, by: str, state: str, trust_path: str | None, receipt_key: str | None
+    record: str,
+    package: str,
+    replacing: bool,
+    by: str,
+    state: str,
+    trust_path: str | None,
+    receipt_key: str | None,
+    form: str,
 ) -> int:
     """Enroll the worker of a record. With --policy its package is verified first, and refused at once if it fails."""
     from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
@@ -46,14 +54,16 @@ def enroll(
         expect = Expectation(worker.worker_id, worker.worker_species_id)
         verdict = verify(root, load_policy(trust_path), expect=expect)
         if not verdict:
-            say(f"{worker.worker_id} is refused: {verdict.code}: {verdict.message}")
+            refused = f"{worker.worker_id} is refused: {verdict.code}: {verdict.message}"
+            known = {"worker_id": worker.worker_id, "attest_code": str(verdict.code), "message": verdict.message}
+            answer(form, "worker-enrolled", refused, done=False, **known)
             return 1 if verdict.decided else 2
     else:
         note("the package was not verified now (no --policy); it is verified before every dispatch all the same")
     with_package = replace(worker, package_root=root)
     with opened_state(state, receipt_key=receipt_key) as store:
         store.registry.enroll(with_package, replace=replacing, by=by, via=f"os-user:{os_user()}")
-    say(f"{worker.worker_id} is enrolled")
+    answer(form, "worker-enrolled", f"{worker.worker_id} is enrolled", done=True, worker_id=worker.worker_id)
     return 0
 
 
@@ -62,11 +72,13 @@ def enroll(
 @by_option
 @state_option
 @key_option
-def withdraw(worker_id: str, by: str, state: str, receipt_key: str | None) -> int:
+@format_option
+def withdraw(worker_id: str, by: str, state: str, receipt_key: str | None, form: str) -> int:
     """Take a worker out of the registry. Exit 1 when it is not there."""
     with opened_state(state, receipt_key=receipt_key) as store:
         gone = store.registry.withdraw(worker_id, by=by, via=f"os-user:{os_user()}")
-    say(f"{worker_id} {'is withdrawn' if gone else 'was not enrolled'}")
+    text = f"{worker_id} {'is withdrawn' if gone else 'was not enrolled'}"
+    answer(form, "worker-withdrawn", text, done=gone, worker_id=worker_id)
     return 0 if gone else 1
 
 
@@ -101,7 +113,10 @@ def list_(state: str, form: str) -> int:
 @by_option
 @state_option
 @key_option
-def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str, receipt_key: str | None) -> int:
+@format_option
+def quarantine(
+    worker_id: str, clearing: bool, reason: str, by: str, state: str, receipt_key: str | None, form: str
+) -> int:
     """Put a worker into quarantine, or clear it after looking at what it failed for."""
     from wcp_route.domain.clock import now_ms
     from wcp_route.domain.wire_model import check_worker_id
@@ -116,8 +131,9 @@ def quarantine(worker_id: str, clearing: bool, reason: str, by: str, state: str,
             if store.registry.lookup(worker_id) is None:
                 note(f"{worker_id} is not enrolled here; it is put into quarantine all the same")
             store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms(), via=via)
-            say(f"{worker_id} is in quarantine")
+            answer(form, "worker-quarantined", f"{worker_id} is in quarantine", done=True, worker_id=worker_id)
             return 0
         cleared = store.registry.clear(worker_id, by=by, at_ms=now_ms(), via=via, reason=reason)
-    say(f"{worker_id} {'is cleared' if cleared else 'was not in quarantine'}")
+    text = f"{worker_id} {'is cleared' if cleared else 'was not in quarantine'}"
+    answer(form, "worker-cleared", text, done=cleared, worker_id=worker_id)
     return 0 if cleared else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -12,6 +11,7 @@ import click
 
 import wcp_attest
 from wcp_attest.base.errors import ConfigError
+from wcp_route.cli.groups import HintingGroup
 
 PROGRAM: Final = "wcp-route"
 COMPLETE_VARIABLE: Final = "_WCP_ROUTE_COMPLETE"
@@ -51,7 +51,7 @@ COMMANDS: Final[dict[str, Row]] = {
 ALIASES: Final = {"enrol": "enroll"}  # for one release
 
 
-class Root(click.Group):
+class Root(HintingGroup):
     """A group that knows its commands by name and imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,16 +67,6 @@ class Root(click.Group):
             return None
         module, _, attribute = row.place.partition(":")
         return cast("click.Command", getattr(importlib.import_module(f"wcp_route.cli.{module}"), attribute))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one may be meant."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            raise click.UsageError(f"there is no command {args[0][:80]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of the table without importing a command, and the exit statuses below it."""

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wcp_route.cli.files import read_file
+from wcp_route.cli.groups import HintingGroup
 from wcp_route.cli.opening import opened, optional_hall_options, read_rules_file
 from wcp_route.cli.say import format_option, say, say_json
 
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonValue
+    from wcp_attest.base.strictjson import JsonObject, JsonValue
 
 MAX_TESTS_BYTES = 16 << 20
 
 rules_argument = click.argument("rules_path", metavar="RULES")
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def rules() -> None:
     """Check, cover and test a rule set."""
 
@@ -77,6 +78,7 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
 @click.option("--decisions", is_flag=True, help="Test whole decisions of the Hall that --config names; none is made.")
 @click.option("--every-rule", is_flag=True, help="Exit 1 when a rule is matched by no test.")
 @optional_hall_options
+@format_option
 def test(
     rules_path: str,
     tests_path: str,
@@ -84,6 +86,7 @@ def test(
     update: bool,
     decisions: bool,
     every_rule: bool,
+    form: str,
     **places: Any,
 ) -> int:
     """Run rule tests: each names a request and what must become of it. Exit 1 when one differs or expects nothing."""
@@ -108,8 +111,12 @@ def test(
     missed = untested(compiled, answers)
     if every_rule:
         problems += [f"rule {name}: no test matches it" for name in missed]
+    covered = len(compiled.rules) - len(missed)
+    if form == "json":
+        counts: JsonObject = {"tests": len(cases), "rules": len(compiled.rules), "rules_matched": covered}
+        say_json({**counts, "problems": [*problems], "rules_without_a_test": [*missed]}, "rules-test")
+        return 1 if problems else 0
     for problem in problems:
         say(problem)
-    covered = len(compiled.rules) - len(missed)
     say(f"{len(cases)} tests, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched")
     return 1 if problems else 0

@@ -82,12 +82,18 @@ def raw(text: str) -> None:
     _out(text)
 
 
-def say_json(value: JsonValue, kind: str = "") -> None:
-    """Write one JSON value; with a kind as an object that names it and the version of its schema."""
-    if kind:
-        members = value if isinstance(value, dict) else {"items": value}
-        value = {"schema_version": SCHEMA_VERSION, "kind": kind, **members}
-    _out(json.dumps(value, indent=2) + "\n")
+def say_json(value: JsonValue, kind: str) -> None:
+    """Write one JSON object that names its kind and the version of its schema; what is no object is its `items`."""
+    members = value if isinstance(value, dict) else {"items": value}
+    _out(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **members}, indent=2) + "\n")
+
+
+def answer(form: str, kind: str, text: str, **members: JsonValue) -> None:
+    """Say what was done, in a line or as a JSON object."""
+    if form == "json":
+        say_json(members, kind)
+    else:
+        say(text)
 
 
 def note(text: str) -> None:

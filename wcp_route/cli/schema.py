@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from wcp_route.cli.say import say_json
+from wcp_route.cli.say import raw
 
 NAMES = ("route-input", "route-decision", "registry-record", "rules", "hall-config", "receipt")
 
@@ -14,12 +16,11 @@ NAMES = ("route-input", "route-decision", "registry-record", "rules", "hall-conf
 def schema(name: str) -> int:
     """Print the JSON Schema of what goes over the wire, or of a receipt."""
     if name == "receipt":
-        import json
         from importlib import resources
 
-        say_json(json.loads(resources.files("wcp_route").joinpath("schemas", "receipt.json").read_bytes()))
+        raw(resources.files("wcp_route").joinpath("schemas", "receipt.json").read_text("utf-8"))
         return 0
     from wcp_route.json_schemas import schema_of
 
-    say_json(schema_of(name))
+    raw(json.dumps(schema_of(name), indent=2) + "\n")
     return 0

@@ -39,7 +39,7 @@ class PolicyGate:
         raise NotImplementedError
 
 
-class Member(dict[str, Any]):
+class DecisionMember(dict[str, Any]):
     """An object of a decision, read by key or, as in the earlier SDK, by attribute."""
 
     def __getattr__(self, name: str) -> Any:
@@ -58,5 +58,5 @@ class RouteDecision(LegacyDecision):
         if name == "artifact_hash" and isinstance(found, str):
             return found.removeprefix("sha256:")
         if name in {"escalation_effective", "preconditions_checked"}:
-            return Member(found)
-        return [Member(each) for each in found] if name == "candidate_workers_ranked" else found
+            return DecisionMember(found)
+        return [DecisionMember(each) for each in found] if name == "candidate_workers_ranked" else found
