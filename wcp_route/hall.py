@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from wcp_route.config import HallConfig
     from wcp_route.domain.decision import Evidence, RouteDecision
     from wcp_route.domain.values import RouteInput
-    from wcp_route.gates.deciding import Known
+    from wcp_route.gates.deciding import AtHand
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.receipts.store import Waitable
     from wcp_route.storage.registry import Registry
@@ -245,7 +245,7 @@ class Hall:
         ruling.elapsed_ns = time.perf_counter_ns() - started
         return ruling
 
-    def _ruled(self, asked: _Asked, world: World, now: int, known: Known | None = None) -> _Ruling:
+    def _ruled(self, asked: _Asked, world: World, now: int, known: AtHand | None = None) -> _Ruling:
         """Decide. `known`: what could be had without waiting; none in a thread that may wait for the rest."""
         services, request = self._services, asked.request
         decision_id = services.ids()

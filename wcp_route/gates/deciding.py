@@ -176,7 +176,7 @@ class Deciding:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class AtHand:
     """What a decision needs from outside of the process, where it is at hand.
 
     Attributes:
@@ -188,7 +188,7 @@ class Known:
     lists: BansOfDecision | None
 
 
-def known_now(world: World, now_ms: int) -> Known | None:
+def known_now(world: World, now_ms: int) -> AtHand | None:
     """Return what a decision needs, or none where it has to wait for another process: then it gets a thread.
 
     Handing a decision to a thread costs three times the decision itself (bar: plain decisions, benchmarks/route.py).
@@ -198,9 +198,9 @@ def known_now(world: World, now_ms: int) -> Known | None:
     if snapshot is None:
         return None
     if world.attestor is None:
-        return Known(snapshot, None)
+        return AtHand(snapshot, None)
     lists = world.attestor.lists_now(now_ms / 1000)
-    return None if lists is None else Known(snapshot, lists)
+    return None if lists is None else AtHand(snapshot, lists)
 
 
 def evidence_of(case: Deciding, decision: RouteDecision) -> Evidence:
