@@ -406,7 +406,8 @@ def test_every_command_that_speaks_json_names_kind_and_version(desk: Desk) -> No
     state, key = ("--state", desk.path("hall.db")), ("--receipt-key", desk.path("receipts.key"))
     desk.write("hall.toml", 'env = "dev"\n[files]\nrules = "rules.json"\nstate = "hall.db"\npolicy = "trust.toml"\n')
     desk.write("rules.json", {"rules": [a_rule(escalation={"human_required_default": True})]})
-    desk.write("tests.json", {"tests": [{"test_id": "t", "input": a_request(), "expect": {"expected_rule_id": "rule-1"}}]})
+    expected = {"test_id": "t", "input": a_request(), "expect": {"expected_rule_id": "rule-1"}}
+    desk.write("tests.json", {"tests": [expected]})
 
     def kind(*arguments: str) -> str:
         said = desk.run(*arguments, "--format", "json")
