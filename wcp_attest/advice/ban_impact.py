@@ -142,7 +142,7 @@ def _read(data: bytes, path: str, *, names_files: bool) -> tuple[PackageFacts, l
 
 
 def _signers(path: str) -> Iterator[SignedBy]:
-    """Yield whom the lines of a signature file name, unverified."""
+    """Yield the signers that the lines of a signature file name. Nothing is verified."""
     if not is_there(path):
         return
     try:

@@ -1,4 +1,4 @@
-"""`wcp-attest ban check` and `impact`: can the lists be relied on, and whom do they hit?"""
+"""`wcp-attest ban check` and `impact`: whether lists can be used, and which packages they hit."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _signers(policy: str | None, trust: dict[str, Any]) -> ListSigners:
         raise click.UsageError("who may have signed it? give --public-key FILE, --identity, --hmac or --policy FILE")
     signers = _condition(policy).signers
     if signers is None:
-        raise ConfigError(f"the policy {policy!r} names nobody who may sign ban lists")
+        raise ConfigError(f"the policy {policy!r} names no signer of ban lists")
     return signers
 
 

@@ -70,8 +70,8 @@ def add(
     """Ban a package, file, worker or signer: write the next version of LIST with it.
 
     A ban of the same subject is replaced. With --key, --sigstore or another signer the new version is signed as well,
-    and LIST and LIST.sig are replaced together. Without, the signatures no longer fit: whoever reads LIST denies every
-    package until you sign it.
+    and LIST and LIST.sig are replaced together. Without a signer, LIST and its signatures no longer fit:
+    every verifier that reads LIST denies all packages until you sign it.
 
     \b
       wcp-attest ban add bans.json --worker org.acme.summarizer --reason "leaks its prompt" --key soc.key
@@ -191,7 +191,7 @@ def _signers(file: str, options: dict[str, Any]) -> tuple[tuple[Signer, ...], st
 def _write(
     file: str, before: bytes, following: BanList, signers: Sequence[Signer], bundle_out: str | None
 ) -> tuple[SignedBy, ...]:
-    """Write the next version of a list, with its signatures if somebody signs it."""
+    """Write the next version of a list, with its signatures if there are signers."""
     if not signers:
         ban_lists.write_list(file, before, following)
         return ()

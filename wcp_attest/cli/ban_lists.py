@@ -34,7 +34,7 @@ expires_option = click.option(
 
 
 class SubjectFlags(NamedTuple):
-    """What the command line says of whom to ban, as it was given."""
+    """The subjects to ban, as the command line names them."""
 
     manifest: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
@@ -74,11 +74,11 @@ subject_options = grouped(
 
 
 def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
-    """Return whom the flags name.
+    """Return the subjects that the flags name.
 
     Raises:
         ConfigError: a file cannot be read or is not what it should be.
-        UsageError: nobody is named.
+        UsageError: the flags name no subject.
     """
     from wcp_attest.trust.bans.ban import Kind
 
@@ -93,7 +93,7 @@ def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
     found += [(Kind.IDENTITY, text) for text in flags.identity]
     found += [(Kind.NAMESPACE, text) for text in flags.namespace]
     if not found:
-        raise click.UsageError("nobody is named: give --package, --root, --file, --worker, --identity or another")
+        raise click.UsageError("no subject is named: give --package, --root, --file, --worker, --identity or another")
     if flags.versions and not flags.worker:
         raise click.UsageError("--versions narrows --worker, which is not given")
     if flags.issuer and not flags.identity:

@@ -1,7 +1,7 @@
-"""Certificate authorities of one's own, as behind a proxy that opens TLS: two variables, one meaning.
+"""Your own certificate authorities, as behind a proxy that opens TLS. Two variables have one meaning.
 
 OpenSSL, and with it ban lists and registries, reads `SSL_CERT_FILE`; `requests`, and with it signing with Sigstore,
-reads `REQUESTS_CA_BUNDLE`. A user sets one of them and means every connection.
+reads `REQUESTS_CA_BUNDLE`. Set one of them, and every connection uses it.
 """
 
 from __future__ import annotations

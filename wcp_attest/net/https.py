@@ -1,10 +1,10 @@
-"""HTTP that cannot hang, grow without bound, or be led elsewhere.
+"""HTTP with bounds: of time, of size, and of where it goes.
 
-One request has one deadline that covers name resolution, connection, TLS, headers, body and retries together: it runs
-in a thread of its own, and at the deadline its socket is shut down. Headers and bodies are bounded, nothing is
-decompressed, redirects are followed only within the origin, and proxies of the environment are not used. Only what may
-help is tried again: connection failures and 5xx of requests that change nothing when repeated, and 429 after the time
-the server asks for.
+One request has one deadline for name resolution, connection, TLS, headers, body and retries together. It runs in a
+thread of its own, and at the deadline its socket is shut down. Headers and bodies are bounded, and nothing is
+decompressed. Redirects are followed only within the origin. Proxies of the environment are not used. A request is tried
+again after a failed connection or a 5xx status, if repeating it changes nothing, and after a 429 at the time that the
+server names.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class _Call(threading.Thread):
             self.problem = problem
 
     def abort(self) -> None:
-        """Shut the socket down, below TLS, so that whatever waits on it returns."""
+        """Shut the socket down, below TLS, so that every call that waits on it returns."""
         sock = getattr(self.connection, "sock", None)
         if sock is not None:
             with contextlib.suppress(OSError):

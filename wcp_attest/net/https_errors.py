@@ -1,4 +1,4 @@
-"""What can go wrong between here and a server: it is down, it is busy, or its answer cannot be believed."""
+"""What can go wrong between here and a server: it is down, it is busy, or its answer cannot be used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ask the agent of OpenSSH, over its socket, which keys it holds and for a signature (draft-ietf-sshm-ssh-agent).
 
 Each message is a length of four bytes, a type of one byte, and fields; texts and blobs have a length of four bytes.
-What the agent answers is bounded in size and time: somebody may have to confirm the use of a key.
+An answer of the agent is bounded in size and time. The time is long enough for a person to confirm the use of a key.
 """
 
 from __future__ import annotations

@@ -292,7 +292,7 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
                 continue
         except (OSError, ValueError) as problem:
             _check_machine(path, problem)
-            continue  # what is not there, or is closed to us, is not read either
+            continue  # nothing is read through a path that is absent or closed
         same &= not target
         if status.st_ino == package.st_ino and status.st_dev == package.st_dev:
             below = os.path.join(path, "")

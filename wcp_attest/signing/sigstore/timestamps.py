@@ -1,8 +1,8 @@
 """Signed timestamps (RFC 3161) over a signature: each one that is there must hold.
 
-The library needs one proven time and passes over timestamps that do not hold, so that a bundle with a log's promise
-verifies whatever its timestamps say. Here a timestamp that does not hold is a refusal: what a signature file carries is
-either proof or does not belong there.
+The library needs one proven time and passes over timestamps that do not hold, so a bundle with a log's promise verifies
+whether its timestamps hold or not. Here a timestamp that does not hold is a refusal: a signature file carries only
+proofs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The `[bans]` table of a trust policy.
 
     [bans]
-    max_age = "24h"                          # since its issue; beyond that a list is stale, whatever it says of itself
+    max_age = "24h"                          # since its issue; after that a list is stale, also when it expires later
     threshold = 1                            # distinct signers of the list below
     refresh = "5m"                           # how long a kept copy is used before the source is asked again
     timeout = "20s"                          # in which a source has to bring its whole list
@@ -13,7 +13,7 @@
       compiled = "bans.idx"                  # optional, made by `wcp-attest ban compile`
       [[bans.source]]
       file = "own-bans.json"
-      signed = false                         # the operator's own; nobody else may be able to write it
+      signed = false                         # the operator's own; no other user may be able to write it
       [[bans.source]]
       url = "https://acme.example/bans.json"
       [[bans.source]]
@@ -24,9 +24,9 @@
       target = "bans.json"
       [[bans.source]]
       registry = "https://registry.example"
-      signed = false                         # a registry signs nothing: believed because of its host name alone
+      signed = false                         # a registry signs nothing: only its host name is checked
 
-Every source is consulted for every package; one that brings no admitted list denies.
+Every source is asked about every package. A source that brings no admitted list denies.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class BansCondition:
     def held(self, *, now: float) -> Bans | None:
         """Return what `open` would, if each list is held and may be used as it is; else none.
 
-        Nothing is opened and nobody is asked, so this never waits.
+        No file is opened and no server is asked, so this never waits.
 
         Args:
             now: seconds since the epoch.
@@ -161,7 +161,7 @@ class BansCondition:
         return min((getattr(feed, "refresh", DEFAULT_REFRESH) for feed in self.feeds if feed.remote), default=math.inf)
 
     def refresh(self, *, now: float | None = None) -> tuple[str, ...]:
-        """Ask every source behind a network now, whatever is held of it.
+        """Ask every source behind a network now, also those whose list is held.
 
         Args:
             now: seconds since the epoch; the clock by default.
@@ -212,7 +212,7 @@ def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
 
     Raises:
         BansUnusable: a list cannot be relied on.
-        ConfigError: the policy has no `[bans]` table; that is not the same as "nobody is banned".
+        ConfigError: the policy has no `[bans]` table, so nothing is known of bans.
     """
     conditions = [condition for condition in policy.conditions if isinstance(condition, BansCondition)]
     if not conditions:
@@ -305,7 +305,7 @@ def _state(table: Table, inputs: PolicyInputs) -> str:
 def _signers(table: Table, inputs: PolicyInputs, feeds: tuple[Feed, ...]) -> ListSigners | None:
     if "signer" not in table:
         if any(getattr(feed, "signed", True) for feed in feeds if not feed.name.startswith("registry:")):
-            raise ConfigError("[bans] has sources whose lists are signed, and names nobody as [[bans.signer]]")
+            raise ConfigError("[bans] has sources whose lists are signed, and no [[bans.signer]]; name who signs them")
         return None
     named = [inputs.signer(signer) for signer in table.tables("signer")]
     return ListSigners(

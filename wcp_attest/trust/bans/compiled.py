@@ -1,4 +1,4 @@
-"""A list compiled for lookup: sorted digests, mapped into memory, opened in milliseconds whatever their number.
+"""A list compiled for lookup: sorted digests, mapped into memory. It opens in milliseconds, however long it is.
 
     offset 0      8   magic `WCPBANS\\x01`
            8      4   length of the header, big-endian
@@ -10,9 +10,9 @@
                       the other bans: a line of JSON for each ban that names no digest
 
 The header names the SHA-256 of the list it was made from, and the list's own head, so that it cannot drift from the
-signed list: whoever uses it compares that digest with the signed one. It is a local file of the operator: refused when
-another user could have written it. On opening, header and sizes are checked; on lookup, the order of every record
-touched; `check_body` reads and checks all of it.
+signed list: the verifier compares that digest with the signed one. It is a local file of the operator, and is refused
+when another user could have written it. Opening it checks the header and the sizes. A lookup checks the order of the
+records that it reads. `check_body` reads and checks all of it.
 """
 
 from __future__ import annotations

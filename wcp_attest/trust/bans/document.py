@@ -14,7 +14,7 @@
 
 `name` tells one publisher's lists apart, so that a list for staging cannot be served in place of the one for
 production; `version` only grows. Reading takes any layout of the same JSON, because operators edit their own lists by
-hand during an incident; what is signed are the bytes, whatever their layout.
+hand during an incident. A signature is over the exact bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "wcp.bans.v1"
 MAX_LIST_BYTES = 64 << 20  # about 300,000 bans, read in some seconds; above that a list is used in its compiled form
-MAX_SOURCE_BYTES: Final = 16 << 30  # of a list to compile, some 80 million bans; beyond that, somebody fills the disk
+MAX_SOURCE_BYTES: Final = 16 << 30  # of a list to compile, some 80 million bans; a longer one could fill the disk
 MAX_VERSION = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 _FIELDS: Final = {"schema_version", "name", "version", "issued_at", "expires_at", "bans"}
@@ -90,7 +90,7 @@ class BanList:
 
     Attributes:
         head: name, version and times.
-        bans: may be empty: "nobody is banned" is a statement, too, when it is signed and fresh.
+        bans: may be empty: a signed and fresh list without bans says that nothing is banned.
     """
 
     head: Head

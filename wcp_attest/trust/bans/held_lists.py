@@ -5,7 +5,7 @@ A list is used again as long as all of this holds; otherwise its source is opene
 * the files it was read from are the same (device, inode, size, times), and so is the record of versions seen;
 * it is fresh at the time that is asked about: neither expired nor older than `max_age`, nor dated in the future;
 * its source need not be asked again yet (`refresh`), unless a `ListRefresher` asks it in the background;
-* it was verified at most five minutes ago: a Sigstore root that changes is heard by then.
+* it was verified at most five minutes ago, so a changed Sigstore root takes effect by then.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class HeldLists:
             return self._open(feed, verifier(), _stamp((*feed.files, state)))
 
     def held(self, feed: Feed, *, now: float, state: str) -> VerifiedList | None:
-        """Return the held list of a source while it may be used, else none. Nothing is opened and nobody is asked."""
+        """Return the held list of a source while it may be used, else none. Opens no file, asks no server."""
         held = self._held.get(feed)
         if held is None or not held.usable(now, state, background=self.background):
             return None
         return held.verified
 
     def refresh(self, feed: Feed, verifier: ListVerifier, state: str) -> VerifiedList:
-        """Open a source anew, whatever is held; what is held stays when that fails.
+        """Open a source anew, also while its list is held. The held list stays when that fails.
 
         Raises:
             BansUnusable: there is no list that can be used.

@@ -1,4 +1,4 @@
-"""Compile a list: one pass over its lines, in bounded memory whatever their number.
+"""Compile a list in one pass over its lines, in bounded memory.
 
 A list small enough to be read whole is taken in any layout; a larger one must be in the layout that is written
 (`wcp_attest.trust.bans.document`), one ban a line and sorted, and is read line by line.

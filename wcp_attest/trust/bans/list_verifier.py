@@ -1,7 +1,7 @@
-"""Which list is admitted: signed by those who may, fresh, and not older than what was seen before.
+"""Which list is admitted: it is signed by signers that the policy names, fresh, and not older than one seen before.
 
-Everything that a list comes through, whatever its source, is here; a source only brings bytes. What is not admitted is
-an error, so that no list ever stands in for "no bans".
+Every check of a list is here; a source only brings bytes. A list that is not admitted is an error, so a missing list
+never counts as "no bans".
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ListVerifier:
 
     Attributes:
         signers: who may sign; None where no source's list needs a signature.
-        max_age: seconds since its issue after which a list is too old, whatever it says of itself.
+        max_age: seconds since its issue after which a list is too old, also when it says that it expires later.
         seen: the memory of what was seen before.
         now: seconds since the epoch.
         memo: lists parsed before, by the SHA-256 of their bytes; a program that verifies often parses a list once.
@@ -118,7 +118,7 @@ class ListVerifier:
             BansUnusable: too few of those who may have signed it.
         """
         if self.signers is None:
-            raise BansUnusable(f"{source}: the policy names nobody who may sign ban lists")
+            raise BansUnusable(f"{source}: the policy names no signer of ban lists; name one as [[bans.signer]]")
         return self.signers.verify(signatures, what=f"{source}.sig")
 
     def admit_head(self, source: str, seen: Seen) -> None:

@@ -8,9 +8,9 @@
      "predicateType":"https://workerclassprotocol.dev/attestation/ban-list/v1",
      "predicate":{"name":"acme-soc","version":7,"issued_at":"2026-03-01T12:00:00Z","expires_at":"2026-03-08T12:00:00Z"}}
 
-So every signer and every client that can sign or check a package can do so with a list, several may sign one list, and
-the statement is enough to know version, freshness and digest of a list of any size: its compiled form can be believed
-without reading the list. Type and subject name keep a package's statement from passing for a list's and the reverse.
+So every signer and every client of packages can sign and check lists, and several may sign one list. The statement
+holds the version, the times and the digest of the list, so the compiled form of a long list is checked without reading
+the list. Type and subject name differ from those of a package, so neither statement passes for the other.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ListSigners:
     def __post_init__(self) -> None:
         count = len(self.keys) + len(self.identities)
         if not count:
-            raise ConfigError("nobody may sign ban lists; name who may as [[bans.signer]]")
+            raise ConfigError("the policy names no signer of ban lists; name one as [[bans.signer]]")
         if len({key.key_id for key in self.keys}) + len(set(self.identities)) != count:
             raise ConfigError("the same signer of ban lists is named twice; it could never count twice")
         if not 1 <= self.threshold <= count:
@@ -68,8 +68,8 @@ class ListSigners:
     def verify(self, signatures: bytes, *, what: str) -> Seen:
         """Verify the signatures of a list, without the list.
 
-        A line by a known key must hold; a line by somebody unknown is passed over; a keyless line that does not hold
-        counts for nothing.
+        A line by a known key must be valid. A line by an unknown key is passed over. A keyless line that is not valid
+        does not count.
 
         Args:
             signatures: the bytes of the signature file.
@@ -97,7 +97,7 @@ class ListSigners:
     def _read(self, signatures: bytes, what: str) -> tuple[list[_Found], str]:
         """Return what the lines by known signers say, and why the last keyless one that does not count does not."""
         found: list[_Found] = []
-        problem = "none of its signatures is by somebody who may sign ban lists"
+        problem = "none of its signatures is by a signer of ban lists that the policy names"
         for line in parse_lines(signatures, what=what):
             try:
                 valid = verify_line(line, self.keys, self.identities, self.sigstore)

@@ -1,13 +1,13 @@
-"""What was seen of each list before, so that versions and times only move forward.
+"""What was seen of each list before, so that its versions and times only go up.
 
     <state directory>/seen.json     {"schema_version":"wcp.bans.state.v1","lists":{"file:/etc/acme/bans.json":
                                      {"name":"acme-soc","version":7,"issued_at":"2026-03-01T12:00:00Z",
                                       "list_sha256":"9f86…"}}}
     <state directory>/lock          held while seen.json is replaced
 
-A list with a lower version, an earlier time, another name, or other bytes under the same version than were seen from
-the same source is refused: an old list replayed hides the newest bans. Deleting the state gives this protection up
-until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
+Of one source, a list is refused when its version is lower or its time earlier than before, when its name differs, or
+when other bytes have the same version: an old list, sent again, hides the newest bans. Without the state this is not
+noticed until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     url = "https://registry.example"
     timeout = "10s"
 
-An extra condition: it can only refuse. It asks on every verification, and nothing but a fresh "active" with the same
-package hash passes. Where the registry keeps the pair, its manifest must be this very one and its signatures must be
-about it. A registry that cannot be asked denies: it is not known whether it would agree.
+An extra condition: it can only refuse. Every verification asks, and a package passes only when the registry says
+"active" with the same package hash now. Where the registry keeps the pair, its manifest must be the package's own, and
+its signatures must be about it. When the registry cannot be asked, its answer is unknown, and the package is denied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT: Final = 10  # seconds
 PAUSE: Final = 30.0  # seconds after a registry did not answer in which it is not asked again
-QUICK: Final = 1.0  # seconds; a failure that comes sooner delays nobody, so the registry is asked again at once
+QUICK: Final = 1.0  # seconds; after a failure that comes sooner the registry is asked again at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class FileFeed:
     Attributes:
         path: of the list; its signatures are beside it.
         compiled: path of the compiled form, or None to read the list itself.
-        signed: whether the list must be signed. One that need not is the operator's own: nobody else may be able to
+        signed: whether the list must be signed. One that need not is the operator's own: no other user may be able to
             write it.
     """
 
@@ -77,7 +77,7 @@ class FileFeed:
             time.sleep(PAIR_PAUSE)
 
     def _open_compiled(self, compiled: str, admission: ListVerifier) -> VerifiedList:
-        """Believe a compiled form that was made from the very list that is signed."""
+        """Use the compiled form if it was made from the list that is signed."""
         from wcp_attest.trust.bans.compiled import CompiledBans
 
         index = CompiledBans.open(compiled)

@@ -1,11 +1,11 @@
-"""The copy of a source's list that is kept for when the source is down, and the order in which the two are asked.
+"""The copy of a source's list, kept for the time when the source is down, and which of the two is used.
 
     <state directory>/cache-<16 hex>       one line of JSON, then the list, then its signatures
     <state directory>/cache-<16 hex>.down  there since the source last failed
 
-The copy goes through the same admission as an answer of the source, each time: it may be used as long as the list is
-fresh, and not a second longer. A wrong answer never replaces it and never falls back to it: a source that answers is
-believed to be up, and what it says is wrong is refused.
+Each time, the copy is verified like an answer of the source, and it is used only while the list is fresh. It stands in
+for a source that is down, never for one that gives a wrong answer. A wrong answer is a refusal, and does not replace
+the copy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A registry's own ban list: rows over https, complete or not at all, without signature, version or expiry.
 
-The rows are believed because the named host answered over TLS; nothing tells an old answer from a new one, and who can
-write to the registry can take a ban away. So a policy must say `signed = false` to use such a source, a copy is kept
-for no longer than `max_age` after it was fetched, and signed lists are the better source.
+The rows are trusted only because the named host answered over TLS. Nothing tells an old answer from a new one, and
+everybody who can write to the registry can lift a ban. So a policy must say `signed = false` to use such a source, and
+a copy is kept for at most `max_age` after it was fetched. Signed lists are the better source.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RegistryFeed(CachedFeed):
         return f"registry:{self.url}"
 
     def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
-        """Check that the rows were fetched recently enough; there is no more that could be checked."""
+        """Check that the rows were fetched recently enough. Nothing else of them can be checked."""
         document = kept.copy.document
         index = admission.parse(self.name, document, sha256(document).hexdigest())
         admission.check_fresh(self.name, index.head)
@@ -88,7 +88,7 @@ class RegistryFeed(CachedFeed):
 
 
 def _bans(entry: BanEntry, now: str) -> Iterator[Ban]:
-    """Ban whatever has the digest: a row does not say what it is of."""
+    """Ban manifest, package and file of the digest: a row does not say which of them it means."""
     for kind in DIGEST_KINDS:
         yield make_ban(
             kind,

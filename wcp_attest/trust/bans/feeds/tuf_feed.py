@@ -104,7 +104,7 @@ class TufFeed(CachedFeed):
             raise BansUnusable(f"{self.name}: the metadata directory cannot be used: {problem}") from None
 
     def _lock(self, held: contextlib.ExitStack) -> None:
-        """Make sure that nobody else updates the same metadata; whoever does is waited for, though not for ever."""
+        """Hold a lock while the metadata is updated. Another holder is waited for, until a deadline."""
         try:
             held.enter_context(locked(self._metadata_directory(), "update.lock", LOCK_WAIT))
         except BansUnusable as problem:
