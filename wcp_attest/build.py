@@ -32,7 +32,7 @@ from wcp_attest.package.provenance import BUILD_SOURCES
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.disk.placement import PairPlace, Placement
@@ -245,13 +245,9 @@ def combine_excludes(ignore: bytes, given: Sequence[str]) -> tuple[str, ...]:
     for pattern in given:
         if not pattern.strip() or pattern.startswith("#"):
             raise ConfigError(f"the exclude {pattern!r} matches nothing; write `\\#` for a name that starts with `#`")
-    patterns = _last_ones([*DEFAULT_EXCLUDES, *read_ignore_file(ignore, IGNORE_NAME), *given])
+    every = [*DEFAULT_EXCLUDES, *read_ignore_file(ignore, IGNORE_NAME), *given]
+    patterns = tuple(reversed(dict.fromkeys(reversed(every))))  # of equal ones the last, which decides
     problem = exclude_problem(patterns)
     if problem is not None:
         raise ConfigError(f"the list of excludes {problem}")
     return patterns
-
-
-def _last_ones(patterns: Iterable[str]) -> tuple[str, ...]:
-    """Drop all but the last of equal patterns: the last match wins, so the earlier ones never decide."""
-    return tuple(reversed(dict.fromkeys(reversed(list(patterns)))))

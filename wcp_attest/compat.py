@@ -24,7 +24,7 @@ from wcp_attest.verdict import Expectation, judge
 from wcp_attest.verification import attest
 
 if TYPE_CHECKING:
-    from wcp_attest.verdict import Verdict, Verified
+    from wcp_attest.verdict import Verified
 
 SECRET_VARIABLE = "WCP_ATTEST_HMAC_KEY"  # noqa: S105  # the name of a variable, not a secret
 
@@ -73,7 +73,11 @@ class PackageAttestationVerifier:
         """Verify the package as it stands now; nothing is raised but KeyboardInterrupt and SystemExit."""
         verdict = judge(self._attest, mistakes_raise=False)
         if verdict.verified is None:
-            return Attestation(ok=False, deny_code=verdict.code, meta=_reasons(verdict))
+            reasons: dict[str, object] = {
+                "message": verdict.message,
+                "differences": [each.path for each in verdict.differences],
+            }
+            return Attestation(ok=False, deny_code=verdict.code, meta=reasons)
         return Attestation(ok=True, deny_code=None, meta=_facts(verdict.verified))
 
     def _attest(self) -> Verified:
@@ -131,7 +135,3 @@ def _facts(verified: Verified) -> dict[str, object]:
         "verified_at_utc": format_utc(time.time()),
         "trust_statement": verified.trust_statement,
     }
-
-
-def _reasons(verdict: Verdict) -> dict[str, object]:
-    return {"message": verdict.message, "differences": [difference.path for difference in verdict.differences]}

@@ -161,17 +161,14 @@ def _make_folders(folder: str) -> list[str]:
 
 
 def _contents(worker_id: str, species_id: str, version: str) -> dict[str, bytes]:
-    contents = {name: _template(os.path.basename(name)) for name in FILES}
+    from importlib.resources import files
+
+    templates = files("wcp_attest").joinpath("templates", "worker")
+    contents = {name: templates.joinpath(f"{os.path.basename(name)}.in").read_bytes() for name in FILES}
     text = contents[BOOTSTRAP].decode()
     for example, real in (("org.example.worker", worker_id), ("wrk.example.worker", species_id), ("0.1.0", version)):
         text = text.replace(f'"{example}"', f'"{real}"')
     return {**contents, BOOTSTRAP: text.encode()}
-
-
-def _template(name: str) -> bytes:
-    from importlib.resources import files
-
-    return files("wcp_attest").joinpath("templates", "worker", f"{name}.in").read_bytes()
 
 
 def _check_logic(logic: bytes) -> None:

@@ -121,7 +121,8 @@ def sign(
             # signature is made, which a public log may keep.
             written.append(drafts.enter_context(pending_file(manifest_path, data)))
         statement = Statement.of(manifest, data, signed_at_utc=format_utc(time.time() if now is None else now))
-        before = _read_signatures(signature_path)
+        there = os.path.lexists(signature_path)
+        before = read_bounded(signature_path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME) if there else None
         lines, made_by = make_lines(signers, statement.to_bytes())
         kept, dropped = _earlier_lines(before, signers, statement.manifest_sha256)
         signatures = b"".join(line + b"\n" for line in (*kept, *lines))
@@ -137,12 +138,6 @@ def sign(
     return SignResult(
         manifest, statement.manifest_sha256, statement.signed_at_utc, made_by, lines, len(kept), dropped, place
     )
-
-
-def _read_signatures(path: str) -> bytes | None:
-    if not os.path.lexists(path):
-        return None
-    return read_bounded(path, limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME)
 
 
 def _earlier_lines(data: bytes | None, signers: Sequence[Signer], manifest_sha256: str) -> tuple[list[bytes], int]:

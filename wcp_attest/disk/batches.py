@@ -134,10 +134,9 @@ def do(worker: Worker, batch: FileBatch) -> Done:
     for part in batch.parts:
         wanted = request(part)
         try:
-            hashed = None if wanted is None else worker.answer(*wanted)
+            results.append(None if wanted is None else worker.answer(*wanted))
         except FileProblem as problem:
             raise as_error(problem) from None
-        results.append(None if hashed is None else hashed.result(None))
     return assemble(batch, results)
 
 

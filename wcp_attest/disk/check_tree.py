@@ -81,7 +81,8 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
         pair_folder=pair_folder(root.path, options.placement),
     )
     walk = Walk(root, rules)
-    directories, others = _parted(manifest)
+    others = _Cursor(manifest)
+    directories = others.directories
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner)
@@ -114,24 +115,24 @@ def _in_place(manifest: Manifest, directories: list[bytes]) -> bool:
     )
 
 
-def _parted(manifest: Manifest) -> tuple[list[bytes], _Cursor]:
-    """Return the lines of empty directories, and the others."""
-    if _DIRECTORY_END not in manifest.body:
-        return [], _Cursor(manifest.body)
-    lines = manifest.lines
-    directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
-    others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
-    return directories, _Cursor(SEPARATOR.join(others) if others else None)
-
-
 class _Cursor:
     """Hands out joined lines in order, empty ones when they have run out.
 
     Args:
-        body: the lines, joined; None when there are none.
+        manifest: whose lines; those of empty directories are not handed out.
+
+    Attributes:
+        directories: the lines of empty directories.
     """
 
-    def __init__(self, body: bytes | None) -> None:
+    def __init__(self, manifest: Manifest) -> None:
+        self.directories: list[bytes] = []
+        body: bytes | None = manifest.body
+        if _DIRECTORY_END in manifest.body:
+            lines = manifest.lines
+            self.directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
+            others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
+            body = SEPARATOR.join(others) if others else None
         self._rows = BytesIO(body or b"")  # finds ends of lines five times as fast as `find` in a loop
         self._left = len(body or b"")
         self._promised = body is not None  # a separator says that one more line comes

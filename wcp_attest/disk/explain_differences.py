@@ -238,10 +238,10 @@ class _Explainer:
     def _digest(self, path: str) -> str:
         folder, name = _split(path)
         try:
-            hashed = self._worker.hash(folder, self._survey.identities.get(folder), [name], None)
+            lines = self._worker.hash(folder, self._survey.identities.get(folder), [name], None)[0]
         except FileProblem as problem:
             raise as_error(problem) from None
-        entry = parse_line(hashed.lines, self._algorithm)[1]
+        entry = parse_line(lines, self._algorithm)[1]
         return entry.digest if isinstance(entry, File) else ""
 
     def _content(self, path: str, size: int) -> bytes | None:

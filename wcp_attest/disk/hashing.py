@@ -105,29 +105,6 @@ class Task:
         """Called from time to time while a file of many blocks is read."""
 
 
-class Hashed:
-    """What came of some files of one directory, in their order.
-
-    Attributes:
-        lines: the manifest lines as they are found, joined by `SEPARATOR`.
-        records: the records of the package hash, joined.
-        size: how many bytes were read.
-        holes: how many of them take no room on the disk, where that was asked.
-    """
-
-    __slots__ = ("holes", "lines", "records", "size")
-
-    def __init__(self, lines: bytes, records: bytes, size: int, holes: int) -> None:
-        self.lines = lines
-        self.records = records
-        self.size = size
-        self.holes = holes
-
-    def result(self, expected: bytes | str | None) -> tuple[bytes | None, bytes, int, int]:
-        """Return all of it for the way to another process, without the lines when they are as expected."""
-        return None if self.lines == expected else self.lines, self.records, self.size, self.holes
-
-
 class Worker:
     """Hashes regular files of a tree, one directory at a time.
 
@@ -143,21 +120,38 @@ class Worker:
 
     def answer(
         self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | str | None
-    ) -> Hashed | None:
+    ) -> tuple[bytes | None, bytes, int, int] | None:
         """Do what a request asks (`wcp_attest.disk.batches.request`): hash files, or look at a directory again.
 
+        Args:
+            path: of the directory, empty or ending in `/`.
+            identity: the device and inode that it must have, if known.
+            names: of the files.
+            expected: as for `hash`; or the names of the directory, as `fingerprint` gave them, to see that it is the
+                same one and holds the same names.
+
         Returns:
-            What came of the files, None for a directory.
+            What `hash` returns, the lines None when they are as expected; None for a directory.
 
         Raises:
-            FileProblem: as `hash` and `look_again`.
+            FileProblem: as `hash`, or the directory changed.
         """
-        if isinstance(expected, str):
-            self.look_again(path, identity, expected)
-            return None
-        return self.hash(path, identity, names, expected)
+        if not isinstance(expected, str):
+            lines, records, size, holes = self.hash(path, identity, names, expected)
+            return None if lines == expected else lines, records, size, holes
+        try:
+            if unchanged(os.listdir(self._tree.open(path, identity)), expected):
+                return None
+        except FileProblem as problem:
+            if problem.fault == "machine":
+                raise
+        except OSError as problem:
+            raise FileProblem.of(path, "changed while it was read (", problem, ")") from None
+        raise FileProblem(path, "changed while it was read")
 
-    def hash(self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | None) -> Hashed:
+    def hash(
+        self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | None
+    ) -> tuple[bytes, bytes, int, int]:
         """Hash the named files of one directory.
 
         Args:
@@ -165,6 +159,10 @@ class Worker:
             identity: the device and inode that it must have, if known.
             names: of the files, in order.
             expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
+
+        Returns:
+            The manifest lines as they are found, joined by `SEPARATOR`; the records of the package hash, joined; how
+            many bytes were read; how many of them take no room on the disk, where that was asked.
 
         Raises:
             FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or has changed.
@@ -180,30 +178,7 @@ class Worker:
             reader.read(names, lines)
         except OSError as problem:
             raise FileProblem.of(path + names[len(reader.lines)], "cannot be read: ", problem) from None
-        return Hashed(
-            SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size, reader.holes
-        )
-
-    def look_again(self, path: str, identity: Identity | None, listing: str) -> None:
-        """See that a directory is still the same one and holds the same names.
-
-        Args:
-            path: of the directory, empty or ending in `/`.
-            identity: the device and inode that it must have, if known.
-            listing: its names, as `fingerprint` gave them.
-
-        Raises:
-            FileProblem: it changed.
-        """
-        try:
-            if unchanged(os.listdir(self._tree.open(path, identity)), listing):
-                return
-        except FileProblem as problem:
-            if problem.fault == "machine":
-                raise
-        except OSError as problem:
-            raise FileProblem.of(path, "changed while it was read (", problem, ")") from None
-        raise FileProblem(path, "changed while it was read")
+        return SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size, reader.holes
 
     def close(self) -> None:
         """Close the way to the last directory."""

@@ -59,10 +59,9 @@ def hash_there(
                 continue
             folder, _, names, expected = wanted
             try:
-                hashed = worker.answer(folder, None, names, expected)
+                results.append(worker.answer(folder, None, names, expected))
             except FileProblem as problem:
                 return None, (problem.path, problem.reason, problem.fault)
-            results.append(None if hashed is None else hashed.result(expected))
     return results, None
 
 

@@ -240,23 +240,18 @@ class Walk:
         source = listing.without(bytecode)
         gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self.rules.excludes)
         below = [name for name in source.folders if name in gone]
-        for name in source.files:
-            if name in gone:
-                self._refuse_set_id(descriptor, path, name)
+        for name in [name for name in source.files if name in gone]:  # regular files without a set-id bit, even so
+            try:
+                check_file(path + name, os.stat(native(name), dir_fd=descriptor, follow_symlinks=False), None)
+            except FileNotFoundError:
+                pass  # left out, and gone
+            except FileProblem as problem:
+                self.refuse(f"{problem.path!r} {problem.reason}")
         if bytecode and not self.rules.keep_bytecode:
             room = MAX_LEFT_LISTED - len(self.bytecode)
             self.bytecode.extend(path + name for name in sorted(bytecode)[:room])
             return source.without(gone), below
         return listing.without(gone), below
-
-    def _refuse_set_id(self, descriptor: int, path: str, name: str) -> None:
-        """See that a file that is left out is a regular one without a set-id bit."""
-        try:
-            check_file(path + name, os.stat(native(name), dir_fd=descriptor, follow_symlinks=False), None)
-        except FileNotFoundError:
-            pass  # left out, and gone
-        except FileProblem as problem:
-            self.refuse(f"{problem.path!r} {problem.reason}")
 
     def _link(self, frame: _Frame, name: str) -> Link:
         path = frame.folder.path + name

@@ -98,10 +98,9 @@ def _do(batch: tuple[Any, ...], task: _WorkerTask, worker: hashing.Worker) -> tu
     for part in parts:
         task.place = (number, len(results))
         try:
-            hashed = None if part is None else worker.answer(*part)
+            results.append(None if part is None else worker.answer(*part))
         except FileProblem as problem:
             return "failed", number, problem.path, problem.reason, problem.fault
-        results.append(None if hashed is None else hashed.result(part[3]))
     return "done", number, results
 
 
