@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_route.domain.record import WorkerRecord
     from wcp_route.gates.policy_gate import PolicyContext
     from wcp_route.gates.policy_gate import PolicyGate as Gate
     from wcp_route.rules.rules import RuleSet
@@ -274,13 +273,15 @@ def route_first_match(rules: Sequence[Rule], inp: Mapping[str, Any]) -> Rule | N
         ConfigError: the rules cannot be used.
     """
     detect_shadow_rules(rules)  # a misspelt key or a condition that is none would match everything or nothing
-    return next((each for each in rules if all(_admits(each.match.get(axis), inp.get(axis)) for axis in _AXES)), None)
-
-
-def _admits(condition: Any, value: object) -> bool:
-    if condition is None or condition == {"any": True}:
-        return True
-    return value in condition["in"] if isinstance(condition, dict) else value == condition
+    for rule in rules:
+        conditions: list[tuple[Any, Any]] = [(rule.match.get(axis, {"any": True}), inp.get(axis)) for axis in _AXES]
+        allowed = [
+            (each.get("in", [each.get("eq", value)]) if isinstance(each, dict) else [each], value)
+            for each, value in conditions
+        ]
+        if all(value in values for values, value in allowed):
+            return rule
+    return None
 
 
 def _compiled(rules: Sequence[Rule]) -> RuleSet:
@@ -449,13 +450,8 @@ def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> Ledger
                 capabilities.setdefault(species, set()).update(rule.capabilities or {asked})
     for species, named in capabilities.items():
         worker_id = f"x.dev.{species.removeprefix('wrk.').replace('.', '-')}"
-        store.enroll(_default_worker(worker_id, species, sorted(named)))
+        record: JsonObject = {"worker_id": worker_id, "worker_species_id": species, "capabilities": [*sorted(named)]}
+        root = _setup.packages.get(worker_id, "")
+        worker = read_record(json.loads(json.dumps(fill_record(record))))
+        store.enroll(replace(worker, package_root=os.path.abspath(root) if root else ""))
     return store
-
-
-def _default_worker(worker_id: str, species: str, capabilities: list[str]) -> WorkerRecord:
-    names: list[JsonValue] = [*capabilities]
-    record: JsonObject = {"worker_id": worker_id, "worker_species_id": species, "capabilities": names}
-    worker = read_record(json.loads(json.dumps(fill_record(record))))
-    root = _setup.packages.get(worker_id, "")
-    return replace(worker, package_root=os.path.abspath(root) if root else "")

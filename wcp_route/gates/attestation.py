@@ -367,7 +367,8 @@ class Attestor:
                     cause = f"{verdict.code}: {_DIGEST.sub('…', again.message)}"
             raise _refused(worker, verdict, cause)
         _check_code_hash(worker, verdict.verified)
-        if self.config.env in GUARDED_ENVS and not _convinces_others(verdict.verified):
+        convincing = any(not signer.key_id.startswith(_HMAC) for signer in verdict.verified.signers)
+        if self.config.env in GUARDED_ENVS and not convincing:  # only who shares the secret could be convinced
             raise Refusal(
                 Code.WORKER_UNTRUSTED,
                 f"worker `{worker.worker_id}` is signed with a shared secret only, which {self.config.env} refuses; "
@@ -406,11 +407,6 @@ def _store(path: str) -> PackageStore:
     status = os.stat(path)
     shared = status.st_mode & 0o050 and not status.st_mode & 0o005
     return PackageStore(path, owner=os.geteuid(), group=status.st_gid if shared else None, private=True)
-
-
-def _convinces_others(verified: Verified) -> bool:
-    """Tell whether anybody signed who does not share the secret with whoever verifies (conformance row 21)."""
-    return any(not signer.key_id.startswith(_HMAC) for signer in verified.signers)
 
 
 def check_seal_directory(path: str) -> None:

@@ -27,7 +27,8 @@ _WOULD_BE: Final = Check("human", "pass", "approved; a dry run uses up no grant"
 
 def human(case: Deciding) -> Check:
     """Hold, let go, or refuse."""
-    level = _level(case) if case.concerns else None
+    levels = [concern.level or case.config.supervisor_level for concern in case.concerns]
+    level = max(levels, key=LEVELS.index) if levels else None  # the highest that anybody asked for
     if case.grant_id:
         return _redeemed(case, level)
     if level is None:
@@ -38,12 +39,6 @@ def human(case: Deciding) -> Check:
     if case.world.approvals is not None and not case.changes_nothing:
         case.hold = _hold(case, case.world.approvals, first, level)
     raise Refusal(first.code, f"a human must decide: {first.reason}", dict(first.extras))
-
-
-def _level(case: Deciding) -> Level:
-    """Return the highest level that anybody asked for."""
-    levels = [concern.level or case.config.supervisor_level for concern in case.concerns]
-    return max(levels, key=LEVELS.index)
 
 
 def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Level) -> Hold:

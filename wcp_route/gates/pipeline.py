@@ -41,7 +41,8 @@ def pass_gates(case: Deciding) -> Refusal | None:
         break
     told = case.rule_id, case.rule, case.candidates
     for later in gates:
-        if not _may_look(later, case):
+        found_out = {"request": True, "rule": case.rule is not None, "worker": case.worker is not None}
+        if not (later.looks_only and found_out[later.needs]):
             checks.append(_SKIPPED[later.name])
             continue
         found = _ask(case, later)
@@ -68,11 +69,3 @@ def _ask(case: Deciding, gate: Gate) -> Check | Refusal:
 def _refused(case: Deciding, gate: Gate, refusal: Refusal) -> Check:
     held = gate.name == "human" and case.supervisor is not None and refusal.code != Code.INTERNAL_ERROR
     return Check(gate.name, "hold" if held else "deny", refusal.message, refusal.digests)
-
-
-def _may_look(gate: Gate, case: Deciding) -> bool:
-    if not gate.looks_only:
-        return False
-    if gate.needs == "worker":
-        return case.worker is not None
-    return gate.needs == "request" or case.rule is not None

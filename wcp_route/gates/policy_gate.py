@@ -120,9 +120,7 @@ def _plain(answer: object) -> PolicyAnswer | None:
     if said not in _SAID or level not in _LEVELS or not 0 < len(version) <= MAX_VERSION or not version.isprintable():
         return None
     asked = None if level == _NO_LEVEL else level
-    return PolicyAnswer(cast("Said", said), version, _one_line(reason[:MAX_REASON]), cast("Level | None", asked))
-
-
-def _one_line(reason: str) -> str:
-    """Receipts are UTF-8, and half a surrogate pair is not: one bad reason must not cost others their receipts."""
-    return reason if reason.isprintable() else "".join(char if char.isprintable() else " " for char in reason)
+    reason = reason[:MAX_REASON]
+    if not reason.isprintable():  # a receipt is UTF-8, and half a surrogate pair is not
+        reason = "".join(char if char.isprintable() else " " for char in reason)
+    return PolicyAnswer(cast("Said", said), version, reason, cast("Level | None", asked))

@@ -34,7 +34,14 @@ def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
     return (
         _beyond("secrets_access", envelope.secrets_access, ceiling.secrets_access)
         or _egress(envelope, ceiling)
-        or _writes(envelope.filesystem_writes, ceiling.filesystem_writes)
+        or next(
+            (
+                f"filesystem_writes:{path}"
+                for path in envelope.filesystem_writes
+                if not any(_within(path, top) for top in ceiling.filesystem_writes)
+            ),
+            None,
+        )
         or _beyond("tools", envelope.tools, ceiling.tools)
     )
 
@@ -59,10 +66,6 @@ def _may_reach(host: str, envelope: PrivilegeEnvelope) -> bool:
     return envelope.network_egress == "unrestricted" or host in envelope.egress_allowlist
 
 
-def _may_write(path: str, envelope: PrivilegeEnvelope) -> bool:
-    return posixpath.normpath(path) == path and any(_within(path, top) for top in envelope.filesystem_writes)
-
-
 def _may_know(secret: str, envelope: PrivilegeEnvelope) -> bool:
     return secret in envelope.secrets_access or "*" in envelope.secrets_access
 
@@ -74,7 +77,9 @@ _ANNOUNCED: Final[Mapping[str, Callable[[str, PrivilegeEnvelope], bool]]] = Mapp
         "network_egress": lambda kind, envelope: kind in _WIDTH and _WIDTH[kind] <= _WIDTH[envelope.network_egress],
         "secrets": _may_know,
         "secrets_access": _may_know,
-        "filesystem_writes": _may_write,
+        "filesystem_writes": lambda path, envelope: (
+            posixpath.normpath(path) == path and any(_within(path, top) for top in envelope.filesystem_writes)
+        ),
         "tools": lambda tool, envelope: tool in envelope.tools or "*" in envelope.tools,
     }
 )
@@ -100,10 +105,6 @@ def _egress(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
         ),
         None,
     )
-
-
-def _writes(asked: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:
-    return next((f"filesystem_writes:{path}" for path in asked if not any(_within(path, top) for top in allowed)), None)
 
 
 def _within(path: str, top: str) -> bool:

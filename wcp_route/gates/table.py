@@ -112,13 +112,11 @@ def check_tenant(
     expected = config.tenant_credentials.get(name)
     if expected is None and config.require_credential:
         raise Refusal(Code.UNKNOWN_TENANT, "no credential is known for the tenant", {"tenant_id": name})
-    if expected is not None and credential_known and not _is_credential(credential, expected):
+    if expected is None or not credential_known:
+        return
+    digest = sha256((credential or "").encode("utf-8", "surrogatepass")).hexdigest()
+    if credential is None or not hmac.compare_digest(digest, expected):
         raise Refusal(Code.UNKNOWN_TENANT, "the tenant's credential does not hold", {"tenant_id": name})
-
-
-def _is_credential(given: str | None, expected: str) -> bool:
-    digest = sha256((given or "").encode("utf-8", "surrogatepass")).hexdigest()
-    return given is not None and hmac.compare_digest(digest, expected)
 
 
 def hall_env(case: Deciding) -> Check:

@@ -6,6 +6,7 @@ A set of cells is an integer of 144 bits, so "does this rule still match anythin
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -22,16 +23,12 @@ CELLS: Final = len(ENVS) * len(DATA_LABELS) * len(TENANT_RISKS) * len(QOS_CLASSE
 EVERYWHERE: Final = (1 << CELLS) - 1
 
 
-def _offsets() -> dict[str, dict[str, int]]:
-    offsets: dict[str, dict[str, int]] = {}
-    stride = CELLS
-    for name, values in _AXES:
-        stride //= len(values)
-        offsets[name] = {value: place * stride for place, value in enumerate(values)}
-    return offsets
-
-
-OFFSETS: Final[Mapping[str, Mapping[str, int]]] = _offsets()
+# How many cells lie between two neighbours of an axis: the product of the sizes of the axes behind it.
+_STRIDES: Final = tuple(math.prod(len(values) for _, values in _AXES[place + 1 :]) for place in range(len(_AXES)))
+OFFSETS: Final[Mapping[str, Mapping[str, int]]] = {
+    name: {value: place * stride for place, value in enumerate(values)}
+    for (name, values), stride in zip(_AXES, _STRIDES, strict=True)
+}
 _ENV, _LABEL, _RISK, _QOS = (OFFSETS[name] for name, _ in _AXES)
 _NAMES: Final = tuple(
     (env, label, risk, qos) for env in ENVS for label in DATA_LABELS for risk in TENANT_RISKS for qos in QOS_CLASSES
@@ -51,12 +48,13 @@ def mask_of(match: Iterable[tuple[str, tuple[str, ...]]]) -> int:
     """
     mask = EVERYWHERE
     for axis, values in match:
-        mask &= _axis_mask(axis, values)
+        mask &= axis_mask(axis, values)
     return mask
 
 
 @lru_cache(maxsize=512)  # more than there are subsets of the four axes' values
-def _axis_mask(axis: str, values: tuple[str, ...]) -> int:
+def axis_mask(axis: str, values: tuple[str, ...]) -> int:
+    """Return the cells in which one axis has one of some values; loading 10,000 rules asks for few of them."""
     place = next(place for place, (name, _) in enumerate(_AXES) if name == axis)
     return sum(1 << cell for cell, names in enumerate(_NAMES) if names[place] in values)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import re
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -56,7 +56,7 @@ _escalation = lru_cache(maxsize=4096)(Escalation)
 _preconditions = lru_cache(maxsize=4096)(Preconditions)
 
 
-def _condition(is_value: Callable[[object], bool], expected: str) -> PlainValidator:
+def _condition(is_value: Callable[[str], object], expected: str) -> PlainValidator:
     """Return a reader of conditions over one axis."""
 
     def read_condition(given: object) -> tuple[str, ...] | None:
@@ -78,21 +78,10 @@ def _allowed(given: object) -> tuple[str, ...] | None:
             return None
         case {"eq": str(value), **rest} if not rest:
             return (value,)
-        case {"in": [*values], **rest} if not rest and 0 < len(values) <= MAX_IN and _distinct(values):
-            return tuple(values)
+        case {"in": [*values], **rest} if not rest and 0 < len(values) <= MAX_IN:
+            if all(isinstance(value, str) for value in values) and len(set(values)) == len(values):
+                return tuple(values)
     raise ValueError(f'is not a value, {{"eq": value}}, {{"in": [1 to {MAX_IN} different values]}} or {{"any": true}}')
-
-
-def _distinct(values: list[object]) -> bool:
-    return all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
-
-
-def _is_capability(value: object) -> bool:
-    return isinstance(value, str) and is_catalogue_id("cap", value)
-
-
-def _is_tenant(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(_TENANT_PATTERN, value) is not None
 
 
 def _schema(value: JsonObject) -> WithJsonSchema:
@@ -125,11 +114,13 @@ Labels = Annotated[Values, _closed(DATA_LABELS), _schema({"enum": [*DATA_LABELS]
 Risks = Annotated[Values, _closed(TENANT_RISKS), _schema({"enum": [*TENANT_RISKS]})]
 Classes = Annotated[Values, _closed(QOS_CLASSES), _schema({"enum": [*QOS_CLASSES]})]
 Tenants = Annotated[
-    Values, _condition(_is_tenant, "a tenant id"), _schema({"type": "string", "pattern": f"^{_TENANT_PATTERN}$"})
+    Values,
+    _condition(re.compile(_TENANT_PATTERN).fullmatch, "a tenant id"),
+    _schema({"type": "string", "pattern": f"^{_TENANT_PATTERN}$"}),
 ]
 Capabilities = Annotated[
     Values,
-    _condition(_is_capability, "a capability id such as cap.doc.summarize"),
+    _condition(partial(is_catalogue_id, "cap"), "a capability id such as cap.doc.summarize"),
     _schema({"type": "string", "pattern": catalogue_pattern("cap")}),
 ]
 
@@ -244,7 +235,10 @@ class RuleModel(Model):
         """
         names, tenants = self.match.capability_id, self.match.tenant_id
         decision = self.decision
-        _check_candidates(decision.candidate_workers_ranked, place)
+        species = [candidate.worker_species_id for candidate in decision.candidate_workers_ranked]
+        if len(set(species)) != len(species):
+            where = f"/rules/{place}/decision/candidate_workers_ranked"
+            raise WireError(f"{_WHAT} at `{where}`: names a species twice", where)
         return Rule(
             rule_id=self.rule_id,
             capabilities=None if names is None else frozenset(names),
@@ -261,13 +255,6 @@ class RuleModel(Model):
             demands_artifact_hash="must_record_artifact_hash_if_executes" in decision.preconditions.model_fields_set
             and decision.preconditions.must_record_artifact_hash_if_executes,
         )
-
-
-def _check_candidates(candidates: list[CandidateModel], place: int) -> None:
-    species = [candidate.worker_species_id for candidate in candidates]
-    if len(set(species)) != len(species):
-        where = f"/rules/{place}/decision/candidate_workers_ranked"
-        raise WireError(f"{_WHAT} at `{where}`: names a species twice", where)
 
 
 class RulesModel(Model):
@@ -295,7 +282,13 @@ def read_rules(data: bytes | JsonValue) -> RuleSet:
     digest = "sha256:" + sha256(data).hexdigest() if isinstance(data, bytes) else sha256_of(data)
     with _uncollected():
         outline = read(_Outline, data, what=_WHAT, max_bytes=MAX_RULES_BYTES)
-        return RuleSet([_read_rule(rule, place) for place, rule in enumerate(outline.rules)], digest)
+        rules: list[Rule] = []
+        for place, rule in enumerate(outline.rules):
+            try:
+                rules.append(RuleModel.model_validate(rule).to_value(place))
+            except ValidationError as problem:
+                raise refused(problem, _WHAT, ("rules", place)) from None
+        return RuleSet(rules, digest)
 
 
 @contextmanager
@@ -312,10 +305,3 @@ def _uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _read_rule(data: Any, place: int) -> Rule:
-    try:
-        return RuleModel.model_validate(data).to_value(place)
-    except ValidationError as problem:
-        raise refused(problem, _WHAT, ("rules", place)) from None
