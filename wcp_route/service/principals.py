@@ -33,6 +33,8 @@ MAX_JWKS_BYTES: Final = 1 << 20
 JWKS_MAX_AGE: Final = 3600.0  # seconds; keys that cannot be fetched again count no longer than this
 JWKS_PAUSE: Final = 10.0  # seconds between two attempts at least, whatever tokens name
 FETCH_SECONDS: Final = 5.0
+REGISTRY_PATHS: Final = "/api/v1/"
+REGISTRY_COOKIE: Final = "pyhall_session"
 LEVELS: Final = ("advisory", "gatekeeper", "executor", "incident_commander")
 
 
@@ -106,6 +108,10 @@ class Authenticator:
         if len(values) == 1 and len(values[0]) <= MAX_TOKEN:
             scheme, _, token = values[0].partition(" ")
             if scheme.lower() == "bearer" and token and (found := self.of_token(token.strip())) is not None:
+                return found
+        if not values and request.url.path.startswith(REGISTRY_PATHS):  # how earlier clients send it; no browser has it
+            token = request.cookies.get(REGISTRY_COOKIE, "")
+            if 0 < len(token) <= MAX_TOKEN and (found := self.of_token(token)) is not None:
                 return found
         raise Problem(
             401, "unauthenticated", "send a valid token: Authorization: Bearer …", {"www-authenticate": "Bearer"}
