@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 GUARDED = [
     ("POST", "/wcp/route"), ("GET", "/wcp/workers"), ("GET", "/wcp/capabilities"), ("GET", "/wcp/approvals/pending"),
     ("POST", "/wcp/approvals/resolve"), ("POST", "/wcp/approvals/escalate"), ("GET", "/wcp/approvals/x"),
+    ("GET", "/wcp/approvals/x/history"),
     ("POST", "/access/v1/evaluation"), ("POST", "/access/v1/evaluations"), ("GET", "/ext-authz/x"),
     ("GET", "/api/v1/verify/org.acme.x"), ("PUT", "/api/v1/workers/org.acme.x/attest"), ("GET", "/api/v1/ban-list"),
     ("GET", "/api/v1/ban-list/reports"), ("POST", "/api/v1/ban-list/reports/x"), ("GET", "/api/v1/ban-lists/soc"),

@@ -1,4 +1,4 @@
-"""The registry as the earlier Python client calls it: its headers and shapes by hand, and the client itself where it is.
+"""The registry as the earlier Python client calls it: its headers and shapes by hand, and the client where it is.
 
 `python -m benchmarks.route` installs the published client below build/; it is not a dependency of the tests.
 """

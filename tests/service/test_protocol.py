@@ -76,6 +76,28 @@ def test_a_hold_is_polled_approved_and_redeemed_once(world: World) -> None:
     assert world("POST", "/wcp/approvals/resolve", "ada", answer).status_code == 409
 
 
+def test_an_approver_sees_who_answered_before_and_what_changed_since(world: World) -> None:
+    def held(**changes: Any) -> str:
+        found = world("POST", "/wcp/route", "acme", fresh(capability_id=HELD, **changes)).json()
+        return str(found["pending_approval_id"])
+
+    first = held()
+    answer = {"pending_approval_id": first, "decision": "approve", "reason": "looked at it"}
+    assert world("POST", "/wcp/approvals/resolve", "ada", answer).status_code == 200
+    same = world("GET", f"/wcp/approvals/{held()}/history", "ada").json()
+    assert (same["answers"][0]["outcome"], same["answers"][0]["by"]) == ("approved", "ada")
+    assert (same["answers"][0]["reason"], same["changed"]) == ("looked at it", [])
+    other = world("GET", f"/wcp/approvals/{held(data_label='PUBLIC')}/history", "ada").json()
+    assert other["changed"] == ["the data label"]
+    world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
+    world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
+    pending = held()
+    after = world("GET", f"/wcp/approvals/{pending}/history", "ada").json()
+    assert [row["kind"] for row in after["events"]] == ["worker.cleared", "worker.quarantined"]
+    assert world("GET", f"/wcp/approvals/{pending}/history", "acme").status_code == 403
+    assert world("GET", "/wcp/approvals/none/history", "ada").status_code == 404
+
+
 # AuthZEN 1.0
 
 

@@ -95,6 +95,7 @@ _PATHS: Final[dict[str, Any]] = {
         )
     },
     "/wcp/approvals/{pending_id}": {"get": _operation("Poll a hold")},
+    "/wcp/approvals/{pending_id}/history": {"get": _operation("Earlier answers, and what changed since")},
     "/access/v1/evaluation": {"post": _operation("AuthZEN evaluation", body=_EVALUATION, optional=("context",))},
     "/access/v1/evaluations": {
         "post": _operation(

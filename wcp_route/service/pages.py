@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from wcp_route.domain.clock import now_ms
+from wcp_route.service.approval_history import history_of
 from wcp_route.service.ban_lists import review_report, shown_reports
 from wcp_route.service.context import context_of, working
 from wcp_route.service.machines import missing
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wcp_route.service.sessions import Session
 
 SHOWN: Final = 100
+WITH_HISTORY: Final = 10
 _pages: Final = Environment(
     loader=PackageLoader("wcp_route.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -154,8 +156,16 @@ async def decision(request: Request, context: Context, session: Session) -> Resp
 async def approvals(request: Request, context: Context, session: Session) -> Response:
     """GET /approvals: what waits for a person."""
     del request
-    holds = await working(lambda: context.state.approvals.pending(now_ms()))
-    rows = [shown_hold(hold, "pending") for hold in holds]
+
+    def look() -> list[dict[str, Any]]:
+        holds = context.state.approvals.pending(now_ms())[:SHOWN]
+        # Each history is a few reads, so those at the top have it on the page and the rest over /wcp/approvals.
+        return [
+            shown_hold(hold, "pending") | {"history": history_of(context, hold) if number < WITH_HISTORY else None}
+            for number, hold in enumerate(holds)
+        ]
+
+    rows = await working(look)
     return _render("approvals.html", session=session, here="approvals", rows=rows)
 
 

@@ -13,6 +13,7 @@ from wcp_route.domain.clock import now_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.service import gateways
+from wcp_route.service.approval_history import history_of
 from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.approvals import LedgerApprovals
@@ -160,6 +161,17 @@ async def hold(request: Request) -> Response:
     return CanonicalJSON(body, headers={"retry-after": "2"} if state == "pending" and not expired else None)
 
 
+@endpoint
+async def history(request: Request) -> Response:
+    """GET /wcp/approvals/{id}/history: for approvers, who answered the same work before and what changed since."""
+    context = context_of(request)
+    principal_of(request, "approver", "operator")
+    found = await working(lambda: context.state.approvals.get(request.path_params["pending_id"]))
+    if found is None:
+        raise not_found()
+    return CanonicalJSON(await working(lambda: history_of(context, found)))
+
+
 async def answer_hold(
     context: Context, principal: Principal, pending_id: str, action: str, reason: str
 ) -> dict[str, Any]:
@@ -301,6 +313,7 @@ ROUTES: Final = [
     Route("/wcp/approvals/resolve", resolve, methods=["POST"]),
     Route("/wcp/approvals/escalate", escalate, methods=["POST"]),
     Route("/wcp/approvals/{pending_id}", hold),
+    Route("/wcp/approvals/{pending_id}/history", history),
     Route("/access/v1/evaluation", evaluation, methods=["POST"]),
     Route("/access/v1/evaluations", evaluations, methods=["POST"]),
     Route("/.well-known/authzen-configuration", authzen_metadata),
