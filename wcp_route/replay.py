@@ -24,6 +24,7 @@ from wcp_route.domain.codes import Code
 from wcp_route.domain.request_hash import fingerprints
 from wcp_route.domain.request_model import parse_request
 from wcp_route.gates.attestation import Attested, Attestor
+from wcp_route.gates.blast import UNNAMED
 from wcp_route.gates.callbacks import Callbacks, Deadline
 from wcp_route.gates.controls import Controls
 from wcp_route.gates.deciding import Deciding, World, decided, evidence_of
@@ -363,8 +364,7 @@ class _Recorded:
     ) -> tuple[str, int]:
         """Return what the chain added up to then, and whether that was too much."""
         del now_ms, keep
-        if chain[1]:
-            self.taken.append(f"what chain {chain[1]} had added up to")
+        self.taken.append(f"what the chain {chain[1].removeprefix(UNNAMED)} had added up to")
         if self._code == Code.CHAIN_BLAST_EXCEEDED:
             extras = cast("JsonObject", self._fields["deny_extras"])
             return str(self._fields["deny_message"]), int(str(extras.get("blast_declared", score)))

@@ -33,7 +33,7 @@ from wcp_route.config import Ceiling, HallConfig
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.domain.record_model import read_record
-from wcp_route.gates.blast import MAX_CHAINS_OF_TENANT
+from wcp_route.gates.blast import MAX_CHAINS_OF_TENANT, MAX_CORRELATIONS, MAX_TENANTS, UNNAMED, Chains
 from wcp_route.hall import Hall, Services
 from wcp_route.tool_guard import NotDispatched, guard
 
@@ -377,6 +377,30 @@ def test_a_receipt_that_fails_gives_a_place_in_a_chain_back_once(world: World) -
         assert hall.route(a_request(chain_id="c", dry_run=dry_run)).denied is True
     hall._services = services
     assert [hall.route(a_request(chain_id="c")).denied for _ in range(2)] == [False, True]
+
+
+def test_leaving_out_the_chain_id_does_not_avoid_the_sum(world: World) -> None:
+    hall = world.hall(chain_thresholds={"dev": 5})  # the worker declares 2
+    assert [hall.route(a_request()).code for _ in range(4)] == [None, None, *[Code.CHAIN_BLAST_EXCEEDED] * 2]
+    assert hall.route(a_request(correlation_id="another")).denied is False
+    assert hall.route(a_request(tenant_id="other")).denied is False  # with the same correlation id
+    assert hall.explain(a_request()).decision.code == Code.CHAIN_BLAST_EXCEEDED
+
+
+def test_sums_of_correlation_ids_are_bounded_and_a_refusal_gives_its_part_back() -> None:
+    chains = Chains()
+    for number in range(3 * MAX_CORRELATIONS):
+        assert chains.reserve(("acme", UNNAMED + str(number)), 4, 5, 1) == ("", 4)
+    assert len(chains._unnamed["acme"]) == MAX_CORRELATIONS
+    for number in range(2 * MAX_TENANTS):
+        chains.reserve((f"t{number}", UNNAMED + "c"), 1, 5, 1)
+    assert len(chains._unnamed) == MAX_TENANTS
+    last = (f"t{2 * MAX_TENANTS - 1}", UNNAMED + "c")
+    chains.release(last, 1)
+    assert chains.reserve(last, 5, 5, 1) == ("", 5)
+    problem, total = chains.reserve(last, 1, 5, 1)
+    assert (bool(problem), total) == (True, 6)
+    assert chains.reserve(last, 5, 5, 1 + 25 * 3600 * 1000) == ("", 5)  # a day later
 
 
 # --- settings and sinks --------------------------------------------------------------------------------------------

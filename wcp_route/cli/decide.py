@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.domain.decision import Evidence, RouteDecision
 
-_UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"})
+_UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE", "DENY_INVALID_INPUT"})
 _MARKS: Final = {"pass": "ok", "deny": "DENY", "hold": "HOLD", "warn": "warn", "off": "off", "skipped": "-"}
 
 

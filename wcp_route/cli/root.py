@@ -78,7 +78,7 @@ class Root(HintingGroup):
                 [
                     ("0", "dispatch, or done"),
                     ("1", "denied; or checked and found wrong"),
-                    ("2", "could not decide: usage, a missing piece, a crash"),
+                    ("2", "could not decide: usage, a request that is none, a missing piece, a crash"),
                     ("3", "held for a human"),
                 ]
             )

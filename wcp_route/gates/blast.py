@@ -8,7 +8,7 @@ never lower it.
     + 15 in prod or edge                + 15 when request.writes or request.mutates_state        at most 100
 
 *Declared*, 0 to 25: five dimensions that the worker's record declares; the caller may raise each. Along a chain of
-workers (requests with one `chain_id`) it adds up.
+workers it adds up: requests with one `chain_id`, and those with one `correlation_id` that name no chain.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _LABEL: Final = {"PUBLIC": 0, "INTERNAL": 20, "RESTRICTED": 40}
 
 MAX_CHAINS: Final = 100_000  # open at a time; a full table refuses new chains rather than forget old ones
+MAX_CORRELATIONS: Final = 256  # of a tenant, whose sums are kept; older ones are forgotten
+MAX_TENANTS: Final = 1000  # with such sums; who has not asked for longest is forgotten
 MAX_CHAINS_OF_TENANT: Final = 1000  # so that one tenant cannot use up what all have
 CHAIN_SECONDS: Final = 24 * 3600  # after the last request of a chain
 
@@ -56,10 +58,24 @@ def declared(worker: BlastRadius, caller: BlastRadius | None) -> int:
     ).total
 
 
+UNNAMED: Final = "\0"  # goes before a correlation id that stands for a chain; no chain id begins so
+
+
+def chain_of(request: RouteInput) -> tuple[str, str] | None:
+    """Return the chain that a request belongs to; none when it names neither a chain nor a correlation.
+
+    Leaving `chain_id` out must not be a way around the sum, so such requests are told by their correlation id.
+    """
+    if request.chain_id:
+        return request.tenant_id, request.chain_id
+    return (request.tenant_id, UNNAMED + request.correlation_id) if request.correlation_id else None
+
+
 class Chains:
     """What each open chain has added up to so far. One Hall's memory: chains do not span processes."""
 
     def __init__(self) -> None:
+        self._unnamed: OrderedDict[str, OrderedDict[str, tuple[int, int]]] = OrderedDict()
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
         self._of_tenant: dict[str, int] = {}
@@ -80,6 +96,8 @@ class Chains:
             Why it was not added (empty when it was), and the sum that it makes or would make.
         """
         with self._lock:
+            if chain[1].startswith(UNNAMED):
+                return self._add_unnamed(chain, score, limit, now_ms, keep=keep)
             self._forget(now_ms)
             total = self._open.get(chain, (0, 0))[0] + score
             if limit is not None and total > limit:
@@ -96,9 +114,37 @@ class Chains:
                 self._open.move_to_end(chain)
             return "", total
 
+    def _add_unnamed(
+        self, chain: tuple[str, str], score: int, limit: int | None, now_ms: int, *, keep: bool
+    ) -> tuple[str, int]:
+        """Add to the sum of a correlation id; of those, the oldest are forgotten rather than new ones refused."""
+        of_tenant = self._unnamed.get(chain[0], OrderedDict())
+        before, at_ms = of_tenant.get(chain[1], (0, now_ms))
+        total = score + (before if now_ms - at_ms <= CHAIN_SECONDS * 1000 else 0)
+        if limit is not None and total > limit:
+            return (
+                f"the declared scores of the requests with this correlation id add up to {total}, allowed are {limit}",
+                total,
+            )
+        if keep:
+            of_tenant[chain[1]] = (total, now_ms)
+            of_tenant.move_to_end(chain[1])
+            self._unnamed[chain[0]] = of_tenant
+            self._unnamed.move_to_end(chain[0])
+            for kept, most in ((of_tenant, MAX_CORRELATIONS), (self._unnamed, MAX_TENANTS)):
+                if len(kept) > most:
+                    kept.popitem(last=False)
+        return "", total
+
     def release(self, chain: tuple[str, str], score: int) -> None:
         """Take back what was reserved for a request that was not dispatched."""
         with self._lock:
+            if chain[1].startswith(UNNAMED):
+                of_tenant = self._unnamed.get(chain[0], OrderedDict())
+                if chain[1] in of_tenant:
+                    total, at_ms = of_tenant[chain[1]]
+                    of_tenant[chain[1]] = (max(0, total - score), at_ms)
+                return
             total, at_ms = self._open.get(chain, (score, 0))
             if total > score:
                 self._open[chain] = (total - score, at_ms)

@@ -245,19 +245,20 @@ def blast(case: Deciding) -> Check:
 
 
 def chain(case: Deciding) -> Check:
-    """What a chain of workers can break adds up."""
+    """What a chain of workers can break adds up; a request that names no chain is told by its correlation id."""
     request, own = case.request, case.blast_declared or 0
     limit = case.config.chain_thresholds.get(request.env)
-    if not request.chain_id and (limit is None or own <= limit):
+    key = scoring.chain_of(request)
+    if not request.chain_id and (limit is None or not own):
         return _NO_CHAIN
-    key, total, problem = (request.tenant_id, request.chain_id), own, ""
-    if request.chain_id:
+    total, problem = own, ""
+    if key is not None:
         problem, total = case.chains.reserve(key, own, limit, case.now_ms, keep=not case.changes_nothing)
-    elif limit is not None:
+    elif limit is not None and own > limit:
         problem = f"the declared score is {own}, allowed are {limit}"
     if problem:
         raise Refusal(Code.CHAIN_BLAST_EXCEEDED, problem, {"blast_declared": total})
-    case.reserved = None if case.changes_nothing else (key, own)
+    case.reserved = None if case.changes_nothing or key is None else (key, own)
     case.blast_declared = total
     return Check("chain", "pass", f"{total} so far")
 

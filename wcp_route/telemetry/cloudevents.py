@@ -18,6 +18,7 @@ import re
 import stat
 import sys
 import threading
+from logging.handlers import RotatingFileHandler
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
@@ -27,6 +28,7 @@ from wcp_route.domain.events import events, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from io import TextIOWrapper
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import RouteDecision
@@ -204,18 +206,39 @@ def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILE
     if start and start != _START:
         raise ConfigError(f"`{path}` holds something other than events; name a file for them alone")
 
+    handler = _EventFile(path, maxBytes=max_bytes, backupCount=keep, encoding="utf-8", delay=True)
+
     def write(told: Sequence[JsonObject]) -> None:
-        data = _lines(told)
-        if _size(path) + len(data) > max_bytes:
-            _set_aside(path, keep)
-        descriptor = _open(path)
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-        finally:
-            os.close(descriptor)
+        handler.handle(logging.makeLogRecord({"msg": _lines(told).decode().removesuffix("\n")}))
 
     return write
+
+
+class _EventFile(RotatingFileHandler):
+    """Rotates as the standard library does; opened for each write, never through a link, for its owner alone."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(_open(self.baseFilename), "a", encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write, and let go of the file, so that others may set it aside as well."""
+        try:
+            super().emit(record)
+        finally:
+            if self.stream is not None:
+                self.stream.close()
+                self.stream = None  # as with delay=True
+
+    def doRollover(self) -> None:  # noqa: N802  # the name of the standard library
+        """Set the full file aside; without any to keep, remove it."""
+        super().doRollover()
+        if self.backupCount == 0:
+            os.unlink(self.baseFilename)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise what went wrong, so that it is counted."""
+        del record
+        raise  # noqa: PLE0704  # called while it is handled
 
 
 def _lines(told: Sequence[JsonObject]) -> bytes:
@@ -229,19 +252,3 @@ def _open(path: str) -> int:
         os.close(descriptor)
         raise OSError("not a regular file")
     return descriptor
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _set_aside(path: str, keep: int) -> None:
-    names = [path, *[f"{path}.{number}" for number in range(1, keep + 1)]]
-    if keep == 0:
-        os.unlink(path)
-    for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(newer, older)
