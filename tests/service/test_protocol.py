@@ -88,7 +88,7 @@ def test_an_approver_sees_who_answered_before_and_what_changed_since(world: Worl
     assert (same["answers"][0]["outcome"], same["answers"][0]["by"]) == ("approved", "ada")
     assert (same["answers"][0]["reason"], same["changed"]) == ("looked at it", [])
     other = world("GET", f"/wcp/approvals/{held(data_label='PUBLIC')}/history", "ada").json()
-    assert other["changed"] == ["the data label"]
+    assert other["changed"] == ["the data label", "the blast score"]
     world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
     world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
     pending = held()
