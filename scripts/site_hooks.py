@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+SITE = "https://OWNER.github.io/wcp-attest/"  # OWNER is replaced before the first release
 REPOSITORY = "https://github.com/OWNER/wcp-attest/blob/main/"  # OWNER is replaced before the first release
 MODULES: tuple[str, ...] = (
     "wcp_attest",
@@ -87,6 +88,9 @@ def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: object) ->
 
     def target(found: re.Match[str]) -> str:
         link, anchor = found[2], found[3] or ""
+        if link.startswith(f"{SITE}latest/"):  # a page that only the site has: stay in this version
+            page_of = link.removeprefix(f"{SITE}latest/").rstrip("/") + ".md"
+            return f"{found[1]}{posixpath.relpath(page_of, folder or '.')}{anchor})"
         if re.match(r"[a-z]+:", link):
             return found[0]
         path = posixpath.normpath(posixpath.join(folder, link))

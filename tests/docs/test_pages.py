@@ -40,8 +40,6 @@ def test_links_lead_somewhere(path: Path) -> None:
         if re.match(r"https?:|mailto:", target):
             continue
         file, _, anchor = target.partition("#")
-        if file.startswith("reference/") and path == ROOT / "docs/index.md":
-            continue  # made with the site: tests/docs/test_site.py follows it
         page = (path.parent / file).resolve() if file else path
         assert page.exists(), f"{name_of(path)} links to {target}"
         if anchor and page.suffix == ".md":
