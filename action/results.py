@@ -10,7 +10,7 @@ from action.workflow import TITLE, escape
 from wcp_attest.base.differences import Change, Difference
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.cli.formats import render_report
-from wcp_attest.cli.formats.report import Finding, Report, Rule, describe, from_verdict, place
+from wcp_attest.cli.formats.report import Finding, Report, ReportRule, describe, from_verdict, place
 from wcp_attest.cli.text import printable
 from wcp_attest.verdict import Verdict
 
@@ -65,7 +65,7 @@ def report_of(outcome: Outcome) -> Report:
     if outcome.ok:
         return Report(outcome.package, (), text(result, "message"), decided=True, exit_status=0)
     if is_mistake(outcome):
-        rule = Rule("WCP_ATTEST_INPUT", "An input of the action cannot be used.", ("Correct the workflow.",))
+        rule = ReportRule("WCP_ATTEST_INPUT", "An input of the action cannot be used.", ("Correct the workflow.",))
         finding = Finding(rule, place(outcome.package, "manifest.json"), text(result, "message"))
         return Report(outcome.package, (finding,), finding.message, decided=False, exit_status=2)
     differences = _differences(result)

@@ -32,7 +32,7 @@ from tests.route.stores import SqliteReceipts
 from wcp_route.storage.receipts import KeyFileSigner, verify
 from wcp_route.storage.receipts.body import draft
 from wcp_route.storage.receipts.chain import link
-from wcp_route.storage.receipts.receipt import Head
+from wcp_route.storage.receipts.receipt import ReceiptHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def processor_time(evidence: list[Evidence]) -> dict[str, float]:
         made = [draft(one) for one in evidence]
         figures["write"].append(time.thread_time() - start)
         start = time.thread_time()
-        [link(one, Head(), 1) for one in made]
+        [link(one, ReceiptHead(), 1) for one in made]
         figures["link"].append(time.thread_time() - start)
     return {name: round(min(found) / len(evidence) * 1e6, 1) for name, found in figures.items()}
 
@@ -140,7 +140,7 @@ def fill(store: SqliteReceipts, evidence: list[Evidence], count: int) -> None:
 def measure(folder: str, options: argparse.Namespace) -> dict[str, object]:
     path = os.path.join(folder, "hall.db")
     evidence = [some_evidence(number, stream=f"tenant-{number % options.tenants}") for number in range(1000)]
-    size = len(link(draft(evidence[0]), Head(), 1)[0].body)
+    size = len(link(draft(evidence[0]), ReceiptHead(), 1)[0].body)
     result: dict[str, object] = {"receipt_bytes": size, "tenants": options.tenants, "filled": options.fill}
     with SqliteReceipts(path, signer=SIGNER) as store:
         fill(store, evidence, options.fill)

@@ -55,11 +55,7 @@ MANY_PARAMETERS = {  # beside the commands: click gives each its options
     "wcp_route.storage.receipts.read.last": "each narrows the list of receipts",
     "wcp_route.storage.state.open_state": "each is a setting of the state",
 }
-SAME_CLASSES = {  # names that two classes still have; what is renamed leaves this list
-    "Answer", "Cache", "Fetcher", "Head", "Index", "Known", "RegistryError", "Reply", "Row", "Rule", "Statement",
-    "_Call",
-    "Root",  # of each of the two command lines
-}  # fmt: skip
+SAME_CLASSES = {"RegistryError"}  # of the client of a worker registry, and of the Hall's own registry, for programs
 SAME_MODULES = {"decision", "state", "store"}  # likewise; below cli/, a file has the name of its command
 FACES = {"errors", "policy", "bans", "registry"}  # public faces, which programs import under these names
 

@@ -35,7 +35,7 @@ from wcp_route.hall_world import usable_rules
 from wcp_route.storage.approval_events import checked_hold
 from wcp_route.storage.holds import check_grant, hash_of
 from wcp_route.storage.receipts.body import draft
-from wcp_route.storage.receipts.receipt import Head
+from wcp_route.storage.receipts.receipt import ReceiptHead
 from wcp_route.storage.state_errors import ApprovalError, ApprovalExpired
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _world_of(
 def _as_receipt(past: PastDecision, evidence: Evidence) -> JsonObject:
     """Return the fields of the receipt that the replay would have, at the place in the chain of the recorded one."""
     fields, previous = past.fields, past.fields["prev_receipt_hash"]
-    head = Head(past.receipt.seq - 1, "" if previous is None else str(previous).removeprefix("sha256:"))
+    head = ReceiptHead(past.receipt.seq - 1, "" if previous is None else str(previous).removeprefix("sha256:"))
     judged: JsonObject = json.loads(draft(evidence).body(head))
     judged["receipt_id"] = fields["receipt_id"]
     if judged["grant_hash"]:

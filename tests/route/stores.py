@@ -13,7 +13,7 @@ from wcp_route.storage.registry import LedgerRegistry
 
 if TYPE_CHECKING:
     from wcp_route.domain.decision import Hold
-    from wcp_route.storage.receipts.chain import Batch, Row
+    from wcp_route.storage.receipts.chain import Batch, ChainRow
 
 MEMORY = ":memory:"
 
@@ -32,7 +32,7 @@ class MemoryReceipts(Ledger):
         super().__init__(Database(MEMORY), **options)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ChainRow]:
         with self.database.reading() as connection:
             return list(_rows(connection))
 

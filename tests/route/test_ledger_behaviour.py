@@ -33,9 +33,9 @@ from wcp_route.storage import registry as registry_module
 from wcp_route.storage.approvals import ApprovalError, ApprovalExpired, Approver
 from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, ReceiptsBroken, find, verify
 from wcp_route.storage.receipts.body import draft
-from wcp_route.storage.receipts.chain import Batch, Row, Statement, Tip, seal
+from wcp_route.storage.receipts.chain import Batch, BatchStatement, ChainRow, Tip, seal
 from wcp_route.storage.receipts.check import Checker
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head, Receipt, index_of
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Receipt, ReceiptHead, index_of
 from wcp_route.storage.registry import RegistryError
 from wcp_route.storage.state import State, open_state
 from wcp_route.storage.state_errors import StateError
@@ -316,21 +316,21 @@ def test_a_locked_file_is_one_clear_error_for_changes_and_none_for_decisions(pat
 # Receipts
 
 
-def rows_of(state: State) -> list[Row]:
+def rows_of(state: State) -> list[ChainRow]:
     from wcp_route.storage.receipts.read import _rows
 
     with state.ledger.database.reading() as connection:
         return list(_rows(connection))
 
 
-def two_receipts() -> tuple[list[Row], list[Batch]]:
+def two_receipts() -> tuple[list[ChainRow], list[Batch]]:
     memory = MemoryReceipts(signer=SIGNER, clock=lambda: START_MS)
     memory.append([some_evidence(1)])
     memory.append([some_evidence(2)])
     return memory.rows, memory.batches
 
 
-def checked(rows: list[Row], batches: list[Batch]) -> ReceiptsBroken:
+def checked(rows: list[ChainRow], batches: list[Batch]) -> ReceiptsBroken:
     checker, left = Checker(KEYS), iter(rows)
     try:
         for batch in batches:
@@ -350,10 +350,10 @@ def test_a_fork_is_found() -> None:
     assert isinstance(fields, dict)
     body = canonical_json({**fields, "correlation_id": "corr-3"})
     digest = sha256(body).hexdigest()
-    statement = Statement.from_bytes(batch.statement)
+    statement = BatchStatement.from_bytes(batch.statement)
     end = Tip(2, 1, sha256(batch.statement).hexdigest(), statement.state)
     forged, _ = seal([digest], end, at_ms=START_MS, signer=SIGNER, state=end.state)
-    row = Row(3, "acme", 2, digest, body, index_of(json.loads(body)))
+    row = ChainRow(3, "acme", 2, digest, body, index_of(json.loads(body)))
     problem = checked([first, second, row], [batch, forged])
     assert (problem.kind, problem.position, problem.stream, problem.seq) == ("forked", 3, "acme", 2)
 
@@ -405,10 +405,10 @@ def test_a_statement_has_one_shape(change: JsonObject) -> None:
     fields = parse_canonical(batch.statement, what="statement", max_bytes=MAX_RECEIPT_BYTES)
     assert isinstance(fields, dict)
     with pytest.raises(ConfigError, match="batch statement"):
-        Statement.from_bytes(canonical_json(fields | change))
+        BatchStatement.from_bytes(canonical_json(fields | change))
     for name in fields:
         with pytest.raises(ConfigError, match="batch statement"):
-            Statement.from_bytes(canonical_json({key: value for key, value in fields.items() if key != name}))
+            BatchStatement.from_bytes(canonical_json({key: value for key, value in fields.items() if key != name}))
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_each_column_must_repeat_the_body(change: dict[str, Any]) -> None:
 @given(evidence)
 @settings(deadline=None, max_examples=100)
 def test_a_body_is_what_the_reference_library_writes_and_its_schema_says(one: Evidence) -> None:
-    for head in (Head(), Head(7, "ab" * 32)):
+    for head in (ReceiptHead(), ReceiptHead(7, "ab" * 32)):
         body = draft(one).body(head)
         fields = parse_canonical(body, what="body", max_bytes=MAX_RECEIPT_BYTES)
         assert isinstance(fields, dict)
@@ -456,7 +456,7 @@ def test_a_body_is_what_the_reference_library_writes_and_its_schema_says(one: Ev
 
 def test_the_schema_refuses_what_is_no_receipt() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    good = Receipt(1, "acme", 1, "0" * 64, draft(some_evidence()).body(Head())).to_dict()
+    good = Receipt(1, "acme", 1, "0" * 64, draft(some_evidence()).body(ReceiptHead())).to_dict()
     jsonschema.validate(good, SCHEMA)
     for name in good:
         with pytest.raises(jsonschema.ValidationError):
@@ -467,7 +467,7 @@ def test_the_schema_refuses_what_is_no_receipt() -> None:
 
 def test_a_grant_is_kept_only_as_its_hash() -> None:
     secret = "a-grant-that-must-not-leak"
-    body = draft(replace(some_evidence(), grant_id=secret)).body(Head())
+    body = draft(replace(some_evidence(), grant_id=secret)).body(ReceiptHead())
     assert secret.encode() not in body
     assert json.loads(body)["grant_hash"] == "sha256:" + sha256(secret.encode()).hexdigest()
 

@@ -29,7 +29,7 @@ from wcp_route.storage.receipts import (
 )
 from wcp_route.storage.receipts.check import Checker
 from wcp_route.storage.receipts.lines import MAX_LINE_BYTES
-from wcp_route.storage.receipts.receipt import Head
+from wcp_route.storage.receipts.receipt import ReceiptHead
 from wcp_route.storage.receipts.sign import PAYLOAD_TYPE, SignedHead, pae
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_a_batch_of_another_store_does_not_fit(path: Path, tmp_path: Path) -> No
 def test_a_gap_in_a_stream_is_found() -> None:
     memory = MemoryReceipts(signer=SIGNER)
     memory.append([some_evidence(1)])
-    memory._heads["acme"] = Head(5, memory.rows[0].hash)
+    memory._heads["acme"] = ReceiptHead(5, memory.rows[0].hash)
     memory.append([some_evidence(2)])
     problem = checked(memory)
     assert (problem.kind, problem.position, problem.seq) == ("deleted", 2, 6)
@@ -85,7 +85,7 @@ def test_a_gap_in_a_stream_is_found() -> None:
 def test_a_receipt_that_follows_another_hash_is_found() -> None:
     memory = MemoryReceipts(signer=SIGNER)
     memory.append([some_evidence(1)])
-    memory._heads["acme"] = Head(1, "0" * 64)
+    memory._heads["acme"] = ReceiptHead(1, "0" * 64)
     memory.append([some_evidence(2)])
     assert checked(memory).kind == "forked"
 

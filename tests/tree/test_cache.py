@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.test_house import ROOT, imported, modules
 from tests.tree.support import run_python
 from wcp_attest.advice import digest_cache as rules
-from wcp_attest.advice.digest_cache import DigestCache, Known
+from wcp_attest.advice.digest_cache import DigestCache, KnownDigest
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,7 +25,7 @@ NOW = float(int(time.time()))
 SUBJECT = ("tree", "sha256", "/src/worker")
 DIGEST = "9f" * 32
 keys = st.binary(min_size=40, max_size=40)
-knowns = st.builds(Known, st.binary(min_size=32, max_size=32).map(bytes.hex), st.integers(0, 2**64 - 1))
+knowns = st.builds(KnownDigest, st.binary(min_size=32, max_size=32).map(bytes.hex), st.integers(0, 2**64 - 1))
 
 
 class Place:
@@ -45,7 +45,7 @@ class Place:
         cache.save()
 
     def knows(self, name: str, *, now: float = NOW, subject: tuple[str, ...] = SUBJECT) -> bool:
-        return self.open(now=now, subject=subject).get(name.encode()) == Known(DIGEST, len(name))
+        return self.open(now=now, subject=subject).get(name.encode()) == KnownDigest(DIGEST, len(name))
 
     @property
     def file(self) -> Path:
@@ -60,7 +60,7 @@ def place(tmp_path: Path) -> Place:
 
 @given(st.dictionaries(keys, knowns, max_size=20))
 @settings(max_examples=50)
-def test_what_is_put_in_comes_back(tmp_path_factory: pytest.TempPathFactory, content: dict[bytes, Known]) -> None:
+def test_what_is_put_in_comes_back(tmp_path_factory: pytest.TempPathFactory, content: dict[bytes, KnownDigest]) -> None:
     place = Place(tmp_path_factory.mktemp("round") / "cache")
     cache = place.open()
     for key, known in content.items():
@@ -332,11 +332,11 @@ def test_old_and_surplus_caches_go_and_nothing_else_does(place: Place) -> None:
 
 # Who can reach the cache. Imports within functions count; those for type checkers do not run.
 
-CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.caching"}
-LOOKERS = {"cli.diff", "cli.check", "cli.fix", "cli.checking"}
+CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.cache_option"}
+LOOKERS = {"cli.diff_command", "cli.check_command", "cli.fix_command", "cli.staged_manifests"}
 DECIDERS = {"verification", "recheck", "verdict", "build", "sign_package", "compat",
-            "package.legacy_manifest", "cli.verify", "cli.sign", "cli.build", "cli.hash", "disk", "disk.check_tree",
-            "disk.quick_check", "disk.read_tree", "disk.verified_copy", "disk.explain_differences", "disk.hashing",
+            "package.legacy_manifest", "cli.verify_command", "cli.sign_command", "cli.build_command", "cli.hash_command", "disk",
+            "disk.check_tree", "disk.quick_check", "disk.read_tree", "disk.verified_copy", "disk.explain_differences", "disk.hashing",
             "disk.workers"}  # fmt: skip
 
 

@@ -51,7 +51,7 @@ _OTHERS_WRITE: Final = 0o022
 _SLOWEST_RUN: Final = 3600  # seconds; after so long a half-written file has no writer, and other runs are at an end
 
 
-class Known(NamedTuple):
+class KnownDigest(NamedTuple):
     """What was found out about a content: its digest in hex and its size in bytes."""
 
     digest: str
@@ -82,7 +82,7 @@ class DigestCache:
         self._used: dict[bytes, bytes] = {}
         self._learnt = False
 
-    def get(self, key: bytes) -> Known | None:
+    def get(self, key: bytes) -> KnownDigest | None:
         """Return what is known under a key, unless that is too long ago."""
         key = _padded(key)
         record = self._records.get(key)
@@ -92,7 +92,7 @@ class DigestCache:
         if not self._now - MAX_AGE <= hashed_at <= self._now:
             return None
         self._used[key] = record
-        return Known(digest.hex(), size)
+        return KnownDigest(digest.hex(), size)
 
     def put(self, key: bytes, digest: str, size: int) -> None:
         """Remember what was hashed just now.

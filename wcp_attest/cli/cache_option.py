@@ -33,14 +33,14 @@ option = grouped(
 )
 
 
-class Cache(NamedTuple):
+class CacheChoice(NamedTuple):
     """Where digests are remembered, and who is told when that place cannot be used."""
 
     directory: str
     report: Callable[[str], None]
 
 
-def cache_of(wanted: bool | None, out: Output, packages: Iterable[str]) -> Cache | None:
+def cache_of(wanted: bool | None, out: Output, packages: Iterable[str]) -> CacheChoice | None:
     """Return the cache that the user asked for, if any.
 
     Args:
@@ -64,11 +64,11 @@ def cache_of(wanted: bool | None, out: Output, packages: Iterable[str]) -> Cache
             said.add(text)
             out.note(f"note: {text}")
 
-    return Cache(directory, report)
+    return CacheChoice(directory, report)
 
 
 def remembered_blobs(
-    cache: Cache | None, index: GitIndex, package: str, algorithm: HashAlgorithm
+    cache: CacheChoice | None, index: GitIndex, package: str, algorithm: HashAlgorithm
 ) -> AbstractContextManager[None]:
     """Return a context in which an index knows the blobs that were hashed before; without a cache it does nothing.
 

@@ -84,11 +84,11 @@ def as_json(examinations: Sequence[Examination]) -> JsonObject:
 
 def report_of(examinations: Sequence[Examination]) -> Report:
     """Return the outcome as findings with places."""
-    from wcp_attest.cli.formats.report import Finding, Report, Rule, describe, place
+    from wcp_attest.cli.formats.report import Finding, Report, ReportRule, describe, place
 
     wrong = [examination for examination in examinations if not examination.ok]
     command = repair(examinations)
-    rule = Rule(RULE_ID, "`manifest.json` does not say what is in the package.", (command,) if command else ())
+    rule = ReportRule(RULE_ID, "`manifest.json` does not say what is in the package.", (command,) if command else ())
     findings = []
     for examination in wrong:
         root = examination.target.directory

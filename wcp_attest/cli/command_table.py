@@ -15,51 +15,51 @@ PROGRAM: Final = "wcp-attest"
 COMPLETE_VARIABLE: Final = "_WCP_ATTEST_COMPLETE"  # what completion scripts set, by click's convention
 
 
-class Row(NamedTuple):
+class CommandRow(NamedTuple):
     """One command: where it lives (`module:attribute` below `wcp_attest.cli`) and its line in the help."""
 
     place: str
     help: str
 
 
-SECTIONS: Final[dict[str, dict[str, Row]]] = {
+SECTIONS: Final[dict[str, dict[str, CommandRow]]] = {
     "Make": {
-        "init": Row("init_command:init", "Lay out a new worker package."),
-        "build": Row("build_command:build", "Write the manifest of a package."),
-        "sign": Row("sign_command:sign", "Sign a package, building its manifest first when there is none."),
-        "pack": Row("pack_command:pack", "Write a signed package as one archive."),
-        "unpack": Row("pack_command:unpack", "Unpack an archive, once the package in it is verified."),
-        "keygen": Row("keygen_command:keygen", "Make a signing key and its public key."),
+        "init": CommandRow("init_command:init", "Lay out a new worker package."),
+        "build": CommandRow("build_command:build", "Write the manifest of a package."),
+        "sign": CommandRow("sign_command:sign", "Sign a package, building its manifest first when there is none."),
+        "pack": CommandRow("pack_command:pack", "Write a signed package as one archive."),
+        "unpack": CommandRow("pack_command:unpack", "Unpack an archive, once the package in it is verified."),
+        "keygen": CommandRow("keygen_command:keygen", "Make a signing key and its public key."),
     },
     "Decide": {
-        "verify": Row("verify_command:verify", "Check a package against a trust policy."),
-        "run": Row("run_command:run", "Verify a package, then become a command that runs from it."),
-        "store": Row("store_command:store", "Keep verified packages, and hand them out by worker id."),
-        "gate": Row("gate_command:gate", "Answer a host that asks before it installs or loads a package."),
-        "policy": Row("policy_command:policy", "Start, check and show trust policies."),
-        "ban": Row("ban_command:ban", "Make, sign and search ban lists."),
-        "registry": Row("registry_command:registry", "Ask and tell a worker registry."),
+        "verify": CommandRow("verify_command:verify", "Check a package against a trust policy."),
+        "run": CommandRow("run_command:run", "Verify a package, then become a command that runs from it."),
+        "store": CommandRow("store_command:store", "Keep verified packages, and hand them out by worker id."),
+        "gate": CommandRow("gate_command:gate", "Answer a host that asks before it installs or loads a package."),
+        "policy": CommandRow("policy_command:policy", "Start, check and show trust policies."),
+        "ban": CommandRow("ban_command:ban", "Make, sign and search ban lists."),
+        "registry": CommandRow("registry_command:registry", "Ask and tell a worker registry."),
     },
     "Look (verifies nothing)": {
-        "diff": Row("diff_command:diff", "Compare a tree with its manifest."),
-        "show": Row("show_command:show", "Tell what a manifest and its signatures say."),
-        "export": Row("export_command:export", "Write what is signed in the words of other programs."),
-        "hash": Row("hash_command:hash_", "Print the package hash of a tree."),
-        "explain": Row("explain_command:explain", "Tell what a deny code means and what to do."),
+        "diff": CommandRow("diff_command:diff", "Compare a tree with its manifest."),
+        "show": CommandRow("show_command:show", "Tell what a manifest and its signatures say."),
+        "export": CommandRow("export_command:export", "Write what is signed in the words of other programs."),
+        "hash": CommandRow("hash_command:hash_", "Print the package hash of a tree."),
+        "explain": CommandRow("explain_command:explain", "Tell what a deny code means and what to do."),
     },
     "Tend": {
-        "lock": Row("lock_command:lock", "Pin the packages that a project loads, and check them."),
-        "check": Row("check_command:check", "Check that committed manifests are up to date."),
-        "fix": Row("fix_command:fix", "Bring committed manifests up to date."),
-        "merge-driver": Row("merge_driver_command:merge_driver", "Merge committed manifests for git."),
-        "clean": Row("clean_command:clean", "Remove bytecode and left-over temporary files."),
-        "completion": Row("completion_command:completion", "Print a completion script for a shell."),
+        "lock": CommandRow("lock_command:lock", "Pin the packages that a project loads, and check them."),
+        "check": CommandRow("check_command:check", "Check that committed manifests are up to date."),
+        "fix": CommandRow("fix_command:fix", "Bring committed manifests up to date."),
+        "merge-driver": CommandRow("merge_driver_command:merge_driver", "Merge committed manifests for git."),
+        "clean": CommandRow("clean_command:clean", "Remove bytecode and left-over temporary files."),
+        "completion": CommandRow("completion_command:completion", "Print a completion script for a shell."),
     },
 }
-COMMANDS: Final[dict[str, Row]] = {name: row for section in SECTIONS.values() for name, row in section.items()}
+COMMANDS: Final[dict[str, CommandRow]] = {name: row for section in SECTIONS.values() for name, row in section.items()}
 
 
-class Root(click.Group):
+class RootGroup(click.Group):
     """A group that knows its commands by name and imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -116,7 +116,7 @@ class Root(click.Group):
 
 
 @click.group(
-    cls=Root,
+    cls=RootGroup,
     name=PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=False,

@@ -91,7 +91,7 @@ def diff(
     return REFUSED if total else 0
 
 
-def _compare(package: str, manifest: Manifest, cache: cache_option.Cache | None, options: ReadOptions) -> None:
+def _compare(package: str, manifest: Manifest, cache: cache_option.CacheChoice | None, options: ReadOptions) -> None:
     """Raise `TreeMismatch` when the tree differs."""
     if cache is None:
         from wcp_attest.disk.check_tree import check_tree

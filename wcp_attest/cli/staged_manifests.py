@@ -162,7 +162,7 @@ def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: fl
 
 
 def _renewal(
-    index: GitIndex, target: Target, cache: cache_option.Cache | None, written: Mapping[str, bytes], now: float
+    index: GitIndex, target: Target, cache: cache_option.CacheChoice | None, written: Mapping[str, bytes], now: float
 ) -> Renewal:
     """Say what to do for one package, where the manifests of packages inside it are about to be written."""
     start = f"{index.prefix}/" if index.prefix else ""
@@ -181,7 +181,7 @@ def _renewal(
     )
 
 
-def examine(index: GitIndex, target: Target, cache: cache_option.Cache | None) -> Examination:
+def examine(index: GitIndex, target: Target, cache: cache_option.CacheChoice | None) -> Examination:
     """Compare the staged manifest of one package with its staged files.
 
     Raises:
@@ -303,7 +303,7 @@ def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
 
 
 def _expected(
-    index: GitIndex, target: Target, current: Manifest | None, cache: cache_option.Cache | None
+    index: GitIndex, target: Target, current: Manifest | None, cache: cache_option.CacheChoice | None
 ) -> tuple[Manifest, tuple[str, ...]]:
     from wcp_attest.advice.git_index_manifest import read_staged
     from wcp_attest.advice.project_config import PackageConfig

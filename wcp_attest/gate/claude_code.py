@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.disk.files import read_bounded
-from wcp_attest.gate.request import Reply, RequestError, parse_request
+from wcp_attest.gate.request import HostReply, RequestError, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,17 +75,19 @@ class ClaudeCode:
             return paths
         return []
 
-    def answer(self, answers: Sequence[Answer]) -> Reply:
+    def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided. A warning stops the call as well: a hook has no third answer that asks safely."""
         refused = [f"{answer.path}: {answer.reason}" for answer in answers if answer.decision != "allow"]
-        return self.failure("; ".join(refused)) if refused else Reply("", "", 0)
+        return self.failure("; ".join(refused)) if refused else HostReply("", "", 0)
 
-    def failure(self, reason: str) -> Reply:
+    def failure(self, reason: str) -> HostReply:
         """Stop the call, or the session."""
         text = f"wcp-attest: {reason}"[:4000]
         if self.stops_call:
-            return Reply("", text + "\n", BLOCK)
-        return Reply(json.dumps({"continue": False, "stopReason": text, "systemMessage": text}) + "\n", text + "\n", 0)
+            return HostReply("", text + "\n", BLOCK)
+        return HostReply(
+            json.dumps({"continue": False, "stopReason": text, "systemMessage": text}) + "\n", text + "\n", 0
+        )
 
 
 def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str]:

@@ -12,7 +12,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.gate.request import Reply, RequestError, parse_request
+from wcp_attest.gate.request import HostReply, RequestError, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Generic:
             raise RequestError("the request's path is not absolute")
         return [path]
 
-    def answer(self, answers: Sequence[Answer]) -> Reply:
+    def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided."""
         (answer,) = answers
         verified = answer.verdict.verified
@@ -61,9 +61,9 @@ class Generic:
             "package": package,
         }
         status = 0 if answer.decision == "allow" else 1 if answer.verdict.decided else 2
-        return Reply(json.dumps(fields) + "\n", "", status)
+        return HostReply(json.dumps(fields) + "\n", "", status)
 
-    def failure(self, reason: str) -> Reply:
+    def failure(self, reason: str) -> HostReply:
         """Block because there is no answer."""
         fields = {"version": VERSION, "decision": "block", "code": None, "reason": reason, "package": None}
-        return Reply(json.dumps(fields) + "\n", f"{reason}\n", 2)
+        return HostReply(json.dumps(fields) + "\n", f"{reason}\n", 2)

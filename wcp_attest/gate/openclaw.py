@@ -16,7 +16,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.gate.request import Reply, RequestError, parse_request
+from wcp_attest.gate.request import HostReply, RequestError, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class OpenClaw:
             raise RequestError("the request's sourcePath is not absolute")
         return [path]
 
-    def answer(self, answers: Sequence[Answer]) -> Reply:
+    def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided."""
         (answer,) = answers
         fields: dict[str, object] = {"protocolVersion": VERSION, "decision": answer.decision}
@@ -61,9 +61,9 @@ class OpenClaw:
                 {"ruleId": rule, "severity": severity, "message": str(each)[:MAX_TEXT]}
                 for each in answer.verdict.differences[:MAX_FINDINGS]
             ] or [{"ruleId": rule, "severity": severity, "message": answer.verdict.message[:MAX_TEXT] or rule}]
-        return Reply(json.dumps(fields) + "\n", "", 0)
+        return HostReply(json.dumps(fields) + "\n", "", 0)
 
-    def failure(self, reason: str) -> Reply:
+    def failure(self, reason: str) -> HostReply:
         """Block because there is no answer."""
         fields = {"protocolVersion": VERSION, "decision": "block", "reason": f"wcp-attest: {reason}"[:MAX_TEXT]}
-        return Reply(json.dumps(fields) + "\n", f"{reason}\n", 0)
+        return HostReply(json.dumps(fields) + "\n", f"{reason}\n", 0)

@@ -43,7 +43,7 @@ class Answer:
         return f"{self.verdict.code}: {self.verdict.message}"
 
 
-class Reply(NamedTuple):
+class HostReply(NamedTuple):
     """What to write, and the exit status."""
 
     out: str
@@ -61,10 +61,10 @@ class Adapter(Protocol):
             RequestError: the request cannot be answered with yes.
         """
 
-    def answer(self, answers: Sequence[Answer]) -> Reply:
+    def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided; an empty sequence says that the request concerns no package."""
 
-    def failure(self, reason: str) -> Reply:
+    def failure(self, reason: str) -> HostReply:
         """Say no because there is no answer."""
 
 

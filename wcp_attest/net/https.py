@@ -151,7 +151,7 @@ class Transport:
         left = deadline - time.monotonic()
         if left <= 0:
             raise late
-        call = _Call(self._pool, request, url, deadline)
+        call = _HttpCall(self._pool, request, url, deadline)
         call.start()
         call.join(left)
         if call.is_alive():
@@ -166,7 +166,7 @@ class Transport:
         return call.reply
 
 
-class _Call(threading.Thread):
+class _HttpCall(threading.Thread):
     """One exchange. A daemon: an abandoned one must not keep the program from ending."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool, request: Request, url: str, deadline: float) -> None:

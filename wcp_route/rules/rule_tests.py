@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 16 << 20
 
 
-class Answer(NamedTuple):
+class RuleAnswer(NamedTuple):
     """What became of a test; only rules were asked when there is no outcome."""
 
     matched_rule_id: str
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
         said = [self.outcome, self.deny_code, self.worker_id]
         return ", ".join([self.matched_rule_id, *filter(None, said)])
 
-    def differs_from(self, recorded: Answer) -> bool:
+    def differs_from(self, recorded: RuleAnswer) -> bool:
         """Tell whether the rule differs, or the decision where both have one."""
         both = self.outcome is not None and recorded.outcome is not None
         return self != recorded if both else self.matched_rule_id != recorded.matched_rule_id
@@ -89,9 +89,9 @@ class SnapshotModel(Model):
     deny_code: Token | None = None
     worker_id: Token | None = None
 
-    def answer(self) -> Answer:
+    def answer(self) -> RuleAnswer:
         """Return it without the name of the test."""
-        return Answer(self.matched_rule_id, self.outcome, self.deny_code, self.worker_id)
+        return RuleAnswer(self.matched_rule_id, self.outcome, self.deny_code, self.worker_id)
 
 
 class GoldensModel(Model):
@@ -113,7 +113,7 @@ def read_tests(data: bytes) -> tuple[TestModel, ...]:
     return tuple(tests)
 
 
-def read_goldens(data: bytes) -> dict[str, Answer]:
+def read_goldens(data: bytes) -> dict[str, RuleAnswer]:
     """Read recorded answers, by test id.
 
     Raises:
@@ -125,7 +125,7 @@ def read_goldens(data: bytes) -> dict[str, Answer]:
 
 def run_tests(
     rules: RuleSet, tests: Sequence[TestModel], decide: Callable[[JsonObject, str | None], RouteDecision] | None = None
-) -> dict[str, Answer]:
+) -> dict[str, RuleAnswer]:
     """Return what becomes of each test.
 
     Args:
@@ -137,12 +137,12 @@ def run_tests(
         WireError: a test's input is not a request, and only rules are asked.
         ConfigError: a test expects an outcome, a code or a worker, and only rules are asked.
     """
-    answers: dict[str, Answer] = {}
+    answers: dict[str, RuleAnswer] = {}
     for place, test in enumerate(tests):
         if decide is not None:
             made = decide(test.input, test.principal)
             code = None if made.code is None else made.code.value
-            answers[test.test_id] = Answer(made.matched_rule_id, made.outcome, code, made.worker_id or None)
+            answers[test.test_id] = RuleAnswer(made.matched_rule_id, made.outcome, code, made.worker_id or None)
             continue
         if test.expect is not None and test.expect.model_fields_set - {"expected_rule_id"}:
             raise ConfigError(f"test `{test.test_id}` expects a decision; give --config, so that a Hall can make it")
@@ -150,12 +150,12 @@ def run_tests(
             rule = rules.match(parse_request(test.input))
         except WireError as problem:
             raise WireError(f"test `{test.test_id}`: {problem}", f"/tests/{place}/input{problem.pointer}") from None
-        answers[test.test_id] = Answer(NO_MATCH if rule is None else rule.rule_id)
+        answers[test.test_id] = RuleAnswer(NO_MATCH if rule is None else rule.rule_id)
     return answers
 
 
 def compare(
-    tests: Sequence[TestModel], answers: Mapping[str, Answer], goldens: Mapping[str, Answer] | None
+    tests: Sequence[TestModel], answers: Mapping[str, RuleAnswer], goldens: Mapping[str, RuleAnswer] | None
 ) -> tuple[str, ...]:
     """Return in words what differs from what is expected and, when given, from what was recorded."""
     problems = []
@@ -177,13 +177,13 @@ def compare(
     return tuple(problems)
 
 
-def untested(rules: RuleSet, answers: Mapping[str, Answer]) -> tuple[str, ...]:
+def untested(rules: RuleSet, answers: Mapping[str, RuleAnswer]) -> tuple[str, ...]:
     """Return the ids of the rules that no test matches, in their order."""
     matched = {answer.matched_rule_id for answer in answers.values()}
     return tuple(rule.rule_id for rule in rules.rules if rule.rule_id not in matched)
 
 
-def write_goldens(path: str, answers: Mapping[str, Answer]) -> None:
+def write_goldens(path: str, answers: Mapping[str, RuleAnswer]) -> None:
     """Record answers, whole or not at all.
 
     Raises:

@@ -31,7 +31,7 @@ from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
 from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.body import draft, draft_event
 from wcp_route.storage.receipts.chain import Tip, seal
-from wcp_route.storage.receipts.receipt import MAX_BATCH, Head
+from wcp_route.storage.receipts.receipt import MAX_BATCH, ReceiptHead
 from wcp_route.storage.receipts.sign import SignedHead
 from wcp_route.storage.receipts.writer import Group, GroupWriter, Submitted
 from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Evidence
     from wcp_route.storage.receipts.body import Draft
-    from wcp_route.storage.receipts.chain import Batch, Row
+    from wcp_route.storage.receipts.chain import Batch, ChainRow
     from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
 MAX_HEADS: Final = 100_000  # streams whose end is remembered
@@ -84,7 +84,7 @@ class Ledger:
         if signer is not None and (own := getattr(signer, "public", None)) is not None:
             known[signer.key_id] = own
         self.reader = LedgerReader(database.name, known, read_only=read_only, guarded=guarded)
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[str, ReceiptHead] = {}
         self._tip = Tip()
         self._origin = Origin()
         self._unsure: tuple[Batch, list[JsonObject]] | None = None
@@ -378,7 +378,7 @@ class Ledger:
         insert_rows(connection, self._database, made.rows, sealed, tip)
         return Written(made.rows, made.heads, made.state, [batch for batch, _ in sealed], end, made.of_group)
 
-    def _seal(self, rows: Sequence[Row], tip: Tip) -> tuple[list[tuple[Batch, Tip]], Tip]:
+    def _seal(self, rows: Sequence[ChainRow], tip: Tip) -> tuple[list[tuple[Batch, Tip]], Tip]:
         """Seal rows in batches; return each with the tip after it, and the last tip."""
         made: list[tuple[Batch, Tip]] = []
         for start in range(0, len(rows), MAX_BATCH):
@@ -386,7 +386,7 @@ class Ledger:
             state = tip.state
             for row in part:
                 if row.stream == STATE_STREAM:
-                    state = Head(row.seq, row.hash)
+                    state = ReceiptHead(row.seq, row.hash)
             hashes = [row.hash for row in part]
             batch, tip = seal(hashes, tip, state, at_ms=self._clock(), signer=self._signer)
             made.append((batch, tip))
@@ -407,7 +407,7 @@ class Ledger:
             if connection.execute(query).scalar() == batch.statement:  # it was durable, and its callers told otherwise
                 self._corrections = (self._corrections + corrections)[-MAX_CORRECTIONS:]
 
-    def _head(self, connection: Connection, stream: str) -> Head:
+    def _head(self, connection: Connection, stream: str) -> ReceiptHead:
         known = self._heads.get(stream)
         if known is None:
             columns = tables.receipts.c
@@ -415,7 +415,7 @@ class Ledger:
                 select(columns.seq, columns.hash).where(columns.stream == stream).order_by(columns.seq.desc()).limit(1)
             )
             row = connection.execute(query).first()
-            known = self._heads[stream] = Head() if row is None else Head(row.seq, row.hash)
+            known = self._heads[stream] = ReceiptHead() if row is None else ReceiptHead(row.seq, row.hash)
         return known
 
     # Reading

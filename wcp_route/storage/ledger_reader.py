@@ -13,8 +13,8 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import STATE_STREAM
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import Statement, Tip
-from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, Head
+from wcp_route.storage.receipts.chain import BatchStatement, Tip
+from wcp_route.storage.receipts.receipt import MAX_RECEIPT_BYTES, ReceiptHead
 from wcp_route.storage.receipts.sign import is_signed_by
 from wcp_route.storage.state_errors import ReceiptError, StateError
 
@@ -77,7 +77,7 @@ class LedgerReader:
         if last is None or sealed is None:
             raise broken
         try:
-            statement = Statement.from_bytes(sealed.statement)
+            statement = BatchStatement.from_bytes(sealed.statement)
         except ConfigError:
             raise broken from None
         ends = (statement.last_position, statement.hashes[-1:]) == (last.position, (last.hash,))
@@ -115,7 +115,7 @@ class LedgerReader:
         """
         if self.keys and not is_signed_by(self.keys, head.statement, head.key_id, head.signature):
             raise StateError("the kept head is not signed by the receipt key")
-        kept = Statement.from_bytes(head.statement)
+        kept = BatchStatement.from_bytes(head.statement)
         found = connection.execute(
             select(tables.batches.c.statement).where(tables.batches.c.number == kept.batch)
         ).scalar()
@@ -144,7 +144,7 @@ class LedgerReader:
                 fields = json.loads(row.body) if len(row.body) <= MAX_RECEIPT_BYTES else {}
             except ValueError:
                 fields = {}
-            previous = Head(state.seq, state.hash).named
+            previous = ReceiptHead(state.seq, state.hash).named
             if not isinstance(fields, dict) or digest != row.hash or fields.get("prev_receipt_hash") != previous:
                 raise StateError(
                     f"state `{self.name}` holds other events than were sealed; run `receipts verify` on it"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
-from wcp_route.storage.receipts.chain import Batch, Row, Tip, link
-from wcp_route.storage.receipts.receipt import Head, key_of
+from wcp_route.storage.receipts.chain import Batch, ChainRow, Tip, link
+from wcp_route.storage.receipts.receipt import ReceiptHead, key_of
 from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
 class Written:
     """What one transaction is about to make durable."""
 
-    rows: list[Row]
-    heads: dict[str, Head]
+    rows: list[ChainRow]
+    heads: dict[str, ReceiptHead]
     state: LedgerState
     batches: list[Batch]
     tip: Tip
-    of_group: dict[int, list[Row]]
+    of_group: dict[int, list[ChainRow]]
 
 
 class Placing:
@@ -46,12 +46,12 @@ class Placing:
         head_of: the present end of a stream.
     """
 
-    def __init__(self, state: LedgerState, position: int, head_of: Callable[[str], Head]) -> None:
+    def __init__(self, state: LedgerState, position: int, head_of: Callable[[str], ReceiptHead]) -> None:
         self._before, self.state = state, state
         self._position, self._head_of = position, head_of
-        self.rows: list[Row] = []
-        self.heads: dict[str, Head] = {}
-        self.of_group: dict[int, list[Row]] = {}
+        self.rows: list[ChainRow] = []
+        self.heads: dict[str, ReceiptHead] = {}
+        self.of_group: dict[int, list[ChainRow]] = {}
 
     def place(self, drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
         """Place the drafts of a group; one that cannot be written fails alone, or all of them when they are a whole.
@@ -59,8 +59,8 @@ class Placing:
         Raises:
             Error: a whole cannot be written.
         """
-        mine: list[Row] = []
-        moved: dict[str, Head] = {}
+        mine: list[ChainRow] = []
+        moved: dict[str, ReceiptHead] = {}
         if group is not None:
             group.problems.clear()
         for number, one in enumerate(drafts):
@@ -86,7 +86,7 @@ class Placing:
             self.of_group[id(group)] = mine
 
 
-def corrections_of(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[JsonObject]:
+def corrections_of(rows: Sequence[ChainRow] | Iterator[ChainRow], at_ms: int) -> list[JsonObject]:
     """Return what must be said about receipts whose callers were told that there are none."""
     made: list[JsonObject] = []
     for row in rows:
@@ -113,7 +113,7 @@ def corrections_of(rows: Sequence[Row] | Iterator[Row], at_ms: int) -> list[Json
 
 
 def insert_rows(
-    connection: Connection, database: Database, rows: Sequence[Row], sealed: Sequence[tuple[Batch, Tip]], tip: Tip
+    connection: Connection, database: Database, rows: Sequence[ChainRow], sealed: Sequence[tuple[Batch, Tip]], tip: Tip
 ) -> None:
     """Insert many rows with few statements.
 

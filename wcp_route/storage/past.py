@@ -12,7 +12,7 @@ from sqlalchemy import select
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import STATE_STREAM
-from wcp_route.storage.receipts.chain import Statement
+from wcp_route.storage.receipts.chain import BatchStatement
 from wcp_route.storage.receipts.read import find
 from wcp_route.storage.receipts.receipt import SCHEMA, parse_body
 from wcp_route.storage.state_errors import ReceiptsBroken
@@ -85,7 +85,7 @@ def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fie
         .limit(1)
     ).first()
     try:
-        statement = None if sealed is None else Statement.from_bytes(sealed.statement)
+        statement = None if sealed is None else BatchStatement.from_bytes(sealed.statement)
     except ConfigError as problem:
         raise ReceiptsBroken("unreadable", receipt.position, str(problem)) from None
     if sealed is None or statement is None or receipt.position > statement.last_position:

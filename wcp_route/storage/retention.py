@@ -20,7 +20,7 @@ from wcp_route.storage import tables
 from wcp_route.storage.database import Database
 from wcp_route.storage.ledger_state import STATE_STREAM, carried
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import Statement
+from wcp_route.storage.receipts.chain import BatchStatement
 from wcp_route.storage.receipts.read import export_from
 from wcp_route.storage.state_errors import StateError
 
@@ -120,7 +120,7 @@ def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], o
     return removed
 
 
-def _last_batch_before(connection: Connection, before_ms: int) -> Statement | None:
+def _last_batch_before(connection: Connection, before_ms: int) -> BatchStatement | None:
     """Return the last batch all of whose receipts are older; the newest batch always stays."""
     receipts, batches = tables.receipts.c, tables.batches.c
     first_kept = connection.execute(select(func.min(receipts.position)).where(receipts.at_ms >= before_ms)).scalar()
@@ -132,7 +132,7 @@ def _last_batch_before(connection: Connection, before_ms: int) -> Statement | No
         holding = select(func.max(batches.number)).where(batches.first_position <= first_kept).scalar_subquery()
         wanted = wanted.where(batches.number < holding)
     statement = connection.execute(wanted.order_by(batches.number.desc()).limit(1)).scalar()
-    return None if statement is None else Statement.from_bytes(statement)
+    return None if statement is None else BatchStatement.from_bytes(statement)
 
 
 def _hash(connection: Connection, number: int) -> str:

@@ -15,7 +15,7 @@ _MANIFEST: Final = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ReportRule:
     """A kind of finding.
 
     Attributes:
@@ -39,7 +39,7 @@ class Finding:
         message: one line.
     """
 
-    rule: Rule
+    rule: ReportRule
     path: str
     message: str
 
@@ -82,7 +82,7 @@ def describe(difference: Difference) -> str:
 
 
 def from_differences(
-    root: str, rule: Rule, differences: tuple[Difference, ...], *, summary: str, total: int, exit_status: int
+    root: str, rule: ReportRule, differences: tuple[Difference, ...], *, summary: str, total: int, exit_status: int
 ) -> Report:
     """Report a tree that differs: the whole at the manifest, then each difference at its own file.
 
@@ -117,7 +117,7 @@ def from_verdict(root: str, verdict: Verdict, exit_status: int) -> Report:
     from wcp_attest.deny_code_help import EXPLANATIONS
 
     page = EXPLANATIONS[verdict.code]
-    rule = Rule(verdict.code.value, page.what, page.fix)
+    rule = ReportRule(verdict.code.value, page.what, page.fix)
     report = from_differences(
         root,
         rule,

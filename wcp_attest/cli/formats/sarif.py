@@ -14,7 +14,7 @@ from wcp_attest.cli.text import json_text, visible
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_attest.cli.formats.report import Finding, Report, Rule
+    from wcp_attest.cli.formats.report import Finding, Report, ReportRule
 
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _FINGERPRINT: Final = "wcpAttest/v1"
@@ -53,7 +53,7 @@ def _invocation(report: Report) -> JsonObject:
     return invocation
 
 
-def _rule(rule: Rule) -> JsonValue:
+def _rule(rule: ReportRule) -> JsonValue:
     found: JsonObject = {
         "id": rule.id,
         "shortDescription": {"text": rule.what},
@@ -63,7 +63,7 @@ def _rule(rule: Rule) -> JsonValue:
     return {**found, "helpUri": code_page(rule.id)} if rule.id in set(DenyCode) else found
 
 
-def _result(finding: Finding, rules: list[Rule]) -> JsonValue:
+def _result(finding: Finding, rules: list[ReportRule]) -> JsonValue:
     artifact: JsonObject = {"uri": _uri(finding.path)}
     if not finding.path.startswith("/"):
         artifact["uriBaseId"] = "%SRCROOT%"

@@ -16,7 +16,7 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
 from wcp_route.storage.ledger_state import LedgerState
-from wcp_route.storage.receipts.receipt import SPEC_VERSION, Head
+from wcp_route.storage.receipts.receipt import SPEC_VERSION, ReceiptHead
 
 ORIGIN_SCHEMA: Final = "wcp.ledger-origin.v1"
 MAX_ORIGIN_BYTES: Final = 4096
@@ -43,7 +43,7 @@ class Origin:
     batch: int = 0
     batch_hash: str = ""
     position: int = 0
-    state: Head = field(default_factory=Head)
+    state: ReceiptHead = field(default_factory=ReceiptHead)
     carried_seq: int = 1
     carried_prev: str = ""
     statement: bytes = b""
@@ -90,4 +90,6 @@ class Origin:
             raise ConfigError("origin of the ledger has a field of another type")
         batch, position, seq, carried = (int(str(one)) for one in numbers)
         batch_hash, state_hash, before = map(str, texts)
-        return cls(batch, batch_hash, position, Head(seq, state_hash), carried, before, statement, key_id, signature)
+        return cls(
+            batch, batch_hash, position, ReceiptHead(seq, state_hash), carried, before, statement, key_id, signature
+        )

@@ -22,8 +22,8 @@ from wcp_route.storage.receipts.receipt import (
     MAX_RECEIPT_BYTES,
     SCHEMA,
     SPEC_VERSION,
-    Head,
-    Index,
+    ReceiptHead,
+    ReceiptIndex,
     column_text,
     index_of,
     key_of,
@@ -59,10 +59,10 @@ class Draft(NamedTuple):
     before: str
     between: str
     after: str
-    found_by: Index
+    found_by: ReceiptIndex
     event: JsonObject | None = None
 
-    def body(self, head: Head) -> bytes:
+    def body(self, head: ReceiptHead) -> bytes:
         """Return the body of the receipt that follows `head` in its stream.
 
         Raises:
@@ -93,7 +93,7 @@ def draft(evidence: Evidence) -> Draft:
             f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
             f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
             f",{_source(evidence, decision)},{_worker(decision)}}}",
-            Index(
+            ReceiptIndex(
                 "decision",
                 decision.decided_at_ms,
                 column_text(decision.tenant_id),

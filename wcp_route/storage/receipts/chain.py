@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
-from wcp_route.storage.receipts.receipt import MAX_STATEMENT_BYTES, SPEC_VERSION, Head, Index
+from wcp_route.storage.receipts.receipt import MAX_STATEMENT_BYTES, SPEC_VERSION, ReceiptHead, ReceiptIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BATCH_SCHEMA: Final = "wcp.receipt-batch.v2"
 
 
-class Row(NamedTuple):
+class ChainRow(NamedTuple):
     """A receipt as the table holds it; `found_by` is none where it comes from an export."""
 
     position: int
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     seq: int
     hash: str
     body: bytes
-    found_by: Index | None
+    found_by: ReceiptIndex | None
 
 
 class Batch(NamedTuple):
@@ -65,10 +65,10 @@ class Tip:
     position: int = 0
     batch: int = 0
     batch_hash: str = ""
-    state: Head = field(default_factory=Head)
+    state: ReceiptHead = field(default_factory=ReceiptHead)
 
 
-def link(draft: Draft, head: Head, position: int) -> tuple[Row, Head]:
+def link(draft: Draft, head: ReceiptHead, position: int) -> tuple[ChainRow, ReceiptHead]:
     """Give a draft its place: the row to store, and the head of its stream from then on.
 
     Args:
@@ -80,12 +80,12 @@ def link(draft: Draft, head: Head, position: int) -> tuple[Row, Head]:
         ReceiptError: it cannot be written.
     """
     body = draft.body(head)
-    after = Head(head.seq + 1, sha256(body).hexdigest())
-    return Row(position, draft.stream, after.seq, after.hash, body, draft.found_by), after
+    after = ReceiptHead(head.seq + 1, sha256(body).hexdigest())
+    return ChainRow(position, draft.stream, after.seq, after.hash, body, draft.found_by), after
 
 
 def seal(
-    hashes: Sequence[str], tip: Tip, state: Head, *, at_ms: int, signer: ReceiptSigner | None
+    hashes: Sequence[str], tip: Tip, state: ReceiptHead, *, at_ms: int, signer: ReceiptSigner | None
 ) -> tuple[Batch, Tip]:
     """Make the batch of receipts with these hashes that follows `tip`, and the tip that follows it.
 
@@ -117,14 +117,14 @@ def seal(
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class BatchStatement:
     """A batch statement, read back."""
 
     batch: int
     first_position: int
     hashes: tuple[str, ...]
     prev_batch_hash: str | None
-    state: Head
+    state: ReceiptHead
 
     @property
     def last_position(self) -> int:
@@ -132,7 +132,7 @@ class Statement:
         return self.first_position + len(self.hashes) - 1
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Statement:
+    def from_bytes(cls, data: bytes) -> BatchStatement:
         """Read a statement.
 
         Raises:
@@ -151,7 +151,7 @@ class Statement:
             or not (previous is None or isinstance(previous, str))
         ):
             raise ConfigError("batch statement has a field of another type")
-        state = Head(seq, str(digest).removeprefix("sha256:")) if seq else Head()
+        state = ReceiptHead(seq, str(digest).removeprefix("sha256:")) if seq else ReceiptHead()
         return cls(batch, first, tuple(str(item) for item in hashes), previous, state)
 
 

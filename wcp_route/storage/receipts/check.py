@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage.ledger_state import STATE_STREAM
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import Batch, Row, Statement, Tip
-from wcp_route.storage.receipts.receipt import Head, index_of, parse_body
+from wcp_route.storage.receipts.chain import Batch, BatchStatement, ChainRow, Tip
+from wcp_route.storage.receipts.receipt import ReceiptHead, index_of, parse_body
 from wcp_route.storage.receipts.sign import SignedHead, is_signed_by
 from wcp_route.storage.state_errors import ReceiptsBroken
 
@@ -82,7 +82,7 @@ class Checker:
         self._keys = {key.key_id: key for key in keys}
         self._unsigned = unsigned
         self._all_signed = bool(keys)
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[str, ReceiptHead] = {}
         self._tip = Tip()
         self._begin = origin or Origin()
         self._last_hash = ""
@@ -108,7 +108,7 @@ class Checker:
         """The number of the last good batch."""
         return self._tip.batch
 
-    def check(self, batch: Batch, rows: Iterator[Row]) -> None:
+    def check(self, batch: Batch, rows: Iterator[ChainRow]) -> None:
         """Check the next batch with its receipts; takes no more rows than the batch has.
 
         Raises:
@@ -126,13 +126,13 @@ class Checker:
             if row is None or row.position != position or found != expected:
                 raise self._difference(position, statement.hashes[index:], row, rows)
             self._check_row(row, expected)
-        state = self._heads.get(STATE_STREAM, Head())
+        state = self._heads.get(STATE_STREAM, ReceiptHead())
         if statement.state != state:
             raise ReceiptsBroken("edited", first, f"batch {batch.number} names another event as the last")
         self._tip = Tip(statement.last_position, batch.number, digest, state)
         self._last_hash = statement.hashes[-1]
 
-    def finish(self, extra: Row | None = None) -> Checked:
+    def finish(self, extra: ChainRow | None = None) -> Checked:
         """Say what was found, after the last batch.
 
         Args:
@@ -161,9 +161,9 @@ class Checker:
             last_hash=self._last_hash,
         )
 
-    def _statement(self, batch: Batch, first: int) -> Statement:
+    def _statement(self, batch: Batch, first: int) -> BatchStatement:
         try:
-            statement = Statement.from_bytes(batch.statement)
+            statement = BatchStatement.from_bytes(batch.statement)
         except ConfigError as problem:
             raise ReceiptsBroken("unreadable", first, str(problem)) from None
         wanted = self._tip.batch + 1
@@ -192,9 +192,9 @@ class Checker:
         key = self._keys.get(head.key_id)
         if key is None or not key.verifies(head.statement, head.signature):
             raise ConfigError("the kept head is not signed by one of the given keys")
-        return Statement.from_bytes(head.statement).batch, sha256(head.statement).hexdigest()
+        return BatchStatement.from_bytes(head.statement).batch, sha256(head.statement).hexdigest()
 
-    def _check_row(self, row: Row, expected: str) -> None:
+    def _check_row(self, row: ChainRow, expected: str) -> None:
         """The body is what was sealed; see that the row repeats it and that it follows in its stream."""
         try:
             fields = parse_body(row.body, what="its body")
@@ -203,8 +203,8 @@ class Checker:
         head = self._heads.get(row.stream)
         if head is None and self._begin.batch:  # the receipts before it in its stream were pruned; the batch vouches
             named = str(fields.get("prev_receipt_hash")).removeprefix("sha256:")
-            head = Head(row.seq - 1, named) if row.seq > 1 else Head()
-        head = head or Head()
+            head = ReceiptHead(row.seq - 1, named) if row.seq > 1 else ReceiptHead()
+        head = head or ReceiptHead()
         if row.hash != expected or (fields.get("stream"), fields.get("seq")) != (row.stream, row.seq):
             raise self._broken("edited", row, "its columns do not repeat its body")
         if row.found_by is not None and not _repeats(row, fields):
@@ -213,10 +213,10 @@ class Checker:
             raise self._broken("deleted", row, f"number {head.seq + 1} of the stream is missing before it")
         if row.seq != head.seq + 1 or fields.get("prev_receipt_hash") != head.named:
             raise self._broken("forked", row, f"it does not follow number {head.seq} of the stream")
-        self._heads[row.stream] = Head(row.seq, expected)
+        self._heads[row.stream] = ReceiptHead(row.seq, expected)
 
     def _difference(
-        self, position: int, expected: Sequence[str], row: Row | None, rows: Iterator[Row]
+        self, position: int, expected: Sequence[str], row: ChainRow | None, rows: Iterator[ChainRow]
     ) -> ReceiptsBroken:
         """Say how the first bad receipt of a batch differs from the sealed one, by looking at the rest of the batch."""
         if row is None:
@@ -230,11 +230,11 @@ class Checker:
         return self._broken("edited", row, "its content is not what was sealed")
 
     @staticmethod
-    def _broken(kind: str, row: Row, detail: str) -> ReceiptsBroken:
+    def _broken(kind: str, row: ChainRow, detail: str) -> ReceiptsBroken:
         return ReceiptsBroken(kind, row.position, detail, stream=row.stream, seq=row.seq)
 
 
-def _repeats(row: Row, fields: JsonObject) -> bool:
+def _repeats(row: ChainRow, fields: JsonObject) -> bool:
     try:
         return row.found_by == index_of(fields)
     except ConfigError:

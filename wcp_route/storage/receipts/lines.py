@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import Batch, Row, Statement
+from wcp_route.storage.receipts.chain import Batch, BatchStatement, ChainRow
 from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES, SignedHead
 from wcp_route.storage.state_errors import ReceiptsBroken
 
@@ -49,7 +49,7 @@ def origin_line(origin: Origin) -> bytes:
     return _ORIGIN + canonical_json(value) + b"}\n"
 
 
-def receipt_line(row: Row) -> bytes:
+def receipt_line(row: ChainRow) -> bytes:
     """Return the line of a receipt.
 
     Raises:
@@ -63,7 +63,7 @@ def receipt_line(row: Row) -> bytes:
 def listed(batch: Batch) -> int:
     """Return how many receipts a batch says it has; none when it cannot be read."""
     try:
-        return len(Statement.from_bytes(batch.statement).hashes)
+        return len(BatchStatement.from_bytes(batch.statement).hashes)
     except ConfigError:
         return 0
 
@@ -126,7 +126,7 @@ class ExportLines:
             return Batch(number, signed.statement, signed.key_id, signed.signature)
         return None
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ChainRow]:
         """Take the receipts up to the next batch.
 
         Raises:
@@ -138,7 +138,7 @@ class ExportLines:
             self._line = self._read()
             yield row
 
-    def _row(self, line: bytes) -> Row:
+    def _row(self, line: bytes) -> ChainRow:
         try:
             value = parse_canonical(line, what="the line", max_bytes=MAX_LINE_BYTES)
         except ConfigError as problem:
@@ -146,7 +146,7 @@ class ExportLines:
         match value:
             case {"receipt": {"stream": str(stream), "seq": int(seq)}, **rest} if not rest:
                 body = line[len(_RECEIPT) : -1]
-                return Row(self._position + 1, stream, seq, sha256(body).hexdigest(), body, None)
+                return ChainRow(self._position + 1, stream, seq, sha256(body).hexdigest(), body, None)
             case _:
                 raise self._unreadable("the line is neither a batch nor a receipt")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.storage.receipts.beginning import Origin
-from wcp_route.storage.receipts.chain import Batch, Row, Statement
+from wcp_route.storage.receipts.chain import Batch, BatchStatement, ChainRow
 from wcp_route.storage.receipts.check import Checked, Checker
 from wcp_route.storage.receipts.lines import ExportLines, batch_line, listed, origin_line, receipt_line
 from wcp_route.storage.receipts.receipt import (
     MAX_RECEIPT_BYTES,
     MAX_STATEMENT_BYTES,
-    Index,
     Receipt,
+    ReceiptIndex,
     column_text,
     key_of,
 )
@@ -152,7 +152,7 @@ def proof(address: str, receipt: Receipt) -> bytes:
         row = connection.execute(held.order_by(columns.number.desc()).limit(1)).first()
     if row is None or row.key_id is None or row.signature is None:
         raise StateError("nobody signed the batch of that receipt; open the state with a receipt key")
-    if receipt.hash not in Statement.from_bytes(row.statement).hashes:
+    if receipt.hash not in BatchStatement.from_bytes(row.statement).hashes:
         raise StateError("the batch of that receipt does not list it")
     return SignedHead(row.statement, row.key_id, row.signature).to_bytes()
 
@@ -290,7 +290,7 @@ def _query(tables: Any) -> Any:
     ])  # fmt: skip
 
 
-def _rows(connection: Connection) -> Iterator[Row]:
+def _rows(connection: Connection) -> Iterator[ChainRow]:
     from wcp_route.storage import tables
 
     query = _query(tables).order_by(tables.receipts.c.position)
@@ -298,7 +298,7 @@ def _rows(connection: Connection) -> Iterator[Row]:
         yield _row(tuple(row))
 
 
-def _row(values: tuple[Any, ...]) -> Row:
+def _row(values: tuple[Any, ...]) -> ChainRow:
     position, stream, seq, digest, body, kind, at_ms, tenant, worker, outcome, code, key, decision, correlation = values
     texts = (stream, digest, kind, tenant, worker, outcome, code)
     numbers = (position, seq, at_ms, key, decision, correlation)
@@ -308,8 +308,8 @@ def _row(values: tuple[Any, ...]) -> Row:
         and isinstance(body, bytes)
     ):
         raise ReceiptsBroken("unreadable", position if isinstance(position, int) else 0, "a column is of another type")
-    index = Index(kind, at_ms, tenant, worker, outcome, code, decision, correlation)
-    return Row(position, stream, seq, digest, body, index if key == key_of(digest) else index._replace(kind=""))
+    index = ReceiptIndex(kind, at_ms, tenant, worker, outcome, code, decision, correlation)
+    return ChainRow(position, stream, seq, digest, body, index if key == key_of(digest) else index._replace(kind=""))
 
 
 def _batches(connection: Connection) -> Iterator[Batch]:
@@ -334,7 +334,7 @@ def _batches(connection: Connection) -> Iterator[Batch]:
 
 def _repeats_statement(batch: Batch, first: object, seq: object) -> bool:
     try:
-        statement = Statement.from_bytes(batch.statement)
+        statement = BatchStatement.from_bytes(batch.statement)
     except ConfigError:
         return True  # what is wrong with it is said where it is checked
     return (statement.first_position, statement.state.seq) == (first, seq)

@@ -60,7 +60,7 @@ class Receipt:
         return {**parse_body(self.body, what=f"receipt {self.position}"), "receipt_hash": f"sha256:{self.hash}"}
 
 
-class Head(NamedTuple):
+class ReceiptHead(NamedTuple):
     """The end of a stream: the number and hash of its last receipt; 0 and empty before the first."""
 
     seq: int = 0
@@ -72,7 +72,7 @@ class Head(NamedTuple):
         return f"sha256:{self.hash}" if self.seq else None
 
 
-class Index(NamedTuple):
+class ReceiptIndex(NamedTuple):
     """What a receipt can be found by; every column repeats or digests a field of the body."""
 
     kind: str
@@ -95,7 +95,7 @@ def column_text(text: str) -> str:
     return text[:MAX_COLUMN].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def index_of(fields: JsonObject) -> Index:
+def index_of(fields: JsonObject) -> ReceiptIndex:
     """Return what a receipt with these fields is found by.
 
     Raises:
@@ -104,7 +104,7 @@ def index_of(fields: JsonObject) -> Index:
     if fields.get("schema") == EVENT_SCHEMA:
         hold = fields.get("hold")
         held = hold if isinstance(hold, dict) else {}
-        return Index(
+        return ReceiptIndex(
             kind=column_text(str(fields.get("kind"))),
             at_ms=parse_ms(str(fields.get("at"))),
             tenant_id=column_text(str(held.get("tenant_id", fields.get("tenant_id", "")))),
@@ -114,7 +114,7 @@ def index_of(fields: JsonObject) -> Index:
             decision_key=key_of(str(held.get("pending_id", fields.get("pending_id", fields.get("decision_id", ""))))),
             correlation_key=key_of(str(held.get("correlation_id", ""))),
         )
-    return Index(
+    return ReceiptIndex(
         kind="decision",
         at_ms=parse_ms(str(fields.get("dispatched_at"))),
         tenant_id=column_text(str(fields.get("tenant_id"))),

@@ -191,7 +191,7 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: 
     }
     deadline = time.monotonic() + timeout
 
-    class Fetcher(FetcherInterface):
+    class TufFetcher(FetcherInterface):
         """Downloads whole files, bounded in size and time."""
 
         def _fetch(self, url: str) -> Iterator[bytes]:
@@ -216,4 +216,4 @@ def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: 
         def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
             yield io.BytesIO(self.download_bytes(url, max_length))
 
-    return Fetcher()
+    return TufFetcher()
