@@ -68,6 +68,9 @@ function* linesOf(folder, prefix, excludes, pair) { // [path, line, record] of e
 
 try {
   const keys = new Map(files.map((file) => createPublicKey(readFileSync(file))).map((key) => [sha256(key.export({ type: 'spki', format: 'der' })), key]));
+  for (const { asymmetricKeyType: type, asymmetricKeyDetails: { namedCurve } } of keys.values()) {
+    if (type !== 'ed25519' && !['prime256v1', 'secp384r1'].includes(namedCurve)) end(2, 'a key of another type than Ed25519, P-256 and P-384');
+  }
   const folder = lstatSync(`${root}/.wcp`, { throwIfNoEntry: false })?.isDirectory() && readdirSync(`${root}/.wcp`).includes('manifest.sig') ? '.wcp/' : '';
   const pair = option.attestation ? [] : [`${folder}manifest.json`, `${folder}manifest.sig`], from = option.attestation ?? `${root}/${folder}`;
   const manifest = readFileSync(`${from}/manifest.json`), lines = utf8(readFileSync(`${from}/manifest.sig`)).replace(/\n$/, '').split('\n');

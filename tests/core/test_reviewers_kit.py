@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.vectors.packages import materialise_case
 
@@ -51,6 +53,19 @@ def test_the_kit_answers_as_this_verifier(tmp_path: Path, name: str) -> None:
     assert done.returncode == wanted, f"{done.stdout}{done.stderr}"
     assert done.stderr == ""
     assert done.stdout.startswith({0: "VERIFIED org.acme.summarizer", 1: "DENIED ", 2: "beyond"}[wanted])
+
+
+@pytest.mark.parametrize("algorithm", ["RSA", "secp256k1"])
+def test_the_kit_decides_nothing_with_a_key_that_the_format_does_not_know(tmp_path: Path, algorithm: str) -> None:
+    if NODE is None:
+        pytest.skip("no Node here: the reviewer's kit was not run")
+    key = rsa.generate_private_key(65537, 2048) if algorithm == "RSA" else ec.generate_private_key(ec.SECP256K1())
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "other.pub").write_bytes(pem)
+    package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
+    command = [NODE, str(KIT), str(package), "org.acme", str(tmp_path / "other.pub")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_the_kit_runs_most_of_the_vectors_signed_by_keys() -> None:

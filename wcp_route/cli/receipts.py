@@ -50,7 +50,7 @@ def receipts() -> None:
 @receipts.command()
 @state_path
 @click.option("--export", "exported", metavar="FILE", help="Verify what `receipts export` wrote, not the state file.")
-@click.option("--key", "keys", metavar="FILE", multiple=True, help="A public key whose signatures are believed.")
+@click.option("--key", "keys", metavar="FILE", multiple=True, help="A public key whose signatures count.")
 @click.option("--head", metavar="FILE", help="A head kept elsewhere, to find receipts cut off at the end.")
 @click.option(
     "--allow-unsigned", is_flag=True, help="Accept receipts that nobody signed; their order is still checked."
@@ -213,7 +213,7 @@ def export(state: str, output: str | None) -> int:
 @receipts.command()
 @state_option
 def head(state: str) -> int:
-    """Print the signed head. Keep it where whoever owns the state file cannot reach it."""
+    """Print the signed head. Keep it where the owner of the state file cannot reach it."""
     from wcp_route.storage.receipts import head
 
     sys.stdout.write(head(state).decode().rstrip("\n") + "\n")
