@@ -91,7 +91,7 @@ def build(
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = manifest_plan.existing_manifest(place)
     plan = manifest_plan.plan_of(flags, package, existing, out)
-    with only_writer(package), Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), Counter(progress, quiet=out.quiet, package=package) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
         if schema == "awp.v1":
             secret = secrets.hmac_secrets(hmac, () if hmac_file is None else (hmac_file,))[0]

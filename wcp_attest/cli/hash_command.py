@@ -43,7 +43,7 @@ def hash_(
     from wcp_attest.disk.read_tree import read_tree
 
     require_package(package, out)
-    with Counter(progress, quiet=out.quiet) as counter:
+    with Counter(progress, quiet=out.quiet, package=package) as counter:
         options = ReadOptions(jobs=jobs, progress=counter.callback)
         patterns = exclude_patterns(package, exclude)
         reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)

@@ -32,6 +32,8 @@ R = TypeVar("R")
 # Of the counter, in seconds. Work that ends before the first line needs no counter; a log keeps every line.
 FIRST_AFTER = 1.0
 ON_TERMINAL_EVERY = 0.1
+BAR_WIDTH = 12  # characters
+MAX_MEASURED = 10_000_000  # files; a tree with more of them gets no percentage
 IN_LOG_EVERY = 10.0
 SCHEMA_VERSION = 1  # of every JSON result; grows when a field changes its meaning or goes
 
@@ -249,19 +251,23 @@ progress_option = grouped(
 
 
 class Counter:
-    """Shows how far the reading of a tree has come; use it as a context, and hand `callback` to the reader.
+    """Shows how far the reading of a tree is; use it as a context, and hand `callback` to the reader.
 
     Args:
         wanted: what the user said; None decides by whether standard error is a terminal.
-        quiet: whether the user wants no talk.
+        quiet: whether the user wants no messages.
+        package: the package, where the reader does not know beforehand how much there is to read: it is measured beside
+            the work, once the work has lasted long enough to be shown.
     """
 
-    def __init__(self, wanted: bool | None, *, quiet: bool) -> None:
+    def __init__(self, wanted: bool | None, *, quiet: bool, package: str | None = None) -> None:
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._on = wanted if wanted is not None else self._terminal and not quiet
         self._start = time.monotonic()
         self._next = self._start + FIRST_AFTER
         self._shown = 0
+        self._package = package
+        self._measured: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -281,8 +287,29 @@ class Counter:
         now = time.monotonic()
         if now < self._next:
             return
-        text = _progress_line(progress, now - self._start)
+        if self._package is not None and progress.bytes_total is None:
+            import threading
+
+            threading.Thread(target=self._measure, args=(self._package,), daemon=True).start()
+            self._package = None
+        done, total = progress.bytes_done, progress.bytes_total
+        files = progress.files_total
+        if total is None and self._measured is not None:
+            files, total = max(self._measured[0], progress.files_done), max(self._measured[1], done)
+        rate = done / max(now - self._start, 0.001)
+        parts = [human_size(done) + (f" of {human_size(total)}" if total else ""), f"{human_size(int(rate))}/s"]
+        if total and rate:
+            parts.append(f"{_clock((total - done) / rate)} left")
+        parts.append(f"{progress.files_done}{'' if files is None else f'/{files}'} files")
+        text = ", ".join(parts)
+        if total:
+            filled = BAR_WIDTH * done // total
+            bar = f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] " if self._terminal else ""
+            text = f"{bar}{100 * done // total:3d} %  {text}"
         if self._terminal:
+            import shutil
+
+            text = text[: max(20, shutil.get_terminal_size().columns - 1)]
             self._next = now + ON_TERMINAL_EVERY
             sys.stderr.write("\r" + text.ljust(self._shown))
             self._shown = len(text)
@@ -291,8 +318,24 @@ class Counter:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
+    def _measure(self, package: str) -> None:
+        """Count files and bytes below a directory; an estimate, as excludes are not looked at."""
+        files = size = 0
+        for folder, folders, names in os.walk(package):
+            folders[:] = [name for name in folders if name != ".git"]
+            with contextlib.suppress(OSError):
+                size += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+            files += len(names)
+            if files > MAX_MEASURED:
+                return
+        self._measured = (files, size)
 
-def _progress_line(progress: Progress, seconds: float) -> str:
-    total = "" if progress.files_total is None else f" of {progress.files_total}"
-    speed = human_size(int(progress.bytes_done / seconds)) if seconds > 0 else "0 bytes"
-    return f"{progress.files_done}{total} files, {human_size(progress.bytes_done)}, {speed}/s"
+
+def _clock(seconds: float) -> str:
+    """Return a span of time as people read it: `9 s`, `4:05 min`, `2:10 h`."""
+    whole = int(seconds) + 1
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

@@ -91,7 +91,7 @@ def sign(
     secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
     signers = signers_of(signing)
-    with only_writer(package), Counter(progress, quiet=out.quiet) as counter:
+    with only_writer(package), Counter(progress, quiet=out.quiet, package=package) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
         manifest = _manifest(out, package, flags, reading, place)
         result = _sign(package, signers, manifest, reading, attestation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing, nullcontext
 from io import BytesIO
 from itertools import islice, pairwise
@@ -88,9 +89,12 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
     task = Task(manifest.hash_algorithm, owner=rules.owner)
     if copy is not None:
         task.stage, task.rights = copy.descriptor, copy.rights
-    total = None if options.progress is None else manifest.count - len(directories)
+    totals = None
+    if options.progress is not None:  # a quote in a name has a backslash before it
+        size = sum(map(int, re.findall(rb',"size":([0-9]+)', manifest.body)))
+        totals = (manifest.count - len(directories), size)
     many = manifest.body.count(b"\n", 0, WORTH_FILES * _LINE_BYTES) >= WORTH_FILES
-    with closing(hash_all(root, jobs, task, options, walk=walk, many=many, total=total)) as results:
+    with closing(hash_all(root, jobs, task, options, walk=walk, many=many, totals=totals)) as results:
         for done in results:
             if not done.as_expected:
                 return False

@@ -63,9 +63,10 @@ class Task:
             0666 or 0777, reduced by the umask.
         limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
         new: starts a hash.
+        watch: hears how many bytes of unfinished files were read, where somebody wants to know.
     """
 
-    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "rights", "stage")
+    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "rights", "stage", "watch")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Task:
         self.rights = rights
         self.limits = limits
         self._buffer: memoryview | None = None
+        self.watch: Callable[[int], None] | None = None
         self.new: Callable[..., Any] = sha256
         if algorithm == "blake3":
             from blake3 import blake3
@@ -101,8 +103,10 @@ class Task:
         """Return the digest of a file by mapping it, where that is safe and possible, else None."""
         return None  # a mapped file that is truncated ends the process: not here
 
-    def between_blocks(self) -> None:
-        """Called from time to time while a file of many blocks is read."""
+    def between_blocks(self, done: int) -> None:
+        """Called from time to time while a file of many blocks is read, with how many bytes of it were read."""
+        if self.watch is not None:
+            self.watch(done)
 
 
 class Worker:
@@ -351,7 +355,7 @@ class _FileReader:
                 if early and size + 1 - left - begun >= _EARLY_BYTES:  # tells Linux to begin to write it back
                     os.posix_fadvise(copy, begun, size + 1 - left - begun, os.POSIX_FADV_DONTNEED)
                     begun = size + 1 - left
-            self.task.between_blocks()
+            self.task.between_blocks(size + 1 - left)
             block = buffer[: os.readv(descriptor, [buffer[:left]])] if left else b""
         if left != 1:
             raise FileProblem(self.prefix + name, "changed while it was read")

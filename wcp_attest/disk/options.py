@@ -22,13 +22,15 @@ class Progress:
 
     Attributes:
         files_done: how many files were read.
-        bytes_done: how many bytes they have.
+        bytes_done: how many bytes were read, those of files that are still being read, too.
         files_total: how many files there will be, where that is known.
+        bytes_total: how many bytes they have, where that is known.
     """
 
     files_done: int
     bytes_done: int
     files_total: int | None = None
+    bytes_total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def hash_all(  # each is the caller's to say, by its name
     *,
     walk: Walk,
     many: bool = False,
-    total: int | None = None,
+    totals: tuple[int, int] | None = None,
 ) -> Generator[Done, None, None]:
     """Do batches, yield what came of them in their order, and at the end look at every directory again.
 
@@ -85,29 +85,37 @@ def hash_all(  # each is the caller's to say, by its name
         options: how to read.
         walk: what the batches are cut from.
         many: whether at least `WORTH_FILES` are expected, so that it is clear beforehand that workers are worth it.
-        total: how many files there will be, where that is known.
+        totals: how many files and bytes there will be, where that is known.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
         MachineError: this machine cannot read it, or a worker died; nothing was decided.
         ConfigError: the verified copy cannot be written, no worker can be started, or `jobs` is out of range.
     """
-    files = size = 0
+    files = size = seen = 0
     next_time = 0.0
+
+    def watch(unfinished: int) -> None:
+        nonlocal next_time, seen
+        seen = max(seen, size + unfinished)  # a file that was just finished is for a moment in neither
+        if options.progress is not None and monotonic() >= next_time:
+            options.progress(Progress(files, seen, *(totals or ())))
+            next_time = monotonic() + _PROGRESS_SECONDS
+
+    if options.progress is not None:
+        task.watch = watch
     try:
         for done in _results(root, batches, task, options, walk, many=many):
             yield done
             files += done.files
             size += done.size
-            if options.progress is not None and monotonic() >= next_time:
-                options.progress(Progress(files, size, total))
-                next_time = monotonic() + _PROGRESS_SECONDS
+            watch(0)
     except TreeUnsafe as refusal:
         from wcp_attest.disk.unsafe import with_others
 
         raise with_others(refusal, root, walk.rules) from None
     if options.progress is not None:
-        options.progress(Progress(files, size, total))
+        options.progress(Progress(files, size, *(totals or ())))
 
 
 def _results(
@@ -177,6 +185,7 @@ class _Process:
         self.slots: dict[int, _Slot] = {}
         self.ahead = [0, 0]  # files and bytes that it has to do
         self._reading: str | None = None  # the path of the last file of many blocks, until its batch is done
+        self.unfinished = 0  # how many bytes of it were read
         self._inbox = Inbox()
         given = [
             None if descriptor is None else fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FREE)
@@ -262,9 +271,10 @@ class _Process:
         if kind == "reading":
             part = slot.batch.parts[rest[0]]
             self._reading = (part.folder.path if part.folder is not None else "") + part.names[rest[1]]
+            self.unfinished = int(rest[2])
             return
         del self.slots[number]
-        self._reading = None
+        self._reading, self.unfinished = None, 0
         self._count(slot, -1)
         slot.result = as_error(FileProblem(*rest)) if kind == "failed" else assemble(slot.batch, rest[0])
 
@@ -411,6 +421,8 @@ class _Pool:
                 self._poll.unregister(descriptor)
             else:
                 worker.read()
+        if self._task.watch is not None:
+            self._task.watch(sum(worker.unfinished for worker in self._workers))
         return bool(ready)
 
     def _wait(self) -> None:

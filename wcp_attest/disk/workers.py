@@ -8,7 +8,8 @@ the standard library only and is started by `python -I -S` (`wcp_attest.disk.par
     batch     (number, [(path, identity, names, expected) or None, …])
                             without names, a directory is looked at again, and `expected` is its listing
     answers   ("done", number, [(lines or None when as expected, records, size, holes), or None where nothing was read])
-              ("reading", number, part, index)           a file of many blocks; again from time to time
+              ("reading", number, part, index, done)     a file of many blocks, and how many bytes of it were read;
+                                                         again from time to time
               ("failed", number, path, reason, fault)
 """
 
@@ -35,7 +36,7 @@ WIDE_WINDOW = 64 * 1024 * 1024  # where several threads share the work of one (b
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
 _HELD_BYTES = 1 << 16  # of answers that are held back at the most
 _HELD_SECONDS = 0.05  # likewise, so that progress on a slow disk is seen, and a failure soon heard of
-_ALIVE_SECONDS = 2.0  # after which a worker that reads a large file says that it still does
+_ALIVE_SECONDS = 0.25  # after which a worker that reads a large file says how far it is
 
 
 def pack(message: tuple[Any, ...]) -> bytes:
@@ -139,7 +140,7 @@ class _WorkerTask(hashing.Task):
     def notice(self, index: int, size: int) -> None:  # noqa: ARG002
         """Name the file, in case it is the last thing done here."""
         self._index = index
-        self.answer(("reading", *self.place, index))
+        self.answer(("reading", *self.place, index, 0))
         self.send()
 
     def hash_mapped(self, descriptor: int, size: int) -> str | None:
@@ -169,13 +170,13 @@ class _WorkerTask(hashing.Task):
             hasher.update(view)
             idle.acquire()
             start_new_thread(unmap, (view,))
-            self.between_blocks()
+            self.between_blocks(offset)
         digest: str = hasher.hexdigest()
         return digest if not os.pread(descriptor, 1, size) else None
 
-    def between_blocks(self) -> None:
+    def between_blocks(self, done: int) -> None:
         """End with the parent, and tell it from time to time that the work goes on."""
         if os.getppid() != self._parent:
             os._exit(1)
         if monotonic() >= self._due + _ALIVE_SECONDS:
-            self.answer(("reading", *self.place, self._index))
+            self.answer(("reading", *self.place, self._index, done))
