@@ -97,6 +97,9 @@ def test_decisions_are_filtered_and_opened(browser: Any, world: World) -> None:
     assert {text.strip() for text in page.locator("tbody tr td:nth-child(2)").all_text_contents()} == {"DISPATCH"}
     rows.first.get_by_role("link").click()
     assert '"outcome": "DISPATCH"' in page.locator("pre").first.inner_text()
+    checks = page.get_by_role("region", name="Checks").locator("tbody tr")
+    assert checks.count() > 3
+    assert "attest" in " ".join(checks.locator("td:first-child").all_text_contents())
     page.close()
 
 
@@ -131,8 +134,21 @@ def test_every_page_can_be_read_by_everybody(browser: Any, world: World, size: s
         assert not found.response["violations"], [one["id"] for one in found.response["violations"]]
         if shots := os.environ.get("WCP_SCREENSHOTS"):
             page.screenshot(
-                path=Path(shots) / f"hall-{path.strip('/') or 'overview'}-{size}-{scheme}.png", full_page=True
+                path=Path(shots) / f"hall-{path.strip('/') or 'overview'}-{size}-{scheme}.png", full_page=size == "desktop"
             )
+    page.close()
+
+
+def test_the_overview_tells_what_was_decided_and_times_filter(browser: Any, world: World) -> None:
+    world("POST", "/wcp/route", "acme", a_request(capability_id="cap.none.here", correlation_id=str(uuid.uuid4())))
+    page = signed_in(browser, world, "rita")
+    assert page.get_by_role("img", name=re.compile("Decisions by hour")).count() == 1
+    page.get_by_role("link", name=re.compile("DENY_NO_MATCHING_RULE|DENY_")).first.click()
+    assert page.locator("tbody tr td:nth-child(3)").first.inner_text().startswith("DENY_")
+    page.goto(f"{world.base}/decisions?until=2020-01-01")
+    assert page.locator("tbody").inner_text() == "Nothing fits."
+    page.goto(f"{world.base}/decisions?since=nonsense")
+    assert "give times like" in page.get_by_role("alert").inner_text()
     page.close()
 
 

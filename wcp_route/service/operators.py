@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response, StreamingResponse
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 200
 FILTERS: Final = ("worker", "tenant", "outcome", "code", "kind")
+TIMES: Final = ("since", "until")
 
 
 @endpoint
@@ -84,14 +86,34 @@ def last_receipts(context: Context, filters: dict[str, str], limit: int) -> list
     """Return the newest receipts that fit, newest first.
 
     Raises:
-        Problem: a filter is unknown.
+        Problem: a filter is unknown, or a time is none.
     """
-    unknown = filters.keys() - {*FILTERS, "limit"}
+    unknown = filters.keys() - {*FILTERS, *TIMES, "limit"}
     if unknown:
-        raise Problem(400, "malformed", f"unknown filter {min(unknown)[:40]!r}; known are {', '.join(FILTERS)}")
+        known = ", ".join((*FILTERS, *TIMES))
+        raise Problem(400, "malformed", f"unknown filter {min(unknown)[:40]!r}; known are {known}")
     worker, tenant, outcome, code, kind = (filters.get(name) for name in FILTERS)
-    found = read.last(context.address, limit, worker=worker, tenant=tenant, outcome=outcome, code=code, kind=kind)
+    since, until = (_moment(filters.get(name)) for name in TIMES)
+    found = read.last(
+        context.address, limit, worker=worker, tenant=tenant, outcome=outcome, code=code, kind=kind,
+        since_ms=since, until_ms=until,
+    )  # fmt: skip
     return [shown_receipt(receipt) for receipt in found]
+
+
+def _moment(text: str | None) -> int | None:
+    """Return the milliseconds of a time of RFC 3339; without an offset it is UTC.
+
+    Raises:
+        Problem: 400.
+    """
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Problem(400, "malformed", "give times like 2026-01-31 or 2026-01-31T08:00:00Z") from None
 
 
 def shown_receipt(receipt: Receipt) -> dict[str, Any]:

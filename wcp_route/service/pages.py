@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from wcp_route.domain.clock import now_ms
+from wcp_attest.bans import BansCondition
+from wcp_attest.base.errors import BansUnusable
+from wcp_route.domain.clock import now_ms, parse_ms
 from wcp_route.service.approval_history import history_of
 from wcp_route.service.ban_lists import review_report, shown_reports
 from wcp_route.service.context import context_of, working
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 100
 WITH_HISTORY: Final = 10
+HOURS: Final = 24
+HOUR_MS: Final = 3_600_000
+MAX_CODES: Final = 8
 _pages: Final = Environment(
     loader=PackageLoader("wcp_route.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -99,19 +107,22 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
     del request
 
     def look() -> dict[str, Any]:
-        found = last_receipts(context, {"kind": "decision"}, 200)
-        counts: dict[str, int] = {}
-        for row in found:
-            outcome = str(row["receipt"].get("outcome", ""))
-            counts[outcome] = counts.get(outcome, 0) + 1
+        now = now_ms()
+        day = [json.loads(one.body) for one in read.last(
+            context.address, read.MAX_SHOWN, kind="decision", since_ms=now - HOURS * HOUR_MS
+        )]  # fmt: skip
         snapshot = context.state.registry.snapshot()
         return {
-            "counts": sorted(counts.items()),
-            "total": max(1, len(found)),
+            "counts": Counter(row["outcome"] for row in day).most_common(),
+            "codes": Counter(row["deny_code"] for row in day if row["deny_code"]).most_common(MAX_CODES),
+            "hours": _by_hour(day, now),
+            "total": max(1, len(day)),
+            "more": len(day) == read.MAX_SHOWN,
             "workers": len(snapshot.workers),
             "quarantined": len(snapshot.quarantined),
-            "pending": len(context.state.approvals.pending(now_ms())),
+            "pending": len(context.state.approvals.pending(now)),
             "missing": missing(context),
+            "bans": _ban_lists(context, now),
             "head": _head(context),
         }
 
@@ -120,6 +131,30 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
         "overview.html", session=session, here="overview", env=world.config.env, rules=len(world.rules.rules),
         policy=world.trust_policy_digest, **await working(look),
     )  # fmt: skip
+
+
+def _by_hour(day: list[dict[str, Any]], now: int) -> list[tuple[int, int, int]]:
+    """Return for each of the last hours, oldest first: how many hours ago, dispatched, and not."""
+    counts: Counter[tuple[int, bool]] = Counter()
+    for row in day:
+        ago = min(HOURS - 1, max(0, (now - parse_ms(row["dispatched_at"])) // HOUR_MS))
+        counts[ago, row["outcome"] == "DISPATCH"] += 1
+    return [(ago, counts[ago, True], counts[ago, False]) for ago in range(HOURS - 1, -1, -1)]
+
+
+def _ban_lists(context: Context, now: int) -> list[dict[str, Any]]:
+    """Return name, version, age and expiry of each list of the policy; none when one of them cannot be used."""
+    rows = []
+    for condition in () if context.trust is None else context.trust.conditions:
+        if isinstance(condition, BansCondition):
+            with contextlib.suppress(BansUnusable):  # `missing` says why
+                rows += [each.index.head for each in condition.open(now=now / 1000).opened]
+    hour = HOUR_MS // 1000
+    return [
+        {"name": head.name, "version": head.version, "age": (now // 1000 - head.issued_at) // hour,
+         "left": (head.expires_at - now // 1000) // hour}
+        for head in rows
+    ]  # fmt: skip
 
 
 def _head(context: Context) -> str:
@@ -146,8 +181,6 @@ async def decision(request: Request, context: Context, session: Session) -> Resp
     found = await working(lambda: read.find(context.address, request.path_params["decision_id"]))
     if not found:
         raise not_found()
-    import json
-
     body = json.loads(found[0].body)
     return _render("decision.html", session=session, here="decisions", row=body, text=json.dumps(body, indent=2))
 
