@@ -134,7 +134,8 @@ def test_every_page_can_be_read_by_everybody(browser: Any, world: World, size: s
         assert not found.response["violations"], [one["id"] for one in found.response["violations"]]
         if shots := os.environ.get("WCP_SCREENSHOTS"):
             page.screenshot(
-                path=Path(shots) / f"hall-{path.strip('/') or 'overview'}-{size}-{scheme}.png", full_page=size == "desktop"
+                path=Path(shots) / f"hall-{path.strip('/') or 'overview'}-{size}-{scheme}.png",
+                full_page=size == "desktop",
             )
     page.close()
 
