@@ -10,7 +10,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers zipapp lock clean
+.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -63,6 +63,12 @@ site: $(STAMP)   ## build the documentation site into build/site, strictly and w
 
 zipapp: $(STAMP)  ## build dist/wcp-attest.pyz: wcp-attest in one file, for hosts with Python alone
 	$(BIN)/python scripts/build_zipapp.py
+
+man: $(STAMP)     ## write manual pages, completions and the SBOM below build/share, as the wheel brings them
+	$(BIN)/python scripts/release_files.py build/share
+
+image:           ## build the container image; needs podman or docker
+	sh scripts/build_image.sh
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate

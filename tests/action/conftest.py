@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from tests.composite_action.values import Value
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "wcp_attest", "wcp_route", "action")
+SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "wcp_attest",
+    "wcp_route",
+    "action",
+    "hatch_build.py",
+    "scripts",
+    "requirements",
+)
 REACHING_AN_INDEX = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CERT")
 UNREACHABLE = ("Could not find a version", "No matching distribution", "Connection", "Max retries", "timed out")
 
