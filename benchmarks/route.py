@@ -43,7 +43,7 @@ from tests.route.state_worlds import some_evidence
 from wcp_attest import KeySigner, build_manifest, load_policy, sign
 from wcp_attest.bans import BanList, Head, Kind, make_ban, sign_list
 from wcp_attest.signing.key import generate
-from wcp_attest.trust.bans.state import Seen
+from wcp_attest.trust.bans.rollback_guard import Seen
 from wcp_route import Hall, HallConfig, Services, events, read_record, read_rules
 from wcp_route.storage.database import Database
 from wcp_route.storage.receipts import KeyFileSigner

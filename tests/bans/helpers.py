@@ -12,8 +12,8 @@ from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.trust.bans.ban import Ban, Kind, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
 from wcp_attest.trust.bans.list_verifier import ListVerifier
+from wcp_attest.trust.bans.rollback_guard import RollbackGuard, Seen
 from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
-from wcp_attest.trust.bans.state import RollbackGuard, Seen
 from wcp_attest.trust.conditions import PackageFacts
 
 if TYPE_CHECKING:

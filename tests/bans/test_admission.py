@@ -32,16 +32,16 @@ from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_compiler import compile_list
 from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW
+from wcp_attest.trust.bans.rollback_guard import Seen
 from wcp_attest.trust.bans.signed_list import PREDICATE, SUBJECT, ListSigners, sign_list, statement_of
-from wcp_attest.trust.bans.state import Seen
 
 if TYPE_CHECKING:
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 BANS = (ban("package", HEX),)
 
 
-def opened(place: Place, now: float = NOW + 60, **options: Any) -> Index:
+def opened(place: Place, now: float = NOW + 60, **options: Any) -> BanIndex:
     signers = options.pop("signers", None)
     feed = FileFeed(str(place.path), **options)
     return feed.open(place.admission(now, signers=signers)).index
@@ -329,7 +329,7 @@ def sha_of(document: bytes) -> str:
 
 def test_a_program_that_asks_often_parses_once(place: Place) -> None:
     place.put(BANS)
-    memo: dict[str, Index] = {}
+    memo: dict[str, BanIndex] = {}
     from dataclasses import replace
 
     admission = replace(place.admission(), memo=memo)

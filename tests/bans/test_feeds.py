@@ -393,9 +393,9 @@ class TestRegistry:
 def test_a_copy_is_never_taken_for_that_of_another_source(server: BadServer, place: Place) -> None:
     publish(server)
     open_at(feed(server, place), place, NOW + 60)
-    kept = cache.Cache(place.state, f"url:{server.url}{LIST}").load()
+    kept = cache.CopyFile(place.state, f"url:{server.url}{LIST}").load()
     assert kept is not None
     (path,) = (os.path.join(place.state, name) for name in os.listdir(place.state) if name.startswith("cache-"))
-    other = cache.Cache(place.state, "url:https://other.example/")
+    other = cache.CopyFile(place.state, "url:https://other.example/")
     os.rename(path, other._path)
     assert other.load() is None

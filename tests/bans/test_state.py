@@ -15,8 +15,8 @@ import pytest
 
 from tests.bans.helpers import HEAD, HEX, NOW, digest
 from wcp_attest.base.errors import BansUnusable
-from wcp_attest.trust.bans import state
-from wcp_attest.trust.bans.state import RollbackGuard, Seen
+from wcp_attest.trust.bans import rollback_guard
+from wcp_attest.trust.bans.rollback_guard import RollbackGuard, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,10 +92,10 @@ def test_a_state_that_others_could_have_written_is_refused(tmp_path: Path) -> No
         b"[]",
         b"\x00",
         json.dumps({"schema_version": "wcp.bans.state.v2", "lists": {}}).encode(),
-        json.dumps({"schema_version": state.SCHEMA, "lists": []}).encode(),
-        json.dumps({"schema_version": state.SCHEMA, "lists": {SOURCE: 1}}).encode(),
-        json.dumps({"schema_version": state.SCHEMA, "lists": {SOURCE: {}}}).encode(),
-        json.dumps({"schema_version": state.SCHEMA, "lists": {SOURCE: {"list_sha256": HEX}}}).encode(),
+        json.dumps({"schema_version": rollback_guard.SCHEMA, "lists": []}).encode(),
+        json.dumps({"schema_version": rollback_guard.SCHEMA, "lists": {SOURCE: 1}}).encode(),
+        json.dumps({"schema_version": rollback_guard.SCHEMA, "lists": {SOURCE: {}}}).encode(),
+        json.dumps({"schema_version": rollback_guard.SCHEMA, "lists": {SOURCE: {"list_sha256": HEX}}}).encode(),
     ],
 )
 def test_a_damaged_state_is_an_error_and_not_a_fresh_start(tmp_path: Path, data: bytes) -> None:
@@ -121,7 +121,7 @@ def test_a_state_that_is_not_a_file_or_cannot_be_made_is_an_error(tmp_path: Path
 def test_the_wait_for_the_lock_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = RollbackGuard(str(tmp_path))
     seen.accept(SOURCE, ISSUE)
-    monkeypatch.setattr(state, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(rollback_guard, "LOCK_WAIT", 0.1)
     with (tmp_path / "lock").open("r+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         began = time.monotonic()
@@ -135,7 +135,7 @@ WRITER = """
 import sys
 from dataclasses import replace
 from tests.bans.helpers import HEAD, HEX
-from wcp_attest.trust.bans.state import Seen, RollbackGuard
+from wcp_attest.trust.bans.rollback_guard import Seen, RollbackGuard
 seen = RollbackGuard(sys.argv[1])
 for version in range(8, 28):
     seen.accept("source-" + sys.argv[2], Seen(replace(HEAD, version=version), HEX))

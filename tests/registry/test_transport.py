@@ -31,7 +31,7 @@ from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net import https as transport_module
 from wcp_attest.net.authorities import own_authorities
-from wcp_attest.net.https import MAX_ATTEMPTS, Reply, Request, Transport
+from wcp_attest.net.https import MAX_ATTEMPTS, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def server() -> Iterator[BadServer]:
         yield running
 
 
-def get(server: BadServer, *answers: Answer, timeout: float = 10.0, max_bytes: int = 1 << 20) -> Reply:
+def get(server: BadServer, *answers: Answer, timeout: float = 10.0, max_bytes: int = 1 << 20) -> HttpReply:
     server.route("/x", *answers)
     transport = Transport(server.url, timeout=timeout)
     try:

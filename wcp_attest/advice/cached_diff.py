@@ -72,7 +72,7 @@ def compare_tree(
     with closing(open_root(root)) as opened:
         subject = ("tree", manifest.hash_algorithm, os.path.realpath(root))
         digests = DigestCache(cache, subject, report=report, now=moment)
-        with closing(_Sieve(opened.descriptor, manifest, digests, moment)) as sieve:
+        with closing(_CacheSieve(opened.descriptor, manifest, digests, moment)) as sieve:
             found = survey(opened, manifest, options or ReadOptions(), sieve)
         digests.save()
         if found.differs:
@@ -87,7 +87,7 @@ class _Passed(NamedTuple):
     identity: bytes | None
 
 
-class _Sieve:
+class _CacheSieve:
     """Holds back from a walk the files whose content is known, and learns from what becomes of the others.
 
     Args:

@@ -75,7 +75,7 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
 def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
     from wcp_attest.trust.bans.feeds.file_feed import FileFeed
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.state import NoRollbackGuard
+    from wcp_attest.trust.bans.rollback_guard import NoRollbackGuard
 
     signers = _signers(policy, trust)
     feed = FileFeed(os.path.abspath(file))

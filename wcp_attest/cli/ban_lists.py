@@ -278,8 +278,8 @@ def sign_bytes(
     from wcp_attest.cli.signers import write_bundle
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+    from wcp_attest.trust.bans.rollback_guard import Seen
     from wcp_attest.trust.bans.signed_list import sign_list
-    from wcp_attest.trust.bans.state import Seen
 
     beside = _beside(path)
     earlier = b""

@@ -65,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """One complete answer: 2xx, 304 or 404.
 
     Attributes:
@@ -104,7 +104,7 @@ class Transport:
         """Whether requests travel by https."""
         return self._origin.scheme == "https"
 
-    def request(self, request: Request, *, until: float | None = None) -> Reply:
+    def request(self, request: Request, *, until: float | None = None) -> HttpReply:
         """Send a request and return the complete answer.
 
         Args:
@@ -132,7 +132,7 @@ class Transport:
         """Close the connections kept."""
         self._pool.close()
 
-    def _follow(self, request: Request, deadline: float) -> Reply:
+    def _follow(self, request: Request, deadline: float) -> HttpReply:
         url = request.url
         for _ in range(MAX_REDIRECTS + 1):
             reply = self._send(request, url, deadline)
@@ -145,7 +145,7 @@ class Transport:
             url = target
         raise RegistryAnswerError(f"{self._origin} redirects more than {MAX_REDIRECTS} times")
 
-    def _send(self, request: Request, url: str, deadline: float) -> Reply:
+    def _send(self, request: Request, url: str, deadline: float) -> HttpReply:
         """Run one exchange in a thread, so that nothing it waits for outlives the deadline."""
         late = RegistryUnreachable(f"{self._origin} gave no complete answer in time ({self._timeout:g} s a request)")
         left = deadline - time.monotonic()
@@ -173,7 +173,7 @@ class _HttpCall(threading.Thread):
         super().__init__(daemon=True, name="wcp-attest request")
         self._pool, self._request, self._url, self._deadline = pool, request, url, deadline
         self.connection: HTTPConnection | None = None
-        self.reply: Reply | None = None
+        self.reply: HttpReply | None = None
         self.problem: RegistryError | Exception | None = None
 
     def run(self) -> None:
@@ -191,7 +191,7 @@ class _HttpCall(threading.Thread):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    def _exchange(self) -> Reply:
+    def _exchange(self) -> HttpReply:
         left = max(0.05, self._deadline - time.monotonic())
         headers = {"User-Agent": f"wcp-attest/{__version__}", "Accept-Encoding": "identity", **self._request.headers}
         response = self._pool.urlopen(
@@ -212,7 +212,7 @@ class _HttpCall(threading.Thread):
                 raise RegistryAnswerError(f"{self._url} answers with more than {MAX_HEADER_BYTES} bytes of headers")
             body = self._body(response, found)
             response.release_conn()
-            return Reply(response.status, found, body, self._url)
+            return HttpReply(response.status, found, body, self._url)
         finally:
             response.close()
 
@@ -232,7 +232,7 @@ class _HttpCall(threading.Thread):
         return bytes(body)
 
 
-class _Watched(HTTPConnection):
+class _WatchedConnection(HTTPConnection):
     """A connection that its call can shut down."""
 
     def connect(self) -> None:
@@ -259,7 +259,7 @@ class _WatchedTls(HTTPSConnection):
 def _pool(origin: UrlOrigin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
     if origin.scheme == "http":
         plain = urllib3.HTTPConnectionPool(origin.host, origin.port, maxsize=4)
-        plain.ConnectionCls = _Watched
+        plain.ConnectionCls = _WatchedConnection
         return plain
     pool = urllib3.HTTPSConnectionPool(origin.host, origin.port, maxsize=4, ssl_context=tls_context(ca_file))
     pool.ConnectionCls = _WatchedTls
@@ -272,7 +272,7 @@ def _target(url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _usable(reply: Reply, request: Request) -> Reply:
+def _usable(reply: HttpReply, request: Request) -> HttpReply:
     """Return an answer that a caller can read; raise for all others."""
     status, place = reply.status, f"{request.method} {reply.url}"
     if status == 429:
@@ -310,7 +310,7 @@ def _pause(problem: RegistryUnreachable, method: str, attempt: int) -> float | N
     return FIRST_PAUSE * 2 ** (attempt - 1) if wait is None else wait
 
 
-def _retry_after(reply: Reply) -> float | None:
+def _retry_after(reply: HttpReply) -> float | None:
     """Read `Retry-After` (RFC 9110, section 10.2.3): seconds or a date."""
     text = reply.headers.get("retry-after", "").strip()
     if text.isdecimal():

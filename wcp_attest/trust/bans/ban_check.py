@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.trust.bans.ban import Ban
     from wcp_attest.trust.bans.feeds import VerifiedList
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
     from wcp_attest.trust.conditions import PackageFacts
 
 MAX_NAMED: Final = 3  # files named in a message
@@ -34,7 +34,7 @@ class Hit:
     """
 
     ban: Ban
-    index: Index
+    index: BanIndex
     path: str = ""
 
     def __str__(self) -> str:

@@ -44,8 +44,8 @@ from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.held_lists import HeldLists, ListRefresher
 from wcp_attest.trust.bans.list_verifier import ListVerifier
+from wcp_attest.trust.bans.rollback_guard import SEEN_NAME, RollbackGuard
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX, ListSigners
-from wcp_attest.trust.bans.state import SEEN_NAME, RollbackGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.toml_table import Table
     from wcp_attest.signing import SigstoreTrust, TrustedSigner
     from wcp_attest.trust.bans.feeds import Feed, VerifiedList
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
     from wcp_attest.trust.policy import Policy
 
 STATE_VARIABLE: Final = "WCP_ATTEST_STATE_DIR"
@@ -82,7 +82,7 @@ class BansCondition:
     signers: ListSigners | None
     max_age: int
     state: str
-    _memo: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)
+    _memo: dict[str, BanIndex] = field(default_factory=dict, repr=False, compare=False)
     _lists: HeldLists = field(default_factory=HeldLists, repr=False, compare=False)
     _last: list[Bans] = field(default_factory=list, repr=False, compare=False)
 

@@ -64,7 +64,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class CompiledHeader:
     """What stands at the beginning of a compiled list.
 
     Attributes:
@@ -117,7 +117,7 @@ class Header:
         return (MAGIC + len(text).to_bytes(4, "big") + sha256(text).digest() + text).ljust(HEADER_BYTES, b"\0")
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Header:
+    def from_bytes(cls, data: bytes) -> CompiledHeader:
         """Read the first 4096 bytes of the file.
 
         Raises:
@@ -150,7 +150,7 @@ class Header:
 class CompiledBans:
     """An open compiled list; close it, or use it as a context manager. Safe to use from several threads."""
 
-    def __init__(self, path: str, header: Header, view: mmap.mmap) -> None:
+    def __init__(self, path: str, header: CompiledHeader, view: mmap.mmap) -> None:
         self._path, self._header, self._view = path, header, view
         self._starts: dict[tuple[Kind, str], tuple[int, int]] = {}
         self._known: dict[tuple[Kind, int], Ban] = {}
@@ -173,7 +173,7 @@ class CompiledBans:
         """
         descriptor = open_regular(path, f"compiled ban list `{path}`", private=True)
         try:
-            header = Header.from_bytes(os.pread(descriptor, HEADER_BYTES, 0))
+            header = CompiledHeader.from_bytes(os.pread(descriptor, HEADER_BYTES, 0))
             header.check_size(os.fstat(descriptor).st_size)
             view = mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)
             return cls(path, header, view)

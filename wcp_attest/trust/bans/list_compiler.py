@@ -20,7 +20,7 @@ from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.disk.overwrite import OutputKind, check_place
 from wcp_attest.disk.private_files import open_regular
 from wcp_attest.trust.bans.ban import DIGEST_KINDS, RANK, Kind, ban_from_json
-from wcp_attest.trust.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, CompiledBans, Header, Section
+from wcp_attest.trust.bans.compiled import HEADER_BYTES, MAX_OTHERS_BYTES, CompiledBans, CompiledHeader, Section
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES, BanList, Head, check_shape, layout
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _DIGEST_LINE = re.compile(
 
 
 @dataclass(slots=True)
-class _Output:
+class _CompiledOutput:
     """The three regions of the body as they grow."""
 
     records: IO[bytes]
@@ -94,7 +94,7 @@ class _Output:
         self.last = key
 
 
-def compile_list(source: str, target: str) -> Header:
+def compile_list(source: str, target: str) -> CompiledHeader:
     """Compile a list into a file, which is replaced as a whole or not at all.
 
     Args:
@@ -125,7 +125,7 @@ def _opened(source: str) -> int:
 
 def _is_compiled(data: bytes) -> bool:
     try:
-        Header.from_bytes(data[:HEADER_BYTES])
+        CompiledHeader.from_bytes(data[:HEADER_BYTES])
     except ConfigError:
         return False
     return True
@@ -158,7 +158,7 @@ def check_compiled(source: str, target: str) -> None:
         compiled.check_body()
 
 
-def _compile(stream: IO[bytes], source: str, target: str) -> Header:
+def _compile(stream: IO[bytes], source: str, target: str) -> CompiledHeader:
     size = os.fstat(stream.fileno()).st_size
     if size > MAX_SOURCE_BYTES:
         raise BansUnusable(f"`{source}` is larger than {MAX_SOURCE_BYTES} bytes")
@@ -181,12 +181,12 @@ def _hashed(stream: IO[bytes], hasher: Hasher) -> Iterator[bytes]:
         yield line
 
 
-def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target: str, source: str) -> Header:
+def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target: str, source: str) -> CompiledHeader:
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".compiling-")
     try:
         with open(descriptor, "w+b", buffering=1 << 20) as records:
             records.write(bytes(HEADER_BYTES))
-            output = _Output(records, details)
+            output = _CompiledOutput(records, details)
             head = _read(lines, output, source)
             header = _finish(output, head, hasher.digest().hex())
             os.fsync(records.fileno())
@@ -198,14 +198,14 @@ def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target
     return header
 
 
-def _read(lines: Iterator[bytes], output: _Output, source: str) -> Head:
+def _read(lines: Iterator[bytes], output: _CompiledOutput, source: str) -> Head:
     try:
         return _parse(lines, output)
     except ConfigError as problem:
         raise BansUnusable(f"`{source}`: {problem}; a list this large must be as `wcp-attest ban` writes it") from None
 
 
-def _parse(lines: Iterator[bytes], output: _Output) -> Head:
+def _parse(lines: Iterator[bytes], output: _CompiledOutput) -> Head:
     first = b"".join(islice(lines, _HEAD_LINES))
     value = strictjson.loads_object(first + b"]}", what="the head", max_bytes=HEADER_BYTES)
     check_shape(value)
@@ -224,7 +224,7 @@ def _parse(lines: Iterator[bytes], output: _Output) -> Head:
     return head
 
 
-def _finish(output: _Output, head: Head, list_sha256: str) -> Header:
+def _finish(output: _CompiledOutput, head: Head, list_sha256: str) -> CompiledHeader:
     """Append details and other bans to the records, hash the body, and write the header before it."""
     records, details = output.records, output.details
     details.seek(0)
@@ -234,7 +234,7 @@ def _finish(output: _Output, head: Head, list_sha256: str) -> Header:
     body = sha256()
     while block := records.read(1 << 20):
         body.update(block)
-    header = Header(
+    header = CompiledHeader(
         head=head,
         list_sha256=list_sha256,
         body_sha256=body.hexdigest(),

@@ -14,11 +14,11 @@ from wcp_attest.base.errors import BansUnusable
 from wcp_attest.base.identity import format_utc
 from wcp_attest.trust.bans.document import BanList
 from wcp_attest.trust.bans.lookup import index_list
-from wcp_attest.trust.bans.state import RollbackGuard, Seen
+from wcp_attest.trust.bans.rollback_guard import RollbackGuard, Seen
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.document import Head
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
     from wcp_attest.trust.bans.signed_list import ListSigners
 
 MAX_MEMO: Final = 16  # lists kept parsed: one a source and the one before, more or less
@@ -58,9 +58,9 @@ class ListVerifier:
     max_age: int
     seen: RollbackGuard
     now: float
-    memo: dict[str, Index] = field(default_factory=dict)
+    memo: dict[str, BanIndex] = field(default_factory=dict)
 
-    def admit(self, source: str, copy: FetchedList) -> Index:
+    def admit(self, source: str, copy: FetchedList) -> BanIndex:
         """Admit a list that is read into memory.
 
         Args:
@@ -84,7 +84,7 @@ class ListVerifier:
         self.admit_head(source, Seen(index.head, digest))
         return index
 
-    def parse(self, source: str, document: bytes, digest: str) -> Index:
+    def parse(self, source: str, document: bytes, digest: str) -> BanIndex:
         """Parse a list, or return it as parsed before.
 
         Args:

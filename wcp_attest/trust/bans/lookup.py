@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wcp_attest.trust.conditions import PackageFacts
 
 
-class Index(Protocol):
+class BanIndex(Protocol):
     """A list that can be looked into."""
 
     @property
@@ -128,7 +128,7 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
     )
 
 
-def find(index: Index, facts: PackageFacts) -> list[Ban]:
+def find(index: BanIndex, facts: PackageFacts) -> list[Ban]:
     """Return the bans of a list that hit what is known before the tree is read, most specific first.
 
     Raises:
@@ -150,7 +150,7 @@ def find(index: Index, facts: PackageFacts) -> list[Ban]:
     return sorted(found, key=lambda ban: (RANK[ban.kind], bool(ban.versions)))
 
 
-def find_files(index: Index, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Ban]]:
+def find_files(index: BanIndex, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Ban]]:
     """Yield the path and the ban of every banned file.
 
     Args:

@@ -24,7 +24,7 @@ from wcp_attest.package.signature_file import MAX_LINES, parse_lines
 from wcp_attest.signing import SigstoreTrust
 from wcp_attest.signing.signature_lines import Counted, distinct, make_lines, verify_line
 from wcp_attest.trust.bans.document import Head
-from wcp_attest.trust.bans.state import Seen
+from wcp_attest.trust.bans.rollback_guard import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import same_origin
-from wcp_attest.net.https import DEFAULT_TIMEOUT, Reply, Request, Transport
+from wcp_attest.net.https import DEFAULT_TIMEOUT, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryIncompleteError
 from wcp_attest.trust.registry.answers import (
     MAX_ANSWER_BYTES,
@@ -331,7 +331,7 @@ class RegistryClient:
                     del self._active[next(iter(self._active))]
                 self._active[answer.worker_id] = until, answer
 
-    def _get(self, path: str, until: float | None = None) -> Reply:
+    def _get(self, path: str, until: float | None = None) -> HttpReply:
         request = Request(
             self._base + path,
             headers={"Accept": "application/json", **self._headers},
@@ -340,7 +340,7 @@ class RegistryClient:
         )
         return self._transport.request(request, until=until)
 
-    def _found(self, path: str, until: float | None = None) -> Reply:
+    def _found(self, path: str, until: float | None = None) -> HttpReply:
         reply = self._get(path, until)
         if reply.status != 200:
             raise RegistryAnswerError(f"{self._base}{path}: status {reply.status}; is this a worker registry?")
@@ -362,7 +362,7 @@ class RegistryClient:
         return parse_object(reply.body) if read and reply.body else {}
 
 
-def _next_path(base: str, reply: Reply, page: Page) -> str | None:
+def _next_path(base: str, reply: HttpReply, page: Page) -> str | None:
     """Return the path of the page after this one: from `Link` (RFC 8288), a URL in the body, or a cursor."""
     found = next_link(reply.headers.get("link", ""))
     link = page.following if found is None else found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 DEFAULT_TIMEOUT: Final = 20.0  # seconds in which a source has to bring its whole list; 64 MiB need some 27 Mbit/s
 
@@ -34,7 +34,7 @@ class VerifiedList:
     """
 
     source: str
-    index: Index
+    index: BanIndex
     note: str = ""
     ask_again_at: float | None = None
     usable_until: float = inf

@@ -13,12 +13,12 @@ from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES, MAX_SOURCE_BYTES
 from wcp_attest.trust.bans.feeds import VerifiedList
 from wcp_attest.trust.bans.list_verifier import FetchedList, PairMismatch
+from wcp_attest.trust.bans.rollback_guard import Seen
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
-from wcp_attest.trust.bans.state import Seen
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: `ban add --key` may be between their two renames
 PAIR_PAUSE: Final = 0.05  # seconds between the attempts
@@ -93,7 +93,7 @@ class FileFeed:
         path = self.path + SIGNATURE_SUFFIX
         return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,", follow=True)
 
-    def _own(self, index: Index) -> Seen:
+    def _own(self, index: BanIndex) -> Seen:
         """Return the head with the digest that the operator's own list has now."""
         hasher, left = sha256(), MAX_SOURCE_BYTES
         with open(open_regular(self.path, self.name, private=True), "rb") as stream:

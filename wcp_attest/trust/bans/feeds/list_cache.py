@@ -28,7 +28,7 @@ from wcp_attest.trust.bans.list_verifier import FetchedList
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 SCHEMA: Final = "wcp.bans.cache.v1"
 MAX_HEAD_BYTES: Final = 8 << 10
@@ -55,7 +55,7 @@ class CachedList:
     usable_until: int | None = None
 
 
-class Fetcher(Protocol):
+class RemoteSource(Protocol):
     """A source behind a network."""
 
     @property
@@ -85,7 +85,7 @@ class Fetcher(Protocol):
             BansUnusable: its answer cannot be used.
         """
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
         """Have a copy admitted.
 
         Raises:
@@ -96,13 +96,13 @@ class Fetcher(Protocol):
 class CachedFeed:
     """What every source that asks a server has in common: a copy in the state directory stands in for it.
 
-    A base of frozen dataclasses, which say the rest that `Fetcher` asks for.
+    A base of frozen dataclasses, which say the rest that `RemoteSource` asks for.
     """
 
     __slots__ = ()
 
     @property
-    def files(self: Fetcher) -> tuple[str, ...]:
+    def files(self: RemoteSource) -> tuple[str, ...]:
         """The cached copy."""
         return (cache_path(self.directory, self.name),)
 
@@ -111,7 +111,7 @@ class CachedFeed:
         """True: a server is asked."""
         return True
 
-    def open(self: Fetcher, admission: ListVerifier) -> VerifiedList:
+    def open(self: RemoteSource, admission: ListVerifier) -> VerifiedList:
         """Get the list from the server or the kept copy.
 
         Raises:
@@ -120,7 +120,7 @@ class CachedFeed:
         return open_cached(self, self.directory, admission)
 
 
-def open_cached(source: Fetcher, directory: str, admission: ListVerifier) -> VerifiedList:
+def open_cached(source: RemoteSource, directory: str, admission: ListVerifier) -> VerifiedList:
     """Return a source's list: the kept copy while that is recent, else the source's, else the kept copy while fresh.
 
     Args:
@@ -131,7 +131,7 @@ def open_cached(source: Fetcher, directory: str, admission: ListVerifier) -> Ver
     Raises:
         BansUnusable: no list is admitted; or the source gave a wrong answer.
     """
-    cache = Cache(directory, source.name)
+    cache = CopyFile(directory, source.name)
     kept = cache.load()
     now = admission.now
     checked, failed = cache.checked_at(now), cache.failed_at(now)
@@ -154,13 +154,15 @@ def open_cached(source: Fetcher, directory: str, admission: ListVerifier) -> Ver
     return verified
 
 
-def _verified(source: Fetcher, kept: CachedList, admission: ListVerifier, again: float, note: str = "") -> VerifiedList:
+def _verified(
+    source: RemoteSource, kept: CachedList, admission: ListVerifier, again: float, note: str = ""
+) -> VerifiedList:
     index = source.admit(kept, admission)
     return VerifiedList(source.name, index, note, again, inf if kept.usable_until is None else kept.usable_until)
 
 
 def _from_kept(
-    source: Fetcher, kept: CachedList | None, down: str, admission: ListVerifier, again: float
+    source: RemoteSource, kept: CachedList | None, down: str, admission: ListVerifier, again: float
 ) -> VerifiedList:
     if kept is None:
         raise BansUnusable(f"{source.name} is down and no copy is kept: {down}")
@@ -180,7 +182,7 @@ def cache_path(directory: str, name: str) -> str:
     return os.path.join(directory, f"cache-{sha256(name.encode()).hexdigest()[:16]}")
 
 
-class Cache:
+class CopyFile:
     """The file that keeps a source's copy.
 
     Args:

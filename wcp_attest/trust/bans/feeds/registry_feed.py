@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
     from wcp_attest.trust.registry.answers import BanEntry
 
 LIST_NAME: Final = "registry"
@@ -55,7 +55,7 @@ class RegistryFeed(CachedFeed):
         """`registry:` and the URL."""
         return f"registry:{self.url}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
         """Check that the rows were fetched recently enough. Nothing else of them can be checked."""
         document = kept.copy.document
         index = admission.parse(self.name, document, sha256(document).hexdigest())

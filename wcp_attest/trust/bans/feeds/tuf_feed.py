@@ -24,8 +24,8 @@ from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown
 from wcp_attest.trust.bans.feeds.list_cache import CachedFeed, CachedList
 from wcp_attest.trust.bans.list_verifier import FetchedList
+from wcp_attest.trust.bans.rollback_guard import locked
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
-from wcp_attest.trust.bans.state import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tuf.ngclient.updater import Updater
 
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 LOCK_WAIT: Final = 20.0
 MAX_ROOT_ROTATIONS: Final = 64
@@ -73,7 +73,7 @@ class TufFeed(CachedFeed):
         """`tuf:`, the metadata's URL, and the target."""
         return f"tuf:{self.metadata_url}#{self.target}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
         """Have a copy admitted, unless the metadata it came with has expired."""
         if kept.usable_until is None or admission.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"

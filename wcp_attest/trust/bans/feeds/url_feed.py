@@ -16,9 +16,9 @@ from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
-    from wcp_attest.net.https import Reply, Transport
+    from wcp_attest.net.https import HttpReply, Transport
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import Index
+    from wcp_attest.trust.bans.lookup import BanIndex
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: a publisher may be between them
 PAIR_PAUSE: Final = 1.0  # seconds between the attempts
@@ -49,7 +49,7 @@ class UrlFeed(CachedFeed):
         """`url:` and the URL."""
         return f"url:{self.url}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> Index:
+    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
         """Have a copy admitted."""
         return admission.admit(self.name, kept.copy)
 
@@ -90,7 +90,7 @@ class UrlFeed(CachedFeed):
             time.sleep(PAIR_PAUSE)
         raise BansUnusable(f"{self.name}: list and signatures never belonged together")
 
-    def _get(self, transport: Transport, url: str, limit: int, headers: dict[str, str], until: float) -> Reply:
+    def _get(self, transport: Transport, url: str, limit: int, headers: dict[str, str], until: float) -> HttpReply:
         from wcp_attest.net.https import Request
 
         answer = transport.request(Request(url, headers=headers, max_bytes=limit, types=TYPES), until=until)
