@@ -1,7 +1,7 @@
 """Build the site into a folder that any web server can serve, without the network: `make site`.
 
     build/site/0.1.0/       the pages of a version; those of other versions that are there stay
-    build/site/latest/      a copy of the newest version
+    build/site/latest/      a copy of the newest version that is no preview
     build/site/versions.json  what the selector of versions on each page reads
     build/site/schemas/     the schemas at their `$id`, from the newest version, and route/schemas/
     build/site/codes/       for each deny code, the router's too, a page that leads to it in the newest version
@@ -46,6 +46,9 @@ def main() -> int:
 
     if not _VERSION.fullmatch(version):
         raise SystemExit(f"{version} is not the version of a release")
+    strangers = {path.name for path in into.iterdir()} - {".git", "CNAME"} if into.exists() else set()
+    if strangers and not (into / "versions.json").is_file():
+        raise SystemExit(f"{into} holds something else than a site: {min(strangers)}; name another folder")
     built = into / version
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "--site-dir", str(built)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -55,7 +58,8 @@ def main() -> int:
         print("\n".join(found), file=sys.stderr)
         return done.returncode or 1
     versions = sorted((path.name for path in into.iterdir() if _VERSION.fullmatch(path.name)), key=_order, reverse=True)
-    newest = into / versions[0]
+    latest = next((name for name in versions if not re.search(r"[a-z]", name)), versions[0])
+    newest = into / latest
     for folder in ("latest", "schemas", "route", "codes"):
         shutil.rmtree(into / folder, ignore_errors=True)
     shutil.copytree(newest, into / "latest")
@@ -70,9 +74,7 @@ def main() -> int:
         _lead(into / "codes" / code.upper(), code.upper(), f"../../latest/route/codes/#{code}")
     _lead(into / "schemas", "JSON schemas", "../latest/schemas/")
     _lead(into, "wcp-attest", "latest/")
-    listed = [
-        {"version": name, "title": name, "aliases": ["latest"] if name == versions[0] else []} for name in versions
-    ]
+    listed = [{"version": name, "title": name, "aliases": ["latest"] if name == latest else []} for name in versions]
     (into / "versions.json").write_text(json.dumps(listed, indent=1) + "\n")
     (into / ".nojekyll").touch()
     print(f"built {built}; versions: {', '.join(versions)}")

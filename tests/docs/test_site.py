@@ -48,6 +48,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = tmp_path_factory.mktemp("published")
     (into / "0.0.9").mkdir()
     (into / "0.0.9/index.html").write_text("<title>old</title>")
+    (into / "0.2.0rc1").mkdir()
+    (into / "versions.json").write_text("[]")
     done = build(into)
     assert (done.returncode, done.stderr) == (0, "")
     return into
@@ -153,10 +155,14 @@ def test_reference_says_what_verify_returns_and_raises(site: Path) -> None:
         assert word in about
 
 
-def test_older_versions_stay_and_the_newest_is_latest(site: Path) -> None:
+def test_older_versions_and_previews_stay_and_the_newest_release_is_latest(site: Path) -> None:
     listed = json.loads((site / "versions.json").read_text())
     newest = wcp_attest.__version__
-    assert [(one["version"], one["aliases"]) for one in listed] == [(newest, ["latest"]), ("0.0.9", [])]
+    assert [(one["version"], one["aliases"]) for one in listed] == [
+        ("0.2.0rc1", []),
+        (newest, ["latest"]),
+        ("0.0.9", []),
+    ]
     assert (site / "0.0.9/index.html").read_text() == "<title>old</title>"
     assert (site / "latest/index.html").read_bytes() == (site / newest / "index.html").read_bytes()
 
@@ -175,6 +181,15 @@ def test_page_with_a_dead_link_is_not_built(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "nothing.md" in done.stderr
     assert "#no-such-section" in done.stderr
+
+
+def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "codes").mkdir()
+    (tmp_path / "codes/mine.txt").write_text("keep")
+    done = build(tmp_path)
+    assert done.returncode == 1
+    assert "holds something else than a site: codes" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["codes", "mine.txt"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
