@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from wcp_route.service import ban_lists, machines, operators, pages, protocol, registry_api
+from wcp_route.service.context import AUTHENTICATED
 from wcp_route.service.limits import Limits
 from wcp_route.service.problems import Problem
 from wcp_route.service.sessions import COOKIE, Sessions
@@ -43,10 +44,13 @@ def application(context: Context) -> Limits:
         """Tell whether the caller is authenticated, from the headers alone."""
         connection = HTTPConnection(scope)
         cookie = connection.cookies.get(COOKIE, "")
+        if sessions.knows(cookie):
+            return True
         try:
-            return sessions.knows(cookie) or bool(context.authenticator.of(connection))
+            scope["state"][AUTHENTICATED] = context.authenticator.of(connection)
         except Problem:
             return False
+        return True
 
     return Limits(app, context.settings, known)
 

@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.ban_reports import LedgerBanReports
     from wcp_route.storage.state import State
 
+AUTHENTICATED: Final = "authenticated"
 T = TypeVar("T")
 _log = logging.getLogger("wcp_route.service")
 
@@ -91,7 +92,8 @@ def principal_of(request: Request, *roles: Role, open_as: Open | None = None) ->
     context = context_of(request)
     if open_as in context.settings.open_to_all and "authorization" not in request.headers:
         return ANYBODY
-    principal = context.authenticator.of(request)
+    known: Principal | None = request.scope["state"].get(AUTHENTICATED)  # of this very request, from its headers
+    principal = context.authenticator.of(request) if known is None else known
     request.scope["state"]["principal"] = principal.name
     principal.require(*roles)
     return principal

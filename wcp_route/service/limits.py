@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from wcp_route.service.settings import ServiceModel
@@ -48,10 +50,20 @@ class Limits:
 
     def __init__(self, app: ASGIApp, service: ServiceModel, known: object) -> None:
         self.app, self.service, self._known = app, service, known
+        if service.listen.startswith("unix:"):
+            self._hosts = {*service.hosts, "localhost"}
+        else:
+            host, port = service.address
+            local = {"localhost", "127.0.0.1", "[::1]"} if service.is_local else set()
+            self._hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
         self.running = 0
         self.draining = False
+
+    def answer_for(self, hosts: Iterable[str]) -> None:
+        """Answer for further names in `Host`: those of the address that was bound."""
+        self._hosts.update(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -100,21 +112,12 @@ class Limits:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0] not in self._hosts():
+        if len(hosts) != 1 or hosts[0] not in self._hosts:
             raise Problem(421, "unknown-host", "the Host header names no host that this service answers for")
         lengths = [value for name, value in headers if name == b"content-length"]
         coded = any(name == b"transfer-encoding" for name, _ in headers)
         if len(lengths) > 1 or (lengths and coded):  # two servers could see two requests here (RFC 9112, 6.3)
             raise Problem(400, "ambiguous-length", "send one Content-Length, or chunks, not both")
-
-    def _hosts(self) -> set[str]:
-        if self.service.listen.startswith("unix:"):
-            return {*self.service.hosts, "localhost"}
-        host, port = self.service.address
-        names = {host, "localhost", "127.0.0.1", "[::1]"} if self.service.is_local else {host}
-        return {*self.service.hosts, *(f"{name}:{port}" for name in names), *self.bound}
-
-    bound: frozenset[str] = frozenset()
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = MAX_BODY if self._known(scope) else MAX_BODY_UNKNOWN  # type: ignore[operator]

@@ -116,7 +116,7 @@ class Server:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 found.bind((host, port))
                 self.port = found.getsockname()[1]
-                self.app.bound = frozenset(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
+                self.app.answer_for(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
         except OSError as problem:
             why = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
