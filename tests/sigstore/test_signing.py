@@ -411,3 +411,19 @@ def test_a_deadline_that_no_system_can_keep_is_refused(
     (tmp_path / "token").write_text("a.b.c")
     run = sign(package, config, "--identity-token", tmp_path / "token", "--timeout", seconds, env={})
     assert (run.status, "at most 86400 seconds" in run.err) == (2, True), run
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"])
+def test_refuses_to_keep_the_public_root_inside_the_package(variable: str, package: Path) -> None:
+    before = sorted(package.rglob("*"))
+    run = quickly("sign", package, "--sigstore", "--identity-token", "env", *BUILD, env={variable: str(package)})
+    assert run.status == 2
+    assert "lies inside the package" in run.err
+    assert sorted(package.rglob("*")) == before
+
+
+def test_refuses_an_identity_token_inside_the_package(package: Path, config: Path) -> None:
+    (package / "token").write_text("a.b.c")
+    run = sign(package, config, "--identity-token", package / "token", env={})
+    assert run.status == 2
+    assert "keep secrets elsewhere" in run.err

@@ -88,8 +88,14 @@ def sign(
         package = hf_snapshot
     place = output_place(package, placement, attestation, out)
     check_bundle_path(signing.bundle_out, package)
-    secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file)
+    token = None if signing.identity_token in {"-", "env"} else signing.identity_token
+    secret_files = (*filter(is_file, signing.key), *signing.hmac_file, signing.passphrase_file, token)
     require_outside(package, secret_files, "where it would be shipped with it; keep secrets elsewhere")
+    if signing.sigstore and signing.trust_config is None:
+        from wcp_attest.signing.sigstore.trusted_root import public_root_folders
+
+        kept = "where the copy of Sigstore's public root would be kept; set HOME or XDG_DATA_HOME and XDG_CACHE_HOME"
+        require_outside(package, public_root_folders(), kept)
     signers = signers_of(signing)
     with only_writer(package), Counter(progress, quiet=out.quiet, package=package) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback, placement=place.placement)
