@@ -1,4 +1,4 @@
-"""The predecessors' schema `awp.v1` on the command line: `build --schema awp.v1`, and what to say of one found."""
+"""The earlier SDKs' schema `awp.v1` on the command line: `build --schema awp.v1`, and what to say of one found."""
 
 from __future__ import annotations
 

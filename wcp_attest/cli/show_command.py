@@ -43,7 +43,7 @@ class Claims:
 
     Attributes:
         manifest: of the package, when its manifest was asked for and can be read.
-        awp1: the same, when it is of the predecessors' schema.
+        awp1: the same, when it is of the earlier schema.
         manifest_sha256: of its bytes.
         signatures: each line of the signature file with what its payload says, None where that is unreadable.
         problems: what could not be read, in words.

@@ -17,7 +17,7 @@ class RegistryRateLimitError(RegistryUnreachable):
     """The registry answered 429.
 
     Attributes:
-        retryable: always True; the predecessors' clients have it.
+        retryable: always True; the earlier SDKs' clients have it.
         retry_after: seconds the server asks to wait, None when it does not say.
     """
 

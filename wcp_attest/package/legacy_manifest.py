@@ -1,4 +1,4 @@
-"""The predecessors' manifest, schema `awp.v1`, for fleets that still run it: one hash over all files, an HMAC inside.
+"""The earlier SDKs' manifest, schema `awp.v1`, for fleets that still run it: one hash over all files, an HMAC inside.
 
     {
       "attested_at_utc": "2026-11-22T14:00:00Z",        unsigned: never used
@@ -138,7 +138,7 @@ class Awp1Manifest:
         return replace(self, signature=digest(secret, self.signed_bytes(), "sha256").hex())
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as the predecessors write it."""
+        """Return the manifest as the earlier SDKs write it."""
         namespace = ".".join(self.worker_id.split(".")[:2])
         fields = {
             **self._fields(),
