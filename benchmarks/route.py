@@ -265,6 +265,8 @@ def show(title: str, seconds: Mapping[str, float]) -> None:
 class _Builds:
     """Builds the events of each decision, as the earlier router does."""
 
+    never_waits = True
+
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
         del elapsed_ns
         events(decision)

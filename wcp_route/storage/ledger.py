@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.domain.clock import now_ms
@@ -395,7 +395,7 @@ class Ledger:
     def _look_at_end(self, connection: Connection) -> None:
         """Read the end of the chain afresh when another process may have moved it."""
         columns = tables.batches.c
-        last = connection.execute(select(func.max(columns.number))).scalar() or 0
+        last = connection.exec_driver_sql(f"SELECT max(number) FROM {self._database.prefix}batches").scalar() or 0  # noqa: S608
         if last == self._tip.batch:
             return
         self._heads.clear()
