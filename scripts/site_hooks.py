@@ -165,12 +165,28 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
         yield _docstring(inspect.getdoc(inner) or "")
 
 
+class _Text:
+    """An annotation that is shown as it is written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _as_written(annotation: Any) -> Any:
+    return _Text(annotation) if isinstance(annotation, str) else annotation
+
+
 def _signature(name: str, thing: Any) -> str:
     try:
-        text = str(inspect.signature(thing))
+        found = inspect.signature(thing)
     except (TypeError, ValueError):
         return ""
-    text = re.sub(r"<[^>]*>", "…", text).replace("'", "")
+    parameters = [one.replace(annotation=_as_written(one.annotation)) for one in found.parameters.values()]
+    found = found.replace(parameters=parameters, return_annotation=_as_written(found.return_annotation))
+    text = re.sub(r"<[^>]*>", "…", str(found))
     if len(name + text) > 100:
         text = "(\n    " + re.sub(r", (?=[\w*/]+(?::|=|,|\)))", ",\n    ", text[1:])
     return f"```python\n{name}{text}\n```\n\n"

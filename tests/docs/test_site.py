@@ -151,8 +151,9 @@ def test_reference_documents_each_public_name(site: Path, module: str) -> None:
 def test_reference_says_what_verify_returns_and_raises(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "latest/reference/wcp_attest/index.html").read_text())
     about = text[text.index("verify(") :]
-    for word in ("Args", "Returns", "Raises", "ConfigError"):
+    for word in ("Args", "Returns", "Raises", "ConfigError", "now: float | None = None"):
         assert word in about
+    assert "key_id: str = &#39;&#39;" in text or "key_id: str = ''" in text
 
 
 def test_older_versions_and_previews_stay_and_the_newest_release_is_latest(site: Path) -> None:
