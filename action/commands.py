@@ -27,6 +27,7 @@ MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
 SIGNING_KEY_NAME: Final = "wcp-attest-signing.key"
 REGISTRY_TOKEN_NAME: Final = "wcp-attest-registry.token"  # noqa: S105  # the name of a file
+HMAC_VARIABLE: Final = "WCP_ATTEST_HMAC_KEY"
 PUBLIC_KEY_NAME: Final = "wcp-attest-public.key"
 _TOKEN_VARIABLES: Final = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 
@@ -136,7 +137,7 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
         words += _option(option, value)
     if inputs.public_key:
         words.append(f"--public-key={public_key_file(inputs, home)}")
-    if inputs.hmac_key:
+    if inputs.hmac_key and not inputs.policy:
         words.append("--hmac")
     return words
 
@@ -253,6 +254,28 @@ def _without_our_files(message: str, options: list[str]) -> str:
     return message
 
 
+def require_secret_in_policy(inputs: Inputs) -> None:
+    """Refuse a shared secret that the policy does not name: somebody relies on it, and it would have no effect.
+
+    A policy that cannot be read is left to the command, which says why.
+
+    Raises:
+        InputError: the policy names no shared secret.
+    """
+    from wcp_attest.base.errors import Error
+    from wcp_attest.trust.policy_file import load_policy
+
+    try:
+        policy = load_policy(inputs.policy, {**os.environ, HMAC_VARIABLE: inputs.hmac_key})
+    except Error:
+        return
+    signers = [*policy.keys]
+    for condition in policy.conditions:
+        signers += getattr(getattr(condition, "signers", None), "keys", ())
+    if not any(signer.key_id.startswith("hmac-") for signer in signers):
+        raise InputError("input `hmac-key` has no effect: the policy names no shared secret")
+
+
 def _option(name: str, value: str) -> list[str]:
     return [f"{name}={value}"] if value else []
 
@@ -262,7 +285,7 @@ def _environment(inputs: Inputs) -> dict[str, str]:
     unwanted = ("WCP_", "PYTHON") if inputs.signs_keyless else ("WCP_", "PYTHON", *_TOKEN_VARIABLES)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     if inputs.hmac_key:
-        environment["WCP_ATTEST_HMAC_KEY"] = inputs.hmac_key
+        environment[HMAC_VARIABLE] = inputs.hmac_key
     if inputs.signing_key_passphrase:
         environment["WCP_ATTEST_KEY_PASSPHRASE"] = inputs.signing_key_passphrase
     return environment

@@ -71,6 +71,7 @@ _INPUTS_OF: Final[Mapping[str, str]] = {
     "--hmac": "hmac-key",
     "--hmac-file": "hmac-key",
     "--sigstore": "signing",
+    "--repository": "github-repository",
     "WCP_ATTEST_KEY_PASSPHRASE": "signing-key-passphrase",
     "WCP_ATTEST_HMAC_KEY": "hmac-key",
 }
@@ -79,6 +80,7 @@ _OPTION: Final = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*|WCP_ATTEST_[A-Z_]+)(?
 
 def in_input_names(message: str) -> str:
     """Return a message of the command line with the names of inputs in place of those of options."""
+    message = message.replace("the HMAC secret", "the secret in input `hmac-key`")
     return _OPTION.sub(lambda found: f"`{_INPUTS_OF[found[1]]}`" if found[1] in _INPUTS_OF else found[0], message)
 
 
@@ -206,7 +208,8 @@ class Inputs:
             shown = ", ".join(f"`{_shown(name)}`" for name in named)
             raise InputError(f"nobody is trusted: mode `verify` needs one of {shown}")
         if self.policy:
-            for name in (*named[1:], "issuer", "github_workflow", "github_ref", "trusted_root"):
+            # The secret is not excluded: a policy may name it by its variable, and the workflow alone has its value.
+            for name in (*named[1:-1], "issuer", "github_workflow", "github_ref", "trusted_root"):
                 if getattr(self, name):
                     raise InputError(f"`policy` and `{_shown(name)}` exclude each other; put it into the policy")
             return

@@ -16,6 +16,7 @@ from action.commands import (
     Outcome,
     forget_key,
     is_key_text,
+    require_secret_in_policy,
     run,
     sign_options,
     submit_options,
@@ -102,6 +103,8 @@ def _submit(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> int:
 def _verify(inputs: Inputs, packages: Sequence[str], home: str) -> int:
     from action.results import code_of, is_mistake, to_sarif
 
+    if inputs.policy and inputs.hmac_key:
+        require_secret_in_policy(inputs)
     outcomes = []
     for package in packages:
         outcomes.append(run(inputs, verify_options(inputs, home), package=package))

@@ -453,3 +453,23 @@ def test_a_ban_list_of_one_s_own_refuses(signed: Job, key: tuple[str, str]) -> N
     assert verify(signed, key, bans="absent.json").outputs["deny-code"] == "ATTEST_BANS_UNUSABLE"
     (signed.workspace / "pkg/bans.json").write_text("{}")
     assert "lies in the package" in errors(verify(signed, key, bans="pkg/bans.json"))
+
+
+def test_a_policy_gets_the_shared_secret_that_it_names_and_no_other(step: Step, key: tuple[str, str]) -> None:
+    assert step(mode="sign", signing="hmac", hmac_key=SECRET, **IDS).status == 0
+    head = 'version = 1\n[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\n'
+    (step.workspace / "hmac.toml").write_text(head + 'hmac = { env = "WCP_ATTEST_HMAC_KEY" }\n')
+    (step.workspace / "acme.pub").write_text(key[1])
+    (step.workspace / "key.toml").write_text(head + 'key = "acme.pub"\n')
+    done = step(mode="verify", policy="hmac.toml", hmac_key=SECRET)
+    assert (done.status, done.outputs["verified"]) == (0, "true"), done.log
+    assert SECRET not in done.summary + done.log.replace(f"::add-mask::{SECRET}", "")
+    assert step(mode="verify", policy="hmac.toml", hmac_key=SECRET[::-1]).status == 1
+    without = step(mode="verify", policy="hmac.toml")
+    assert (without.status, "`hmac-key`" in without.errors) == (2, True)
+    useless = step(mode="verify", policy="key.toml", hmac_key=SECRET)
+    assert (useless.status, "has no effect" in useless.errors) == (2, True)
+
+
+def test_a_secret_that_is_too_short_is_named_by_its_input(step: Step) -> None:
+    assert "the secret in input `hmac-key` is shorter" in step(mode="sign", signing="hmac", hmac_key="x", **IDS).errors

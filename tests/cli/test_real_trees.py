@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -173,3 +174,39 @@ def test_a_change_through_another_hard_link_is_denied(place: Path) -> None:
     ok("verify", "p", *TRUST)
     (place / "outside").write_text("changed\n")
     assert wcp("verify", "p", *TRUST).status == 1
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_strict_permissions_refuse_a_file_with_two_names_wherever_the_other_is(place: Path, inside: bool) -> None:
+    os.link(place / "p/a", place / ("p/a2" if inside else "outside"))
+    ok("sign", "p", *SIGN)
+    signer = '[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\nhmac = { env = "WCP_ATTEST_HMAC_KEY" }\n'
+    for permissions, status in (("normal", 0), ("strict", 1)):
+        (place / "pol.toml").write_text(f'version = 1\n[accept]\npermissions = "{permissions}"\n{signer}')
+        ran = wcp("verify", "p", "--policy", "pol.toml")
+        assert (ran.status, "further hard links" in ran.out) == (status, status == 1)
+
+
+NOT_ROOT = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]
+
+
+@pytest.mark.skipif(os.getuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv, as root")
+def test_what_cannot_be_read_is_named_and_nothing_is_half_done(place: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*(NOT_ROOT if os.getuid() == 0 else []), sys.executable, "-m", "wcp_attest", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for path, said in (("p/a", "'a' cannot be read: permission denied"), ("p/d", "'d/' cannot be read")):
+        mode = os.stat(path).st_mode
+        os.chmod(path, 0)
+        assert said in run("verify", "p", *TRUST).stdout
+        os.chmod(path, mode)
+    before = {path: path.read_bytes() for path in (place / "p").rglob("*") if path.is_file()}
+    os.chmod("p", 0o555)
+    assert run("verify", "p", *TRUST).returncode == 0
+    for command in (("build", "p", "--worker-version", "2"), ("sign", "p", *SIGN)):
+        refused = run(*command)
+        assert refused.returncode == 2
+        assert "nothing was changed" in refused.stderr or "cannot write" in refused.stderr
+    os.chmod("p", 0o755)
+    assert {path: path.read_bytes() for path in (place / "p").rglob("*") if path.is_file()} == before
