@@ -299,6 +299,7 @@ class Ledger:
         writer = self._writing_thread()
         for group in groups:
             group.problem = ReceiptError("the receipt was not durable in time; it is not written")
+            group.placed = False
         waiting = groups
         while waiting := self._in_time(writer.still_wanted(waiting)):
             written: Written | None = None
@@ -342,6 +343,9 @@ class Ledger:
             self._unsure = (unsure.batches[-1], corrections_of(rows, self._clock()))
 
     def _done(self, writer: GroupWriter, groups: list[Group], written: Written | None) -> None:
+        for group in groups:  # only now: whatever ends this thread earlier must not look like success
+            if group.placed:
+                group.problem = None
         if written is None:
             return
         if written.rows:
@@ -369,9 +373,9 @@ class Ledger:
             try:
                 drafts = group.drafts if group.plan is None else group.plan(made.state)
                 made.place(drafts, group, whole=group.plan is not None)
-                group.problem = None
+                group.placed = True
             except Error as problem:  # its own fault: the others are written
-                group.problem = problem
+                group.problem, group.placed = problem, False
         if not made.rows:
             return None
         sealed, end = self._seal(made.rows, tip)

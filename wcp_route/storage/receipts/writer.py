@@ -46,9 +46,10 @@ class Group:
         problem: why nothing of it is durable; none when it is.
         problems: why single drafts could not be written, by their place.
         delay: what it waited for; empty when it did not wait.
+        placed: whether it is part of the transaction that is being made.
     """
 
-    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "plan", "problem", "problems")
+    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Group:
         self.problem: Error | None = ReceiptError("the receipt writer has stopped")
         self.problems: dict[int, Error] = {}
         self.delay = ""
+        self.placed = False
         self.given_up = False  # under the writer's lock
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
