@@ -43,8 +43,8 @@ OPENERS = {
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
 MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 25
-MAX_FUNCTIONS = {"wcp_attest": 49.0, "wcp_route": 53.0}  # for each 1,000 lines; the aim is 42
-MAX_SLICES = {"wcp_attest": 0.15, "wcp_route": 0.18}  # share of private functions; the aim is 0.15
+MAX_FUNCTIONS = {"wcp_attest": 48.5, "wcp_route": 52.0}  # for each 1,000 lines; the aim is 42
+MAX_SLICE_SHARE = 0.15  # of the private functions of a package
 SLICE_LINES = 6
 MAX_PARAMETERS = 8
 MANY_PARAMETERS = {  # beside the commands: click gives each its options
@@ -144,7 +144,7 @@ def test_functions_are_not_sliced_thinner(package: str) -> None:
     assert 1000 * functions / lines <= MAX_FUNCTIONS[package]
 
 
-@pytest.mark.parametrize("package", sorted(MAX_SLICES))
+@pytest.mark.parametrize("package", sorted(MAX_FUNCTIONS))
 def test_short_private_functions_stand_where_they_are_called(package: str) -> None:
     called = Counter(
         node.id if isinstance(node, ast.Name) else node.attr
@@ -163,7 +163,7 @@ def test_short_private_functions_stand_where_they_are_called(package: str) -> No
             private += 1
             lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
             short += called[node.name] == 1 and lines <= SLICE_LINES
-    assert short / private <= MAX_SLICES[package]
+    assert short / private <= MAX_SLICE_SHARE
 
 
 def test_a_function_has_few_parameters() -> None:
