@@ -26,6 +26,7 @@ MAX_INTEGER = 2**53 - 1  # what a JSON number carries exactly everywhere (RFC 87
 
 _STRINGS = frozenset({str})
 _PLAIN = frozenset({str, bool, type(None)})  # spelled alike by encoder and RFC, whatever their value
+_FLAT = _PLAIN | {int}
 
 MAX_BOXES = 1_000_000  # lists and objects in one value; the largest text admitted anywhere holds fewer
 
@@ -103,6 +104,10 @@ def _number(text: str) -> int | float:
 
 def _is_plain(value: JsonValue) -> bool:
     """Tell whether the encoder writes `value` as RFC 8785 does; refuse what it would turn into something else."""
+    if type(value) is dict and _FLAT.issuperset(map(type, value.values())):
+        # A payload without lists and objects, the usual one (bar: plain decisions, benchmarks/route.py).
+        numbers = [item for item in value.values() if type(item) is int]
+        return _has_plain_keys(value) and all(-MAX_INTEGER <= number <= MAX_INTEGER for number in numbers)
     plain, depth, level_ends = True, -1, 0
     boxes: list[JsonObject | list[JsonValue]] = [[value]]
     for place, box in enumerate(boxes):  # which grows meanwhile, level by level

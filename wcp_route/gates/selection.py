@@ -161,8 +161,10 @@ def _quarantine(case: Deciding, worker: WorkerRecord) -> Check:
 
 def may_provide(case: Deciding, worker: WorkerRecord) -> bool:
     """Tell whether a worker may turn out to provide a control; a candidate of the rule is attested later."""
-    species = {candidate.worker_species_id for candidate in case.candidates}
-    return worker.worker_species_id in species or _is_attested(case, worker)
+    for candidate in case.candidates:
+        if candidate.worker_species_id == worker.worker_species_id:
+            return True
+    return _is_attested(case, worker)
 
 
 def _check_providers(case: Deciding, worker: WorkerRecord) -> None:
