@@ -64,10 +64,10 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
     if _flags(trust).given:
         raise click.UsageError("--public-key, --hmac, --identity and the like are for one LIST; a policy names its own")
     condition = _condition(policy)
-    admission = condition.admission(now=ban_lists.now())
+    verifier = condition.verifier_at(now=ban_lists.now())
     for feed in condition.feeds:
         try:
-            yield _row(feed.open(admission))
+            yield _row(feed.open(verifier))
         except BansUnusable as problem:
             yield {"source": feed.name, "ok": False, "message": str(problem)}
 

@@ -89,7 +89,7 @@ def _check(context: Context, path: str, document: bytes, signatures: bytes) -> i
     trusted = [one for one in conditions if isinstance(one, BansCondition) and one.signers is not None]
     if not trusted:
         raise Problem(409, "no-ban-signers", "the trust policy names nobody who may sign ban lists")
-    verifier = trusted[0].admission(now=time.time())
+    verifier = trusted[0].verifier_at(now=time.time())
     try:
         said = verifier.signed("the list", signatures)
         new = BanList.from_bytes(document, what="the list").head

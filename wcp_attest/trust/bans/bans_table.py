@@ -124,7 +124,7 @@ class BansCondition:
         """
 
         def verifier() -> ListVerifier:
-            return self.admission(now=now)
+            return self.verifier_at(now=now)
 
         seen = os.path.join(self.state, SEEN_NAME)
         return Bans([self._lists.get(feed, verifier, now=now, state=seen) for feed in self.feeds])
@@ -170,7 +170,7 @@ class BansCondition:
             Why sources brought no list, one text each; empty when all did. What is held stays in use while it is fresh.
         """
         problems: list[str] = []
-        verifier = self.admission(now=time.time() if now is None else now)
+        verifier = self.verifier_at(now=time.time() if now is None else now)
         for feed in self.feeds:
             if not feed.remote:
                 continue
@@ -194,7 +194,7 @@ class BansCondition:
         """
         return ListRefresher(self.refresh, self._lists, every)
 
-    def admission(self, *, now: float) -> ListVerifier:
+    def verifier_at(self, *, now: float) -> ListVerifier:
         """Return the conditions of this moment.
 
         Args:

@@ -55,7 +55,7 @@ class Feed(Protocol):
     def remote(self) -> bool:
         """Whether opening may ask a server."""
 
-    def open(self, admission: ListVerifier) -> VerifiedList:
+    def open(self, verifier: ListVerifier) -> VerifiedList:
         """Get the list, from the source or its cache, and have it admitted.
 
         Raises:

@@ -56,19 +56,19 @@ class FileFeed:
         """False: nothing but files is read."""
         return False
 
-    def open(self, admission: ListVerifier) -> VerifiedList:
+    def open(self, verifier: ListVerifier) -> VerifiedList:
         """Read the list or its compiled form, and have it admitted.
 
         Raises:
             BansUnusable: a file is missing, unreadable or too large; or the list is not admitted.
         """
         if self.compiled is not None:
-            return self._open_compiled(self.compiled, admission)
+            return self._open_compiled(self.compiled, verifier)
         attempt = 0
         while True:
             document = read_file(self.path, MAX_LIST_BYTES, self.name, private=not self.signed, follow=self.signed)
             try:
-                index = admission.admit(self.name, FetchedList(document, self._signatures() if self.signed else None))
+                index = verifier.admit(self.name, FetchedList(document, self._signatures() if self.signed else None))
                 return VerifiedList(self.name, index)
             except PairMismatch:
                 attempt += 1
@@ -76,17 +76,17 @@ class FileFeed:
                     raise
             time.sleep(PAIR_PAUSE)
 
-    def _open_compiled(self, compiled: str, admission: ListVerifier) -> VerifiedList:
+    def _open_compiled(self, compiled: str, verifier: ListVerifier) -> VerifiedList:
         """Use the compiled form if it was made from the list that is signed."""
         from wcp_attest.trust.bans.compiled import CompiledBans
 
         index = CompiledBans.open(compiled)
-        said = admission.signed(self.name, self._signatures()) if self.signed else self._own(index)
+        said = verifier.signed(self.name, self._signatures()) if self.signed else self._own(index)
         if (said.list_sha256, said.head) != (index.list_sha256, index.head):
             raise BansUnusable(
                 f"compiled ban list `{compiled}` was made from another list than {self.name} is now; compile it again"
             )
-        admission.admit_head(self.name, said)
+        verifier.admit_head(self.name, said)
         return VerifiedList(self.name, index)
 
     def _signatures(self) -> bytes:

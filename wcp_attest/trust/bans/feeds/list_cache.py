@@ -70,12 +70,12 @@ class RemoteSource(Protocol):
     def refresh(self) -> int:
         """Seconds during which the kept copy is used without asking the source."""
 
-    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Ask the source.
 
         Args:
             kept: what is kept.
-            admission: the conditions of this moment.
+            verifier: the conditions of this moment.
 
         Returns:
             What the source has now, or None when that is what is kept.
@@ -85,7 +85,7 @@ class RemoteSource(Protocol):
             BansUnusable: its answer cannot be used.
         """
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
+    def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
         """Have a copy admitted.
 
         Raises:
@@ -111,63 +111,63 @@ class CachedFeed:
         """True: a server is asked."""
         return True
 
-    def open(self: RemoteSource, admission: ListVerifier) -> VerifiedList:
+    def open(self: RemoteSource, verifier: ListVerifier) -> VerifiedList:
         """Get the list from the server or the kept copy.
 
         Raises:
             BansUnusable: no list is admitted, or the server gave a wrong or incomplete answer.
         """
-        return open_cached(self, self.directory, admission)
+        return open_cached(self, self.directory, verifier)
 
 
-def open_cached(source: RemoteSource, directory: str, admission: ListVerifier) -> VerifiedList:
+def open_cached(source: RemoteSource, directory: str, verifier: ListVerifier) -> VerifiedList:
     """Return a source's list: the kept copy while that is recent, else the source's, else the kept copy while fresh.
 
     Args:
         source: the source.
         directory: the state directory.
-        admission: the conditions of this moment.
+        verifier: the conditions of this moment.
 
     Raises:
         BansUnusable: no list is admitted; or the source gave a wrong answer.
     """
     cache = CopyFile(directory, source.name)
     kept = cache.load()
-    now = admission.now
+    now = verifier.now
     checked, failed = cache.checked_at(now), cache.failed_at(now)
     if kept is not None and checked is not None and now - checked < source.refresh:
         with contextlib.suppress(BansUnusable):  # stale by now, say: then the source is asked
-            return _verified(source, kept, admission, checked + source.refresh)
+            return _verified(source, kept, verifier, checked + source.refresh)
     if failed is not None and now - failed < PAUSE_WHEN_DOWN:
         why = f"it gave no answer less than {PAUSE_WHEN_DOWN} s ago"
-        return _from_kept(source, kept, why, admission, failed + PAUSE_WHEN_DOWN)
+        return _from_kept(source, kept, why, verifier, failed + PAUSE_WHEN_DOWN)
     try:
-        fetched = source.fetch(kept, admission)
+        fetched = source.fetch(kept, verifier)
     except SourceDown as problem:
         cache.mark_failed(now)
-        return _from_kept(source, kept, str(problem), admission, now + PAUSE_WHEN_DOWN)
+        return _from_kept(source, kept, str(problem), verifier, now + PAUSE_WHEN_DOWN)
     current = fetched or kept
     if current is None:
         raise BansUnusable(f"{source.name} says that nothing changed although nothing is kept")
-    verified = _verified(source, current, admission, now + source.refresh)
+    verified = _verified(source, current, verifier, now + source.refresh)
     cache.store(current, changed=fetched is not None, now=now)
     return verified
 
 
 def _verified(
-    source: RemoteSource, kept: CachedList, admission: ListVerifier, again: float, note: str = ""
+    source: RemoteSource, kept: CachedList, verifier: ListVerifier, again: float, note: str = ""
 ) -> VerifiedList:
-    index = source.admit(kept, admission)
+    index = source.admit(kept, verifier)
     return VerifiedList(source.name, index, note, again, inf if kept.usable_until is None else kept.usable_until)
 
 
 def _from_kept(
-    source: RemoteSource, kept: CachedList | None, down: str, admission: ListVerifier, again: float
+    source: RemoteSource, kept: CachedList | None, down: str, verifier: ListVerifier, again: float
 ) -> VerifiedList:
     if kept is None:
         raise BansUnusable(f"{source.name} is down and no copy is kept: {down}")
     try:
-        return _verified(source, kept, admission, again, f"{source.name} is down, its kept copy is used: {down}")
+        return _verified(source, kept, verifier, again, f"{source.name} is down, its kept copy is used: {down}")
     except BansUnusable as problem:
         raise BansUnusable(f"{problem} (that is the copy kept of a source that is down: {down})") from None
 

@@ -55,14 +55,14 @@ class RegistryFeed(CachedFeed):
         """`registry:` and the URL."""
         return f"registry:{self.url}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
+    def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
         """Check that the rows were fetched recently enough. Nothing else of them can be checked."""
         document = kept.copy.document
-        index = admission.parse(self.name, document, sha256(document).hexdigest())
-        admission.check_fresh(self.name, index.head)
+        index = verifier.parse(self.name, document, sha256(document).hexdigest())
+        verifier.check_fresh(self.name, index.head)
         return index
 
-    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Ask for all rows; a registry cannot be asked for changes only.
 
         Raises:
@@ -81,8 +81,8 @@ class RegistryFeed(CachedFeed):
             raise SourceDown(str(problem)) from None
         except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
-        now = int(admission.now)
-        head = Head(LIST_NAME, max(1, now), now, now + admission.max_age)
+        now = int(verifier.now)
+        head = Head(LIST_NAME, max(1, now), now, now + verifier.max_age)
         bans = (ban for entry in entries if entry.in_force for ban in _bans(entry, format_utc(now)))
         return CachedList(FetchedList(BanList.make(head, bans).to_bytes(), None))
 

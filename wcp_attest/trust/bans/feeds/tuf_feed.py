@@ -73,21 +73,21 @@ class TufFeed(CachedFeed):
         """`tuf:`, the metadata's URL, and the target."""
         return f"tuf:{self.metadata_url}#{self.target}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
+    def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
         """Have a copy admitted, unless the metadata it came with has expired."""
-        if kept.usable_until is None or admission.now >= kept.usable_until:
+        if kept.usable_until is None or verifier.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
             raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
-        return admission.admit(self.name, kept.copy)
+        return verifier.admit(self.name, kept.copy)
 
-    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Update the metadata, and get the target when it is another than the kept one.
 
         Raises:
             SourceDown: the repository gave no complete answer.
             BansUnusable: its answer does not verify, or the target is missing.
         """
-        del admission
+        del verifier
         from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 
         try:

@@ -49,11 +49,11 @@ class UrlFeed(CachedFeed):
         """`url:` and the URL."""
         return f"url:{self.url}"
 
-    def admit(self, kept: CachedList, admission: ListVerifier) -> BanIndex:
+    def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
         """Have a copy admitted."""
-        return admission.admit(self.name, kept.copy)
+        return verifier.admit(self.name, kept.copy)
 
-    def fetch(self, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
+    def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Ask for the list, only if it changed, and then for its signatures.
 
         Raises:
@@ -66,13 +66,13 @@ class UrlFeed(CachedFeed):
         try:
             transport = Transport(self.url, timeout=self.timeout, ca_file=self.ca_file)
             with contextlib.closing(transport):
-                return self._fetch_pair(transport, kept, admission)
+                return self._fetch_pair(transport, kept, verifier)
         except RegistryUnreachable as problem:
             raise SourceDown(str(problem)) from None
         except (RegistryAnswerError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
 
-    def _fetch_pair(self, transport: Transport, kept: CachedList | None, admission: ListVerifier) -> CachedList | None:
+    def _fetch_pair(self, transport: Transport, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Fetch both files until they belong together, all within one deadline."""
         until = time.monotonic() + self.timeout
         for attempt in range(1, PAIR_ATTEMPTS + 1):
@@ -85,7 +85,7 @@ class UrlFeed(CachedFeed):
                 etag=answer.headers.get("etag", ""),
                 last_modified=answer.headers.get("last-modified", ""),
             )
-            if attempt == PAIR_ATTEMPTS or admission.belong_together(self.name, fetched.copy):
+            if attempt == PAIR_ATTEMPTS or verifier.belong_together(self.name, fetched.copy):
                 return fetched
             time.sleep(PAIR_PAUSE)
         raise BansUnusable(f"{self.name}: list and signatures never belonged together")
