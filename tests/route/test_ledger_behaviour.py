@@ -148,26 +148,6 @@ def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_of_three_processes_with_one_grant_one_gets_through(path: str) -> None:
-    with open_state(path, signer=SIGNER) as state:
-        state.registry.enroll(a_record(), by="carol")
-        grants = [f"{number} {approved(state, number)}" for number in range(1, 16)]
-    processes = [run_python(REDEEMER, path) for _ in range(3)]
-    assert [process.stdout and process.stdout.readline() for process in processes] == ["ready\n"] * 3
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n".join(grants))
-        process.stdin.flush()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.stdin = None
-    said = [process.communicate(timeout=60)[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert [sorted(each) for each in zip(*said, strict=True)] == [["late", "late", "mine"]] * len(grants)
-    assert verify(path, keys=KEYS).signed
-
-
 def test_a_hold_and_its_grant_end_when_their_time_is_over(state: State) -> None:
     state.approvals.hold(a_hold(1))
     grant = approved(state, 2)

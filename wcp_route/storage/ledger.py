@@ -301,7 +301,7 @@ class Ledger:
             group.problem = ReceiptError("the receipt was not durable in time; it is not written")
             group.placed = False
         waiting = groups
-        while waiting := self._in_time(writer.still_wanted(waiting)):
+        while waiting := [each for each in writer.still_wanted(waiting) if each.deadline > time.monotonic()]:
             written: Written | None = None
             begun = False
             try:
@@ -323,11 +323,6 @@ class Ledger:
                 return
             self._done(writer, waiting, written)
             return
-
-    @staticmethod
-    def _in_time(groups: list[Group]) -> list[Group]:
-        now = time.monotonic()
-        return [group for group in groups if group.deadline > now]
 
     def _failed(self, groups: list[Group], problem: Exception, unsure: Written | None) -> None:
         if not isinstance(problem, Error):

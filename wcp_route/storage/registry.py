@@ -171,7 +171,10 @@ class LedgerRegistry:
             StateError: the ledger cannot be written.
         """
         check_name(by)
-        _check_worker(worker_id)
+        try:
+            namespace_of(worker_id)
+        except Error as problem:  # a slip of the pen must not be taken for a quarantine
+            raise ConfigError(f"{worker_id[:80]!r} is no worker id like org.acme.summarizer: {problem}") from None
         self._once(
             lambda state: worker_id not in state.quarantined,
             lambda: event(
@@ -248,15 +251,3 @@ class LedgerRegistry:
 
         self._ledger.change(plan)
         return done
-
-
-def _check_worker(worker_id: str) -> None:
-    """Refuse what cannot be a worker's id, so that a slip of the pen is not taken for a quarantine.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    try:
-        namespace_of(worker_id)
-    except Error as problem:
-        raise ConfigError(f"{worker_id[:80]!r} is no worker id like org.acme.summarizer: {problem}") from None

@@ -118,7 +118,8 @@ class Checker:
         statement = self._statement(batch, first)
         self._check_signature(batch, first)
         digest = sha256(batch.statement).hexdigest()
-        self._check_anchor(batch.number, digest, first)
+        if self._anchor is not None and self._anchor[0] == batch.number and self._anchor[1] != digest:
+            raise ReceiptsBroken("edited", first, f"batch {batch.number} is not the one of the kept head")
         for index, expected in enumerate(statement.hashes):
             position = first + index
             row = next(rows, None)
@@ -183,10 +184,6 @@ class Checker:
             return
         what = "is not signed by a given key" if key is None else "has a signature that does not hold"
         raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
-
-    def _check_anchor(self, number: int, digest: str, first: int) -> None:
-        if self._anchor is not None and self._anchor[0] == number and self._anchor[1] != digest:
-            raise ReceiptsBroken("edited", first, f"batch {number} is not the one of the kept head")
 
     def _believe(self, head: SignedHead) -> tuple[int, str]:
         key = self._keys.get(head.key_id)
