@@ -39,7 +39,7 @@ def crash(format):
     {body}
 module.crash = crash
 sys.modules["wcp_attest.cli.crash"] = module
-root.COMMANDS["crash"] = root.Row("crash:crash", "crash")
+root.COMMANDS["crash"] = root.CommandRow("crash:crash", "crash")
 sys.exit(main(sys.argv[1:]))
 """
 

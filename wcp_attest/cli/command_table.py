@@ -146,7 +146,12 @@ def run(arguments: list[str]) -> int:
         if reconfigure is not None:  # a name that the terminal cannot show must not end the program
             reconfigure(errors="backslashreplace")
     instruction = os.environ.get(COMPLETE_VARIABLE)
-    status = _complete(instruction) if instruction else _invoke(arguments)
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        status: int = shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
+    else:
+        status = _invoke(arguments)
     if sys.stdout is not None:
         sys.stdout.flush()
     return status
@@ -160,9 +165,3 @@ def _invoke(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:  # --help and --version
         return done.exit_code
     return status if isinstance(status, int) else 0
-
-
-def _complete(instruction: str) -> int:
-    from click.shell_completion import shell_complete
-
-    return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, instruction)

@@ -111,7 +111,9 @@ def _classify_foreign(error: BaseException) -> Failure:
 
     match error:
         case click.UsageError():
-            return Failure("usage", f"{_lower(error.format_message())}; see {_help_of(error)}")
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else "wcp-attest"
+            return Failure("usage", f"{_lower(error.format_message())}; see `{command} --help`")
         case click.ClickException():
             return Failure("usage", _lower(error.format_message()))
         case click.Abort() if isinstance(error.__context__, KeyboardInterrupt):
@@ -132,11 +134,6 @@ def _os_message(error: OSError) -> str:
         return "the current directory is not there any more; change to one that is"
     what = error.strerror or type(error).__name__
     return f"{what}: {os.fsdecode(error.filename)!r}" if isinstance(error.filename, str | bytes) else what
-
-
-def _help_of(error: object) -> str:
-    context = getattr(error, "ctx", None)
-    return f"`{context.command_path if context is not None else 'wcp-attest'} --help`"
 
 
 def _lower(message: str) -> str:

@@ -43,8 +43,11 @@ def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | 
     for renewal in written:
         _write(renewal)
     if add:
+        from wcp_attest.advice.git_index import GitIndex
+
         for renewal in written:
-            _stage(renewal)
+            with GitIndex.open(renewal.directory, resolve=True) as index:
+                index.stage(renewal.examination.place, renewal.data or b"")
     _note(out, found)
     if not written:
         out.note("every manifest is up to date")
@@ -92,13 +95,6 @@ def _write(renewal: Renewal) -> None:
     os.makedirs(os.path.dirname(_manifest(renewal)) or os.curdir, exist_ok=True)
     with only_writer(renewal.directory):
         write_file(_manifest(renewal), renewal.data or b"", MANIFEST_KIND)
-
-
-def _stage(renewal: Renewal) -> None:
-    from wcp_attest.advice.git_index import GitIndex
-
-    with GitIndex.open(renewal.directory, resolve=True) as index:
-        index.stage(renewal.examination.place, renewal.data or b"")
 
 
 def _note(out: Output, found: Sequence[Renewal]) -> None:

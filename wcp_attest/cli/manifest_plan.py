@@ -263,7 +263,9 @@ def build(
     ):
         return existing
     if plan.commit_is_old:
-        return replace(manifest, source=_without_commit(plan.source))
+        source = plan.source
+        named = source is not None and source.repository is not None
+        return replace(manifest, source=replace(source, commit=None) if source is not None and named else None)
     return manifest
 
 
@@ -393,10 +395,6 @@ def _source(flags: BuildFlags, earlier: Manifest | None) -> tuple[SourceOrigin |
         return SourceOrigin(repository, commit), flags.source_commit is None and commit is not None
     except VerificationError as problem:
         raise ConfigError(_as_option(problem)) from None
-
-
-def _without_commit(source: SourceOrigin | None) -> SourceOrigin | None:
-    return None if source is None or source.repository is None else replace(source, commit=None)
 
 
 def _as_option(problem: VerificationError) -> str:

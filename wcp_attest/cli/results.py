@@ -30,13 +30,9 @@ _STARTS: Final = re.compile(
 )
 
 
-def _is_result(data: bytes) -> bool:
-    return _STARTS.match(data.decode("utf-8", "replace")) is not None
-
-
 RESULT: Final = OutputKind(
     "an earlier result of wcp-attest",
-    _is_result,
+    lambda data: _STARTS.match(data.decode("utf-8", "replace")) is not None,
     limit=_READ,
     advice="name another file, or use --force, which keeps it as FILE.orig",
 )

@@ -30,7 +30,12 @@ def visible(text: str) -> str:
 
     Line breaks stay.
     """
-    return "\n".join(line if line.isprintable() else _spelled_out(line) for line in text.split("\n"))
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        character if character == "\n" or character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def printable(text: str) -> str:
@@ -52,12 +57,6 @@ def json_text(value: JsonValue, *, indent: int | None = 2) -> str:
 
     # `##[` can only stand inside a string, where `\\u0023` means the same character.
     return _MARKED.sub(r"\\u0023#", json.dumps(value, indent=indent)) + "\n"
-
-
-def _spelled_out(line: str) -> str:
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in line
-    )
 
 
 def one_line(text: str) -> str:
