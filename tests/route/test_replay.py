@@ -12,10 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from tests.bans.helpers import MAX_AGE, SECRET, ban, head
+from tests.bans.helpers import Place as BanPlace
 from tests.route.test_databases import Place, place
 from tests.route.worlds import AUDIT, CAPABILITY, WORKER, World, a_record, a_request, a_rule, tamper, trust
+from wcp_attest.bans import BansCondition, ListSigners
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.signing.key import generate
+from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_route.config import Ceiling, HallConfig
 from wcp_route.config_model import read_config
 from wcp_route.domain.clock import now_ms
@@ -407,3 +411,22 @@ def test_the_command_says_same_or_what_differs(
     (tmp_path / "rules.json").write_text(json.dumps({"rules": [a_rule("other")]}))
     status, out, err = run(honest, *key)
     assert (status, out, "not the rules of that decision" in err) == (2, "", True)
+
+
+def test_a_ban_after_a_decision_and_a_lifted_ban_change_no_replay(small: Court, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    lists = BanPlace(tmp_path / "lists")
+    condition = BansCondition((FileFeed(str(lists.path)),), ListSigners((SECRET,)), MAX_AGE, lists.state)
+    small.policy = replace(small.policy, conditions=(condition,))
+    small.world.clock.now_ms = now_ms()
+    issued = small.world.clock.now_ms // 1000 - 60
+    lists.put([], head(7, issued=issued))
+    hall = small.hall()
+    before = hall.decide(a_request())
+    lists.put([ban("worker", WORKER)], head(8, issued=issued))
+    banned = hall.decide(a_request())
+    assert (before.decision.outcome, banned.decision.code) == ("DISPATCH", Code.WORKER_BANNED)
+    lists.put([], head(9, issued=issued))
+    for evidence in (before, banned):
+        same(small.again(evidence, a_request(), hall=hall))
+    assert any("ban lists" in line for line in small.again(before, a_request(), hall=hall).taken)
