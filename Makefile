@@ -48,7 +48,7 @@ tests: $(STAMP) js  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 quick: $(STAMP)  ## core and formats in a few seconds, before a push
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
+	$(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
 	  tests/core/test_statement.py tests/core/test_envelope.py tests/core/test_entries.py tests/core/test_proof.py \
 	  tests/core/test_outside.py tests/core/test_awp1.py
 

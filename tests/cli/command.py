@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.trees import write_tree
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,8 +92,5 @@ class Command:
 
 
 def write_files(root: Path, files: Mapping[str, bytes] = FILES) -> Path:
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return root
+    """Write a worker package, or other files, below `root`."""
+    return write_tree(root, files)

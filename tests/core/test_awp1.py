@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import digests, patient, species_ids, times, versions, worker_ids
-from tests.core.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, write_tree
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import (
     ConfigError,

@@ -11,7 +11,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.core.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, write_tree
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.build import MAX_IGNORE_BYTES, build_manifest, exclude_patterns, write_manifest
 from wcp_attest.compat import canonical_package_hash

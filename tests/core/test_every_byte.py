@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.core.trees import write_tree
+from tests.trees import write_tree
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.build import build_manifest
 from wcp_attest.sign_package import sign

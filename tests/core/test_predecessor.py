@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import wcp_attest
-from tests.core.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, write_tree
 from wcp_attest.base.errors import ConfigError, DenyCode, TreeUnsafe
 from wcp_attest.build import build_manifest
 from wcp_attest.compat import Attestation, PackageAttestationVerifier, canonical_package_hash

@@ -15,7 +15,7 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 
 from tests.core.strategies import manifests, patient
-from tests.core.trees import SIMPLE, write_tree
+from tests.trees import SIMPLE, write_tree
 from wcp_attest.base.characters import HIDDEN
 from wcp_attest.base.errors import VerificationError
 from wcp_attest.base.site import SITE
