@@ -49,10 +49,10 @@ CLI_HEAD = """# Command line
 | 2 | could not decide: usage, input, network, a missing piece, a crash |
 | 130 | interrupted |
 
-Data goes to standard output, talk to standard error. With `--format json` there is always exactly one JSON object on
-standard output, on denial, usage error and crash too; its `kind` names its schema in [schemas/](schemas/). With
-`-o FILE` it is in the file, whose old content never outlives a failure; only usage errors stay on standard output. An
-error is one line on standard error that starts with `error: `.
+Results go to standard output, messages to standard error. With `--format json` there is always exactly one JSON
+object on standard output, on denial, usage error and crash too; its `kind` names its schema in [schemas/](schemas/).
+With `-o FILE` it is in the file, whose old content never outlives a failure; only usage errors stay on standard
+output. An error is one line on standard error that starts with `error: `.
 
 | variable | |
 | --- | --- |

@@ -62,7 +62,7 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def _die_of(number: int) -> NoReturn:
-    """Die of the signal after all, so that whoever sent it sees that it worked."""
+    """Die of the signal after all, so that the sender sees that it worked."""
     import os
     import signal
 
@@ -86,7 +86,7 @@ def _leave(status: int) -> NoReturn:
             sys.stdout.flush()
     except (OSError, ValueError):  # nobody is left to read it; `main` has said what had to be said
         status = status or 2
-    with contextlib.suppress(OSError, ValueError):  # talk that nobody hears changes nothing
+    with contextlib.suppress(OSError, ValueError):  # a message that cannot be written changes no status
         if sys.stderr is not None:
             sys.stderr.flush()
     os._exit(status)
@@ -116,7 +116,7 @@ def _run(arguments: list[str]) -> int:
 
             os.environ.update(own_authorities(os.environ))
         return run(arguments)
-    except Exception as error:  # noqa: BLE001  # the rim of the program: whatever comes is one line and a status
+    except Exception as error:  # noqa: BLE001  # the rim of the program: every failure becomes one line and a status
         from wcp_attest.cli.failure_report import report
 
         return report(error, arguments)

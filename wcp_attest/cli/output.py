@@ -44,7 +44,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
     Attributes:
         format: `text`, `json`, or another that the command offers.
         path: a file that takes the data instead of standard output.
-        quiet: no talk, and no text of a decision: the exit status says it.
+        quiet: no messages and no text of a decision; only the exit status.
         color: `auto`, `always` or `never`.
         force: whether the file may be another one than an earlier result; that one is kept beside it.
     """
@@ -82,7 +82,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         """Write text that is meant for a runner or shell: workflow commands, a completion script.
 
         Args:
-            text: what others wrote in it is escaped by whoever made it.
+            text: its writer has escaped what others wrote in it.
 
         Raises:
             ConfigError: the file cannot be written.

@@ -111,8 +111,8 @@ def unpack(
 ) -> int:
     """Unpack FILE into the new directory DIR, which appears only when the package in it is verified.
 
-    FILE is a tar, tar.gz or zip archive with a signed package in it, at its root or in its only folder. Whatever could
-    leave the directory, hide, or expand without end is refused by name. Exit statuses are those of `verify`.
+    FILE is a tar, tar.gz or zip archive with a signed package in it, at its root or in its only folder. Entries that
+    could leave the directory, hide, or expand without end are refused by name. Exit statuses are those of `verify`.
 
     \b
       wcp-attest unpack my-worker-1.4.0.tar.gz /srv/my-worker --policy policy.toml
