@@ -67,7 +67,7 @@ zipapp: $(STAMP)  ## build dist/wcp-attest.pyz: wcp-attest in one file, for host
 man: $(STAMP)     ## write manual pages, completions and the SBOM below build/share, as the wheel brings them
 	$(BIN)/python scripts/release_files.py build/share
 
-image:           ## build the container image; needs podman or docker
+image: $(STAMP)   ## build the container image; needs podman or docker
 	sh scripts/build_image.sh
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
