@@ -34,8 +34,8 @@ lint: $(STAMP) actions  ## style and workflow files
 	$(BIN)/ruff check .
 
 actions: $(STAMP)  ## workflows, action and hook definitions, without the network
-	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github action
-	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action/action.yml
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github action action.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml action/action.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/pre-commit validate-manifest .pre-commit-hooks.yaml
@@ -45,7 +45,7 @@ types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
 tests: $(STAMP) js  ## the test suite, documentation examples included
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
 
 quick: $(STAMP)  ## core and formats in a few seconds, before a push
 	$(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \

@@ -66,6 +66,7 @@ def run(source: Path | str, arguments: list[str], request: Path | None = None) -
     """
     command = [sys.executable, "-m", "wcp_attest", *arguments] if source else [sys.executable, *arguments]
     environment = os.environ | {"PYTHONPATH": str(source)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each run would compile the source again
     started = time.perf_counter()
     with (request or Path(os.devnull)).open("rb") as given:
         process = subprocess.Popen(

@@ -43,7 +43,7 @@ OPENERS = {
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
 MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 25
-MAX_FUNCTIONS = {"wcp_attest": 48.5, "wcp_route": 52.0}  # for each 1,000 lines; the aim is 42
+MAX_FUNCTIONS = {"wcp_attest": 48.0, "wcp_route": 51.5}  # for each 1,000 lines; the aim is 42
 MAX_SLICE_SHARE = 0.15  # of the private functions of a package
 SLICE_LINES = 6
 MAX_PARAMETERS = 8
