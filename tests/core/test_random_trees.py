@@ -77,7 +77,7 @@ PAGE = page_verifier()
 
 def page_accepts(root: Path) -> bool:
     try:
-        PAGE["verify"](str(root), SECRET.encode(), "org.acme")
+        PAGE["verify"](str(root), PAGE["by_secret"](SECRET.encode()), "org.acme")
     except PAGE["Refused"]:
         return False
     return True

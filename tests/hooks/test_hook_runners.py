@@ -18,7 +18,10 @@ pytestmark = pytest.mark.xdist_group("hooks")
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SOURCES = (".pre-commit-hooks.yaml", "pyproject.toml", "README.md", "LICENSE", "wcp_attest", "wcp_route")
+SOURCES = (
+    ".pre-commit-hooks.yaml", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "requirements", "scripts",
+    "wcp_attest", "wcp_route",
+)  # fmt: skip
 RUNNERS = ("pre-commit", "prek")
 UNREACHABLE = (
     "Could not find a version",

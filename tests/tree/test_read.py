@@ -415,7 +415,7 @@ def test_progress_is_told_and_ends_with_everything(tmp_path: Path) -> None:
     assert told[-1] == Progress(1000, 2000, None)
     assert told == sorted(told, key=lambda progress: progress.files_done)
     check_tree(str(tmp_path), good, options=ReadOptions(progress=told.append))
-    assert told[-1] == Progress(1000, 2000, 1000)
+    assert told[-1] == Progress(1000, 2000, 1000, 2000)
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 10_000])

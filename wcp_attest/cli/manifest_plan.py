@@ -197,12 +197,12 @@ def with_ids_of_package(flags: BuildFlags, package: str, out: Output) -> BuildFl
             " give --worker-id, --species-id and --worker-version"
         )
     ids = proposed_ids(described, flags.namespace)
-    version = flags.worker_version or ids.worker_version
+    version = ids.worker_version if flags.worker_version is None else flags.worker_version
     if version is None:
         raise ConfigError(f"{described.source} of this {described.kind} names no version; give --worker-version")
     filled = flags._replace(
-        worker_id=flags.worker_id or ids.worker_id,
-        species_id=flags.species_id or ids.worker_species_id,
+        worker_id=ids.worker_id if flags.worker_id is None else flags.worker_id,
+        species_id=ids.worker_species_id if flags.species_id is None else flags.species_id,
         worker_version=version,
     )
     out.note(f"{described.kind} ({described.source}): {filled.worker_id} {version}, species {filled.species_id}")

@@ -295,7 +295,7 @@ def identities_of(flags: TrustFlags) -> tuple[SigstoreIdentity, ...]:
         raise click.UsageError("--identity needs --issuer: the same name from another issuer is somebody else")
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity, issuer_of
 
-    issuer = flags.issuer or issuer_of(flags.repository or "")
+    issuer = flags.issuer if flags.issuer is not None else issuer_of(flags.repository or "")
     if issuer is None:
         raise click.UsageError("--repository is elsewhere than on github.com or gitlab.com; give its --issuer")
     return (SigstoreIdentity(issuer, flags.identity, flags.repository, flags.workflow, flags.ref),)

@@ -52,7 +52,7 @@ class VerdictFile:
         if is_file(flags.attest_verdict):
             require_outside(package, [flags.attest_verdict], "where it would be shipped with it; keep keys elsewhere")
         check_place(self.path, _KIND)
-        self._names = VerdictNames(flags.verifier_id or VERIFIER_ID, flags.resource_uri)
+        self._names = VerdictNames(VERIFIER_ID if flags.verifier_id is None else flags.verifier_id, flags.resource_uri)
         self._signers = signers_of(
             SignerFlags(key=(flags.attest_verdict,), passphrase_file=flags.verdict_passphrase_file)
         )
