@@ -11,7 +11,6 @@ directory beside its target, verifies there, and renames the directory only when
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from wcp_attest.base.errors import ConfigError, ManifestMissing, SignatureMissin
 from wcp_attest.base.identity import parse_utc
 from wcp_attest.disk.archive import copy_hashed, create, extract, refuse_twins
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.files import read_bounded
+from wcp_attest.disk.files import private_directory, read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.placement import PAIR_FOLDERS, PAIR_NAMES, PackagePair, find_place
 from wcp_attest.package.manifest import Manifest
@@ -115,7 +114,7 @@ def pack(
     # A detached pair travels in `.wcp/`: an archive has no directory beside it.
     in_folder = [PAIR_FOLDERS["folder"] + name for name in PAIR_NAMES]
     files = pair.in_tree or dict(zip(in_folder, (pair.manifest, pair.signatures), strict=True))
-    with _private_directory(os.path.dirname(os.path.abspath(path))) as folder:
+    with private_directory(os.path.dirname(os.path.abspath(path))) as folder:
         copy, draft = os.path.join(folder, "package"), os.path.join(folder, "archive")
         check_tree(package, manifest, options=reading, stage=copy, extra=files)
         try:
@@ -182,7 +181,7 @@ def _proven(
     if provenance is not None or os.path.lexists(beside):
         named = beside if provenance is None else os.fspath(provenance)
         attestations = read_bounded(named, limit=MAX_ATTESTATION_BYTES, what="the provenance", follow=True)
-    with _private_directory(tempfile.gettempdir()) as folder:
+    with private_directory(tempfile.gettempdir()) as folder:
         copy = os.path.join(folder, "archive")
         sha256 = copy_hashed(os.fspath(path), copy)
         yield copy, for_archive(policy, Archive(os.path.basename(os.fspath(path)), sha256, attestations))
@@ -204,7 +203,7 @@ def unpacked(path: str | os.PathLike[str], *, beside: str | None = None, max_byt
         TreeUnsafe: a member cannot be part of a package, or the archive is damaged.
         ConfigError: it is no archive, or it cannot be read or written.
     """
-    with _private_directory(beside or tempfile.gettempdir()) as folder:
+    with private_directory(beside or tempfile.gettempdir()) as folder:
         root = os.path.join(folder, "package")
         os.mkdir(root)
         extract(os.fspath(path), root, max_bytes=max_bytes)
@@ -273,15 +272,3 @@ def _about_the_archive(path: str | os.PathLike[str]) -> Iterator[None]:
             f"{os.fspath(path)!r} holds no signed package: no manifest.json at its root or in its only folder. Sign the"
             " directory, then pack it"
         ) from None
-
-
-@contextmanager
-def _private_directory(parent: str) -> Iterator[str]:
-    try:
-        folder = tempfile.mkdtemp(prefix=".wcp-", dir=parent)
-    except OSError as problem:
-        raise ConfigError(f"cannot write in {parent!r}: {(problem.strerror or str(problem)).lower()}") from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

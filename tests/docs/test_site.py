@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import wcp_attest
+from tests.chromium import SIZES
 from wcp_attest import errors
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.base.site import SITE, code_page
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("site")
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "https://github.com/OWNER/wcp-attest/blob/main/"
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-SIZES = {"desktop": {"width": 1200, "height": 800}, "phone": {"width": 390, "height": 800}}
 
 
 def build(into: Path) -> subprocess.CompletedProcess[str]:
@@ -207,18 +204,6 @@ def base(site: Path) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: the site was not tried in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -326,3 +326,10 @@ def test_a_snapshot_that_is_not_what_it_seems_is_not_copied(
     assert run.status == 2
     assert not (wcp.folder / "reader").exists()
     assert not list(wcp.folder.glob(".wcp-*"))
+
+
+def test_a_snapshot_is_not_copied_into_itself(wcp: Command, key: Path) -> None:  # noqa: F811
+    root = cached_model(wcp.folder / "models--acme--reader", MODEL)
+    run = wcp("sign", root, "--namespace", "org.acme", "--key", key, "--hf-snapshot", root / "reader")
+    assert (run.status, "inside the package" in run.err) == (2, True)
+    assert not (root / "reader").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,29 +11,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.chromium import SIZES
 from tests.service.world import HELD, WORKER, a_request, ask, demo, token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.service.world import World
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-SIZES = {"desktop": {"width": 1200, "height": 800}, "phone": {"width": 390, "height": 800}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: the pages were not tried in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 def signed_in(browser: Any, world: World, who: str, *, size: str = "desktop", scheme: str = "light") -> Any:

@@ -134,6 +134,7 @@ def _copy_snapshot(out: Output, package: str, target: str, flags: manifest_plan.
     """Copy a snapshot, and take its ids from the cache, where its path names repository and revision."""
     from wcp_attest.disk.hub_snapshot import copy_hub_snapshot
 
+    require_outside(package, [target], "which would copy the copy; name a directory elsewhere")
     if flags.namespace is not None:
         flags = manifest_plan.with_ids_of_package(flags, package, out)._replace(namespace=None)
     copied = copy_hub_snapshot(package, target)

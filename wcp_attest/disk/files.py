@@ -193,6 +193,29 @@ def _write_problems(path: str) -> Iterator[None]:
         raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from problem
 
 
+@contextlib.contextmanager
+def private_directory(parent: str) -> Iterator[str]:
+    """Make a directory that nobody else can enter; it goes, with all that is in it, when the block ends.
+
+    Args:
+        parent: the directory to make it in.
+
+    Raises:
+        ConfigError: `parent` cannot be written to.
+    """
+    import shutil
+    import tempfile
+
+    try:
+        folder = tempfile.mkdtemp(prefix=".wcp-", dir=parent)
+    except OSError as problem:
+        raise ConfigError(f"cannot write in {parent!r}: {(problem.strerror or str(problem)).lower()}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def read_start(path: str, limit: int) -> bytes:
     """Read the first bytes of a regular file, following no link.
 

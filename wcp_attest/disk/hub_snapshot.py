@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import stat
-import tempfile
 from typing import Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.files import private_directory
 
 MAX_FILES: Final = 100_000  # of one snapshot
 _TARGET: Final = re.compile(r"(?:\.\./)+blobs/([0-9a-f]{64}|[0-9a-f]{40})\Z")
@@ -51,17 +50,14 @@ def copy_hub_snapshot(root: str, target: str) -> int:
     if os.path.lexists(target):
         raise ConfigError(f"{target!r} exists already; name a new directory, or sign what is in it")
     source, blobs = os.path.realpath(root), os.path.realpath(os.path.join(root, "..", "..", "blobs"))
-    try:
-        folder = tempfile.mkdtemp(prefix=".wcp-", dir=os.path.dirname(os.path.abspath(target)))
+    with private_directory(os.path.dirname(os.path.abspath(target))) as folder:
+        copy = os.path.join(folder, "snapshot")
         try:
-            copy = os.path.join(folder, "snapshot")
             os.mkdir(copy)
             count = _copy_folder(source, copy, blobs)
             os.rename(copy, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as problem:
-        raise ConfigError(f"cannot copy the snapshot to {target!r}: {describe_os_error(problem)}") from None
+        except OSError as problem:
+            raise ConfigError(f"cannot copy the snapshot to {target!r}: {describe_os_error(problem)}") from None
     return count
 
 
