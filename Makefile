@@ -10,7 +10,10 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
+# The tests start hundreds of interpreters, which would compile what they import each time.
+tests quick nightly: export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup demo test quick nightly lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,8 +50,12 @@ types: $(STAMP)  ## mypy --strict
 tests: $(STAMP) js  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
 
+nightly: $(STAMP) js  ## the suite with twenty times the drawn examples, and ten minutes of mutations
+	WCP_TESTS=nightly $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25 -o timeout=3600
+	$(BIN)/python -m tests.fuzz --minutes 10
+
 quick: $(STAMP)  ## core and formats in a few seconds, before a push
-	$(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
+	WCP_TESTS=quick $(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
 	  tests/core/test_statement.py tests/core/test_envelope.py tests/core/test_entries.py tests/core/test_proof.py \
 	  tests/core/test_outside.py tests/core/test_awp1.py
 
