@@ -79,10 +79,9 @@ def _ask(path: str, request: bytes, expected: int) -> bytes:
             if not part:
                 raise ValueError("its answer ends too early")
             data += part
-            if len(data) == size == 4:
-                size += int.from_bytes(data, "big")
-                if not 4 < size <= 4 + MAX_ANSWER:
-                    raise ValueError(f"its answer has {size - 4} bytes")
+            size = 4 if len(data) < 4 else 4 + int.from_bytes(data[:4], "big")
+            if len(data) >= 4 and not 4 < size <= 4 + MAX_ANSWER:
+                raise ValueError(f"its answer has {size - 4} bytes")
     if data[4] != expected:
         raise ValueError("it refused" if data[4] == 5 else f"its answer is of type {data[4]}")
     if len(data) < 9:  # both answers that are asked for begin with a length or a count
