@@ -112,7 +112,8 @@ class HmacSecret:
             The secret's id, as the signer.
 
         Raises:
-            SignatureInvalid: the line does not name this secret, the tag does not hold, or the payload type is not that of a Statement.
+            SignatureInvalid: the line does not name this secret, the tag does not hold, or the payload type is not that
+                of a Statement.
         """
         envelope = line.envelope
         expected = digest(self.secret, envelope.pae(), "sha256")
