@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.child_environment import git_environment
+from wcp_attest.base.child_environment import bare_environment
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _READ_BY_GIT: Final = (
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for git: what git itself uses, without what would change our arguments."""
-    kept = git_environment(base)
+    kept = bare_environment(base, git=True)
     return {name: kept[name] for name in kept if name not in _REMOVED and not name.startswith("GIT_TRACE")} | _ADDED
 
 

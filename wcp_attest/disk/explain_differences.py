@@ -20,7 +20,7 @@ from wcp_attest.disk.hashing import Task, Worker
 from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.placement import pair_folder
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
-from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
+from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, describe, parse_line, render_line
 from wcp_attest.package.names import folded, is_bytecode
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _words(entry: Entry | None) -> str:
-    return "" if entry is None else entry.describe().removesuffix(", ")
+    return "" if entry is None else describe(entry)
 
 
 def _change(path: str, expected: Entry | None, found: Entry | None) -> Change:

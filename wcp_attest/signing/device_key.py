@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SigningError
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_signature
 from wcp_attest.signing.key import TrustedKey
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class DeviceSigner:
         Raises:
             SigningError: the device did not sign.
         """
-        return render_key(Envelope(payload, self.signature(pae(PAYLOAD_TYPE, payload))), self.trusted.key_id)
+        return render_signature(Envelope(payload, self.signature(pae(PAYLOAD_TYPE, payload))), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this key."""

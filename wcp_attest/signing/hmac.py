@@ -12,7 +12,7 @@ from hmac import compare_digest, digest
 
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
 from wcp_attest.disk.files import absolute, read_bounded
-from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
+from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_signature
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.secret_text import secret_line
 
@@ -96,7 +96,7 @@ class HmacSecret:
             One line of a signature file, without newline: a DSSE envelope that names the secret by its id.
         """
         tag = digest(self.secret, pae(PAYLOAD_TYPE, payload), "sha256")
-        return render_hmac(Envelope(payload, tag, keyid=self.key_id))
+        return render_signature(Envelope(payload, tag, keyid=self.key_id))
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this secret."""
@@ -116,7 +116,7 @@ class HmacSecret:
                 of a Statement.
         """
         envelope = line.envelope
-        expected = digest(self.secret, envelope.pae(), "sha256")
+        expected = digest(self.secret, pae(envelope.payload_type, envelope.payload), "sha256")
         if not compare_digest(expected, envelope.signature) or not self.made(line):
             raise SignatureInvalid(f"the signature by {self.key_id} does not hold: wrong secret or changed statement")
         if envelope.payload_type != PAYLOAD_TYPE:

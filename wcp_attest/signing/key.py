@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
 from wcp_attest.disk.files import absolute, read_bounded
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_signature
 from wcp_attest.signing import SignedBy
 
 if TYPE_CHECKING:
@@ -209,7 +209,8 @@ class TrustedKey:
                 that of a Statement.
         """
         envelope = line.envelope
-        if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, envelope.pae()):
+        message = pae(envelope.payload_type, envelope.payload)
+        if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, message):
             raise SignatureInvalid(f"the signature by key sha256:{self.key_id} does not hold over its statement")
         if envelope.payload_type != PAYLOAD_TYPE:
             raise SignatureInvalid(
@@ -285,7 +286,7 @@ class KeySigner:
         # An elliptic key takes the hash of ECDSA; the others fix theirs.
         arguments = (_ecdsa(),) if hasattr(self.private, "curve") else ()
         signature = self.private.sign(message, *arguments)
-        return render_key(Envelope(payload, signature), self.trusted.key_id)
+        return render_signature(Envelope(payload, signature), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this key."""

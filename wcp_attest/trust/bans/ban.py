@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.characters import refused_character
 from wcp_attest.base.digest import ALGORITHMS
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
-from wcp_attest.base.forge_name import ForgeUri, ban_prefix, ban_spelling
+from wcp_attest.base.forge_name import NOT_REPOSITORIES, ForgeUri, ban_prefix, ban_spelling
 from wcp_attest.base.identity import check_namespace, namespace_of, parse_utc
 from wcp_attest.trust.bans.versions import Specifier
 
@@ -263,7 +263,7 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
     doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
     if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
         return "holds empty or dot segments; write the plain path"
-    if not parts.holds_repositories:
+    if parts.host in NOT_REPOSITORIES:
         return "is not where a certificate names a repository; write https://github.com/owner/name"
     if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
