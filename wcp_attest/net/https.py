@@ -49,11 +49,12 @@ class Request:
 
     Attributes:
         url: absolute, of the transport's origin.
-        method: `GET`, `PUT` or `POST`.
+        method: `GET`, `PUT`, `POST` or `DELETE`.
         headers: further ones.
         body: for `PUT` and `POST`.
         max_bytes: the largest body of an answer.
         types: media types that the answer may have; empty for any.
+        refusals: statuses from 400 to 499 whose answers the caller reads; every other one is an error.
     """
 
     url: str
@@ -62,11 +63,12 @@ class Request:
     body: bytes | None = None
     max_bytes: int = 8 << 20
     types: frozenset[str] = frozenset()
+    refusals: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """One complete answer: 2xx, 304 or 404.
+    """One complete answer: 2xx, 304, 404, or a refusal that the caller reads.
 
     Attributes:
         status: HTTP status.
@@ -283,6 +285,8 @@ def _usable(reply: HttpReply, request: Request) -> HttpReply:
             raise _Failing(f"{place}: the server fails with status {status}", wait)
         when = "later" if wait is None else f"in {wait:.0f} s"
         raise RegistryRateLimitError(f"{place}: too many requests; ask again {when}", wait)
+    if status in request.refusals:
+        return reply
     if status not in {200, 201, 202, 204, 304, 404}:
         hint = "; is the token right?" if status in {401, 403} else ""
         raise RegistryAnswerError(f"{place}: refused with status {status}{hint}", status)

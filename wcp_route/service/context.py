@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import hmac
 import json
 import logging
@@ -152,3 +153,23 @@ class CanonicalJSON(JSONResponse):
     def render(self, content: Any) -> bytes:
         """Return the bytes."""
         return json.dumps(content, separators=(",", ":")).encode()
+
+
+def tagged(request: Request, content: Any) -> Response:
+    """Answer with JSON and its entity tag, or with 304 when the caller has it already (RFC 9110, section 13.1.2).
+
+    Args:
+        request: which may bring `If-None-Match`.
+        content: of the answer.
+
+    Returns:
+        The answer. Only the caller's own client may keep it, and must ask before it uses it again.
+    """
+    full = CanonicalJSON(content)
+    tag = f'"{hashlib.sha256(full.body).hexdigest()[:32]}"'
+    headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    full.headers.update(headers)
+    return full
