@@ -20,7 +20,7 @@ from wcp_attest.base.child_environment import bare_environment
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from typing import IO
 
 MAX_OUTPUT: Final = 256 * 1024 * 1024  # bytes of one listing: about two million paths
@@ -155,31 +155,34 @@ class Git:
         """
         with tempfile.TemporaryFile() as errors:
             process = self.start(*arguments, errors=errors)
+            parts, size = [], 0
             with process, deadline(process), feeding(process, given):
-                data = _read_bounded(process)
+                for part in chunks(process, None):
+                    size += len(part)
+                    if size > MAX_OUTPUT:
+                        raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
+                    parts.append(part)
             status = process.wait()
             errors.seek(0)
             said = errors.read(_MAX_PROBLEM).decode("utf-8", "replace").splitlines()
         if status:
             raise ConfigError(f"`git {arguments[0]}` failed: {said[0] if said else f'status {status}'}")
-        return data
+        return b"".join(parts)
 
 
-class deadline:  # noqa: N801 (reads as a word in a `with` statement)
-    """Kill a process that has not ended in time, and make sure that it has ended afterwards."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._timer = threading.Timer(DEADLINE, process.kill)
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._timer.cancel()
-        if kind is not None:
-            self._process.kill()
+@contextmanager
+def deadline(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process that has not ended after `DEADLINE`, or when the block raises."""
+    timer = threading.Timer(DEADLINE, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -203,16 +206,6 @@ def feeding(process: subprocess.Popen[bytes], given: bytes) -> Iterator[None]:
         feeder.join()
 
 
-def _read_bounded(process: subprocess.Popen[bytes]) -> bytes:
-    parts, size = [], 0
-    for part in chunks(process, None):
-        size += len(part)
-        if size > MAX_OUTPUT:
-            raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def chunks(process: subprocess.Popen[bytes], size: int | None) -> Iterator[bytes]:
     """Yield the next `size` bytes of git's standard output, or all that is left, in parts.
 
@@ -229,8 +222,3 @@ def chunks(process: subprocess.Popen[bytes], size: int | None) -> Iterator[bytes
             raise ConfigError("git ended before it had given the whole file")
         left = None if left is None else left - len(part)
         yield part
-
-
-def fields(data: bytes) -> Sequence[bytes]:
-    """Split NUL-terminated fields."""
-    return data.split(b"\0")[:-1]
