@@ -155,19 +155,14 @@ class Git:
         """
         with tempfile.TemporaryFile() as errors:
             process = self.start(*arguments, errors=errors)
-            parts, size = [], 0
             with process, deadline(process), feeding(process, given):
-                for part in chunks(process, None):
-                    size += len(part)
-                    if size > MAX_OUTPUT:
-                        raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
-                    parts.append(part)
+                data = b"".join(chunks(process, None))
             status = process.wait()
             errors.seek(0)
             said = errors.read(_MAX_PROBLEM).decode("utf-8", "replace").splitlines()
         if status:
             raise ConfigError(f"`git {arguments[0]}` failed: {said[0] if said else f'status {status}'}")
-        return b"".join(parts)
+        return data
 
 
 @contextmanager
@@ -210,15 +205,17 @@ def chunks(process: subprocess.Popen[bytes], size: int | None) -> Iterator[bytes
     """Yield the next `size` bytes of git's standard output, or all that is left, in parts.
 
     Raises:
-        ConfigError: it ends before `size` bytes.
+        ConfigError: it ends before `size` bytes, or all that is left is more than `MAX_OUTPUT` bytes.
     """
     assert process.stdout is not None  # noqa: S101 (started with a pipe, above)
-    left = size
-    while left is None or left > 0:
-        part = process.stdout.read(_CHUNK if left is None else min(left, _CHUNK))
+    left = MAX_OUTPUT if size is None else size
+    while left > 0 or size is None:
+        part = process.stdout.read(min(max(left, 1), _CHUNK))
+        left -= len(part)
+        if not part and size is None:
+            return
         if not part:
-            if left is None:
-                return
             raise ConfigError("git ended before it had given the whole file")
-        left = None if left is None else left - len(part)
+        if left < 0:
+            raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
         yield part
