@@ -1,4 +1,4 @@
-"""The installed console script, run as a user runs it, on real packages in temporary directories."""
+"""`wcp-attest` as a process of its own, run as a user runs it, on real packages in temporary directories."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.forked import SERVER, Ended, can_fork
 from tests.trees import write_tree
 
 if TYPE_CHECKING:
@@ -57,18 +58,18 @@ class Command:
     def __call__(
         self, *arguments: object, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
     ) -> Run:
-        done = subprocess.run(
-            [SCRIPT, *map(str, arguments)],
-            cwd=cwd or self.folder,
-            env=self.environment(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Run(done.returncode, done.stdout, done.stderr)
+        words = [str(SCRIPT), *map(str, arguments)]
+        place, environment, typed = cwd or self.folder, self.environment(env), stdin.encode()
+        if can_fork(environment):
+            ended = SERVER.run(words, cwd=place, environment=environment, stdin=typed, timeout=TIMEOUT)
+        else:
+            done = subprocess.run(
+                words, cwd=place, env=environment, input=typed, capture_output=True, timeout=TIMEOUT, check=False
+            )
+            ended = Ended(done.returncode, done.stdout, done.stderr)
+        out, err = (text.decode().replace("\r\n", "\n") for text in (ended.out, ended.err))
+        assert "Traceback" not in err, err
+        return Run(ended.status, out, err)
 
     def ok(self, *arguments: object, env: Mapping[str, str] | None = None) -> Run:
         run = self(*arguments, env=env)
