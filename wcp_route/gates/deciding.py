@@ -167,7 +167,7 @@ class Deciding:
         """
         if self.waiting is None:
             return run()
-        return self.waiting.attempt(what, run, seconds=self.deadline.remaining())
+        return self.waiting.call(what, run, seconds=self.deadline.remaining(), ours=True)
 
     @property
     def changes_nothing(self) -> bool:
