@@ -46,10 +46,11 @@ class Ended(NamedTuple):
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+    names = [name for name in environment if name.startswith(AT_START) and name != "PYTHONDONTWRITEBYTECODE"]
+    return {name: environment[name] for name in names}
 
 
-def can_fork(environment: Mapping[str, str]) -> bool:
+def _can_fork(environment: Mapping[str, str]) -> bool:
     """Tell whether a fork does what the installed script would do in this environment."""
     return PROFILE != "nightly" and _at_start(environment) == _at_start(_own_environment())
 
@@ -149,6 +150,30 @@ class ForkServer:
 
 
 SERVER = ForkServer()
+SCRIPT = Path(sys.executable).with_name("wcp-attest")
+
+
+def run(
+    words: Sequence[object],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | str | None = None,
+    input: str | bytes = "",  # noqa: A002  # as `subprocess.run` has it
+    timeout: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run `wcp-attest` with arguments, forked where that shows the same, and return what `subprocess.run` would."""
+    command = [str(SCRIPT), *map(str, words)]
+    typed = input.encode() if isinstance(input, str) else input
+    place = Path(cwd or ".").absolute()
+    if _can_fork(env):
+        ended = SERVER.run(command, cwd=place, environment=env, stdin=typed, timeout=timeout)
+    else:
+        done = subprocess.run(
+            command, cwd=place, env=env, input=typed, capture_output=True, timeout=timeout, check=False
+        )
+        ended = Ended(done.returncode, done.stdout, done.stderr)
+    out, err = (text.decode().replace("\r\n", "\n") for text in (ended.out, ended.err))
+    return subprocess.CompletedProcess(command, ended.status, out, err)
 
 
 def _umask() -> int:
@@ -225,14 +250,21 @@ def _fork(connection: socket.socket, closed: list[int], others: dict[int, socket
         for descriptor in descriptors:
             os.close(descriptor)
         return pid, True
+    status = 255  # when even the program's own rim failed
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
         for descriptor in [*descriptors, *closed, connection.detach(), *(each.detach() for each in others.values())]:
             os.close(descriptor)
         _become(asked)
+    except SystemExit as ended:  # as the interpreter ends: threads first
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        status = int(ended.code or 0)
     finally:
-        os._exit(255)  # reached when even the program's own rim failed
+        os._exit(status)
 
 
 def _become(asked: dict[str, Any]) -> NoReturn:
@@ -243,6 +275,7 @@ def _become(asked: dict[str, Any]) -> NoReturn:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    tempfile.tempdir = None
     sys.argv = asked["words"]
     sys.path[0] = os.path.dirname(sys.argv[0])
     from wcp_attest.cli import program

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.forked import SERVER, Ended, can_fork
+from tests import forked
+from tests.forked import SCRIPT
 from tests.trees import write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCRIPT = Path(sys.executable).with_name("wcp-attest")
 SCHEMAS = Path(__file__).parents[2] / "wcp_attest" / "schemas"
 WORKER = ("--worker-id", "org.acme.summarizer")
 IDENTITY = (*WORKER, "--species-id", "wrk.doc.summarizer", "--worker-version", "1.4.0")
@@ -58,18 +57,10 @@ class Command:
     def __call__(
         self, *arguments: object, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
     ) -> Run:
-        words = [str(SCRIPT), *map(str, arguments)]
-        place, environment, typed = cwd or self.folder, self.environment(env), stdin.encode()
-        if can_fork(environment):
-            ended = SERVER.run(words, cwd=place, environment=environment, stdin=typed, timeout=TIMEOUT)
-        else:
-            done = subprocess.run(
-                words, cwd=place, env=environment, input=typed, capture_output=True, timeout=TIMEOUT, check=False
-            )
-            ended = Ended(done.returncode, done.stdout, done.stderr)
-        out, err = (text.decode().replace("\r\n", "\n") for text in (ended.out, ended.err))
-        assert "Traceback" not in err, err
-        return Run(ended.status, out, err)
+        place, environment = cwd or self.folder, self.environment(env)
+        done = forked.run(arguments, cwd=place, env=environment, input=stdin, timeout=TIMEOUT)
+        assert "Traceback" not in done.stderr, done.stderr
+        return Run(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *arguments: object, env: Mapping[str, str] | None = None) -> Run:
         run = self(*arguments, env=env)
