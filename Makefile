@@ -47,7 +47,7 @@ actions: $(STAMP)  ## workflows, action and hook definitions, without the networ
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
-tests: $(STAMP) js  ## the test suite, documentation examples included
+tests: $(STAMP) js parts  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
 
 nightly: $(STAMP) js  ## the suite with twenty times the drawn examples, and ten minutes of mutations
@@ -74,8 +74,11 @@ zipapp: $(STAMP)  ## build dist/wcp-attest.pyz: wcp-attest in one file, for host
 man: $(STAMP)     ## write manual pages, completions and the SBOM below build/share, as the wheel brings them
 	$(BIN)/python scripts/release_files.py build/share
 
-image: $(STAMP)   ## build the container image; needs podman or docker
-	sh scripts/build_image.sh
+image: $(STAMP)   ## build dist/wcp-attest-image.tar, the container image; needs dpkg-deb and no container engine
+	$(BIN)/python scripts/build_image.py
+
+parts: $(STAMP)   ## download what the image is made of, as locked; says so where it cannot be reached
+	$(BIN)/python scripts/build_image.py --fetch
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate
@@ -86,13 +89,14 @@ bench: $(STAMP)  ## measure the installed wheel, about ten minutes
 bench-peers: $(STAMP)  ## install model-signing below build/, for `make bench` to compare with
 	$(BIN)/python -m benchmarks --install-peers
 
-lock:            ## write the locked requirements again; needs uv
+lock:            ## write the locked requirements again; needs uv, and apt for those of the image
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  pyproject.toml requirements/dev.in -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml action/build.in -o action/requirements.txt
+	$(PYTHON) scripts/build_image.py --lock
 
 clean:           ## remove what the other targets made
 	rm -rf $(VENV) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
