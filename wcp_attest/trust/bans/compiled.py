@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
@@ -144,7 +145,7 @@ class CompiledHeader:
         return header
 
 
-class CompiledBans:
+class CompiledBans(AbstractContextManager["CompiledBans"]):
     """An open compiled list; close it, or use it as a context manager. Safe to use from several threads.
 
     Args:
@@ -274,9 +275,6 @@ class CompiledBans:
     def close(self) -> None:
         """Unmap the file."""
         self._view.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
