@@ -25,11 +25,11 @@ def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make every library read the authorities that one of them names.
 
     Args:
-        environ: an environment. `SSL_CERT_FILE` goes before `REQUESTS_CA_BUNDLE` where both are set; the latter may
-            also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
+        environ: an environment, as `os.environ`. `SSL_CERT_FILE` goes before `REQUESTS_CA_BUNDLE` where both are set;
+            the latter may also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
 
     Returns:
-        What to set; nothing when neither is set.
+        Variables to set, with their values; empty when neither is set.
     """
     file, bundle = environ.get("SSL_CERT_FILE", ""), environ.get("REQUESTS_CA_BUNDLE", "")
     if file:

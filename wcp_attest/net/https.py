@@ -49,11 +49,13 @@ class Request:
 
     Attributes:
         url: absolute, of the transport's origin.
-        method: `GET`, `PUT`, `POST` or `DELETE`.
-        headers: further ones.
-        body: for `PUT` and `POST`.
-        max_bytes: the largest body of an answer.
-        types: media types that the answer may have; empty for any.
+        method: `GET`, `PUT`, `POST` or `DELETE`. Only `GET` and `PUT` are
+            sent again after a failure, and only `GET` is redirected.
+        headers: sent beside `User-Agent` and `Accept-Encoding`.
+        body: the bytes to send with `PUT` and `POST`, or None.
+        max_bytes: the largest body of an answer, in bytes.
+        types: media types that a body may have, in lower case and without parameters; any `…+json` passes, too. Empty
+            for any.
         refusals: statuses from 400 to 499 whose answers the caller reads; every other one is an error.
     """
 
@@ -71,7 +73,7 @@ class HttpReply:
     """One complete answer: 2xx, 304, 404, or a refusal that the caller reads.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status: 200, 201, 202, 204, 304, 404, or one of the request's `refusals`.
         headers: with lower-case names; of repeated ones the values joined by `, `.
         body: as received.
         url: that answered, after redirects.
