@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.store import Waitable
     from wcp_route.storage.registry import Registry
 
-__all__ = ["Hall", "Services"]
+__all__ = ["Begun", "Hall", "Services"]
 
 _log = logging.getLogger("wcp_route")
 
@@ -170,6 +170,35 @@ class Hall:
             The decision. Its receipt is durable by then.
         """
         return self._finish([self._decide(self._asked(request, grant, principal))])[0].decision
+
+    def begin(
+        self,
+        request: RouteInput | bytes | JsonValue,
+        *,
+        grant: str = "",
+        principal: str | None = None,
+        told: Callable[[], None],
+    ) -> Begun:
+        """Decide as `route` does, and return while the receipt is still on its way to the disk.
+
+        Args:
+            request: JSON text, the parsed object, or a value.
+            grant: the approval grant that a human gave for this very request.
+            principal: the tenant that the transport authenticated, when it did.
+            told: called, perhaps twice and from another thread, when it is known whether the receipt is durable. It
+                must return at once. It is not called when the deadline of the decision comes first.
+
+        Returns:
+            The decision that `Begun.finish` hands out once its receipt is durable.
+        """
+        part = [self._decide(self._asked(request, grant, principal))]
+        stored = self._submit(part)
+        tell_when_settled = getattr(stored, "when_settled", None)
+        if tell_when_settled is None:
+            told()
+        else:
+            tell_when_settled(told)
+        return Begun(self, part, stored)
 
     async def aroute(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
@@ -386,6 +415,40 @@ class Hall:
         if case is not None and case.reserved is not None:
             self._chains.release(*case.reserved)
             case.reserved = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A decision whose receipt is on its way. Only `finish` tells what was decided.
+
+    Attributes:
+        hall: decides.
+        part: the decision.
+        stored: its receipt; none where no receipt is kept, or none can be.
+    """
+
+    hall: Hall
+    part: list[_Ruling]
+    stored: Waitable | None
+
+    def is_at_hand(self) -> bool:
+        """Tell whether `finish` returns without waiting for a disk, a deadline or an event sink."""
+        events = self.hall._services.events  # noqa: SLF001  # of this module
+        if events is not None and not getattr(events, "never_waits", False):
+            return False
+        return self.stored is None or bool(getattr(self.stored, "is_durable", False))
+
+    def is_late(self) -> bool:
+        """Tell whether the deadline of the decision has come."""
+        return self.part[-1].asked.deadline.remaining() <= 0
+
+    def finish(self) -> RouteDecision:
+        """Return the decision when its receipt is durable; call it once.
+
+        As with `route`, a request whose receipt cannot be stored by the deadline is denied, and a hold or grant that
+        has changed since is decided on once more.
+        """
+        return self.hall._finish(self.part, self.stored, submitted=True)[0].decision  # noqa: SLF001  # of this module
 
 
 @dataclass(slots=True)

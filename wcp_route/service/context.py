@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_route.hall import Hall
+    from wcp_route.service.decider import Decider
     from wcp_route.service.metrics import Metrics
     from wcp_route.service.pair_store import PairStore
     from wcp_route.service.principals import Authenticator, Principal
@@ -53,6 +54,7 @@ class Context:
         address: of the state, for reading receipts.
         pairs: what publishers handed in.
         reports: packages that somebody asked to ban.
+        decider: asks the Hall for the event loop.
         problems: why the service is not ready, by the name of what is missing.
     """
 
@@ -66,6 +68,7 @@ class Context:
     address: str
     pairs: PairStore
     reports: LedgerBanReports
+    decider: Decider
     problems: dict[str, str] = field(default_factory=dict)
 
     def grant_of(self, pending_id: str) -> str:

@@ -10,9 +10,9 @@ import contextlib
 import json
 import logging
 import time
-import uuid
 from typing import TYPE_CHECKING, Final
 
+from wcp_route.domain.ids import new_id
 from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Limits:
             self._hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
+        self._lines: list[str] = []
         self.running = 0
         self.draining = False
 
@@ -71,7 +72,7 @@ class Limits:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
-        request_id = str(uuid.uuid4())
+        request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def sending(message: Message) -> None:
@@ -105,7 +106,13 @@ class Limits:
                 "code": scope["state"].get("code"),
                 "ms": round((time.perf_counter() - started) * 1000, 3),
             }
-            _log.info("%s", json.dumps(fields))  # JSON escapes whatever a caller sent
+            if not self._lines:  # the lines of one turn of the loop are written together
+                asyncio.get_running_loop().call_soon(self._write_lines)
+            self._lines.append(json.dumps(fields))  # JSON escapes whatever a caller sent
+
+    def _write_lines(self) -> None:
+        _log.info("%s", "\n".join(self._lines))
+        self._lines.clear()
 
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]

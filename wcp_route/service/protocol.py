@@ -34,7 +34,7 @@ _ACTIONS: Final[tuple[Action, ...]] = get_args(Action.__value__) if hasattr(Acti
 async def decide(context: Context, body: dict[str, Any], principal: Principal, grant: str) -> RouteDecision:
     """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
     started = time.perf_counter()
-    decision = await context.hall.aroute(body, grant=grant, principal=principal.name)
+    decision = await context.decider.decide(body, grant=grant, principal=principal.name)
     context.metrics.decided(decision, time.perf_counter() - started)
     return decision
 

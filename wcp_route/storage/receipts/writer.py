@@ -47,9 +47,10 @@ class Group:
         problems: why single drafts could not be written, by their place.
         delay: what it waited for; empty when it did not wait.
         placed: whether it is part of the transaction that is being made.
+        told: called when the wait is over; see `Submitted.when_settled`.
     """
 
-    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems")
+    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems", "told")
 
     def __init__(
         self,
@@ -66,10 +67,17 @@ class Group:
         self.given_up = False  # under the writer's lock
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
+        self.told: Callable[[], None] | None = None
 
     def settle(self) -> None:
         """End the wait."""
         self._open.release()
+        if self.told is not None:  # looked at after the release: whoever sets it later sees that the wait is over
+            self.told()
+
+    def is_settled(self) -> bool:
+        """Tell whether the wait is over."""
+        return not self._open.locked()
 
     def wait(self) -> bool:
         """Tell whether the wait is over before the caller's deadline."""
@@ -233,6 +241,24 @@ class Submitted:
             else:
                 found.update({places[place]: problem for place, problem in group.problems.items()})
         return found
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether all are durable by now."""
+        return not self.early and all(
+            group.is_settled() and group.problem is None and not group.problems for _, group in self.groups
+        )
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """Have the writer's thread say when no group is waited for any more.
+
+        Args:
+            told: called at least once, at once where nothing is waited for. It must return at once and raise nothing.
+        """
+        for _, group in self.groups:
+            group.told = told
+        if all(group.is_settled() for _, group in self.groups):
+            told()
 
     def wait(self) -> None:
         """Return when all are durable.
