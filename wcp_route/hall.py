@@ -185,19 +185,15 @@ class Hall:
             request: JSON text, the parsed object, or a value.
             grant: the approval grant that a human gave for this very request.
             principal: the tenant that the transport authenticated, when it did.
-            told: called, perhaps twice and from another thread, when it is known whether the receipt is durable. It
-                must return at once. It is not called when the deadline of the decision comes first.
+            told: called, perhaps twice and in another thread, when it is known whether the receipt is durable; it must
+                return at once. It is not called when the deadline of the decision comes first.
 
         Returns:
             The decision that `Begun.finish` hands out once its receipt is durable.
         """
         part = [self._decide(self._asked(request, grant, principal))]
         stored = self._submit(part)
-        tell_when_settled = getattr(stored, "when_settled", None)
-        if tell_when_settled is None:
-            told()
-        else:
-            tell_when_settled(told)
+        getattr(stored, "when_settled", lambda tell: tell())(told)  # a store of others is waited for in `finish`
         return Begun(self, part, stored)
 
     async def aroute(
@@ -419,13 +415,7 @@ class Hall:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A decision whose receipt is on its way. Only `finish` tells what was decided.
-
-    Attributes:
-        hall: decides.
-        part: the decision.
-        stored: its receipt; none where no receipt is kept, or none can be.
-    """
+    """A decision whose receipt is on its way. Only `finish` tells what was decided."""
 
     hall: Hall
     part: list[_Ruling]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 AUTHENTICATED: Final = "authenticated"
 T = TypeVar("T")
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _log = logging.getLogger("wcp_route.service")
 
 
@@ -155,7 +156,7 @@ class CanonicalJSON(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return the bytes."""
-        return json.dumps(content, separators=(",", ":")).encode()
+        return _ENCODER.encode(content).encode()
 
 
 def tagged(request: Request, content: Any) -> Response:

@@ -29,9 +29,12 @@ _log = logging.getLogger("wcp_route.service")
 _POLICY: Final = (
     b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_SAFE: Final = (
+_SAFE: Final = (  # of every answer
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+_SAFE_PAGE: Final = (  # of what a browser shows
     (b"referrer-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -79,14 +82,10 @@ class Limits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(pair for pair in _SAFE if pair[0] not in present),
-                    (b"x-request-id", request_id.encode()),
-                ]
-                if b"cache-control" not in present:
-                    message["headers"].append((b"cache-control", b"no-store"))
+                present = dict(message["headers"])
+                more = _SAFE if present.get(b"content-type", b"").endswith(b"json") else _SAFE + _SAFE_PAGE
+                message["headers"] += [pair for pair in more if pair[0] not in present]
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
