@@ -115,22 +115,25 @@ class Decider:
         self._threads.add(thread)
 
     def _work(self, idle_seconds: float | None) -> None:
-        """Judge one request after another, and finish those that would make the loop wait."""
         with contextlib.suppress(Empty):
             while (job := self._jobs.get(timeout=idle_seconds)) is not None:
-                job.taken = True
-                try:
-                    if job.begun is None:
-                        begin = partial(self._hall.begin, told=partial(self._settle, job), **job.request)
-                        job.begun = job.variables.run(begin)
-                        if not job.settled:  # else it was settled before there was anything to finish
-                            continue
-                    else:
-                        job.answer = job.variables.run(job.begun.finish)
-                except BaseException as problem:  # noqa: BLE001  # raised where the answer is waited for
-                    job.answer = problem
-                self._settle(job)
+                self._judge(job)
         self._threads.discard(threading.current_thread())
+
+    def _judge(self, job: _Job) -> None:
+        """Judge a request, or finish one that would make the loop wait."""
+        job.taken = True
+        try:
+            if job.begun is None:
+                begin = partial(self._hall.begin, told=partial(self._settle, job), **job.request)
+                job.begun = job.variables.run(begin)
+                if not job.settled:  # else it was settled before there was anything to finish
+                    return
+            else:
+                job.answer = job.variables.run(job.begun.finish)
+        except BaseException as problem:  # noqa: BLE001  # raised where the answer is waited for
+            job.answer = problem
+        self._settle(job)
 
     def _settle(self, job: _Job) -> None:
         """Have the loop look at a job; called in any thread."""
