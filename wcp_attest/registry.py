@@ -16,14 +16,13 @@ from wcp_attest.net.https_errors import (
     RegistryUnreachable,
 )
 from wcp_attest.trust.registry.answers import AttestationResponse, BanEntry, Health, Submission, VerifyResponse
-from wcp_attest.trust.registry.client import DEFAULT_URL, URL_VARIABLE, Credentials, RegistryClient
+from wcp_attest.trust.registry.client import DEFAULT_URL, URL_VARIABLE, RegistryClient
 
 __all__ = [
     "DEFAULT_URL",
     "URL_VARIABLE",
     "AttestationResponse",
     "BanEntry",
-    "Credentials",
     "Health",
     "RegistryAnswerError",
     "RegistryClient",

@@ -1,11 +1,10 @@
 """Which entries a signer left out on purpose: gitignore patterns (gitignore(5)); the last one that matches decides.
 
-Patterns come from strangers: from the `.wcpignore` of a tree or from a manifest. So nothing here backtracks. A pattern
-is split at its slashes. One part is matched with a name in one pass; all parts are matched with a path by keeping the
-set of parts that the names so far can have reached. The time is at most the length of the pattern times that of the
-path.
+Patterns come from strangers: from `.wcpignore` of a tree, from a manifest. So nothing here backtracks. A pattern is cut
+at its slashes; a name is matched against one part by going through it once, and a path against all parts by a table of
+parts and names. The time is at most the length of the pattern times the length of the path.
 
-A directory is left out with everything in it; as in git, no pattern can take back something below it.
+A directory that is left out is left out with everything in it; nothing below it can be taken back in, as in git.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _ALPHA = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DIGIT = frozenset("0123456789")
 _PRINT = frozenset(map(chr, range(0x20, 0x7F)))
 _ANY = frozenset(map(chr, range(256))) - {"/"}
-_CLASSES = {  # of bytes, in the C locale, as in git
+_CLASSES = {  # of bytes, in the C locale, as git has them
     "alnum": _ALPHA | _DIGIT,
     "alpha": _ALPHA,
     "blank": frozenset(" \t"),
@@ -40,16 +39,16 @@ _CLASSES = {  # of bytes, in the C locale, as in git
     "xdigit": _DIGIT | frozenset("abcdefABCDEF"),
 }
 
-_Piece: TypeAlias = str | list[frozenset[str]]  # between two stars: literal text, or for each byte those that match
+_Piece: TypeAlias = str | list[frozenset[str]]  # between two stars: literal, or for each byte those that fit
 
 
 class _Part(NamedTuple):
-    """What stands between two slashes of a pattern: the pieces between stars. A `**` has no pieces."""
+    """What stands between two slashes of a pattern: pieces between stars, none of them for `**`."""
 
     pieces: list[_Piece]
 
     def matches(self, name: str) -> bool:
-        """Tell whether a whole name matches: the ends where they must be, the other pieces as early as possible."""
+        """Tell whether a whole name fits: the ends where they must be, the middle pieces as early as they can."""
         first, last = self.pieces[0], self.pieces[-1]
         if len(self.pieces) == 1:
             return len(name) == len(first) and _fits(first, name, 0)
@@ -77,8 +76,8 @@ class _Rule:
         leaves_out: whether it leaves entries out; else it takes them back in.
         folders_only: whether it matches directories only.
         anywhere: whether it is matched with the name of an entry; else with its path.
-        prefix: the beginning that the path must have, up to the first special character; empty with `anywhere`.
-        parts: what must follow the prefix, or be the name.
+        prefix: the beginning of the path, up to the first special character, when it is matched with the path.
+        parts: what must follow.
     """
 
     text: str
@@ -89,26 +88,23 @@ class _Rule:
     parts: list[_Part]
 
     def concerns(self, folder: str) -> bool:
-        """Tell whether an entry of a directory, whose path is empty or ends in `/`, can match."""
+        """Tell whether an entry of a directory, whose path is empty or ends in `/`, can fit."""
         if len(self.parts) == 1 and self.parts[0].pieces == [""] and not self.anywhere:
             return self.prefix.rpartition("/")[0] == folder[:-1]
         return folder.startswith(self.prefix) or self.prefix.startswith(folder)
 
     def matches(self, path: str, name: str) -> bool:
-        """Tell whether an entry matches, given its path and its name with one character for each byte."""
+        """Tell whether an entry fits, given its path and its name, a character a byte."""
         if self.anywhere:
             return self.parts[0].matches(name)
         if not path.startswith(self.prefix):
             return False
-        # `reached` are the parts at which the next name can be matched; one past the last is the end of the pattern.
-        # A `**` matches any number of names, and at the end of the pattern at least one.
+        # Which parts the names so far can have used up: `**` takes any number of names, at the end at least one.
         count = len(self.parts)
         reached = {0}
         for part in path[len(self.prefix) :].split("/"):
-            # Before another part, `**` may also match no name at all. There are never two `**` in a row.
-            skipped = {at + 1 for at in reached if at < count - 1 and not self.parts[at].pieces}
             after: set[int] = set()
-            for at in reached | skipped:
+            for at in _with_skips(reached, self.parts):
                 if at < count and not self.parts[at].pieces:
                     after |= {at, count} if at == count - 1 else {at}
                 elif at < count and self.parts[at].matches(part):
@@ -118,16 +114,16 @@ class _Rule:
 
 
 class Excludes:
-    """Decides entries by patterns, and remembers which patterns a manifest must record.
+    """Decides entries by patterns, and remembers which patterns took something out.
 
-    A pattern that left something out is recorded. A pattern that takes back in (`!`) is recorded when it took something
-    back from a recorded one. With these alone, every entry is decided as with all of them.
+    Only those are worth recording: with them alone, every entry is decided as before. A pattern that takes back in is
+    recorded when it took something back from one that is recorded.
 
     Args:
         patterns: gitignore patterns; empty ones and comments are skipped.
 
     Raises:
-        ConfigError: a pattern is malformed, so that it can never match, or there are too many.
+        ConfigError: a pattern can never match because it is malformed, or there are too many.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -139,11 +135,11 @@ class Excludes:
         self._took_back: dict[int, set[int]] = {}  # from which earlier ones
 
     def concern(self, folder: str, *, files: bool) -> bool:
-        """Tell whether any pattern can match an entry of a directory, so that its entries must be decided one by one.
+        """Tell whether any pattern can match an entry of a directory.
 
         Args:
-            folder: the path of the directory, empty or ending in `/`.
-            files: whether files and links are meant; else directories.
+            folder: its path, empty or ending in `/`.
+            files: whether what is not a directory is meant; else directories.
         """
         path = _bytewise(folder)
         return any(rule.concerns(path) for rule in self._rules if not (files and rule.folders_only))
@@ -165,9 +161,6 @@ class Excludes:
         Args:
             path: relative to the root, without a trailing `/`.
             folder: whether it is a directory.
-
-        Returns:
-            Whether the entry is left out.
         """
         path = _bytewise(path)
         name = path.rpartition("/")[2]
@@ -188,17 +181,14 @@ class Excludes:
 
 
 def read_ignore_file(data: bytes, what: str) -> list[str]:
-    """Read a file like `.gitignore`.
+    """Return the patterns of a file like `.gitignore`, without comments and empty lines.
 
     As in git, a byte order mark is skipped, lines end in LF or CR LF, and spaces at the end of a line do not count
     unless a backslash stands before them.
 
     Args:
-        data: the bytes of the file.
+        data: what the file holds.
         what: the file in words, for messages.
-
-    Returns:
-        Its patterns, without comments and empty lines.
 
     Raises:
         ConfigError: it is not UTF-8.
@@ -211,6 +201,16 @@ def read_ignore_file(data: bytes, what: str) -> list[str]:
     return [pattern for pattern in patterns if pattern and not pattern.startswith("#")]
 
 
+def _with_skips(reached: set[int], parts: list[_Part]) -> set[int]:
+    """Add what is reached when a `**` before another part takes no name at all."""
+    every = set(reached)
+    for at in sorted(reached):
+        while at < len(parts) - 1 and not parts[at].pieces:
+            at += 1  # noqa: PLW2901  # the parts behind it, one after the other
+            every.add(at)
+    return every
+
+
 def _fits(piece: _Piece, name: str, at: int) -> bool:
     if isinstance(piece, str):
         return name.startswith(piece, at)
@@ -218,7 +218,7 @@ def _fits(piece: _Piece, name: str, at: int) -> bool:
 
 
 def _bytewise(text: str) -> str:
-    """Return a text with one character for each of its UTF-8 bytes: git matches bytes, so a `?` matches one of them."""
+    """Return the UTF-8 bytes of a text, a character a byte: git matches bytes, so a `?` takes one of them."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
@@ -229,26 +229,30 @@ def _without_spaces(line: str) -> str:
 
 
 def _rule(pattern: str) -> _Rule | None:
-    """Read a pattern as git does; None for an empty line or a comment. Refuse one that git would never match."""
+    """Read a pattern as git does, or return None for an empty line or a comment.
+
+    Raises:
+        ConfigError: git would never match it.
+    """
     text = _without_spaces(pattern.strip("\r\n"))
     if not text or text.startswith("#"):
         return None
-    # 1. `!` takes back in; a `/` at the end matches directories only; with any other `/`, the whole path is matched.
+    # 1. `!` takes back in; a `/` at the end asks for a directory; any other `/` ties the pattern to the root.
     rest = _bytewise(text.removeprefix("!"))
     folders_only = rest.endswith("/")
     rest = rest.removesuffix("/")
     anywhere = "/" not in rest
     if not anywhere:
         rest = rest.removeprefix("/")
-    # 2. What stands before the first special character is compared as it is. Git removes it before it matches, so a
-    #    `**` after it counts as one at the beginning.
+    # 2. What comes before the first special character is compared as it is. Git takes it off before it matches, and
+    #    so a `**` behind it stands at the beginning.
     length = 0 if anywhere else next((n for n, letter in enumerate(rest) if letter in _SPECIAL), len(rest))
     parts = _parts(rest[length:], anywhere=anywhere, pattern=text)
     return _Rule(text, not text.startswith("!"), folders_only, anywhere, rest[:length], parts)
 
 
 def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:
-    """Split a pattern at its slashes, and each part at its stars."""
+    """Cut a pattern at its slashes, and each part at its stars."""
     parts = [_Part([""])]
     at = 0
     while at < len(rest):
@@ -265,42 +269,43 @@ def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:
                 pieces.append("")
             at = end
         elif letter == "/":
-            # Several `**` in a row mean the same as one.
+            # Several `**` after one another say no more than one; a name has room for only so many parts.
             if len(parts) > 1 and not pieces and not parts[-2].pieces:
                 parts.pop()
             parts.append(_Part([""]))
             at += 1
         else:
-            at = _read_one(rest, at, pattern, pieces)
+            fitting, at = _one(rest, at, pattern)
+            _extend(pieces, fitting)
     if len(parts) > 1 and not parts[-1].pieces and not parts[-2].pieces:
         parts.pop()
     return parts
 
 
-def _read_one(rest: str, at: int, pattern: str, pieces: list[_Piece]) -> int:
-    """Read what matches one byte and add it to the last piece; return where to go on."""
-    letter = rest[at]
-    matching: str | frozenset[str] = letter
-    at += 1
-    if letter == "?":
-        matching = _ANY
-    elif letter == "[":
-        matching, at = _bracket(rest, at, pattern)
-    elif letter == "\\":
-        matching = rest[at : at + 1]
-        at += 1
-        if matching in {"", "/"}:
-            raise _never(pattern, "has a backslash at its end or before a slash")
+def _extend(pieces: list[_Piece], fitting: str | frozenset[str]) -> None:
+    """Put what fits one more byte at the end of the last piece."""
     piece = pieces[-1]
-    if isinstance(piece, str) and isinstance(matching, str):
-        pieces[-1] = piece + matching
-    else:
-        pieces[-1] = [*map(frozenset, piece), frozenset(matching)]
-    return at
+    if isinstance(piece, str) and isinstance(fitting, str):
+        pieces[-1] = piece + fitting
+        return
+    sets = [frozenset(letter) for letter in piece] if isinstance(piece, str) else piece
+    pieces[-1] = [*sets, frozenset(fitting)]
+
+
+def _one(rest: str, at: int, pattern: str) -> tuple[str | frozenset[str], int]:
+    """Read what stands for one byte; return what fits it, and where to go on."""
+    letter = rest[at]
+    if letter == "?":
+        return _ANY, at + 1
+    if letter == "\\":
+        if rest[at + 1 : at + 2] in {"", "/"}:
+            raise _never(pattern, "has a backslash at its end or before a slash")
+        return rest[at + 1], at + 2
+    return _bracket(rest, at + 1, pattern) if letter == "[" else (letter, at + 1)
 
 
 def _bracket(rest: str, at: int, pattern: str) -> tuple[frozenset[str], int]:
-    """Read a bracket expression after its `[`, as git's `wildmatch` does; return what matches, and where it ends."""
+    """Read a bracket expression behind its `[`, as git's `wildmatch` does."""
     negated = rest[at : at + 1] in {"!", "^"}
     start = at = at + negated
     fitting: set[str] = set()

@@ -76,7 +76,7 @@ class ListSigners:
             what: its name, for messages.
 
         Returns:
-            Head and digest of the list that the counted signers have signed.
+            What enough trusted signers say of one and the same list.
 
         Raises:
             BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's does not hold, or
@@ -118,11 +118,7 @@ class _Found(Counted):
 
 
 def statement_of(seen: Seen) -> bytes:
-    """Return the bytes that a signer of a list signs: an in-toto Statement v1.
-
-    Args:
-        seen: head and digest of the list.
-    """
+    """Return the bytes that a signer of a list signs."""
     return statement.render(
         name=SUBJECT, sha256=seen.list_sha256, predicate_type=PREDICATE, predicate=seen.head.to_json()
     )
@@ -130,12 +126,6 @@ def statement_of(seen: Seen) -> bytes:
 
 def read_statement(payload: bytes) -> Seen:
     """Read the payload of a verified signature.
-
-    Args:
-        payload: the bytes of the Statement.
-
-    Returns:
-        Head and digest of the list that it is about.
 
     Raises:
         SignatureInvalid: it is not a statement about a list, or a field is missing, unknown or malformed.
