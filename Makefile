@@ -10,7 +10,10 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo test quick lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
+# The tests start hundreds of interpreters, which would compile what they import each time.
+tests quick nightly: export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup demo test quick nightly lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -44,11 +47,15 @@ actions: $(STAMP)  ## workflows, action and hook definitions, without the networ
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
-tests: $(STAMP) js  ## the test suite, documentation examples included
+tests: $(STAMP) js parts  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
 
+nightly: $(STAMP) js  ## the suite with twenty times the drawn examples, and ten minutes of mutations
+	WCP_TESTS=nightly $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25 -o timeout=3600
+	$(BIN)/python -m tests.fuzz --minutes 10
+
 quick: $(STAMP)  ## core and formats in a few seconds, before a push
-	$(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
+	WCP_TESTS=quick $(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
 	  tests/core/test_statement.py tests/core/test_envelope.py tests/core/test_entries.py tests/core/test_proof.py \
 	  tests/core/test_outside.py tests/core/test_awp1.py
 
@@ -67,8 +74,11 @@ zipapp: $(STAMP)  ## build dist/wcp-attest.pyz: wcp-attest in one file, for host
 man: $(STAMP)     ## write manual pages, completions and the SBOM below build/share, as the wheel brings them
 	$(BIN)/python scripts/release_files.py build/share
 
-image: $(STAMP)   ## build the container image; needs podman or docker
-	sh scripts/build_image.sh
+image: $(STAMP)   ## build dist/wcp-attest-image.tar, the container image; needs dpkg-deb and no container engine
+	$(BIN)/python scripts/build_image.py
+
+parts: $(STAMP)   ## download what the image is made of, as locked; says so where it cannot be reached
+	$(BIN)/python scripts/build_image.py --fetch
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate
@@ -79,13 +89,14 @@ bench: $(STAMP)  ## measure the installed wheel, about ten minutes
 bench-peers: $(STAMP)  ## install model-signing below build/, for `make bench` to compare with
 	$(BIN)/python -m benchmarks --install-peers
 
-lock:            ## write the locked requirements again; needs uv
+lock:            ## write the locked requirements again; needs uv, and apt for those of the image
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  pyproject.toml requirements/dev.in -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml action/build.in -o action/requirements.txt
+	$(PYTHON) scripts/build_image.py --lock
 
 clean:           ## remove what the other targets made
 	rm -rf $(VENV) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

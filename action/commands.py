@@ -127,7 +127,7 @@ def verify_options(inputs: Inputs, home: str) -> list[str]:
         ("--species-id", inputs.species_id),
         ("--identity", inputs.identity),
         ("--issuer", inputs.issuer),
-        ("--github-repository", inputs.github_repository),
+        ("--repository", inputs.github_repository),
         ("--workflow", inputs.github_workflow),
         ("--ref", inputs.github_ref),
         ("--attestation", inputs.attestation),

@@ -5,9 +5,10 @@
     python -m benchmarks.serve --soak 100000 # so many decisions one after another, and how memory grows meanwhile
 
 Each service is a process of its own, started as an operator starts it, with SQLite, signed durable receipts and its log
-to nowhere; the bare server is the same uvicorn with the same parser and an answer of the same size. Sixteen connections
-of another process ask in turns, a few seconds each. The rate beside the bare server and the cost of a ban list are
-ratios; the rate with attestation and its 99th percentile are by the wall clock of a machine with two quiet cores.
+to nowhere; the bare server is the same uvicorn with the same parser and an answer of the same size, and `durable row
+alone` is the bare server that answers when a signed row is on the disk. Sixteen connections of another process ask in
+turns, a few seconds each. The rates beside these two and the cost of a ban list are ratios; the rate with attestation
+and its 99th percentile are by the wall clock of a machine with two quiet cores.
 """
 
 from __future__ import annotations
@@ -53,10 +54,48 @@ async def app(scope, receive, send):
 BODY = b"x" * int(sys.argv[2])
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, http="h11", ws="none", lifespan="off")
 """
+# What any service costs that answers when a signed row is on the disk: one thread, one transaction and one signature
+# for all who wait, a row of a receipt's size, and the same answer. It parses, checks, decides and logs nothing.
+FLOOR = """
+import asyncio, queue, sqlite3, sys, threading, uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+waiting, room = queue.SimpleQueue(), b"r" * 2400
+def write(loop):
+    database = sqlite3.connect(sys.argv[3], isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE rows (row BLOB, signature BLOB)")
+    key = Ed25519PrivateKey.generate()
+    while True:
+        told = [waiting.get()]
+        while not waiting.empty():
+            told.append(waiting.get())
+        database.execute("BEGIN IMMEDIATE")
+        rows = [(room, key.sign(room)), *[(room, None)] * (len(told) - 1)]
+        database.executemany("INSERT INTO rows VALUES (?, ?)", rows)
+        database.execute("COMMIT")
+        loop.call_soon_threadsafe(lambda told=told: [each.set_result(None) for each in told])
+async def app(scope, receive, send):
+    global writer
+    loop = asyncio.get_running_loop()
+    if writer is None:
+        writer = threading.Thread(target=write, args=(loop,), daemon=True)
+        writer.start()
+    while (await receive()).get("more_body"):
+        pass
+    durable = loop.create_future()
+    waiting.put(durable)
+    await durable
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(BODY))]})
+    await send({"type": "http.response.body", "body": BODY})
+writer, BODY = None, b"x" * int(sys.argv[2])
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, http="h11", ws="none", lifespan="off")
+"""
 BARS = (
     RouteBar("sealed, durable receipts", least=600, unit="a second"),
     RouteBar("sealed, durable receipts: 99 %", most=25, unit="ms"),
     RouteBar("without attestation / bare server", least=0.4),
+    RouteBar("without attestation / durable row alone", least=0.4),
     RouteBar("sealed, no ban list / 100,000 bans, rates", most=1.2),
     RouteBar("memory, end of the soak / a fifth of it", most=1.1),
 )
@@ -237,6 +276,9 @@ def measure(bench: RouteBench, stack: ExitStack, rounds: int, seconds: float) ->
     services["bare server"] = stack.enter_context(
         running([sys.executable, "-c", BARE, str(port), str(size)], port, "/")
     )
+    port = free_port()
+    command = [sys.executable, "-c", FLOOR, str(port), str(size), str(bench.directory / "floor.db")]
+    services["durable row alone"] = stack.enter_context(running(command, port, "/"))
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for service in services.values():
         load(service, count=300)
@@ -253,6 +295,8 @@ def measure(bench: RouteBench, stack: ExitStack, rounds: int, seconds: float) ->
         "sealed, durable receipts": medians["sealed"]["rate"],
         "sealed, durable receipts: 99 %": medians["sealed"]["99 %"],
         "without attestation / bare server": medians["without attestation"]["rate"] / medians["bare server"]["rate"],
+        "without attestation / durable row alone": medians["without attestation"]["rate"]
+        / medians["durable row alone"]["rate"],
         "sealed, no ban list / 100,000 bans, rates": medians["sealed"]["rate"]
         / medians["sealed, 100,000 bans"]["rate"],
     }

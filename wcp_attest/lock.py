@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from wcp_attest.base.errors import ConfigError, DenyCode
 from wcp_attest.package.lock_file import LockedPackage
-from wcp_attest.trust.bans.versions import Comparison
+from wcp_attest.trust.bans.versions import Comparison, Specifier
 from wcp_attest.verification import verify
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _changes_between(old: LockedPackage, new: LockedPackage) -> list[LockChange]
     if old.worker_id != new.worker_id:
         changes.append(LockChange(path, "worker", old.worker_id, new.worker_id))
     if old.worker_version != new.worker_version:
-        older = Comparison("<", old.worker_version).contains(new.worker_version)
+        older = Specifier((Comparison("<", old.worker_version),)).matches(new.worker_version)
         changes.append(LockChange(path, "older" if older else "newer", old.worker_version, new.worker_version))
     elif old.manifest_sha256 != new.manifest_sha256:
         changes.append(LockChange(path, "content", f"sha256:{old.manifest_sha256}", f"sha256:{new.manifest_sha256}"))

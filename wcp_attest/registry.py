@@ -16,13 +16,14 @@ from wcp_attest.net.https_errors import (
     RegistryUnreachable,
 )
 from wcp_attest.trust.registry.answers import AttestationResponse, BanEntry, Health, Submission, VerifyResponse
-from wcp_attest.trust.registry.client import DEFAULT_URL, URL_VARIABLE, RegistryClient
+from wcp_attest.trust.registry.client import DEFAULT_URL, URL_VARIABLE, Credentials, RegistryClient
 
 __all__ = [
     "DEFAULT_URL",
     "URL_VARIABLE",
     "AttestationResponse",
     "BanEntry",
+    "Credentials",
     "Health",
     "RegistryAnswerError",
     "RegistryClient",

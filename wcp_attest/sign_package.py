@@ -19,7 +19,7 @@ from wcp_attest.build import output_place, pair_directory
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.files import PendingFile, contains, pending_file, read_bounded
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.disk.overwrite import only_writer, put_all, unchanged
+from wcp_attest.disk.overwrite import check_unchanged, only_writer, put_all
 from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from wcp_attest.package.signature_file import MAX_LINES, MAX_SIGNATURE_FILE_BYTES, Line, parse_lines
 from wcp_attest.package.statement import Statement
@@ -131,7 +131,7 @@ def sign(
         written.append(drafts.enter_context(pending_file(signature_path, signatures)))
         for one in written:
             one.settle()
-        unchanged(signature_path, before)
+        check_unchanged(signature_path, before)
         put_all(written)
     if not contains(manifest_path, data) or not contains(signature_path, signatures):
         raise SigningError("what was written does not read back the same; another program is writing to the package")

@@ -423,7 +423,9 @@ class PackageStore:
         try:
             if changeable(self.path, name, _MEMBERS, keeper=self.owner, users={os.geteuid()}) is not None:
                 self.check(name)
-            kept = store_directory.read_member(self.path, name, SIGNATURE_NAME, MAX_SIGNATURE_FILE_BYTES)
+            kept = read_bounded(
+                os.path.join(self.path, name, SIGNATURE_NAME), limit=MAX_SIGNATURE_FILE_BYTES, what=SIGNATURE_NAME
+            )
         except _SPOILT:
             return False
         if kept != signatures:

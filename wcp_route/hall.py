@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.store import Waitable
     from wcp_route.storage.registry import Registry
 
-__all__ = ["Hall", "Services"]
+__all__ = ["Begun", "Hall", "Services"]
 
 _log = logging.getLogger("wcp_route")
 
@@ -65,7 +65,6 @@ CHUNK: Final = 128  # decisions whose receipts `route_many` hands over together
 MAX_MESSAGE: Final = 1024  # characters of what is wrong with an input that are repeated
 MAX_POINTER: Final = 256  # characters of where it is wrong
 MAX_UNKNOWN_BYTES: Final = 16 << 10  # of a request whose tenant has not been looked at; a larger one is looked at first
-MAX_ANEW: Final = 50  # times that a request is decided because what it was decided from has changed meanwhile
 SHARE_OF_GATES: Final = 0.8  # of the time for a decision; what is left is for its receipt, also that of a late denial
 
 
@@ -172,6 +171,31 @@ class Hall:
         """
         return self._finish([self._decide(self._asked(request, grant, principal))])[0].decision
 
+    def begin(
+        self,
+        request: RouteInput | bytes | JsonValue,
+        *,
+        grant: str = "",
+        principal: str | None = None,
+        told: Callable[[], None],
+    ) -> Begun:
+        """Decide as `route` does, and return while the receipt is still on its way to the disk.
+
+        Args:
+            request: JSON text, the parsed object, or a value.
+            grant: the approval grant that a human gave for this very request.
+            principal: the tenant that the transport authenticated, when it did.
+            told: called, perhaps twice and in another thread, when it is known whether the receipt is durable; it must
+                return at once. It is not called when the deadline of the decision comes first.
+
+        Returns:
+            The decision that `Begun.finish` hands out once its receipt is durable.
+        """
+        part = [self._decide(self._asked(request, grant, principal))]
+        stored = self._submit(part)
+        getattr(stored, "when_settled", lambda tell: tell())(told)  # a store of others is waited for in `finish`
+        return Begun(self, part, stored)
+
     async def aroute(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
     ) -> RouteDecision:
@@ -227,7 +251,7 @@ class Hall:
         message = "the Hall failed; its log says why"
         try:
             now = self._services.clock()
-            known = None if self._closed or asked.grant else known_now(world, now, rehearsal=asked.rehearsal)
+            known = None if self._closed or asked.grant else known_now(world, now)
             if known is None:  # the threads refuse when the Hall is closed
                 seconds = asked.for_gates.remaining()
                 ruling = self._decisions.call("Hall", lambda: self._ruled(asked, world, now), seconds=seconds)
@@ -323,8 +347,6 @@ class Hall:
         receipts: Any = self._services.receipts
         evidence, seconds = [ruling.evidence for ruling in part], part[-1].asked.deadline.remaining()
         if getattr(receipts, "keeps_deadlines", False):
-            if part[-1].world.checked_by_receipts:
-                return receipts.submit(evidence, seconds=seconds, current=True)  # type: ignore[no-any-return]
             return receipts.submit(evidence, seconds=seconds)  # type: ignore[no-any-return]
         waitable: Waitable = self._decisions.call(
             "receipt store", lambda: receipts.submit(evidence, seconds=seconds), seconds=seconds
@@ -362,18 +384,16 @@ class Hall:
         return {}
 
     def _unstored(self, part: list[_Ruling], place: int, problem: BaseException) -> None:
-        """Decide again when the registry, a hold or a grant has changed since; deny what has no receipt."""
-        for _ in range(MAX_ANEW):
-            if not isinstance(problem, StateMoved):
-                break
-            self._release(part[place])
-            part[place] = self._decide(part[place].asked)  # by the same deadline
-            stored = self._submit([part[place]])
-            found = {} if stored is None else self._problems([part[place]], stored)
-            if not found:
-                return
-            problem = found[0]
-        self._withdraw([part[place]], problem)
+        """Decide once more when a hold or a grant has changed since; deny what has no receipt."""
+        ruling = part[place]
+        if not isinstance(problem, StateMoved):
+            self._withdraw([ruling], problem)
+            return
+        self._release(ruling)
+        again = part[place] = self._decide(ruling.asked)  # by the same deadline
+        stored = self._submit([again])
+        for still in self._problems([again], stored).values() if stored is not None else ():
+            self._withdraw([again], still)
 
     def _withdraw(self, part: Sequence[_Ruling], problem: BaseException) -> None:
         """Refuse after all, because the receipt cannot be stored."""
@@ -391,6 +411,34 @@ class Hall:
         if case is not None and case.reserved is not None:
             self._chains.release(*case.reserved)
             case.reserved = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A decision whose receipt is on its way. Only `finish` tells what was decided."""
+
+    hall: Hall
+    part: list[_Ruling]
+    stored: Waitable | None
+
+    def is_at_hand(self) -> bool:
+        """Tell whether `finish` returns without waiting for a disk, a deadline or an event sink."""
+        events = self.hall._services.events  # noqa: SLF001  # of this module
+        if events is not None and not getattr(events, "never_waits", False):
+            return False
+        return self.stored is None or bool(getattr(self.stored, "is_durable", False))
+
+    def is_late(self) -> bool:
+        """Tell whether the deadline of the decision has come."""
+        return self.part[-1].asked.deadline.remaining() <= 0
+
+    def finish(self) -> RouteDecision:
+        """Return the decision when its receipt is durable; call it once.
+
+        As with `route`, a request whose receipt cannot be stored by the deadline is denied, and a hold or grant that
+        has changed since is decided on once more.
+        """
+        return self.hall._finish(self.part, self.stored, submitted=True)[0].decision  # noqa: SLF001  # of this module
 
 
 @dataclass(slots=True)

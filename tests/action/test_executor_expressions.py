@@ -16,6 +16,7 @@ from tests.composite_action.expressions import ExpressionError, evaluate
 from tests.composite_action.functions import Function
 from tests.composite_action.templates import condition, interpolate
 from tests.composite_action.values import to_string
+from tests.drawn import examples
 
 REFERENCE = Path(__file__).parents[1] / "js-expressions"
 CONTEXTS: dict[str, object] = {
@@ -162,7 +163,7 @@ _EXPRESSIONS = st.recursive(
 
 
 @pytest.mark.xdist_group("js-expressions")
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5))
 @given(st.lists(_EXPRESSIONS, min_size=200, max_size=200))
 def test_github_s_own_library_agrees_on_generated_expressions(expressions: list[str]) -> None:
     assert [_here(expression) for expression in expressions] == _reference(expressions)

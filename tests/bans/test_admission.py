@@ -31,7 +31,7 @@ from wcp_attest.signing.key import generate
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_compiler import compile_list
-from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW
+from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW, FetchedList
 from wcp_attest.trust.bans.rollback_guard import Seen
 from wcp_attest.trust.bans.signed_list import PREDICATE, SUBJECT, ListSigners, sign_list, statement_of
 
@@ -45,6 +45,10 @@ def opened(place: Place, now: float = NOW + 60, **options: Any) -> BanIndex:
     signers = options.pop("signers", None)
     feed = FileFeed(str(place.path), **options)
     return feed.open(place.admission(now, signers=signers)).index
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 def test_a_signed_fresh_list_is_admitted(place: Place) -> None:
@@ -138,31 +142,41 @@ class TestSignatures:
 
     def test_every_flipped_byte_of_the_list_is_refused(self, place: Place) -> None:
         document = place.put(BANS)
+        signatures, admission = (place.root / "bans.json.sig").read_bytes(), place.admission()
         for at in range(len(document)):
-            place.path.write_bytes(document[:at] + bytes([document[at] ^ 1]) + document[at + 1 :])
+            with pytest.raises(BansUnusable):
+                admission.admit("it", FetchedList(flipped(document, at), signatures))
+        for at in (0, len(document) // 2, len(document) - 1):  # from files, which are read again while they differ
+            place.path.write_bytes(flipped(document, at))
             with pytest.raises(BansUnusable):
                 opened(place)
+        assert admission.admit("it", FetchedList(document, signatures)).head == HEAD
 
     def test_every_flipped_byte_of_the_signature_is_refused(self, place: Place) -> None:
-        place.put(BANS)
-        path = place.root / "bans.json.sig"
-        good = path.read_bytes()
-        for at in range(len(good) - 1):
-            path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        document = place.put(BANS)
+        signatures, admission = (place.root / "bans.json.sig").read_bytes(), place.admission()
+        for at in range(len(signatures) - 1):
             with pytest.raises(BansUnusable):
-                opened(place)
+                admission.admit("it", FetchedList(document, flipped(signatures, at)))
+        assert admission.admit("it", FetchedList(document, signatures)).head == HEAD
 
     def test_every_prefix_of_both_is_refused(self, place: Place) -> None:
         document = place.put(BANS)
         path = place.root / "bans.json.sig"
-        good = path.read_bytes()
-        for length in range(len(good) - 1):
-            path.write_bytes(good[:length])
+        signatures, admission = path.read_bytes(), place.admission()
+        for length in range(len(signatures) - 1):
+            with pytest.raises(BansUnusable):
+                admission.admit("it", FetchedList(document, signatures[:length]))
+        for length in range(len(document)):
+            with pytest.raises(BansUnusable):
+                admission.admit("it", FetchedList(document[:length], signatures))
+        for length in (0, 1, len(document) // 2, len(document) - 1):  # from files, as a cut copy leaves them
+            place.path.write_bytes(document[:length])
             with pytest.raises(BansUnusable):
                 opened(place)
-        path.write_bytes(good)
-        for length in range(len(document)):
-            place.path.write_bytes(document[:length])
+        place.path.write_bytes(document)
+        for length in (0, 1, len(signatures) // 2, len(signatures) - 2):
+            path.write_bytes(signatures[:length])
             with pytest.raises(BansUnusable):
                 opened(place)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, list_bytes
+from tests.drawn import examples
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.trust.bans import compiled as compiled_module
 from wcp_attest.trust.bans import list_compiler as compiling
@@ -221,7 +222,7 @@ def test_details_that_point_nowhere_are_noticed(tmp_path: Path) -> None:
         on_disk.find_digest(Kind.PACKAGE, "sha256:" + HEX)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.sets(st.binary(min_size=32, max_size=32), max_size=40), st.lists(st.binary(min_size=32, max_size=32)))
 def test_membership_is_exact_for_any_digests(
     tmp_path_factory: pytest.TempPathFactory, members: set[bytes], others: list[bytes]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wcp_attest.base.errors import BansUnusable, ConfigError
@@ -211,14 +211,12 @@ BANS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(BANS, max_size=8))
 def test_any_list_survives_a_round_trip(bans: list[Ban]) -> None:
     listed = BanList.make(HEAD, bans)
     assert BanList.from_bytes(listed.to_bytes()) == listed
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),

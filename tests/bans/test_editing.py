@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bans.helpers import NOW, Place, ban, head, list_bytes, signed
-from tests.cli.command import SCRIPT, Command
+from tests.forked import SCRIPT
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.disk import overwrite
 from wcp_attest.disk.file_lock import exclusive
@@ -23,6 +23,8 @@ from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.cli.command import Command
 
 KEY = ("--key", "soc.key")
 WHY = ("--reason", "leaked")

@@ -397,5 +397,5 @@ def test_a_copy_is_never_taken_for_that_of_another_source(server: BadServer, pla
     assert kept is not None
     (path,) = (os.path.join(place.state, name) for name in os.listdir(place.state) if name.startswith("cache-"))
     other = cache.CopyFile(place.state, "url:https://other.example/")
-    os.rename(path, other._path)
+    os.rename(path, other.path)
     assert other.load() is None

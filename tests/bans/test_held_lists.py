@@ -43,7 +43,7 @@ def replaced(place: Place, version: int, *bans: Any) -> None:
 def test_a_list_that_does_not_change_is_opened_once(condition: BansCondition, monkeypatch: pytest.MonkeyPatch) -> None:
     first = condition.open(now=AT)
     condition.open(now=AT)  # the record of versions was new; from here on nothing changes
-    monkeypatch.setattr(held_lists.HeldLists, "_open", None)  # opening would fail
+    monkeypatch.setattr(FileFeed, "open", None)  # opening would fail
     for later in range(100):
         assert condition.open(now=AT + later).versions == first.versions
 

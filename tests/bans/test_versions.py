@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wcp_attest.base.errors import ConfigError
@@ -86,13 +86,11 @@ VERSIONS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}", fullmatch=True).fi
 ORDERED = st.lists(st.integers(0, 10**6), min_size=1, max_size=5).map(lambda parts: ".".join(map(str, parts)))
 
 
-@settings(deadline=None)
 @given(VERSIONS, ORDERED)
 def test_no_version_escapes_both_halves_of_a_split(version: str, at: str) -> None:
     assert Specifier.parse(f"<{at}").matches(version) or Specifier.parse(f">={at}").matches(version)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

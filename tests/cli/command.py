@@ -1,21 +1,21 @@
-"""The installed console script, run as a user runs it, on real packages in temporary directories."""
+"""`wcp-attest` as a process of its own, run as a user runs it, on real packages in temporary directories."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests import forked
+from tests.forked import SCRIPT
 from tests.trees import write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCRIPT = Path(sys.executable).with_name("wcp-attest")
 SCHEMAS = Path(__file__).parents[2] / "wcp_attest" / "schemas"
 WORKER = ("--worker-id", "org.acme.summarizer")
 IDENTITY = (*WORKER, "--species-id", "wrk.doc.summarizer", "--worker-version", "1.4.0")
@@ -57,16 +57,8 @@ class Command:
     def __call__(
         self, *arguments: object, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
     ) -> Run:
-        done = subprocess.run(
-            [SCRIPT, *map(str, arguments)],
-            cwd=cwd or self.folder,
-            env=self.environment(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        place, environment = cwd or self.folder, self.environment(env)
+        done = forked.run(arguments, cwd=place, env=environment, input=stdin, timeout=TIMEOUT)
         assert "Traceback" not in done.stderr, done.stderr
         return Run(done.returncode, done.stdout, done.stderr)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.command import IDENTITY, SCRIPT, TIMEOUT, WORKER, Command
+from tests.cli.command import IDENTITY, TIMEOUT, WORKER, Command
+from tests.forked import SCRIPT
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.key import KeySigner

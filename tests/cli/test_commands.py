@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import FILES, IDENTITY, SCRIPT, SECRET, WORKER, Command, write_files
+from tests.cli.command import FILES, IDENTITY, SECRET, WORKER, Command, write_files
+from tests.forked import SCRIPT
 
 if TYPE_CHECKING:
     from pathlib import Path

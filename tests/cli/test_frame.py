@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from tests.cli.command import IDENTITY, SCRIPT, WORKER, Command
+from tests.cli.command import IDENTITY, WORKER, Command
+from tests.forked import SCRIPT
 from wcp_attest import __version__
 from wcp_attest.base.errors import ConfigError, Error, SigningError, VerificationError
 from wcp_attest.cli import command_table as root

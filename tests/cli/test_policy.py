@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import IDENTITY, SCHEMAS, SCRIPT, SECRET
+from tests.cli.command import IDENTITY, SCHEMAS, SECRET
+from tests.forked import SCRIPT
 from wcp_attest.cli import main
 from wcp_attest.signing.key import generate
 from wcp_attest.trust.policy_file import load_policy

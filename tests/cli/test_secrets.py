@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import IDENTITY, SCRIPT, SECRET, TIMEOUT, WORKER, Command
+from tests.cli.command import IDENTITY, SECRET, TIMEOUT, WORKER, Command
+from tests.forked import SCRIPT
 from wcp_attest.signing.key import KeySigner, generate
 
 if TYPE_CHECKING:

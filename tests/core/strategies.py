@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from wcp_attest.base.characters import refused_character
@@ -11,8 +10,6 @@ from wcp_attest.base.identity import format_utc
 from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, path_problem, render_line, target_problem
 from wcp_attest.package.manifest import Manifest, hash_of
 from wcp_attest.package.provenance import AiOrigin, SourceOrigin
-
-patient = settings(deadline=None)
 
 _SEGMENT = st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789")
 _TAIL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", max_size=8)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import digests, patient, species_ids, times, versions, worker_ids
+from tests.core.strategies import digests, species_ids, times, versions, worker_ids
 from tests.trees import SIMPLE, described_hash, write_tree
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import (
@@ -113,7 +113,6 @@ def test_what_is_written_verifies(package: Path) -> None:
 
 
 @given(worker_ids, species_ids, versions, digests, times, st.sampled_from(["local", "ci", "agent"]))
-@patient
 def test_manifests_round_trip_and_their_hmac_is_the_described_one(
     worker: str, species: str, version: str, package_hash: str, at: int, source: Any
 ) -> None:
@@ -154,7 +153,6 @@ def test_every_flipped_byte_is_refused_or_not_signed(package: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-@patient
 def test_no_bytes_escape_the_error_tree(data: bytes) -> None:
     with pytest.raises(ManifestMalformed):
         awp1.parse(data)

@@ -11,6 +11,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.trees import SIMPLE, described_hash, write_tree
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.build import MAX_IGNORE_BYTES, build_manifest, exclude_patterns, write_manifest
@@ -98,7 +99,7 @@ _TREES = st.dictionaries(
 
 
 @given(_TREES)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_package_hash_is_the_one_described(
     tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, bytes]
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wcp_attest.advice.git_command import Git
-from wcp_attest.base.child_environment import bare_environment, git_environment, signing_environment
+from wcp_attest.base.child_environment import bare_environment, signing_environment
 from wcp_attest.base.errors import SigningError
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.read_tree import read_tree
@@ -100,7 +100,7 @@ names = st.sampled_from(SECRETS) | st.from_regex(r"[A-Z_]{1,12}", fullmatch=True
 def test_an_environment_is_a_part_of_what_there_is_and_without_secrets(environ: dict[str, str]) -> None:
     for part in (
         bare_environment(environ),
-        git_environment(environ),
+        bare_environment(environ, git=True),
         signing_environment(environ, ask_for_token=False),
     ):
         assert part.items() <= environ.items()
@@ -109,6 +109,6 @@ def test_an_environment_is_a_part_of_what_there_is_and_without_secrets(environ: 
 
 def test_what_a_program_needs_to_start_stays() -> None:
     needed = dict.fromkeys(("PATH", "HOME", "LD_LIBRARY_PATH", "LC_ALL", "TMPDIR"), "value")
-    assert bare_environment(needed) == git_environment(needed) == needed
+    assert bare_environment(needed) == bare_environment(needed, git=True) == needed
     network = dict.fromkeys(("HTTPS_PROXY", "SSL_CERT_FILE", "BROWSER", "XDG_DATA_HOME"), "value")
     assert signing_environment(needed | network, ask_for_token=False) == needed | network

@@ -201,6 +201,11 @@ def test_hostile_answers_of_an_agent_are_one_clear_line(tmp_path: Path, name: st
     thread.join(5)
 
 
+def test_a_socket_with_too_long_a_name_is_named_as_such() -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        ssh_agent.agent_keys("/tmp/" + "x" * 200)
+
+
 @needs_agent
 def test_the_command_line_signs_by_an_agent(agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (agent / "pkg").mkdir()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import algorithms, digests, entries, paths, patient
+from tests.core.strategies import algorithms, digests, entries, paths
 from wcp_attest.base.errors import ManifestMalformed
 from wcp_attest.package.entries import (
     SEPARATOR,
@@ -35,7 +35,6 @@ LINE = b'"a": {"sha256":"' + DIGEST.encode() + b'","size":612,"executable":true}
 
 
 @given(paths, entries, algorithms)
-@patient
 def test_lines_round_trip(path: str, entry: Entry, algorithm: HashAlgorithm) -> None:
     if isinstance(entry, Symlink) and target_problem(path, entry.target):
         return
@@ -44,7 +43,6 @@ def test_lines_round_trip(path: str, entry: Entry, algorithm: HashAlgorithm) -> 
 
 
 @given(paths, entries, st.integers(0), st.integers(1, 255))
-@patient
 def test_a_flipped_byte_is_malformed_or_another_entry(path: str, entry: Entry, position: int, mask: int) -> None:
     line = render_line(path, entry, "sha256")
     flipped = bytearray(line)
@@ -58,7 +56,6 @@ def test_a_flipped_byte_is_malformed_or_another_entry(path: str, entry: Entry, p
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")))
-@patient
 def test_no_bytes_escape_the_error_tree(line: bytes) -> None:
     try:
         path, entry = parse_line(line, "sha256")
@@ -81,7 +78,6 @@ _ODD = st.binary(max_size=9) | _CUT | st.builds(lambda one, put, other: one + pu
 
 
 @given(st.lists(_PLAIN | _RENDERED, max_size=5), st.lists(_ODD, max_size=1), st.integers(0, 5))
-@patient
 def test_many_lines_are_read_as_each_alone(lines: list[bytes], odd: list[bytes], place: int) -> None:
     lines[place:place] = odd
 
@@ -145,7 +141,6 @@ def test_the_lines_of_each_kind() -> None:
 
 
 @given(digests, st.integers(0, 2**53 - 1))
-@patient
 def test_a_line_takes_110_bytes_beyond_its_path_at_most_without_the_mode(digest: str, size: int) -> None:
     assert len(render_line("p", File(digest, size), "sha256")) - 1 <= 110
     assert len(render_line("p", File(digest, size, executable=True), "sha256")) - 1 <= 130
@@ -322,7 +317,6 @@ _TARGETS = st.builds(
 
 
 @given(st.lists(st.tuples(st.sampled_from(_DIRECTORIES), _TARGETS), min_size=1, max_size=3))
-@patient
 def test_links_that_are_taken_stay_inside_even_through_each_other(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, str]]
 ) -> None:

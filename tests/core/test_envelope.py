@@ -18,8 +18,7 @@ from wcp_attest.package.signature_file import (
     pae,
     parse_line,
     parse_lines,
-    render_hmac,
-    render_key,
+    render_signature,
 )
 
 HINT = "ab" * 32
@@ -37,9 +36,9 @@ def test_the_encoding_is_that_of_the_dsse_specification() -> None:
 @given(payload=st.binary(min_size=1), signature=st.binary(min_size=1), kind=st.text(min_size=1, max_size=40))
 def test_lines_round_trip(payload: bytes, signature: bytes, kind: str) -> None:
     kind = kind.encode("utf-8", "replace").decode()
-    line = parse_line(render_key(Envelope(payload, signature, kind), HINT))
+    line = parse_line(render_signature(Envelope(payload, signature, kind), HINT))
     assert (line.kind, line.hint, line.envelope) == ("key", HINT, Envelope(payload, signature, kind))
-    line = parse_line(render_hmac(Envelope(payload, signature, kind, TAG)))
+    line = parse_line(render_signature(Envelope(payload, signature, kind, TAG)))
     assert (line.kind, line.hint, line.envelope) == ("hmac", TAG, Envelope(payload, signature, kind, TAG))
 
 
@@ -56,7 +55,7 @@ def test_no_signature_is_a_reason_of_its_own(data: bytes) -> None:
 
 
 def changed(**fields: object) -> bytes:
-    bundle = json.loads(render_key(ENVELOPE, HINT))
+    bundle = json.loads(render_signature(ENVELOPE, HINT))
     for path, value in fields.items():
         *parents, last = path.split("__")
         place = bundle
@@ -98,17 +97,17 @@ def changed(**fields: object) -> bytes:
         changed(dsseEnvelope__signatures=[{"sig": "YQ=="}, {"sig": "YQ=="}]),
         changed(dsseEnvelope__signatures=[{"sig": "YQ==", "cert": "x"}]),
         changed(dsseEnvelope__signatures=[{"sig": "YQ==", "keyid": 1}]),
-        render_hmac(ENVELOPE),
-        render_hmac(Envelope(b"a", b"b", keyid="sha256:00")),
+        render_signature(ENVELOPE),
+        render_signature(Envelope(b"a", b"b", keyid="sha256:00")),
         b"[]",
         b'"text"',
         b"null",
         b"{}",
-        render_key(ENVELOPE, HINT)[:-1],
-        render_key(ENVELOPE, HINT) + b"x",
-        render_key(ENVELOPE, HINT).replace(b'"mediaType"', b'"mediaType":"x","mediaType"', 1),
-        b"\xef\xbb\xbf" + render_key(ENVELOPE, HINT),
-        b"\xff" + render_key(ENVELOPE, HINT),
+        render_signature(ENVELOPE, HINT)[:-1],
+        render_signature(ENVELOPE, HINT) + b"x",
+        render_signature(ENVELOPE, HINT).replace(b'"mediaType"', b'"mediaType":"x","mediaType"', 1),
+        b"\xef\xbb\xbf" + render_signature(ENVELOPE, HINT),
+        b"\xff" + render_signature(ENVELOPE, HINT),
     ],
 )
 def test_every_other_form_is_refused(line: bytes) -> None:
@@ -117,20 +116,20 @@ def test_every_other_form_is_refused(line: bytes) -> None:
 
 
 def test_sizes_and_counts_are_bounded() -> None:
-    line = render_key(ENVELOPE, HINT)
+    line = render_signature(ENVELOPE, HINT)
     assert len(parse_lines((line + b"\n") * MAX_LINES)) == MAX_LINES
     with pytest.raises(SignatureInvalid, match="more than"):
         parse_lines((line + b"\n") * (MAX_LINES + 1))
     with pytest.raises(SignatureInvalid, match="larger"):
         parse_lines(b"x" * (MAX_SIGNATURE_FILE_BYTES + 1))
     with pytest.raises(SignatureInvalid, match="larger"):
-        parse_lines(render_key(Envelope(b"x" * MAX_LINE_BYTES, b"s"), HINT))
+        parse_lines(render_signature(Envelope(b"x" * MAX_LINE_BYTES, b"s"), HINT))
     with pytest.raises(SignatureInvalid, match="nested"):
         parse_lines(b"[" * 100_000)
 
 
 def test_one_bad_line_spoils_the_file() -> None:
-    good = render_key(ENVELOPE, HINT)
+    good = render_signature(ENVELOPE, HINT)
     with pytest.raises(SignatureInvalid, match="line 2"):
         parse_lines(good + b"\n" + good[:-1] + b"\n")
     with pytest.raises(SignatureInvalid, match="line 2"):
@@ -138,6 +137,6 @@ def test_one_bad_line_spoils_the_file() -> None:
 
 
 def test_base64_is_that_of_the_rest_of_the_world() -> None:
-    fields = json.loads(render_key(Envelope(bytes(range(256)), b"\xff\xfe"), HINT))["dsseEnvelope"]
+    fields = json.loads(render_signature(Envelope(bytes(range(256)), b"\xff\xfe"), HINT))["dsseEnvelope"]
     assert base64.standard_b64decode(fields["payload"]) == bytes(range(256))
     assert fields["signatures"] == [{"sig": "//4="}]

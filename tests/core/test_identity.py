@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import patient, times, worker_ids
+from tests.core.strategies import times, worker_ids
 from wcp_attest.base.errors import ConfigError, DenyCode, NamespaceInvalid
 from wcp_attest.base.identity import check_namespace, format_utc, id_problem, namespace_of, parse_utc, version_problem
 
@@ -76,7 +76,6 @@ def test_an_id_may_have_128_characters_and_six_segments() -> None:
 
 
 @given(worker_ids)
-@patient
 def test_every_id_of_the_grammar_has_a_namespace_that_is_one(worker_id: str) -> None:
     namespace = namespace_of(worker_id)
     assert check_namespace(namespace) == namespace
@@ -84,7 +83,6 @@ def test_every_id_of_the_grammar_has_a_namespace_that_is_one(worker_id: str) -> 
 
 
 @given(st.text(max_size=140))
-@patient
 def test_no_text_crashes_the_grammar(text: str) -> None:
     problem = id_problem(text)
     if problem is None:
@@ -114,13 +112,11 @@ def test_other_versions_are_refused(version: str) -> None:
 
 
 @given(times)
-@patient
 def test_times_round_trip(seconds: int) -> None:
     assert parse_utc(format_utc(seconds)) == seconds
 
 
 @given(st.from_regex(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z"))
-@patient
 def test_a_time_has_one_spelling(text: str) -> None:
     seconds = parse_utc(text)
     assert seconds is None or format_utc(seconds) == text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import entry_maps, manifests, patient
+from tests.core.strategies import entry_maps, manifests
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, DenyCode, ManifestMalformed
 from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, render_line
@@ -48,7 +48,6 @@ DATA = WHOLE.to_bytes()
 
 
 @given(manifests())
-@patient
 def test_manifests_round_trip(manifest: Manifest) -> None:
     data = manifest.to_bytes()
     assert Manifest.from_bytes(data) == manifest
@@ -92,7 +91,6 @@ def test_every_small_change_is_malformed_or_another_manifest() -> None:
 
 
 @given(manifests(), st.data())
-@patient
 def test_every_drawn_change_is_malformed_or_another_manifest(manifest: Manifest, draw: st.DataObject) -> None:
     data = bytearray(manifest.to_bytes())
     start = draw.draw(st.integers(0, len(data) - 1))
@@ -111,7 +109,6 @@ def test_every_drawn_change_is_malformed_or_another_manifest(manifest: Manifest,
 
 
 @given(st.binary(max_size=300))
-@patient
 def test_no_bytes_escape_the_error_tree(data: bytes) -> None:
     with pytest.raises(ManifestMalformed) as refusal:
         Manifest.from_bytes(data)
@@ -269,7 +266,6 @@ def test_the_package_hash_must_be_that_of_the_files_listed() -> None:
 
 
 @given(entry_maps())
-@patient
 def test_the_package_hash_is_the_hash_of_one_record_a_file(entries: dict[str, Entry]) -> None:
     records = "".join(
         f"{path}\n{entry.size}\n{entry.digest}\n" for path, entry in entries.items() if isinstance(entry, File)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.vectors.packages import SECRET, materialise
 from wcp_attest.base.errors import VerificationError
 from wcp_attest.build import build_manifest
@@ -115,7 +116,7 @@ def change(root: Path, choose: Any) -> None:
 
 
 @given(trees, st.data())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_what_is_signed_verifies_and_no_change_of_it_does(tree: dict[str, Any], choose: st.DataObject) -> None:
     assume(any("base64" in node for node in tree.values()))
     with TemporaryDirectory() as folder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -11,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.vectors.packages import materialise_case
+from tests.vectors.packages import key_line, materialise_case
+from wcp_attest import Namespace, Policy, TrustedKey, verify
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests/vectors"
@@ -46,9 +50,10 @@ def test_the_kit_answers_as_this_verifier(tmp_path: Path, name: str) -> None:
     vector = CASES[name]
     keys, threshold, namespace = signers(vector)
     package, pair = materialise_case(vector, tmp_path / "package")
-    options = [f"--threshold={threshold}", f"--now={vector['now']}", *([f"--attestation={pair}"] if pair else [])]
-    command = [NODE, str(KIT), *options, str(package), namespace, *(str(VECTORS / key) for key in keys)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    where = pair or (package / ".wcp" if vector.get("placement") == "folder" else package)
+    variables = {"THRESHOLD": str(threshold), "NOW": str(vector["now"]), "PAIR": str(where)}
+    command = [NODE, str(KIT), str(package), namespace, *(str(VECTORS / key) for key in keys)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
     wanted = 2 if name in UNDECIDED else 0 if vector["expected"]["ok"] else 1
     assert done.returncode == wanted, f"{done.stdout}{done.stderr}"
     assert done.stderr == ""
@@ -56,16 +61,69 @@ def test_the_kit_answers_as_this_verifier(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RSA", "secp256k1"])
-def test_the_kit_decides_nothing_with_a_key_that_the_format_does_not_know(tmp_path: Path, algorithm: str) -> None:
+def test_the_kit_refuses_a_line_by_a_key_that_the_format_does_not_know(tmp_path: Path, algorithm: str) -> None:
     if NODE is None:
         pytest.skip("no Node here: the reviewer's kit was not run")
     key = rsa.generate_private_key(65537, 2048) if algorithm == "RSA" else ec.generate_private_key(ec.SECP256K1())
-    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "other.pub").write_bytes(pem)
+    public = key.public_key()
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "other.pub").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
+    line = json.loads((package / "manifest.sig").read_bytes())
+    payload = base64.b64decode(line["dsseEnvelope"]["payload"])
+    message = b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(payload), payload)
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
+    line["verificationMaterial"]["publicKey"]["hint"] = hashlib.sha256(der).hexdigest()
+    line["dsseEnvelope"]["signatures"] = [{"sig": base64.b64encode(signature).decode()}]
+    (package / "manifest.sig").write_text(json.dumps(line, separators=(",", ":")) + "\n")
     command = [NODE, str(KIT), str(package), "org.acme", str(tmp_path / "other.pub")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "DENIED a signature that does not hold\n", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"built_at_utc":"2026', b'"built_at_utc":"1969'),
+        (b'"build_source":"ci"', b'"build_source":"me"'),
+        (b'"worker_version":"1', b'"worker_version":".'),
+        (b'"worker_species_id":"wrk.', b'"worker_species_id":"wrk_'),
+        (b'"excludes":[],', b'"excludes":[],\n"ai":{"generated":true,"model":"a\xe2\x80\x8bb"},'),
+        (b'"excludes":[],', b'"excludes":[],\n"source":{"commit":"a","commit":"b"},'),
+    ],
+)
+def test_the_kit_refuses_a_manifest_that_a_key_signed_against_the_format(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    if NODE is None:
+        pytest.skip("no Node here: the reviewer's kit was not run")
+    package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
+    manifest = (package / "manifest.json").read_bytes()
+    assert old in manifest
+    line = json.loads((package / "manifest.sig").read_bytes())
+    statement = json.loads(base64.b64decode(line["dsseEnvelope"]["payload"]))
+
+    def answers(altered: bytes) -> tuple[int, bool]:
+        (package / "manifest.json").write_bytes(altered)
+        fields = json.loads(altered)
+        statement["predicate"] = {name: fields.get(name, was) for name, was in statement["predicate"].items()}
+        statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(altered).hexdigest()
+        (package / "manifest.sig").write_bytes(
+            key_line("ed25519", json.dumps(statement, separators=(",", ":")).encode())
+        )
+        command = [NODE, str(KIT), str(package), "org.acme", str(VECTORS / "keys/ed25519.pub")]
+        done = subprocess.run(
+            command, env={"NOW": str(CASES["key-ed25519"]["now"])}, capture_output=True, timeout=60, check=False
+        )
+        assert done.stderr == b""
+        policy = Policy((Namespace("org.acme", (TrustedKey.from_file(VECTORS / "keys/ed25519.pub"),)),))
+        return done.returncode, verify(package, policy, now=CASES["key-ed25519"]["now"]).ok
+
+    assert answers(manifest) == (0, True)
+    assert answers(manifest.replace(old, new, 1)) == (1, False)
 
 
 def test_the_kit_runs_most_of_the_vectors_signed_by_keys() -> None:
@@ -76,7 +134,8 @@ def test_the_kit_runs_most_of_the_vectors_signed_by_keys() -> None:
 
 def test_the_kit_needs_nothing_but_the_standard_library_and_is_short() -> None:
     text = KIT.read_text()
-    assert set(re.findall(r"from '([^']+)'", text)) == {"node:crypto", "node:fs", "node:util"}
+    assert set(re.findall(r"from '([^']+)'", text)) == {"node:crypto", "node:fs", "node:path"}
     assert "require(" not in text
     code = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("//")]
-    assert len(code) <= 100
+    assert len(code) <= 60
+    assert max(map(len, code)) <= 120  # this repository's width

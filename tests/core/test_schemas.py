@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
-from tests.core.strategies import manifests, patient
+from tests.core.strategies import manifests
 from tests.trees import SIMPLE, write_tree
 from wcp_attest.base.characters import HIDDEN
 from wcp_attest.base.errors import VerificationError
@@ -111,7 +111,6 @@ def test_what_is_written_is_accepted(documents: dict[str, Any], name: str) -> No
 
 
 @given(manifests())
-@patient
 def test_every_manifest_is_accepted_when_its_worker_has_a_namespace(manifest: Manifest) -> None:
     validator("manifest-v2").validate(json.loads(manifest.to_bytes()))
 

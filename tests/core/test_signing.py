@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from tests.tree.support import run_python
 from wcp_attest import ConfigError, HmacSecret, KeySigner, TrustedKey
 from wcp_attest.base.errors import SignatureInvalid
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, parse_line, render_hmac, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, parse_line, render_signature
 from wcp_attest.signing.key import KEY_TYPES, generate
 
 if TYPE_CHECKING:
@@ -65,23 +65,24 @@ def test_no_byte_of_signature_or_payload_can_change(key_type: Any) -> None:
         signature = bytearray(envelope.signature)
         signature[position] ^= 1
         with pytest.raises(SignatureInvalid):
-            signer.trusted.verify(parse_line(render_key(Envelope(PAYLOAD, bytes(signature)), hint)))
+            signer.trusted.verify(parse_line(render_signature(Envelope(PAYLOAD, bytes(signature)), hint)))
     for position in range(len(PAYLOAD)):
         payload = bytearray(PAYLOAD)
         payload[position] ^= 1
         with pytest.raises(SignatureInvalid):
-            signer.trusted.verify(parse_line(render_key(Envelope(bytes(payload), envelope.signature), hint)))
+            signer.trusted.verify(parse_line(render_signature(Envelope(bytes(payload), envelope.signature), hint)))
 
 
 def test_a_good_signature_under_another_payload_type_is_refused() -> None:
     private = ed25519.Ed25519PrivateKey.generate()
     signer = KeySigner(private)
     kind = "application/vnd.other+json"
-    line = parse_line(render_key(Envelope(PAYLOAD, private.sign(pae(kind, PAYLOAD)), kind), signer.trusted.key_id))
+    envelope = Envelope(PAYLOAD, private.sign(pae(kind, PAYLOAD)), kind)
+    line = parse_line(render_signature(envelope, signer.trusted.key_id))
     with pytest.raises(SignatureInvalid, match="not a statement"):
         signer.trusted.verify(line)
     tag = HmacSecret(SECRET.secret).sign(PAYLOAD)
-    renamed = parse_line(render_hmac(Envelope(PAYLOAD, parse_line(tag).envelope.signature, kind, SECRET.key_id)))
+    renamed = parse_line(render_signature(Envelope(PAYLOAD, parse_line(tag).envelope.signature, kind, SECRET.key_id)))
     with pytest.raises(SignatureInvalid):
         SECRET.verify(renamed)
 
@@ -91,7 +92,7 @@ def test_the_payload_type_is_under_the_signature() -> None:
     line = parse_line(signer.sign(PAYLOAD))
     swapped = Envelope(PAYLOAD, line.envelope.signature, "text/plain")
     with pytest.raises(SignatureInvalid):
-        signer.trusted.verify(parse_line(render_key(swapped, line.hint)))
+        signer.trusted.verify(parse_line(render_signature(swapped, line.hint)))
     assert line.envelope.payload_type == PAYLOAD_TYPE
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import patient
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, ManifestMalformed
 
@@ -35,7 +34,6 @@ def read(data: bytes, *, floats: bool = False) -> JsonValue:
 
 
 @given(json_values)
-@patient
 def test_what_is_written_is_read_back(value: JsonValue) -> None:
     written = strictjson.dumps(value)
     assert read(written) == value
@@ -43,7 +41,6 @@ def test_what_is_written_is_read_back(value: JsonValue) -> None:
 
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
-@patient
 def test_no_input_escapes_the_error_tree(data: bytes) -> None:
     message = ""
     try:
@@ -56,7 +53,6 @@ def test_no_input_escapes_the_error_tree(data: bytes) -> None:
 
 
 @given(json_values, st.integers(0), st.integers(1, 255))
-@patient
 def test_a_flipped_byte_is_refused_or_read_as_python_reads_it(value: JsonValue, position: int, mask: int) -> None:
     data = bytearray(strictjson.dumps(value))
     data[position % len(data)] ^= mask
@@ -142,11 +138,11 @@ def test_writing_keeps_order_and_refuses_what_is_not_json() -> None:
 
 
 def test_long_hostile_strings_take_no_memory_beyond_a_few_copies() -> None:
-    """A reader that remembers every step of a string takes over 100 bytes a character: 6 GB for this one."""
+    """A reader that remembers every step of a string takes over 100 bytes a character: 1 GB for this one."""
     program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29));"
         "from wcp_attest.base import strictjson;"
-        "data = b'\"' + b'a' * (24 << 20) + b'\\\\n' * (12 << 20) + b'\"';"
-        "assert len(strictjson.loads(data, what='input', max_bytes=1 << 28)) == 36 << 20"
+        "data = b'\"' + b'a' * (6 << 20) + b'\\\\n' * (3 << 20) + b'\"';"
+        "assert len(strictjson.loads(data, what='input', max_bytes=1 << 28)) == 9 << 20"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 
+from tests import forked
 from tests.composite_action.commands import parse
 from wcp_attest.base.site import SITE
+
+if TYPE_CHECKING:
+    import subprocess
 
 ROOT = Path(__file__).parents[2]
 SUBSET = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
@@ -20,15 +23,7 @@ WORKER = "org.acme.worker"
 
 
 def wcp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "wcp_attest", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return forked.run(arguments, cwd=folder, env=os.environ)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cli.command import SCRIPT
+from tests import forked
+from tests.forked import SCRIPT
 from wcp_attest import KeySigner, sign
 from wcp_attest.build import build_manifest
 from wcp_attest.pack import pack
@@ -66,12 +67,9 @@ class Site:
         text = request if isinstance(request, bytes) else json.dumps(request).encode()
         for mark, path in (("PACKAGE", self.package), ("PROJECT", self.folder / "project"), ("ARCHIVE", self.archive)):
             text = text.replace(f"@{mark}@".encode(), str(path).encode())
-        done = subprocess.run(
-            [SCRIPT, "gate", "--host", host, "--policy", self.folder / policy, *options],
-            input=text, capture_output=True, check=False, timeout=60,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home)},
-        )  # fmt: skip
-        out, err = done.stdout.decode(), done.stderr.decode()
+        words = ["gate", "--host", host, "--policy", self.folder / policy, *options]
+        done = forked.run(words, input=text, env={"PATH": os.environ["PATH"], "HOME": str(self.home)})
+        out, err = done.stdout, done.stderr
         assert "Traceback" not in err
         return Answered(self.allows(host, out, done.returncode, request), out, err, done.returncode)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+from tests import forked
 from tests.hooks.repository import Repository
 from wcp_attest.package.entries import File, Symlink
 from wcp_attest.package.manifest import Manifest
@@ -40,15 +41,7 @@ class Project(Repository):
         self.add()
 
     def wcp(self, *arguments: str, cwd: str = ".") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "wcp_attest", *arguments],
-            cwd=self.path / cwd,
-            env={**self.environment, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return forked.run(arguments, cwd=self.path / cwd, env=self.environment)
 
     def fix(self) -> None:
         done = self.wcp("fix")

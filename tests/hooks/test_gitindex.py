@@ -288,3 +288,12 @@ def test_memory_stays_bounded_for_a_large_blob(repository: Repository) -> None:
     tracemalloc.stop()
     assert found == {"zeros": File(hashed(bytes(size)), size)}
     assert peak < 8 * 1024 * 1024
+
+
+def test_a_listing_without_end_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        repository.write(f"pkg/{number}", "1")
+    repository.add()
+    monkeypatch.setattr("wcp_attest.advice.git_command.MAX_OUTPUT", 200)
+    with pytest.raises(ConfigError, match="git lists more than 200 bytes; the package has too many files"):
+        GitIndex.open("pkg")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.inprocess import wcp
+from tests.drawn import examples
 from tests.hooks.repository import ONE_PACKAGE, Repository, repository_of_one_package
 from wcp_attest.base.errors import ConfigError, VerificationError
 from wcp_attest.package.entries import SEPARATOR, File, render_line
@@ -179,7 +180,7 @@ def manifest_of(files: Files, **fields: object) -> Manifest:
 trees = st.dictionaries(st.sampled_from(["a", "b", "c/d", "c/e", "f"]), st.integers(0, 2), min_size=1)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(trees, trees, trees)
 def test_merges_each_path_from_the_side_that_changed_it(base: Files, ours: Files, theirs: Files) -> None:
     expected: Files = {}

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bad_http import BadServer, Certificates, endless, redirect, reply
@@ -522,7 +522,6 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(ANY_JSON)
 def test_any_json_is_read_or_refused(value: Any) -> None:
     body = json.dumps(value).encode()

@@ -247,6 +247,46 @@ def test_certificates_of_the_environment_are_heard(
         Transport("https://x.example")
 
 
+@pytest.mark.parametrize("kind", ["an empty file", "a pipe", "a device", "text"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", None])
+def test_certificates_that_cannot_be_read_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, variable: str | None
+) -> None:
+    place = tmp_path / "authorities.pem"
+    if kind == "an empty file":
+        place.touch()
+    elif kind == "a pipe":
+        os.mkfifo(place)
+    elif kind == "a device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.write_text("-----BEGIN CERTIFICATE-----\nnot base64\n-----END CERTIFICATE-----\n")
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, str(place))
+    with pytest.raises(ConfigError, match=r"authorities\.pem") as refused:
+        Transport("https://localhost:1/", ca_file=str(place) if variable is None else None)
+    assert variable is None or f"({variable})" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_empty_directory_of_certificates_trusts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates = Certificates.make(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "empty"))
+    with BadServer(certificates) as server, pytest.raises(RegistryUnreachable, match="certificate"):
+        Transport(server.url).request(Request(server.url + "/x"))
+
+
+def test_proxies_of_the_environment_are_not_used(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert get(server, reply(b"{}")).body == b"{}"
+
+
 def test_a_flood_of_headers_is_refused(server: BadServer) -> None:
     lines = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 2000) for number in range(50))
     with pytest.raises(RegistryAnswerError, match="headers"):

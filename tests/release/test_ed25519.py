@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from wcp_attest.signing.ed25519 import verifies
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -52,7 +53,7 @@ def test_accepts_the_vectors_of_the_rfc_and_none_with_a_bit_changed(key: str, me
     assert not verifies(public, signed, data + b"x")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 @given(seed=st.binary(min_size=32, max_size=32), message=st.binary(max_size=300), flip=st.integers(-1, 511))
 def test_agrees_with_openssl_on_signatures_with_and_without_a_changed_bit(
     seed: bytes, message: bytes, flip: int

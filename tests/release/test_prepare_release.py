@@ -138,16 +138,6 @@ def test_the_provenance_is_that_of_the_job_and_of_a_job_only() -> None:
         assert subprocess.run(command, env=less, capture_output=True, check=False).returncode == 1
 
 
-def test_the_image_is_locked_and_runs_as_an_ordinary_user() -> None:
-    lines = (ROOT / "Containerfile").read_text().splitlines()
-    installs = [line for line in lines if '"install"' in line]
-    assert len(installs) == 2
-    assert '"--require-hashes"' in installs[0]
-    assert '"--no-index"' in installs[1]
-    assert [line for line in lines if line.startswith("USER ")] == ["USER 65532:65532"]
-    assert not [line for line in lines if line.startswith("ADD ") or "curl" in line]
-
-
 def test_by_hand_the_release_workflow_signs_and_publishes_nothing() -> None:
     jobs: Any = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
     may_write = {name for name, job in jobs.items() if "write" in job["permissions"].values()}

@@ -122,7 +122,7 @@ def test_a_key_of_another_kind_is_a_mistake_not_a_pass(
     "arguments",
     [
         ["keygen", "new", "--no-passphrase"],
-        ["verify", "worker", "--github-repository", "acme/x", *TRUST],
+        ["verify", "worker", "--repository", "acme/x", *TRUST],
         ["hash", "worker", "--algorithm", "blake3"],
     ],
 )

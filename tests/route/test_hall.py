@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.route.stores import MemoryApprovals, MemoryReceipts, SqliteReceipts, SqliteRegistry
 from tests.route.worlds import CAPABILITY, WORKER, Counting, World, a_record, a_request, a_rule, make_package, trust
 from wcp_attest import ConfigError
@@ -249,7 +250,7 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_comes_in_a_decision_comes_out(world: World, data: st.DataObject) -> None:
     hall = world.hall()

@@ -20,6 +20,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 
+from tests.drawn import examples
 from tests.route.state_worlds import START_MS, a_hold, a_record, some_evidence
 from tests.route.stores import MemoryReceipts
 from tests.route.test_receipts_body import SCHEMA, as_value, evidence, spoilt
@@ -420,7 +421,7 @@ def test_each_column_must_repeat_the_body(change: dict[str, Any]) -> None:
 
 
 @given(evidence)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_body_is_what_the_reference_library_writes_and_its_schema_says(one: Evidence) -> None:
     for head in (ReceiptHead(), ReceiptHead(7, "ab" * 32)):
         body = draft(one).body(head)

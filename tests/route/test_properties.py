@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.route.stores import MemoryRegistry
 from tests.route.worlds import GENEROUS, SPECIES, Counting, Ticking, a_record, a_request, a_rule, make_package, trust
 from wcp_attest.base.errors import Banned
@@ -164,7 +165,8 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 hardly = settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(120),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -9,6 +9,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_canonical, sha256_of
 
@@ -32,20 +33,19 @@ def values(leaves: st.SearchStrategy[object], keys: st.SearchStrategy[str]) -> s
 
 
 @given(values(scalars, any_text))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_value_is_spelled_as_by_the_reference_library(value: JsonValue) -> None:
     assert canonical_json(value) == rfc8785.dumps(value)
 
 
 @given(values(plain_scalars, st.text(st.characters(codec="ascii"))))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=examples(400))
 def test_the_fast_way_agrees_with_the_reference_library(value: JsonValue) -> None:
     """Values of receipts: no floats, ASCII keys, any text."""
     assert canonical_json(value) == rfc8785.dumps(value)
 
 
 @given(values(scalars, any_text))
-@settings(deadline=None)
 def test_the_canonical_form_reads_back_to_itself(value: JsonValue) -> None:
     once = canonical_json(value)
     assert canonical_json(parse_canonical(once, what="value", max_bytes=len(once))) == once

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.drawn import examples
 from tests.route.state_worlds import START_MS, a_record, some_evidence
 from tests.route.stores import MemoryRegistry, SqliteRegistry
 from wcp_route.domain.values import Quarantine, RegistrySnapshot
@@ -219,7 +220,7 @@ class Twins(RuleBasedStateMachine):
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestTwins.settings = settings(max_examples=examples(25), stateful_step_count=15)
 
 
 # Only in a file

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.route.test_route_cli import Desk
 from tests.route.worlds import Counting, World, a_record, a_request, a_rule
 from wcp_attest import ConfigError
@@ -40,7 +41,7 @@ some_tenants = st.none() | st.lists(st.sampled_from(TENANTS[:3]), min_size=1, ma
 some_envs = st.none() | st.lists(st.sampled_from(ENVS), min_size=1, max_size=2, unique=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(some_tenants, some_envs), min_size=1, max_size=7))
 def test_tenant_rules_match_as_the_slow_way_does_and_dead_ones_are_found(
     shapes: list[tuple[list[str] | None, list[str] | None]],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.route.worlds import CAPABILITY, a_request, a_rule
 from wcp_attest import ConfigError
 from wcp_route.domain.request_model import parse_request
@@ -222,7 +223,7 @@ def holds(given_: Any, value: str) -> bool:
     return bool(value == given_)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(matches, min_size=1, max_size=12))
 def test_every_cell_gets_the_first_rule_and_every_rule_without_one_is_reported(found: list[JsonObject]) -> None:
     rules = read_rules({"rules": [a_rule(f"r{number}", match=match) for number, match in enumerate(found)]})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.route.state_worlds import SHA, START_MS, a_decision
 from tests.route.test_receipts_body import decisions
@@ -154,7 +154,6 @@ def test_a_dry_run_is_marked_in_every_event() -> None:
 
 
 @given(decisions)
-@settings(deadline=None)
 def test_events_are_clean_bounded_and_always_the_same(decision: RouteDecision) -> None:
     found = events(decision)
     assert found == events(decision)

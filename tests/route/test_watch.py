@@ -122,6 +122,23 @@ def test_denies_by_a_key_and_follows_what_others_do(desk: Desk) -> None:
     assert desk.decide()[0] == 3
 
 
+def test_clears_a_worker_by_a_key(desk: Desk) -> None:
+    state = desk.path("hall.db")
+    assert desk.run("quarantine", "org.acme.other", "--state", state)[0] == 0
+    screen = Screen("--state", state, "--by", "ada", "--interval", "0.2")
+    screen.until("q quit")
+    screen.press("\x1b[B")
+    screen.until("> org.acme.other")
+    screen.press("c")
+    screen.until("clear org.acme.other; the reason")
+    screen.press("looked at it\r")
+    screen.until("org.acme.other is cleared")
+    screen.press("q")
+    assert screen.end() == 0
+    status, out, _ = desk.run("receipts", "list", "--kind", "worker.cleared", "--state", state, "--format", "json")
+    assert (status, '"looked at it"' in out, '"ada"' in out) == (0, True, True)
+
+
 def test_says_why_an_answer_is_refused_and_goes_on(desk: Desk) -> None:
     screen = Screen("--state", desk.path("hall.db"), "--by", "nobody")  # who has enrolled the worker
     screen.until("q quit")

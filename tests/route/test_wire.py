@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.route.worlds import GENEROUS, World, a_record, a_request, a_rule
 from wcp_attest.base import strictjson
 from wcp_route.config_model import read_config
@@ -165,7 +166,7 @@ def test_in_dev_what_cannot_be_put_right_is_still_refused(value: str) -> None:
 word = st.text("abZ09._:@/+- \n\x00é", max_size=12)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     word,
     word,
@@ -196,7 +197,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.dictionaries(texts, json_values, max_size=3),
     st.none() | st.integers(0, 100),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import forked
 from tests.store.worlds import KEY, NOBODY, WORKER, a_root_kept_place, make_package, needs_root, remove, resign
 from wcp_attest.run_package import environment_for
 from wcp_attest.store import StoredPackage
@@ -22,7 +23,7 @@ from wcp_attest.store import StoredPackage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCRIPT = str(Path(sys.executable).with_name("wcp-attest"))
+SCRIPT = str(forked.SCRIPT)
 
 
 class World:
@@ -46,10 +47,13 @@ class World:
     def run(
         self, *arguments: object, env: dict[str, str] | None = None, **how: Any
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [SCRIPT, "run", *self.trust, *map(str, arguments)],
-            env=self.environment(**(env or {})), capture_output=True, text=True, timeout=60, check=False, **how,
-        )  # fmt: skip
+        words, environment = ["run", *self.trust, *map(str, arguments)], self.environment(**(env or {}))
+        if how.keys() <= {"cwd"}:
+            done = forked.run(words, env=environment, **how)
+        else:
+            done = subprocess.run(
+                [SCRIPT, *words], env=environment, capture_output=True, text=True, timeout=60, check=False, **how
+            )
         assert "Traceback" not in done.stderr, done.stderr
         return done
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import SCRIPT
+from tests.forked import SCRIPT
 from tests.store.worlds import KEY, make_package, resign
 from wcp_attest.cli import main
 

@@ -35,6 +35,7 @@ GUARDED = [
     ("PUT", "/api/v1/ban-lists/soc"), ("GET", "/receipts/x/proof"), ("POST", "/api/v1/ban-list/report"),
     ("PUT", "/admin/workers/org.acme.x"), ("DELETE", "/admin/workers/org.acme.x"),
     ("PUT", "/admin/quarantine/org.acme.x"), ("DELETE", "/admin/quarantine/org.acme.x"), ("GET", "/receipts"),
+    ("GET", "/admin/quarantine"),
     ("GET", "/receipts/head"), ("GET", "/receipts/export"), ("GET", "/receipts/x"),
 ]  # fmt: skip
 
@@ -54,13 +55,15 @@ def test_rejects_a_caller_without_a_token(world: World, method: str, path: str) 
         ("POST", "/wcp/route", "rita"),
         ("POST", "/wcp/approvals/resolve", "acme"),
         ("PUT", "/admin/quarantine/org.acme.x", "acme"),
+        ("GET", "/admin/quarantine", "acme"),
+        ("DELETE", "/admin/quarantine/org.acme.x", "ada"),
         ("PUT", f"/api/v1/workers/{WORKER}/attest", "acme"),
         ("GET", "/receipts", "acme"),
         ("GET", "/wcp/approvals/pending", "acme"),
     ],
 )
 def test_rejects_a_caller_without_the_role(world: World, method: str, path: str, who: str) -> None:
-    assert world(method, path, who, {} if method != "GET" else None).status_code == 403
+    assert world(method, path, who, {} if method in {"POST", "PUT"} else None).status_code == 403
 
 
 def test_rejects_a_request_for_another_tenant(world: World) -> None:

@@ -13,6 +13,7 @@ from schemathesis.checks import load_all_checks
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
+from tests.drawn import examples
 from tests.service.world import World
 from wcp_route.service.openapi import document
 from wcp_route.service.settings import ROLES
@@ -26,7 +27,7 @@ OPERATIONS: dict[str, Any] = {
     found.ok().label: found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)
 }
 VARIED = [label for label, operation in OPERATIONS.items() if "{" in label or operation.body]
-EXAMPLES = 25  # of each operation and each kind; the same ones each time
+EXAMPLES = examples(25)  # of each operation and each kind; the same ones each time
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_requests_of_another_form_are_answered_without_a_server_error(busy: Worl
 def send(busy: World, label: str, mode: GenerationMode) -> None:
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
+        max_examples=EXAMPLES, derandomize=True,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     def one(case: Any) -> None:

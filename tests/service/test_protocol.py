@@ -226,6 +226,35 @@ def test_quarantine_and_its_end_show_at_once(world: World) -> None:
     assert world("POST", "/wcp/route", "acme", fresh()).json()["outcome"] == "DISPATCH"
 
 
+def test_quarantine_is_listed_with_its_cause_and_its_end_keeps_the_reason(world: World) -> None:
+    world("PUT", "/admin/quarantine/org.acme.listed", "olga", {"reason": "looked odd"})
+    found = {row["worker_id"]: row for row in world("GET", "/admin/quarantine", "ada").json()["quarantined"]}
+    row = found["org.acme.listed"]
+    assert (row["reason"], row["by"], row["since_ms"] > 0) == ("looked odd", "olga", True)
+    path = "/admin/quarantine/org.acme.listed?reason="
+    assert world("DELETE", path + "x" * 501, "olga").status_code == 400
+    assert world("DELETE", path + "looked%20at", "olga").status_code == 204
+    assert world("GET", "/admin/quarantine", "rita").json()["quarantined"] == []
+    cleared = world("GET", "/receipts?kind=worker.cleared&limit=1", "rita").json()["receipts"][0]["receipt"]
+    assert (cleared["worker_id"], cleared["reason"], cleared["by"]) == ("org.acme.listed", "looked at", "olga")
+
+
+@pytest.mark.parametrize("path", ["/wcp/approvals/pending", "/admin/quarantine", "/receipts?limit=3"])
+def test_a_list_that_has_not_changed_is_answered_with_304_until_it_changes(world: World, path: str) -> None:
+    first = world("GET", path, "ada")
+    tag = first.headers["etag"]
+    assert "no-cache" in first.headers["cache-control"]
+    again = world("GET", path, "ada", headers={"if-none-match": f'"other", W/{tag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert world("GET", path, None, headers={"if-none-match": tag}).status_code == 401
+    assert world("GET", path, "acme", headers={"if-none-match": tag}).status_code == 403
+    world("POST", "/wcp/route", "acme", fresh(capability_id=HELD))
+    world("PUT", f"/admin/quarantine/org.acme.t{len(path)}", "olga", {"reason": "odd"})
+    changed = world("GET", path, "ada", headers={"if-none-match": tag})
+    assert (changed.status_code, changed.headers["etag"] != tag) == (200, True)
+    world("DELETE", f"/admin/quarantine/org.acme.t{len(path)}", "olga")
+
+
 def test_receipts_are_filtered_and_exported(world: World) -> None:
     world("POST", "/wcp/route", "acme", fresh(capability_id="cap.none.here"))
     denied = world("GET", "/receipts?outcome=DENY&limit=5", "rita").json()["receipts"]

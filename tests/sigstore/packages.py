@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 
+from tests import forked
 from wcp_attest.base.identity import format_utc
 from wcp_attest.cli import main
 from wcp_attest.package.manifest import Manifest
@@ -52,15 +52,7 @@ class Run:
 
 def wcp_attest(*arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str = "") -> Run:
     """Run the program as a user does: in a process of its own, with an environment that says no more than `env`."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "wcp_attest", *map(str, arguments)],
-        env=_environment(env),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    ran = forked.run(arguments, env=_environment(env), input=stdin, timeout=PATIENCE)
     assert "Traceback" not in ran.stderr, ran.stderr
     return Run(ran.returncode, ran.stdout, ran.stderr)
 

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ObjectIdentifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.loopback_sigstore import der
 from wcp_attest.base.errors import SignatureInvalid
 from wcp_attest.signing.sigstore.certificate import claims_of
@@ -54,7 +55,7 @@ def test_the_subject_and_the_issuer(claims: dict[int, bytes], name: x509.General
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, categories=["L", "N", "P"]), max_size=MAX_FIELD))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_claim_comes_out_as_it_went_in(text: str) -> None:
     found = claims_of(certificate({8: der.utf8_string(ISSUER), 14: der.utf8_string(text)}, PERSON))
     assert found.source_repository_ref == text
@@ -83,7 +84,7 @@ def test_a_claim_that_is_not_a_der_utf8_string_is_refused(claim: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_bytes_in_a_claim_raise_anything_else(claim: bytes) -> None:
     try:
         claims_of(certificate({8: der.utf8_string(ISSUER), 18: claim}, PERSON))

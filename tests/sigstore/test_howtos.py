@@ -78,9 +78,7 @@ def prepared(instance: LoopbackSigstore, name: str, issuer: str, folder: Path, e
     text = (HOWTOS / name).read_text()
     assert issuer in text
     # The flags that name a GitHub repository imply GitHub's issuer, which no other instance can vouch for.
-    text = re.sub(
-        r"(--github-repository acme/\w+)", rf"\1 --issuer {instance.issuer}", text.replace(issuer, instance.issuer)
-    )
+    text = re.sub(r"(--repository acme/\w+)", rf"\1 --issuer {instance.issuer}", text.replace(issuer, instance.issuer))
     page = LoopbackPage(text.replace("```shell-session", "```console"), folder)
     page.extra = {
         **DIRECT,

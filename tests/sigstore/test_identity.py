@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wcp_attest.base.errors import ConfigError, SignerUntrusted
@@ -100,7 +100,6 @@ def test_every_difference_is_named_at_once() -> None:
 
 
 @given(st.text(min_size=1))
-@settings(deadline=None)
 def test_an_identity_matches_itself_only(other: str) -> None:
     expected = SigstoreIdentity(issuer=ISSUER, identity=CLAIMS.san)
     if other != CLAIMS.san:

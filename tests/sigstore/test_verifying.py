@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.loopback_sigstore import LoopbackSigstore
 
-REPOSITORY = ("--github-repository", "acme/worker")
+REPOSITORY = ("--repository", "acme/worker")
 RELEASE = (*REPOSITORY, "--workflow", ".github/workflows/release.yml", "--ref", "refs/tags/*")
 
 
@@ -68,7 +68,7 @@ def test_whom_it_believes(signed: Signed, rekor: int) -> None:
         (("--identity", "x@acme.test"), "x@acme.test", WORKFLOW),
         (("--identity", WORKFLOW + "0"), WORKFLOW + "0", WORKFLOW),
         (("--identity", WORKFLOW[:-1]), WORKFLOW[:-1], WORKFLOW),
-        (("--github-repository", "acme/other"), "https://github.com/acme/other", "https://github.com/acme/worker"),
+        (("--repository", "acme/other"), "https://github.com/acme/other", "https://github.com/acme/worker"),
         ((*REPOSITORY, "--ref", "refs/heads/*"), "refs/heads/*", "refs/tags/v1"),
         ((*REPOSITORY, "--workflow", ".github/workflows/test.yml"), "test.yml", "release.yml"),
     ],
@@ -155,7 +155,7 @@ def test_without_a_pinned_root_and_without_a_network_it_says_what_to_do(signed: 
         ("--identity", "x@acme.test", "--issuer", "https://issuer.test", *REPOSITORY),
         (*REPOSITORY, "--ref", "*"),
         (*REPOSITORY, "--ref", "refs/*/v1"),
-        ("--github-repository", "acme/*"),
+        ("--repository", "acme/*"),
         (*REPOSITORY, "--staging", "--trusted-root", "root.json"),
         (*REPOSITORY, "--policy", "policy.toml"),
         ("--policy", "policy.toml", "--identity", ""),

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import forked
 from wcp_attest import Accept, Namespace, Policy, build_manifest, sign
 from wcp_attest.signing.key import generate
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 KEY, STRANGER = generate(), generate()
@@ -134,8 +134,6 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
-def command(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
-    """Run the installed `wcp-attest`."""
-    script = Path(sys.executable).with_name("wcp-attest")
-    how.setdefault("timeout", 60)
-    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False, **how)
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `wcp-attest` in this directory and environment."""
+    return forked.run(arguments, env=os.environ)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.test_house import ROOT, imported, modules
 from tests.tree.support import run_python
 from wcp_attest.advice import digest_cache as rules
@@ -59,7 +60,7 @@ def place(tmp_path: Path) -> Place:
 
 
 @given(st.dictionaries(keys, knowns, max_size=20))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_what_is_put_in_comes_back(tmp_path_factory: pytest.TempPathFactory, content: dict[bytes, KnownDigest]) -> None:
     place = Place(tmp_path_factory.mktemp("round") / "cache")
     cache = place.open()
@@ -98,7 +99,7 @@ def test_a_file_that_is_not_whole_is_no_file(place: Place) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_garbage_is_an_empty_cache(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     place = Place(tmp_path_factory.mktemp("garbage") / "cache")
     place.keep("a")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.tree.support import ONE, TWO, manifest_of, plant
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
@@ -389,7 +390,7 @@ SMALL_TREES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=SMALL_TREES, after=SMALL_TREES, number=st.integers(0, 10**15))
 def test_a_tree_passes_exactly_when_it_is_the_same(
     tmp_path: Path, before: dict[str, bytes], after: dict[str, bytes], number: int

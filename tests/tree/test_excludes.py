@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.tree.support import manifest_of, plant
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.check_tree import check_tree
@@ -142,7 +143,7 @@ PATTERNS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(patterns=PATTERNS)
 def test_any_patterns_mean_what_they_mean_to_git(tree: str, patterns: list[str]) -> None:
     try:
@@ -152,7 +153,7 @@ def test_any_patterns_mean_what_they_mean_to_git(tree: str, patterns: list[str])
     assert files == kept_by_git(tree, patterns), patterns
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(patterns=PATTERNS)
 def test_the_recorded_patterns_alone_decide_the_same(tree: str, patterns: list[str]) -> None:
     try:
@@ -245,7 +246,7 @@ BRACKETS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pattern=BRACKETS)
 def test_brackets_mean_what_they_mean_to_git_or_are_refused(letters: str, pattern: str) -> None:
     try:

@@ -12,6 +12,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn import examples
 from tests.tree.support import DEFAULT, ONE, TWO, manifest_of, plant, run_python
 from wcp_attest.base.characters import refused_character
 from wcp_attest.base.digest import package_hash
@@ -466,7 +467,7 @@ def plain_lines(root: Path) -> list[bytes]:
     return [render_line(name, entries[name], "sha256") for name in sorted(entries, key=str.encode)]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=st.dictionaries(NAMES, TREES, min_size=1, max_size=6), number=st.integers(0, 10**12))
 def test_any_tree_reads_as_a_simple_program_reads_it(tmp_path: Path, tree: dict[str, object], number: int) -> None:
     root = tmp_path / str(number)

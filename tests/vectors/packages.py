@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from wcp_attest.base.identity import format_utc
 from wcp_attest.build import build_manifest
 from wcp_attest.disk.options import ReadOptions
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_hmac, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_signature
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.signing.key import TrustedKey
@@ -151,7 +151,7 @@ def hmac_line(payload: bytes, secret: str = SECRET) -> bytes:
 def key_line(name: str, payload: bytes, *, payload_type: str = PAYLOAD_TYPE, hint: str = "") -> bytes:
     """Sign any payload with a key."""
     signature = raw_signature(name, pae(payload_type, payload))
-    return render_key(Envelope(payload, signature, payload_type), hint or key_id(name)) + b"\n"
+    return render_signature(Envelope(payload, signature, payload_type), hint or key_id(name)) + b"\n"
 
 
 def reenveloped(line: bytes, **changes: Any) -> bytes:
@@ -160,4 +160,4 @@ def reenveloped(line: bytes, **changes: Any) -> bytes:
 
     envelope = parse_line(line.rstrip(b"\n")).envelope
     parts = {name: getattr(envelope, name) for name in Envelope.__slots__}
-    return render_hmac(Envelope(**{**parts, **changes})) + b"\n"
+    return render_signature(Envelope(**{**parts, **changes})) + b"\n"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from wcp_attest.advice.digest_cache import DigestCache
 from wcp_attest.disk.batches import as_error
 from wcp_attest.disk.directory import Descent, FileProblem, native, open_root
-from wcp_attest.disk.explain_differences import digest_in, raise_mismatch, survey
+from wcp_attest.disk.explain_differences import digest_in, raise_differences, survey
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.walk import Link, Run
 from wcp_attest.package.entries import File, render_line
@@ -75,8 +75,8 @@ def compare_tree(
         with closing(_CacheSieve(opened.descriptor, manifest, digests, moment)) as sieve:
             found = survey(opened, manifest, options or ReadOptions(), sieve)
         digests.save()
-        if found.differs:
-            raise_mismatch(opened, manifest, found)
+        if found.missing or found.found:
+            raise_differences(opened, manifest, options or ReadOptions(), found)
 
 
 class _Passed(NamedTuple):

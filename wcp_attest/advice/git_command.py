@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.child_environment import git_environment
+from wcp_attest.base.child_environment import bare_environment
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from typing import IO
 
 MAX_OUTPUT: Final = 256 * 1024 * 1024  # bytes of one listing: about two million paths
@@ -61,7 +61,7 @@ _READ_BY_GIT: Final = (
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for git: what git itself uses, without what would change our arguments."""
-    kept = git_environment(base)
+    kept = bare_environment(base, git=True)
     return {name: kept[name] for name in kept if name not in _REMOVED and not name.startswith("GIT_TRACE")} | _ADDED
 
 
@@ -156,7 +156,7 @@ class Git:
         with tempfile.TemporaryFile() as errors:
             process = self.start(*arguments, errors=errors)
             with process, deadline(process), feeding(process, given):
-                data = _read_bounded(process)
+                data = b"".join(chunks(process, None))
             status = process.wait()
             errors.seek(0)
             said = errors.read(_MAX_PROBLEM).decode("utf-8", "replace").splitlines()
@@ -165,21 +165,19 @@ class Git:
         return data
 
 
-class deadline:  # noqa: N801 (reads as a word in a `with` statement)
-    """Kill a process that has not ended in time, and make sure that it has ended afterwards."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._timer = threading.Timer(DEADLINE, process.kill)
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._timer.cancel()
-        if kind is not None:
-            self._process.kill()
+@contextmanager
+def deadline(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process that has not ended after `DEADLINE`, or when the block raises."""
+    timer = threading.Timer(DEADLINE, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -203,34 +201,21 @@ def feeding(process: subprocess.Popen[bytes], given: bytes) -> Iterator[None]:
         feeder.join()
 
 
-def _read_bounded(process: subprocess.Popen[bytes]) -> bytes:
-    parts, size = [], 0
-    for part in chunks(process, None):
-        size += len(part)
-        if size > MAX_OUTPUT:
-            raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def chunks(process: subprocess.Popen[bytes], size: int | None) -> Iterator[bytes]:
     """Yield the next `size` bytes of git's standard output, or all that is left, in parts.
 
     Raises:
-        ConfigError: it ends before `size` bytes.
+        ConfigError: it ends before `size` bytes, or all that is left is more than `MAX_OUTPUT` bytes.
     """
     assert process.stdout is not None  # noqa: S101 (started with a pipe, above)
-    left = size
-    while left is None or left > 0:
-        part = process.stdout.read(_CHUNK if left is None else min(left, _CHUNK))
+    left = MAX_OUTPUT if size is None else size
+    while left > 0 or size is None:
+        part = process.stdout.read(min(max(left, 1), _CHUNK))
+        left -= len(part)
+        if not part and size is None:
+            return
         if not part:
-            if left is None:
-                return
             raise ConfigError("git ended before it had given the whole file")
-        left = None if left is None else left - len(part)
+        if left < 0:
+            raise ConfigError(f"git lists more than {MAX_OUTPUT} bytes; the package has too many files")
         yield part
-
-
-def fields(data: bytes) -> Sequence[bytes]:
-    """Split NUL-terminated fields."""
-    return data.split(b"\0")[:-1]

@@ -18,10 +18,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.advice.git_command import Git, chunks, deadline, feeding, fields, refuse_special_files
+from wcp_attest.advice.git_command import Git, chunks, deadline, feeding, refuse_special_files
 from wcp_attest.base.digest import ALGORITHMS, HashAlgorithm, new_hasher
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.files import read_start
@@ -30,7 +31,6 @@ from wcp_attest.package.entries import MAX_TARGET_BYTES, Entry, File, Symlink
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
     from typing import Self
 
 _PAIR: Final = ("manifest.json", "manifest.sig")
@@ -38,8 +38,17 @@ MAX_FILES: Final = 2_000_000  # as many as a manifest holds
 EXECUTABLE, LINK, SUBMODULE = "100755", "120000", "160000"
 MAX_POINTER_BYTES: Final = 1024  # the Git LFS specification's own limit
 
-_ATTRIBUTES: Final = ("text", "eol", "filter", "ident", "working-tree-encoding", "export-subst", "export-ignore")
-_ARCHIVE: Final = ("export-subst", "export-ignore")  # attributes that make `git archive` differ from a checkout
+MAX_ATTRIBUTES_BYTES: Final = 1024 * 1024  # of `info/attributes` that are looked at
+_ATTRIBUTES: Final = (
+    "text",
+    "crlf",
+    "eol",
+    "filter",
+    "ident",
+    "working-tree-encoding",
+    "export-subst",
+    "export-ignore",
+)
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
     rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>0|[1-9][0-9]{0,15})\n\Z"
@@ -59,7 +68,7 @@ class Staged:
     object_id: str
 
 
-class GitIndex:
+class GitIndex(ExitStack):
     """The part of an index that lies under one directory.
 
     Attributes:
@@ -72,14 +81,15 @@ class GitIndex:
     """
 
     def __init__(self, git: Git, prefix: str, files: dict[str, Staged]) -> None:
+        super().__init__()
         self.prefix = prefix
         self.files = files
         self.unmerged: dict[str, dict[int, Staged]] = {}
         self.digests: dict[tuple[str, HashAlgorithm], tuple[str, int]] = {}
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
-        self._deadline: deadline | None = None
         self._lfs: frozenset[str] = frozenset()
+        self._converted: dict[str, str] = {}
         self.archived_otherwise: tuple[str, ...] = ()
         self.pair_folder: str | None = None  # where the pair is staged, once somebody looked
 
@@ -104,13 +114,21 @@ class GitIndex:
         files, conflicts = _parse(listing, prefix)
         index = cls(git, prefix, files)
         for path in conflicts:
-            if os.path.basename(path) not in _PAIR:
+            name = os.path.basename(path)
+            if name not in _PAIR:
                 raise ConfigError(f"{path!r} is not merged yet; resolve it and `git add` it")
             if not resolve:
-                raise ConfigError(
-                    f"{path!r} is not merged yet; `git add` everything else, then `wcp-attest fix` resolves it"
+                advice = (
+                    "`git add` everything else, then `wcp-attest fix` resolves it"
+                    if name == _PAIR[0]
+                    else "signatures are not merged: remove it with `git rm`, and sign again before the release"
                 )
-            index.unmerged[path[len(prefix) + 1 if prefix else 0 :]] = _stages(git, path)
+                raise ConfigError(f"{path!r} is not merged yet; {advice}")
+            versions = index.unmerged.setdefault(path[len(prefix) + 1 if prefix else 0 :], {})
+            listed = git.output("ls-files", "--unmerged", "-z", "--full-name", "--", f":(top,literal){path}")
+            for record in listed.split(b"\0")[:-1]:
+                mode, object_id, stage = record.partition(b"\t")[0].decode("ascii").split(" ")
+                versions[int(stage)] = Staged(mode, object_id)
         return index
 
     def conversions(self) -> dict[str, str]:
@@ -123,35 +141,53 @@ class GitIndex:
         Raises:
             ConfigError: git fails.
         """
-        regular = [path for path, staged in self.files.items() if staged.mode not in (LINK, SUBMODULE)]
-        self._refuse_special_attributes()
-        # git reads these paths as relative to its current directory, and answers in the order of the questions.
-        here = os.fsdecode(self._git.output("rev-parse", "--show-prefix").removesuffix(b"\n"))
-        given = b"".join(os.fsencode(_relative(self._full(path), here)) + b"\0" for path in regular)
-        answers = fields(self._git.output("check-attr", "--cached", "-z", "--stdin", *_ATTRIBUTES, given=given))
-        if len(answers) != 3 * len(_ATTRIBUTES) * len(regular):
-            raise ConfigError("`git check-attr` did not answer for every file; is git older than 2.40?")
-        found: dict[str, dict[str, str]] = {path: {} for path in regular}
-        for position in range(0, len(answers), 3):
-            _, name, value = (os.fsdecode(answer) for answer in answers[position : position + 3])
-            found[regular[position // (3 * len(_ATTRIBUTES))]][name] = value
-        self.archived_otherwise = tuple(
-            path for path, values in found.items() if any(values.get(name) == "set" for name in _ARCHIVE)
-        )
-        self._lfs = frozenset(path for path, values in found.items() if values.get("filter") == "lfs")
-        named = {path: _conversion(values) for path, values in found.items()}
-        return {path: conversion for path, conversion in named.items() if conversion}
-
-    def _refuse_special_attributes(self) -> None:
-        """Refuse a configured file of attributes that git would wait for without end.
-
-        Raises:
-            ConfigError: it is no regular file.
-        """
+        # 1. A configured file of attributes that is a FIFO would make git wait without end.
         named = self._git.output("config", "--default", "", "--type=path", "--get", "core.attributesFile")
         place = os.fsdecode(named).strip()
         if place and os.path.exists(place) and not os.path.isfile(place):
             raise ConfigError(f"`core.attributesFile` names {place!r}, which is not a regular file; remove the setting")
+        # 2. Directories are asked for, too: `git archive` leaves out what is below one with `export-ignore`.
+        regular = [path for path, staged in self.files.items() if staged.mode not in (LINK, SUBMODULE)]
+        folders = {path[:at] + "/" for path in self.files for at, letter in enumerate(path) if letter == "/"}
+        asked = [*regular, *sorted(folders)]
+        # 3. git reads these paths as relative to its current directory, and answers in the order of the questions.
+        here = os.fsdecode(self._git.output("rev-parse", "--show-prefix").removesuffix(b"\n"))
+        given = b"".join(os.fsencode(_relative(self._full(path), here)) + b"\0" for path in asked)
+        answers = self._git.output("check-attr", "--cached", "-z", "--stdin", *_ATTRIBUTES, given=given).split(b"\0")
+        if len(answers) - 1 != 3 * len(_ATTRIBUTES) * len(asked):
+            raise ConfigError("`git check-attr` did not answer for every file; is git older than 2.40?")
+        found: dict[str, dict[str, str]] = {path: {} for path in asked}
+        for position in range(0, len(answers) - 1, 3):
+            _, name, value = (os.fsdecode(answer) for answer in answers[position : position + 3])
+            found[asked[position // (3 * len(_ATTRIBUTES))]][name] = value
+        # 4. What the answers mean.
+        left_out = {path for path in folders if found[path].get("export-ignore") == "set"}
+        self.archived_otherwise = tuple(
+            path
+            for path in self.files
+            if any(found.get(path, {}).get(name) == "set" for name in ("export-subst", "export-ignore"))
+            or (
+                left_out and not left_out.isdisjoint(path[:at] + "/" for at, letter in enumerate(path) if letter == "/")
+            )
+        )
+        self._lfs = frozenset(path for path in regular if found[path].get("filter") == "lfs")
+        conversions = {path: _conversion(found[path]) for path in regular}
+        self._converted = {path: conversion for path, conversion in conversions.items() if conversion}
+        return self._converted
+
+    def local_attributes(self) -> str:
+        """Return the path of `info/attributes` when it says what git converts, else an empty text.
+
+        Only this clone has that file, and it goes before every `.gitattributes`.
+        """
+        place = os.fsdecode(self._git.output("rev-parse", "--git-path", "info/attributes").removesuffix(b"\n"))
+        place = os.path.realpath(os.path.join(self._git.directory or os.curdir, place))
+        try:
+            lines = read_start(place, MAX_ATTRIBUTES_BYTES).decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        words = {word.lstrip("-!").partition("=")[0] for line in lines for word in line.split()[1:] if line[:1] != "#"}
+        return place if words & {*_ATTRIBUTES, "binary"} else ""
 
     def converts_line_endings_here(self) -> bool:
         """Tell whether checkouts on this machine turn LF into CRLF (`core.autocrlf`, `core.eol`)."""
@@ -176,8 +212,8 @@ class GitIndex:
         """
         size = self._open_blob(version.object_id, path)
         if size > limit:
-            self._stop()  # what it is about to say is not wanted
-            raise ConfigError(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
+            self.close()  # what git is about to say is not wanted
+            raise _TooLarge(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
         data = b"".join(chunks(self._cat_file(), size + 1))
         return data[:-1]  # git adds a line break
 
@@ -223,13 +259,21 @@ class GitIndex:
     def edited(self, package: str, limit: int) -> list[str]:
         """Return staged files whose content in the work tree is another one; git is not asked, as it may run filters.
 
+        A file counts as unchanged when git itself looks away from it (a sparse checkout, `--assume-unchanged`), when
+        it differs only by line endings that git converts, and when it is what a Git LFS pointer states.
+
         Args:
             package: path of the package's directory.
             limit: the largest file, in bytes, that is looked at.
         """
+        options = ("-v", "-z", "--full-name", "--", f":(top,literal){self.prefix}" if self.prefix else ":(top)")
+        listed = [os.fsdecode(record) for record in self._git.output("ls-files", *options).split(b"\0")[:-1]]
+        passed_over = {record[2:] for record in listed if record[0] == "S" or record[0].islower()}
+        pair = {(self.pair_folder or "") + name for name in _PAIR}
+        crlf_here = self.converts_line_endings_here()
         found = []
         for path, staged in self.files.items():
-            if staged.mode in (LINK, SUBMODULE) or path in _PAIR:
+            if staged.mode in (LINK, SUBMODULE) or path in pair or self._full(path) in passed_over:
                 continue
             try:
                 data = read_start(os.path.join(package, path), limit + 1)
@@ -238,10 +282,17 @@ class GitIndex:
                 continue
             except OSError:
                 continue
+            if path in self._lfs and self.entry(path, "sha256") == File(
+                hashlib.sha256(data).hexdigest(), len(data), executable=staged.mode == EXECUTABLE
+            ):
+                continue
+            contents = {data, data.replace(b"\r\n", b"\n")} if crlf_here or path in self._converted else {data}
             algorithm = "sha1" if len(staged.object_id) == 40 else "sha256"
-            blob = hashlib.new(algorithm, b"blob %d\0" % len(data), usedforsecurity=False)
-            blob.update(data)
-            if len(data) <= limit and blob.hexdigest() != staged.object_id:
+            names = {
+                hashlib.new(algorithm, b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+                for content in contents
+            }
+            if len(data) <= limit and staged.object_id not in names:
                 found.append(path)
         return found
 
@@ -263,8 +314,23 @@ class GitIndex:
                 return Symlink(self.read(path, MAX_TARGET_BYTES).decode())
             except UnicodeDecodeError:
                 raise ConfigError(f"the link {self._full(path)!r} has a target that is not UTF-8") from None
-        digest, size = self._pointed_to(path, algorithm) if path in self._lfs else self._hash(path, algorithm)
-        return File(digest, size, executable=staged.mode == EXECUTABLE)
+        data = b""
+        if path in self._lfs:
+            try:
+                data = self.read(path, MAX_POINTER_BYTES)
+            except _TooLarge:
+                data = b"no pointer"
+        if not data:  # Git LFS keeps an empty file as it is: an empty pointer stands for it
+            key = staged.object_id, algorithm
+            if key not in self.digests:
+                self.digests[key] = _digest(self._cat_file(), self._open_blob(key[0], path), algorithm)
+            return File(*self.digests[key], executable=staged.mode == EXECUTABLE)
+        pointer = _POINTER.match(data)
+        if pointer is None:
+            raise ConfigError(f"{self._full(path)!r} has `filter=lfs` but is no Git LFS pointer; run `git lfs migrate`")
+        if algorithm != "sha256":
+            raise ConfigError(f"{self._full(path)!r} is in Git LFS, which states only its SHA-256; use `sha256`")
+        return File(pointer["oid"].decode(), int(pointer["size"]), executable=staged.mode == EXECUTABLE)
 
     def hash_all(self, paths: Iterable[str], algorithm: HashAlgorithm) -> None:
         """Hash many files at once, so that `entry` need not ask git for one after the other.
@@ -295,29 +361,17 @@ class GitIndex:
                 if size is not None:
                     self.digests[object_id, algorithm] = _digest(process, size, algorithm)
 
-    def _hash(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
-        key = self.files[path].object_id, algorithm
-        if key not in self.digests:
-            size = self._open_blob(key[0], path)
-            self.digests[key] = _digest(self._cat_file(), size, algorithm)
-        return self.digests[key]
-
-    def _pointed_to(self, path: str, algorithm: HashAlgorithm) -> tuple[str, int]:
-        pointer = _POINTER.match(self.read(path, MAX_POINTER_BYTES))
-        if pointer is None:
-            raise ConfigError(f"{self._full(path)!r} has `filter=lfs` but is no Git LFS pointer; run `git lfs migrate`")
-        if algorithm != "sha256":
-            raise ConfigError(f"{self._full(path)!r} is in Git LFS, which states only its SHA-256; use `sha256`")
-        return pointer["oid"].decode(), int(pointer["size"])
-
     def _full(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path
 
     def _cat_file(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = self._git.start("cat-file", "--batch")
-            self._deadline = deadline(self._process)
-            self._deadline.__enter__()
+            # What `close` does, the last line first.
+            self.callback(setattr, self, "_process", None)
+            self.callback(self._process.communicate)
+            self.callback(self._process.kill)
+            self.enter_context(deadline(self._process))
         return self._process
 
     def _open_blob(self, object_id: str, path: str) -> int:
@@ -342,22 +396,9 @@ class GitIndex:
             return f"{start}: this is a partial clone; get what is missing with `git fetch --refetch --no-filter`"
         return f"{start}; run `git fsck`"
 
-    def __enter__(self) -> Self:
-        """Return the index itself."""
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the child process."""
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._process is not None and self._deadline is not None:
-            self._deadline.__exit__(None)
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+class _TooLarge(ConfigError):
+    """The staged content of a file is larger than what is read of it."""
 
 
 class _EndedEarly(ConfigError):
@@ -406,18 +447,9 @@ def _relative(path: str, prefix: str) -> str:
     return path[len(prefix) :] if path.startswith(prefix) else "../" * prefix.count("/") + path
 
 
-def _stages(git: Git, path: str) -> dict[int, Staged]:
-    """Return the versions of a path that is not merged, by stage."""
-    found = {}
-    for record in fields(git.output("ls-files", "--unmerged", "-z", "--full-name", "--", f":(top,literal){path}")):
-        mode, object_id, stage = record.partition(b"\t")[0].decode("ascii").split(" ")
-        found[int(stage)] = Staged(mode, object_id)
-    return found
-
-
 def _parse(listing: bytes, prefix: str) -> tuple[dict[str, Staged], list[str]]:
     """Read records `:000000 <mode> <zeros> <id> A NUL <path> NUL`; the index has them in byte order already."""
-    records = fields(listing)
+    records = listing.split(b"\0")[:-1]
     if len(records) > 2 * MAX_FILES:
         raise ConfigError(f"more than {MAX_FILES} files are tracked under {prefix!r}")
     files: dict[str, Staged] = {}
@@ -442,10 +474,13 @@ def _conversion(values: Mapping[str, str]) -> str:
         value = values.get(name, "unspecified")
         if value not in ("unspecified", "unset", "lfs"):
             return name if value == "set" else f"{name}={value}"
-    if values.get("text") == "unset":
+    # Where `text` says nothing that git knows, its older name `crlf` counts; `input` means LF here and everywhere.
+    said = [values.get(name) for name in ("text", "crlf")]
+    text = next((value for value in said if value in ("set", "unset", "auto", "input")), "unspecified")
+    if text == "unset":
         return ""
     if values.get("eol") == "crlf":
         return "eol=crlf"
-    if values.get("text") in ("set", "auto") and values.get("eol") != "lf":
-        return "text" if values["text"] == "set" else "text=auto"
+    if text in ("set", "auto") and values.get("eol") != "lf":
+        return "text" if text == "set" else "text=auto"
     return ""

@@ -96,6 +96,10 @@ def read_staged(
         rules.leave_out(".git", folder=True)  # every checkout has it
     chosen, emptied = _chosen(index, rules)
     if not chosen:
+        if not set(index.files) - {pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)}:
+            raise ConfigError(
+                f"nothing but the manifest is left of {index.prefix or '.'!r}; remove it as well, with `git rm`"
+            )
         raise ConfigError(f"every file under {index.prefix or '.'!r} is excluded; nothing is left to sign")
     conversions = index.conversions()
     index.hash_all(chosen, algorithm)
@@ -104,7 +108,11 @@ def read_staged(
     for path in chosen:
         problem = _name_problem(index, path, conversions, bytecode)
         if problem is None:
-            entries[path], problem = _entry(index, path, algorithm)
+            try:
+                entry = entries[path] = index.entry(path, algorithm)
+                problem = target_problem(path, entry.target) if isinstance(entry, Symlink) else None
+            except ConfigError as unknown:
+                problem = f"cannot be described: {unknown}"
         if problem is not None and len(problems) < MAX_PROBLEMS:
             problems.append(f"{path!r} {problem}")
     if problems:
@@ -196,16 +204,9 @@ def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], by
     conversion = conversions.get(path)
     if conversion is not None and conversion not in _ELSEWHERE:
         name = "text" if conversion.startswith("eol") else conversion.partition("=")[0]
-        return f"is converted on every checkout by the attribute `{conversion}`; set `-{name}` for it in .gitattributes"
+        where = index.local_attributes() or ".gitattributes"
+        return f"is converted on every checkout by the attribute `{conversion}`; set `-{name}` for it in {where}"
     return None
-
-
-def _entry(index: GitIndex, path: str, algorithm: HashAlgorithm) -> tuple[Entry, str | None]:
-    try:
-        entry = index.entry(path, algorithm)
-    except ConfigError as problem:
-        return Symlink(""), f"cannot be described: {problem}"
-    return entry, target_problem(path, entry.target) if isinstance(entry, Symlink) else None
 
 
 def _twins(paths: Sequence[str]) -> Iterator[str]:

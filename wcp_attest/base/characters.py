@@ -1,9 +1,14 @@
 """Characters that no name and no quoted text may hold: a reader must see the text that the computer sees.
 
-Refused by property, in one version of Unicode that is frozen in a table (`characters_table`): what is ignored when text
-is shown (Default_Ignorable_Code_Point), what reorders it (Bidi_Control), control and format characters, line and
-paragraph separators, surrogates, private use, what is not assigned (general categories Cc Cf Zl Zp Cs Co Cn), and
-U+2800, which is blank. Emoji that are put together with U+200D or U+FE0F are refused for that reason.
+They are refused by property, in one version of Unicode that is frozen in a table (`characters_table`):
+
+- what programs ignore when they show text (Default_Ignorable_Code_Point);
+- what reorders text (Bidi_Control);
+- control and format characters, line and paragraph separators, surrogates, private use, and code points that are not
+  assigned (general categories Cc Cf Zl Zp Cs Co Cn);
+- U+2800, which is blank.
+
+Emoji that are put together with U+200D or U+FE0F are therefore refused. Source: Unicode Standard, UAX #44.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import re
 from bisect import bisect_right
 from functools import cache
 
-# All of them but the unassigned ones, as the inside of a character class; for schemas and other readers of the format.
+# All but the unassigned ones, as the inside of a character class of a regular expression, for the JSON Schemas.
 HIDDEN = (
     "\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -23,32 +28,40 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 def refused_character(text: str) -> str | None:
-    """Return the first character of a text that is refused, or None.
+    """Return the first character of a text that is refused.
 
     Args:
         text: a name, or a text for people: an exclude pattern, a repository, a reason.
+
+    Returns:
+        The character, or None when there is none.
     """
     if text.isascii():
         found = None if text.isprintable() else _CONTROL.search(text)
         return None if found is None else found[0]
-    refused = {character for character in set(text) if _is_refused(ord(character))}
+    refused = _refused_in(text)
     return next((character for character in text if character in refused), None) if refused else None
 
 
 def without_refused(text: str) -> str:
-    """Return a text without the characters that are refused, for comparing how two texts look."""
-    if refused_character(text) is None:
+    """Return a text without the characters that are refused, for comparing how two texts look.
+
+    Args:
+        text: any text.
+
+    Returns:
+        The text without them; what is left may be empty.
+    """
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(character for character in text if not _is_refused(ord(character)))
+    refused = _refused_in(text)
+    return "".join(character for character in text if character not in refused) if refused else text
 
 
-def name_character(character: str) -> str:
-    """Return a character as messages name it: `U+200B`."""
-    return f"U+{ord(character):04X}"
-
-
-def _is_refused(code: int) -> bool:
-    return bisect_right(_bounds(), code) % 2 == 1  # behind a first code point, and before the one after the last
+def _refused_in(text: str) -> set[str]:
+    """Return those characters of a text that are refused."""
+    bounds = _bounds()  # an odd place lies behind a first code point, and before the one after the last
+    return {character for character in set(text) if bisect_right(bounds, ord(character)) % 2}
 
 
 @cache

@@ -26,9 +26,10 @@ class Difference:
     Attributes:
         path: relative to the package root, `/`-separated.
         change: what happened to it.
-        expected: what the manifest says, in words (`file, 612 bytes, sha256 9f86…`), empty when it says nothing.
-        found: what is there, in words, empty when nothing is there.
-        cause: the likely cause with what to do, where it can be told (`line endings converted`), else empty.
+        expected: what the manifest says, in words (`file, 612 bytes, 9f86…`); empty when it lists no such entry.
+        found: what is there, in words; empty when nothing is there.
+        cause: the likely cause and what to do about it (`line endings were converted to CRLF: …`); empty when it is not
+            known.
     """
 
     path: str
@@ -38,7 +39,11 @@ class Difference:
     cause: str = ""
 
     def to_dict(self) -> dict[str, str | None]:
-        """Return the difference as JSON values; empty texts become null."""
+        """Return the difference as JSON values.
+
+        Returns:
+            The five fields by their names; an empty text is null.
+        """
         return {
             "path": self.path,
             "change": self.change.value,

@@ -5,37 +5,27 @@ The package hash binds names, sizes and contents of all *files* of a package, in
     H( "code/bootstrap.py\\n" "612\\n" "9f86d081…\\n"  "requirements.lock\\n" "0\\n" "e3b0c442…\\n"  … )
 
 where H is the manifest's algorithm. With SHA-256 it equals the hash of schema `awp.v1`, so registries, ban lists and
-older verifiers agree on it. Newlines cannot occur in a path (`manifest.path_problem`), so the records are unambiguous.
+older verifiers agree on it. No path holds a newline (`entries.path_problem`), so the records can be read in one way
+only.
 """
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from hashlib import _Hash
 
+Hasher: TypeAlias = "_Hash"  # of `hashlib`, or one of `blake3`, which has the same methods
 HashAlgorithm = Literal["sha256", "blake3"]
 ALGORITHMS: Final[tuple[HashAlgorithm, ...]] = get_args(HashAlgorithm)
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-
-
-class Hasher(Protocol):
-    """What `hashlib` and `blake3` objects have in common."""
-
-    def update(self, data: bytes | bytearray | memoryview, /) -> object:
-        """Take more bytes."""
-
-    def digest(self) -> bytes:
-        """Return the digest of what was taken so far."""
-
-    def hexdigest(self) -> str:
-        """Return the same in lower-case hex."""
 
 
 def new_hasher(algorithm: HashAlgorithm) -> Hasher:
@@ -43,6 +33,9 @@ def new_hasher(algorithm: HashAlgorithm) -> Hasher:
 
     Args:
         algorithm: `sha256` (FIPS 180-4) or `blake3` (256-bit output).
+
+    Returns:
+        An object that takes bytes with `update` and gives the digest with `digest` and `hexdigest`.
 
     Raises:
         ConfigError: the algorithm is unknown.
@@ -57,12 +50,20 @@ def new_hasher(algorithm: HashAlgorithm) -> Hasher:
 
 
 def is_hex_digest(text: str) -> bool:
-    """Tell whether `text` is a 256-bit digest in the one spelling used inside: 64 lower-case hex digits."""
+    """Tell whether a text is a 256-bit digest in the one spelling of this toolkit: 64 lower-case hex digits.
+
+    Args:
+        text: any text.
+    """
     return _HEX.match(text) is not None
 
 
 def sha256_hex(data: bytes) -> str:
-    """Return the SHA-256 of `data` as 64 lower-case hex digits."""
+    """Return the SHA-256 (FIPS 180-4) of bytes as 64 lower-case hex digits.
+
+    Args:
+        data: any bytes.
+    """
     return sha256(data).hexdigest()
 
 
@@ -72,6 +73,9 @@ def package_hash(files: Iterable[tuple[str, int, str]], algorithm: HashAlgorithm
     Args:
         files: `(path, size in bytes, hex digest)` of every file.
         algorithm: the algorithm of the digests and of the result.
+
+    Returns:
+        64 lower-case hex digits.
 
     Raises:
         ConfigError: the algorithm is unknown.

@@ -1,12 +1,12 @@
 """Everything that can go wrong, as types.
 
-Inside the toolkit a failure is raised, so no caller can overlook it; `wcp_attest.verdict.judge` turns it into a
-decision once, at the rim. Three audiences, three families:
+Inside the toolkit a failure is raised, so that no caller can overlook it. One function, `wcp_attest.verdict.judge`,
+turns it into a decision. There are three families:
 
-* `VerificationError`: the package is refused. Every leaf declares its `DenyCode`.
+* `VerificationError`: the package is refused. Every subclass declares its `DenyCode`.
 * `SigningError`: a signature could not be made.
-* `ConfigError`: the caller's own mistake, or input that cannot be used (a missing file, a bad policy, a wrong
-  passphrase). Nothing was decided; a command line exits with status 2.
+* `ConfigError`: the caller made a mistake, or an input cannot be used (a missing file, a bad policy, a wrong
+  passphrase). Nothing was decided; the command line exits with status 2.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Error(Exception):
 
 
 class ConfigError(Error):
-    """The caller's own mistake or an input that cannot be used; nothing was decided."""
+    """The caller made a mistake, or an input cannot be used; nothing was decided."""
 
 
 class SigningError(Error):
@@ -57,16 +57,16 @@ class VerificationError(Error):
     """The package is refused.
 
     Attributes:
-        code: the stable reason, declared by each leaf.
+        code: the stable reason; each subclass declares its own.
     """
 
     code: ClassVar[DenyCode] = DenyCode.INTERNAL_ERROR
 
 
 class MachineError(VerificationError):
-    """This machine could not read something: no descriptors or memory left, an input or output error.
+    """This machine could not read something: it has no descriptors or memory left, or a disk failed.
 
-    It says nothing about the package; nothing was decided.
+    It says nothing about the package: nothing was decided, and the command line exits with status 2.
     """
 
     code = DenyCode.INTERNAL_ERROR
@@ -114,13 +114,13 @@ class SignatureMissing(VerificationError):
 
 
 class SignatureInvalid(VerificationError):
-    """A signature is malformed, or does not hold over what it claims to cover."""
+    """A signature is malformed, or is not one of the bytes that it claims to cover."""
 
     code = DenyCode.SIG_INVALID
 
 
 class SignerUntrusted(VerificationError):
-    """The signatures are by signers that the policy does not name for this namespace."""
+    """The policy names none of the signers for this namespace."""
 
     code = DenyCode.SIGNER_UNTRUSTED
 
@@ -129,8 +129,8 @@ class ThresholdNotMet(VerificationError):
     """Fewer distinct trusted signers signed than the policy asks for.
 
     Args:
-        message: one line that names them and those who have not.
-        signers: those who have signed and count, as `wcp_attest.signing.SignedBy`.
+        message: one line that says how many are needed and names those who signed.
+        signers: those who signed and count, as `wcp_attest.signing.SignedBy`.
     """
 
     code = DenyCode.THRESHOLD_NOT_MET
@@ -147,7 +147,7 @@ class NamespaceInvalid(VerificationError):
 
 
 class TreeUnsafe(VerificationError):
-    """The tree holds what must not be there or cannot be read safely: devices, bytecode, links out, races."""
+    """The tree holds what no package may hold (a device, a link that leaves it), or changed while it was read."""
 
     code = DenyCode.TREE_UNSAFE
 
@@ -165,7 +165,7 @@ class BansUnusable(VerificationError):
 
 
 class TrustUnusable(VerificationError):
-    """The trust material needed for the decision cannot be had: no trusted root, no network for it, a missing key."""
+    """What the decision needs to know whom to trust is not available: a trusted root, the network for it, or a key."""
 
     code = DenyCode.TRUST_UNUSABLE
 
@@ -177,21 +177,26 @@ class Expired(VerificationError):
 
 
 class NotAcceptable(VerificationError):
-    """Signed and intact, but of a kind that the policy's `[accept]` table does not allow."""
+    """The package is signed and intact, but the policy's `[accept]` table does not allow its kind."""
 
     code = DenyCode.NOT_ACCEPTABLE
 
 
 def package_missing(error: BaseException) -> ConfigError | None:
-    """Return the mistake that an import of somebody else's package shows which is not installed, or None.
+    """Return the error that tells which Python package of another project is not installed.
 
-    The zipapp has no compiled packages, and of the wheel's requirements a program may have left some out.
+    The zipapp holds no compiled packages, and a program may have left out some of the requirements of the wheel.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        The error to report; None when `error` is something else, or a module of this project is missing.
     """
-    if (
-        not isinstance(error, ModuleNotFoundError)
-        or not error.name
-        or error.name.startswith(("wcp_attest", "wcp_route"))
-    ):
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not name or name.startswith(("wcp_attest", "wcp_route")):
         return None
-    package = error.name.partition(".")[0]
-    return ConfigError(f"this needs the Python package {package!r}, which is not here; install the wheel of wcp-attest")
+    package = name.partition(".")[0]
+    return ConfigError(
+        f"this needs the Python package {package!r}, which is not installed; install the wheel of wcp-attest"
+    )

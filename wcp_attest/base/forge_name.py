@@ -1,10 +1,10 @@
 """Names of repositories on a forge, in the one spelling in which they are compared.
 
-GitHub and GitLab take `Acme/Worker` and `acme/worker` for the same repository, with or without `.git`, a trailing slash
-or the default port. A ban that is spelled differently from the certificate must still hit, so `ban_spelling` folds all
-of this for every host. A policy must never trust more than it says, so `trusted_spelling` folds case only on hosts that
-are known to ignore it. What follows the repository (the workflow's path, `@` and the ref) is compared exactly: forges
-tell `Main` from `main` there.
+For GitHub and GitLab, `Acme/Worker` and `acme/worker` are the same repository, with or without `.git`, a trailing slash
+or the default port. A ban must hit also when it is spelled differently from the certificate, so `ban_spelling` removes
+all these differences, on every host. A policy must never trust more than it says, so `trusted_spelling` ignores case
+only on hosts that are known to ignore it. What follows the repository (the path of the workflow, `@` and the ref) is
+compared exactly: there, forges tell `Main` from `main`.
 
     https://GitHub.com:443/Acme/Worker.git/     ->  https://github.com/acme/worker
     https://gitlab.com/Acme/Tools/Worker//.gitlab-ci.yml@refs/heads/Main
@@ -19,7 +19,8 @@ from typing import Final
 
 _URI = re.compile(r"(https?)://([^/?#]*)(/.*)?\Z", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
-_NOT_REPOSITORIES: Final = frozenset(
+# Further hosts of GitHub, which show repositories under other paths; no certificate names a repository by them.
+NOT_REPOSITORIES: Final = frozenset(
     ("api.github.com", "codeload.github.com", "gist.github.com", "raw.github.com", "raw.githubusercontent.com")
 )
 _CASE_BLIND: Final = frozenset({"github.com", "gitlab.com"})
@@ -38,68 +39,59 @@ class ForgeUri:
         host: lower case, with its port where that is not the default one.
         repository: the path of the repository, `/acme/worker`, as it was written.
         rest: what follows it, such as `/.github/workflows/release.yml@refs/tags/v1`.
+        is_github: whether the host is GitHub's, where a repository is `owner/name` and workflows lie in one folder.
+        ignores_case: whether the host is known to ignore the case of repository names.
     """
 
     host: str
     repository: str
     rest: str
-
-    @property
-    def ignores_case(self) -> bool:
-        """Whether the host is known to ignore the case of repository names."""
-        return self.host in _CASE_BLIND or self.is_github
-
-    @property
-    def is_github(self) -> bool:
-        """Whether the host is GitHub's, where a repository is `owner/name` and workflows lie in one folder."""
-        return self.host == "github.com" or self.host.endswith(".ghe.com")
-
-    @property
-    def holds_repositories(self) -> bool:
-        """Whether certificates name repositories by this host; GitHub's further hosts show them under other paths."""
-        return self.host not in _NOT_REPOSITORIES
+    is_github: bool
+    ignores_case: bool
 
     @classmethod
-    def parse(cls, uri: str) -> ForgeUri | None:
+    def parse(cls, uri: str, *, decode: bool = False) -> ForgeUri | None:
         """Take a URI apart.
 
         Args:
             uri: any text.
+            decode: whether percent-encoding is resolved first, byte by byte (RFC 3986, section 2.1).
 
         Returns:
-            The parts, or None when it is no http or https URI.
+            The parts, or None when it is not an http or https URI.
         """
+        if decode and uri[:4].lower() == "http":
+            uri = _ENCODED.sub(lambda found: chr(int(found[1], 16)), uri)
         found = _URI.match(uri)
         if found is None:
             return None
         host = found[2].rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS[found[1].lower()]).rstrip(".")
         host = _ALIASES.get(host, host)
         path = found[3] or ""
-        on_github = cls(host, path, "").is_github
+        on_github = host == "github.com" or host.endswith(".ghe.com")
         whole = _GITHUB_REPOSITORY.match(path) if on_github else None
-        if whole is not None:
-            return cls(host, whole[1], whole[2])
-        end = _REST.search(path)
-        return cls(host, path, "") if end is None else cls(host, path[: end.start()], path[end.start() :])
+        end = _REST.search(path) if whole is None else None
+        length = len(whole[1]) if whole is not None else len(path) if end is None else end.start()
+        return cls(host, path[:length], path[length:], on_github, on_github or host in _CASE_BLIND)
 
 
 def ban_spelling(name: str) -> str:
     """Return a name of a certificate in the spelling in which bans are compared.
 
     Args:
-        name: a URI, an e-mail address or another subject name; anything is taken.
+        name: a URI, an e-mail address or another subject name; any text is accepted.
 
     Returns:
-        Of an http or https URI: `https`, the host in lower case, the repository in lower case without `.git` and
-        trailing slashes, percent-encoding resolved, the rest as it is. Of an e-mail address or user name: lower case.
-        All else as it is.
+        An http or https URI: with `https`, the host in lower case, the repository in lower case without `.git` and
+        trailing slashes, percent-encoding resolved, and the rest as it is. An e-mail address or user name: in lower
+        case. Anything else: as it is.
     """
-    parts = ForgeUri.parse(_plain(name))
+    parts = ForgeUri.parse(name, decode=True)
     if parts is None:
         return name if "/" in name else name.lower()
     repository = parts.repository.lower()
     if parts.rest.strip("/") in {"", ".git"}:
-        return f"https://{parts.host}{_bare(repository)}"
+        return f"https://{parts.host}{repository.rstrip('/').removesuffix('.git')}"
     return f"https://{parts.host}{repository.removesuffix('.git')}{parts.rest}"
 
 
@@ -108,19 +100,31 @@ def ban_prefix(prefix: str) -> str:
 
     Args:
         prefix: what stands before the `*`.
+
+    Returns:
+        The beginning with which the names that are meant begin, once `ban_spelling` has spelled them.
     """
     if prefix.endswith("/"):
         return ban_spelling(prefix).rstrip("/") + "/"
-    parts = ForgeUri.parse(_plain(prefix))
+    parts = ForgeUri.parse(prefix, decode=True)
     if parts is None or parts.rest:
         return ban_spelling(prefix)
     return f"https://{parts.host}{parts.repository.lower()}"
 
 
 def repository_of(name: str) -> str:
-    """Return the repository that a URI names or lies in, as `ban_spelling` spells it; empty when there is none."""
-    parts = ForgeUri.parse(_plain(name))
-    return "" if parts is None or not parts.repository else f"https://{parts.host}{_bare(parts.repository.lower())}"
+    """Return the repository that a URI names or lies in.
+
+    Args:
+        name: any text.
+
+    Returns:
+        The repository as `ban_spelling` spells it; empty when there is none.
+    """
+    parts = ForgeUri.parse(name, decode=True)
+    if parts is None or not parts.repository:
+        return ""
+    return f"https://{parts.host}{parts.repository.lower().rstrip('/').removesuffix('.git')}"
 
 
 def trusted_spelling(uri: str) -> str:
@@ -130,18 +134,9 @@ def trusted_spelling(uri: str) -> str:
         uri: any text.
 
     Returns:
-        Of an https URI on a host that is known to ignore case: its repository in lower case. All else as it is.
+        An https URI on a host that is known to ignore case: with its repository in lower case. Anything else: as it is.
     """
     parts = ForgeUri.parse(uri) if uri.startswith("https://") else None
     if parts is None or not parts.ignores_case or "@" in uri.partition("://")[2].partition("/")[0]:
         return uri
     return f"https://{parts.host}{parts.repository.lower()}{parts.rest}"
-
-
-def _plain(uri: str) -> str:
-    """Resolve the percent-encoding of an http or https URI, byte by byte (RFC 3986, section 2.1)."""
-    return _ENCODED.sub(lambda found: chr(int(found[1], 16)), uri) if uri[:4].lower() == "http" else uri
-
-
-def _bare(repository: str) -> str:
-    return repository.rstrip("/").removesuffix(".git")

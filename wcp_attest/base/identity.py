@@ -1,11 +1,11 @@
-"""Who a worker says it is: ids, versions, times, and the namespace that trust hangs on.
+"""Who a worker says it is: ids, versions and times, and the namespace for which signers are trusted.
 
     org.acme.summarizer.prod-01      worker id: authority (two segments), name, optional instance
-    org.acme                         its namespace, the only part that confers authority
-    wrk.doc.summarizer               species: taxonomy, confers nothing
+    org.acme                         its namespace: the policy says who may sign for it
+    wrk.doc.summarizer               species: a place in a taxonomy; nothing is trusted because of it
 
-Ids are ASCII: up to 6 segments of `[a-z0-9][a-z0-9-]*` joined by dots, 128 characters in all. The same grammar is
-applied when a package is signed and when it is verified, so no spelling is taken in one place and misread in another.
+Ids are ASCII: up to 6 segments of `[a-z0-9][a-z0-9-]*` joined by dots, at most 128 characters in all. Signing and
+verifying apply the same grammar, so that both read every id in the same way.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def id_problem(text: str, *, segments: int = 2) -> str | None:
     Args:
         text: the id.
         segments: how many segments it must have at least.
+
+    Returns:
+        What is wrong, to follow the id in a message; None when nothing is.
     """
     if len(text) > MAX_ID_LENGTH:
         return f"is longer than {MAX_ID_LENGTH} characters"
@@ -41,7 +44,14 @@ def id_problem(text: str, *, segments: int = 2) -> str | None:
 
 
 def version_problem(text: str) -> str | None:
-    """Say what is wrong with a worker version (1 to 64 of `0-9A-Za-z.+_-`, starting with a letter or digit)."""
+    """Say what is wrong with the version of a worker, or return None.
+
+    Args:
+        text: the version: 1 to 64 of `0-9A-Za-z.+_-`, starting with a letter or digit.
+
+    Returns:
+        What is wrong, to follow the version in a message; None when nothing is.
+    """
     return None if _VERSION.match(text) else "is not 1 to 64 of 0-9 A-Z a-z . + _ - starting with a letter or digit"
 
 
@@ -49,10 +59,13 @@ def namespace_of(worker_id: str) -> str:
     """Return the namespace a worker id belongs to: its first two segments, `org.<name>` or `x.<name>`.
 
     Args:
-        worker_id: at least three segments.
+        worker_id: at least three segments, `org.acme.summarizer`.
+
+    Returns:
+        The namespace, `org.acme`.
 
     Raises:
-        NamespaceInvalid: the id is malformed or starts with no authority; there is no fallback.
+        NamespaceInvalid: the id is malformed, or does not start with `org.` or `x.`.
     """
     problem = id_problem(worker_id, segments=3)
     authority, _, rest = worker_id.partition(".")
@@ -64,10 +77,16 @@ def namespace_of(worker_id: str) -> str:
 
 
 def check_namespace(name: str) -> str:
-    """Return `name` if it is a namespace (`org.<name>` or `x.<name>`).
+    """Refuse what is not a namespace.
+
+    Args:
+        name: `org.<name>` or `x.<name>`.
+
+    Returns:
+        The name itself.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not a namespace.
     """
     if id_problem(name) or name.count(".") != 1 or name.partition(".")[0] not in AUTHORITIES:
         raise ConfigError(f"{name[:160]!r} is not a namespace; expected org.<name> or x.<name>")
@@ -80,6 +99,9 @@ def format_utc(seconds: float) -> str:
     Args:
         seconds: since the Unix epoch.
 
+    Returns:
+        20 characters.
+
     Raises:
         ConfigError: the time is outside the years 1970 to 9999.
     """
@@ -89,7 +111,14 @@ def format_utc(seconds: float) -> str:
 
 
 def parse_utc(text: str) -> int | None:
-    """Return the seconds since the epoch of a time in the spelling of `format_utc`, or None when it is another one."""
+    """Read a time in the spelling of `format_utc`.
+
+    Args:
+        text: `2026-11-22T14:00:00Z`.
+
+    Returns:
+        Whole seconds since the Unix epoch; None when the text has another form or the time is before 1970.
+    """
     if not _UTC.match(text):
         return None
     from datetime import datetime

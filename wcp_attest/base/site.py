@@ -12,5 +12,8 @@ def code_page(code: str) -> str:
 
     Args:
         code: such as `ATTEST_HASH_MISMATCH`.
+
+    Returns:
+        An https URL.
     """
     return f"{SITE}codes/{code}/"

@@ -1,13 +1,15 @@
 """JSON read strictly: UTF-8 only, no duplicate keys, no floats, no NaN, bounded size and depth.
 
-Python's own reader takes the last of two equal keys, `NaN`, and nesting until the interpreter gives up; two readers
-that differ on such input are how signed data comes to mean two things. Everything of that kind is refused here.
+Python's own reader accepts two equal keys and keeps the last one, accepts `NaN`, and has no limit on nesting. Where two
+readers differ on such input, signed data means two things. So all of that is refused here. Format: RFC 8259.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from functools import partial
+from math import isinf
 from typing import TypeAlias, cast
 
 from wcp_attest.base.errors import ConfigError, Error
@@ -18,8 +20,8 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 MAX_DEPTH = 32  # far above any format here; far below the interpreter's recursion limit
 MAX_INT_DIGITS = 19  # 64-bit integers; also keeps int() of hostile digits cheap
 
-# What is left of a text once its strings are blanked is brackets, and their running balance is the depth. The
-# quantifiers are possessive: nothing is remembered for stepping back, which costs 120 bytes a character of a string.
+# To measure the depth, strings and then everything but brackets are removed; what is left is counted. The quantifiers
+# are possessive: an expression that can step back remembers 120 bytes for each character of a string.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKET = re.compile(rb"[^\[\]{}]++")
@@ -34,12 +36,15 @@ def loads(
         data: the text as bytes.
         what: what the text is, for messages (`manifest.json`).
         max_bytes: the largest size accepted, in bytes.
-        floats: whether numbers with a fraction or exponent are accepted (finite ones only).
+        floats: whether finite numbers with a fraction or exponent are accepted.
         error: the error type to raise.
 
+    Returns:
+        The value: dictionaries, lists, texts, numbers, booleans and None.
+
     Raises:
-        Error: of type `error`: too large, not UTF-8, not JSON, a duplicate key, a float, a number out of range, half
-            of a surrogate pair, nested too deeply.
+        Error: of type `error`: the text is too large, empty, not UTF-8 or not JSON, is nested too deeply, or holds a
+            key twice, a float, a number out of range, or half of a surrogate pair.
     """
     if len(data) > max_bytes:
         raise error(f"{what} is larger than {max_bytes} bytes")
@@ -50,15 +55,15 @@ def loads(
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
             raise error(f"{what} is nested more than {MAX_DEPTH} levels deep")
-    reader = _StrictReader(what, error, floats=floats)
+    number = partial(_number, what, error, floats)
     try:
         text = data.decode("utf-8")
         value = json.loads(
             text,
-            object_pairs_hook=reader.unique,
-            parse_float=reader.real,
-            parse_int=reader.integer,
-            parse_constant=reader.constant,
+            object_pairs_hook=partial(_unique, what, error),
+            parse_float=number,
+            parse_int=number,
+            parse_constant=number,
         )
     except UnicodeDecodeError:
         raise error(f"{what} is not valid UTF-8") from None
@@ -79,7 +84,17 @@ def loads(
 def loads_object(data: bytes, *, what: str, max_bytes: int, error: type[Error] = ConfigError) -> JsonObject:
     """Parse JSON text that must be an object, without floats.
 
-    Args and Raises: as `loads`.
+    Args:
+        data: the text as bytes.
+        what: what the text is, for messages.
+        max_bytes: the largest size accepted, in bytes.
+        error: the error type to raise.
+
+    Returns:
+        The object, its keys in the order of the text.
+
+    Raises:
+        Error: of type `error`: as `loads`, or the text is not an object.
     """
     value = loads(data, what=what, max_bytes=max_bytes, error=error)
     if not isinstance(value, dict):
@@ -88,7 +103,13 @@ def loads_object(data: bytes, *, what: str, max_bytes: int, error: type[Error] =
 
 
 def dumps(value: JsonValue) -> bytes:
-    """Return `value` as compact UTF-8 JSON, keys in the order given.
+    """Write a value as compact JSON.
+
+    Args:
+        value: what to write.
+
+    Returns:
+        UTF-8, without spaces, keys in the order given.
 
     Raises:
         ValueError: the value holds NaN or an infinity, or text that is not valid Unicode.
@@ -96,29 +117,26 @@ def dumps(value: JsonValue) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
-class _StrictReader:
-    """The callbacks of one reading."""
+def _unique(what: str, error: type[Error], pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    """Return an object; refuse one that holds a key twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise error(f"{what} holds the key {twice[:80]!r} twice")
+    return value
 
-    def __init__(self, what: str, error: type[Error], *, floats: bool) -> None:
-        self._what, self._error, self._floats = what, error, floats
 
-    def unique(self, pairs: list[tuple[str, JsonValue]]) -> JsonObject:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise self._error(f"{self._what} holds the key {twice[:80]!r} twice")
-        return value
-
-    def real(self, text: str) -> float:
-        if not self._floats or float(text) in (float("inf"), float("-inf")):
-            raise self._error(f"{self._what} holds the number {text[:40]}, which is not a whole number in range")
-        return float(text)
-
-    def integer(self, text: str) -> int:
-        if len(text.removeprefix("-")) > MAX_INT_DIGITS:
-            raise self._error(f"{self._what} holds the number {text[:40]}, which is out of range")
+def _number(what: str, error: type[Error], floats: bool, text: str) -> int | float:  # noqa: FBT001  # for `partial`
+    """Return a number; refuse one that other readers may read differently."""
+    digits = text.removeprefix("-")
+    if digits.isdigit():
+        if len(digits) > MAX_INT_DIGITS:
+            raise error(f"{what} holds the number {text[:40]}, which is out of range")
         return int(text)
-
-    def constant(self, text: str) -> float:
-        raise self._error(f"{self._what} holds {text}, which is not JSON")
+    if digits in {"NaN", "Infinity"}:  # Python's reader knows these words
+        raise error(f"{what} holds {text}, which is not JSON")
+    value = float(text)
+    if not floats or isinf(value):
+        raise error(f"{what} holds the number {text[:40]}, which is not a whole number in range")
+    return value

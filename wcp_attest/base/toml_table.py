@@ -9,8 +9,8 @@ from typing import Any
 from wcp_attest.base.errors import ConfigError
 
 MAX_KEY_PARTS = 100  # of a dotted key; the reader's time grows with the square of them
-# What is no key: strings of either kind, and comments. One that does not end goes on to the end, so that each character
-# is looked at once.
+# What is no key: strings of every kind, and comments. A string without an end goes on to the end of the text, so that
+# each character is looked at once.
 _NOT_KEY = re.compile(
     r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\Z)'
     r"|'''(?:[^']|'(?!''))*+(?:'''|\Z)"
@@ -28,8 +28,11 @@ def loads(data: bytes, what: str) -> dict[str, Any]:
     """Read a document.
 
     Args:
-        data: UTF-8, with or without a byte order mark, as editors on Windows write one. The caller bounds its size.
+        data: UTF-8, with or without a byte order mark (editors on Windows write one). The caller bounds its size.
         what: the document in words, for messages.
+
+    Returns:
+        The top table.
 
     Raises:
         ConfigError: it is not UTF-8 or not TOML, is nested too deeply, or holds a number of too many digits or a key
@@ -55,7 +58,12 @@ def loads(data: bytes, what: str) -> dict[str, Any]:
 
 
 class Table:
-    """One table of the file, read key by key; what is left over in the end is unknown."""
+    """One table of a policy, read key by key. Each key can be read once; `finish` refuses what is left.
+
+    Args:
+        values: the table as the TOML reader gives it.
+        name: its dotted name, for messages; empty for the whole file.
+    """
 
     def __init__(self, values: dict[str, object], name: str) -> None:
         self._values, self._name = dict(values), name
@@ -64,7 +72,13 @@ class Table:
         return key in self._values
 
     def text(self, key: str) -> str:
-        """Return a non-empty text.
+        """Read a text.
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The text, which holds more than white space.
 
         Raises:
             ConfigError: it is missing, empty or not a text.
@@ -75,7 +89,14 @@ class Table:
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Return a whole number.
+        """Read a whole number.
+
+        Args:
+            key: the key in this table.
+            default: what it is when the key is missing; without one, the key must be there.
+
+        Returns:
+            The number.
 
         Raises:
             ConfigError: it is missing without a default, or not a whole number.
@@ -86,10 +107,17 @@ class Table:
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Return true or false.
+        """Read true or false.
+
+        Args:
+            key: the key in this table.
+            default: what it is when the key is missing.
+
+        Returns:
+            The value.
 
         Raises:
-            ConfigError: it is neither.
+            ConfigError: it is neither true nor false.
         """
         value = self._values.pop(key, default)
         if not isinstance(value, bool):
@@ -97,10 +125,16 @@ class Table:
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of texts that is not empty.
+        """Read a list of texts.
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The texts, at least one, none of them empty.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: it is missing, empty, or not a list of texts.
         """
         value = self._take(key)
         if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
@@ -108,10 +142,16 @@ class Table:
         return tuple(value)
 
     def age(self, key: str) -> int:
-        """Return a span of time such as `400d` in seconds.
+        """Read a span of time such as `90s`, `15m`, `12h`, `400d` or `8w`.
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The span in seconds.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: it is missing, or has another form.
         """
         found = _AGE.match(self.text(key))
         if found is None:
@@ -119,7 +159,13 @@ class Table:
         return int(found[1]) * _SECONDS[found[2]]
 
     def table(self, key: str) -> Table:
-        """Return a table, an empty one when it is missing.
+        """Read a table inside this one.
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The table; an empty one when the key is missing.
 
         Raises:
             ConfigError: it is not a table.
@@ -130,10 +176,16 @@ class Table:
         return Table(value, self._path(key))
 
     def tables(self, key: str) -> tuple[Table, ...]:
-        """Return a list of tables that is not empty.
+        """Read a list of tables (`[[key]]`).
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The tables, at least one.
 
         Raises:
-            ConfigError: it is missing, empty or something else.
+            ConfigError: it is missing, empty, or not a list of tables.
         """
         value = self._take(key)
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
@@ -141,16 +193,24 @@ class Table:
         return tuple(Table(item, f"{self._path(key)}[{number}]") for number, item in enumerate(value, start=1))
 
     def finish(self) -> None:
-        """Refuse keys that were not read.
+        """Refuse every key that was not read.
 
         Raises:
-            ConfigError: a key is unknown.
+            ConfigError: there is such a key, so it is unknown.
         """
         if self._values:
             raise ConfigError(f"the policy has an unknown key `{self._path(min(self._values))}`")
 
     def wrong(self, key: str, expected: str) -> ConfigError:
-        """Return the error for a key that is not what it should be."""
+        """Return the error for a key whose value cannot be used.
+
+        Args:
+            key: the key in this table.
+            expected: what the value should be, in words.
+
+        Returns:
+            The error, to be raised.
+        """
         return ConfigError(f"the policy's `{self._path(key)}` is not {expected}")
 
     def _take(self, key: str) -> object:

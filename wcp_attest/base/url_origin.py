@@ -30,6 +30,12 @@ class UrlOrigin:
     def of(cls, url: str) -> UrlOrigin:
         """Return the origin of a URL.
 
+        Args:
+            url: absolute, of at most `MAX_URL` printable ASCII characters.
+
+        Returns:
+            The origin; its port is the scheme's own where the URL names none.
+
         Raises:
             ConfigError: it is not an absolute http or https URL, carries a user, password or fragment, or is plain
                 http to another machine.
@@ -47,7 +53,11 @@ class UrlOrigin:
             raise ConfigError("a URL must not carry a user, a password or a fragment")
         if port == 0:
             raise ConfigError(f"{url[:80]!r} has port 0")
-        if parts.scheme == "http" and not _is_loopback(host):
+        try:
+            loopback = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:  # a name
+            loopback = False
+        if parts.scheme == "http" and not loopback:
             raise ConfigError(f"{url[:80]!r} is plain http: anyone on the way can change it; use https")
         return cls(parts.scheme, host, port or _PORTS[parts.scheme])
 
@@ -57,23 +67,17 @@ class UrlOrigin:
 
 
 def same_origin(base: str, location: str) -> str | None:
-    """Return the absolute URL that `location` means at `base`, or None when it leads to another origin.
+    """Resolve a URL that a server names, as long as it stays at the server.
 
     Args:
-        base: an absolute URL.
-        location: absolute or relative, as in a `Location` header.
+        base: the absolute URL that was asked for.
+        location: absolute or relative, as in a `Location` header (RFC 9110, section 10.2.2).
+
+    Returns:
+        The absolute URL, or None when it leads to another origin.
     """
     try:
         target = urljoin(base, location)
         return target if UrlOrigin.of(target) == UrlOrigin.of(base) else None
     except (ConfigError, ValueError):
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

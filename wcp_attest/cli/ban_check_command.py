@@ -81,7 +81,7 @@ def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterato
     feed = FileFeed(os.path.abspath(file))
     max_age = _condition(policy).max_age if policy is not None else ban_lists.MAX_LIFETIME
     try:
-        yield _row(feed.open(ListVerifier(signers, max_age, NoRollbackGuard(), ban_lists.now())))
+        yield _row(feed.open(ListVerifier(signers, max_age, NoRollbackGuard(""), ban_lists.now())))
     except BansUnusable as problem:
         yield {"source": feed.name, "ok": False, "message": str(problem)}
 

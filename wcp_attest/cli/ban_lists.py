@@ -210,7 +210,7 @@ def write_list(path: str, before: bytes | None, listed: BanList, signatures: byt
     Raises:
         ConfigError: it cannot be written, or another program changed the list in between. The old files stand then.
     """
-    from wcp_attest.disk.overwrite import OutputKind, Planned, unchanged, write_files
+    from wcp_attest.disk.overwrite import OutputKind, Planned, check_unchanged, write_files
     from wcp_attest.trust.bans.document import MAX_LIST_BYTES
 
     real = os.path.realpath(path)
@@ -221,7 +221,7 @@ def write_list(path: str, before: bytes | None, listed: BanList, signatures: byt
     files = [Planned(real, data, kind)]
     if signatures is not None:
         files.append(Planned(_beside(path), signatures, _signature_kind()))
-    unchanged(real, before)
+    check_unchanged(real, before)
     write_files(files)
 
 
@@ -236,9 +236,9 @@ def write_signatures(path: str, before: bytes, signatures: bytes) -> None:
     Raises:
         ConfigError: it cannot be written, or another program changed the list in between.
     """
-    from wcp_attest.disk.overwrite import unchanged, write_file
+    from wcp_attest.disk.overwrite import check_unchanged, write_file
 
-    unchanged(os.path.realpath(path), before)
+    check_unchanged(os.path.realpath(path), before)
     write_file(_beside(path), signatures, _signature_kind())
 
 

@@ -82,7 +82,10 @@ def _check(renewal: Renewal) -> None:
     if renewal.data is None:
         raise ConfigError(f"{directory}: no manifest can describe what is staged: " + "; ".join(examination.problems))
     if not os.path.isdir(directory):
-        raise ConfigError(f"{directory!r} is in the index but not in the work tree; restore it first")
+        raise ConfigError(
+            f"{directory!r} is in the index but not in the work tree; restore it first: `git restore"
+            f" {shlex.quote(as_argument(directory))}`, or `git sparse-checkout add` in a sparse checkout"
+        )
     place = _manifest(renewal)
     folder = os.path.dirname(place)
     check_place(place if os.path.lexists(folder) else folder, MANIFEST_KIND)  # a folder that is missing will be made

@@ -68,7 +68,7 @@ def lock(  # a command's parameters are its options
       wcp-attest lock --upgrade --policy policy.toml        after a package was replaced on purpose
     """
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.disk.overwrite import OutputKind, check_place, only_writer, unchanged, write_file
+    from wcp_attest.disk.overwrite import OutputKind, check_place, check_unchanged, only_writer, write_file
     from wcp_attest.lock import changes_of, observe
     from wcp_attest.package.lock_file import MAX_LOCK_BYTES, render_lock
 
@@ -99,7 +99,7 @@ def lock(  # a command's parameters are its options
     data = render_lock(tuple(one.package for one in found if one.package is not None))
     if not checking and not dry_run and data != before:
         with only_writer(folder):
-            unchanged(place, before)
+            check_unchanged(place, before)
             write_file(place, data, kind)
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
 import click
 
@@ -12,8 +12,7 @@ from wcp_attest.cli.option_groups import GroupedCommand
 from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import one_line
 
-if TYPE_CHECKING:
-    from wcp_attest.package.manifest import Manifest
+ANCESTOR = "the common ancestor"
 
 
 @click.command("merge-driver", cls=GroupedCommand)
@@ -31,15 +30,32 @@ def merge_driver(out: Output, base: str, ours: str, theirs: str, name: str) -> i
 
     Each entry is taken from the side that changed it, the package hash is computed from the result, and the time is the
     newer one. No file of the package is read. Exit status 1: both sides changed the same entry or field, or one of the
-    manifests cannot be read; OURS is left as it is.
+    manifests cannot be read; OURS is left as it is. A `manifest.json` of another program is merged line by line, as git
+    does without a driver.
     """
     from wcp_attest.build import MANIFEST_KIND
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.disk.overwrite import write_file
+    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
     from wcp_attest.package.manifest_merge import Sides, merge_manifests
+    from wcp_attest.package.ours import is_manifest
 
     try:
-        sides = Sides(_read(base, "the common ancestor", empty=True), _side(ours, "ours"), _side(theirs, "theirs"))
-        merged = merge_manifests(sides)
+        files = {
+            which: read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest")
+            for which, path in ((ANCESTOR, base), ("ours", ours), ("theirs", theirs))
+        }
+        if not any(map(is_manifest, filter(None, files.values()))):
+            return _merge_lines(out, ours, base, theirs, name)
+        manifests: dict[str, Manifest] = {}
+        for which, data in files.items():
+            if not data and which == ANCESTOR:  # both branches added the package
+                continue
+            try:
+                manifests[which] = Manifest.from_bytes(data)
+            except VerificationError as problem:
+                raise ConfigError(f"{which}: {problem}") from None
+        merged = merge_manifests(Sides(manifests.get(ANCESTOR), manifests["ours"], manifests["theirs"]))
     except (ConfigError, VerificationError) as problem:
         out.note(
             f"{one_line(name)} is left in conflict: {one_line(str(problem))}\n"
@@ -50,26 +66,16 @@ def merge_driver(out: Output, base: str, ours: str, theirs: str, name: str) -> i
     return 0
 
 
-def _side(path: str, which: str) -> Manifest:
-    manifest = _read(path, which)
-    if manifest is None:
-        raise ConfigError(f"{which}: the file is empty")
-    return manifest
+def _merge_lines(out: Output, ours: str, base: str, theirs: str, name: str) -> int:
+    """Merge another program's file as git does, with conflict markers where both sides changed the same lines."""
+    from wcp_attest.advice.git_command import Git, deadline
 
-
-def _read(path: str, which: str, *, empty: bool = False) -> Manifest | None:
-    """Read one manifest; None for an empty file, where that is allowed.
-
-    Raises:
-        ConfigError: it cannot be read, or is no manifest in its one accepted spelling.
-    """
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.manifest import MAX_MANIFEST_BYTES, Manifest
-
-    data = read_bounded(path, limit=MAX_MANIFEST_BYTES, what="the manifest")
-    if empty and not data:
-        return None
-    try:
-        return Manifest.from_bytes(data)
-    except VerificationError as problem:
-        raise ConfigError(f"{which}: {problem}") from None
+    labels = ("-L", "ours", "-L", "base", "-L", "theirs")
+    files = [os.path.abspath(path) for path in (ours, base, theirs)]  # not `-x`, which git would take for an option
+    process = Git(None).start("merge-file", "--quiet", *labels, *files)
+    with process, deadline(process):
+        process.communicate()
+    if process.returncode == 0:
+        return 0
+    out.note(f"{one_line(name)} is another program's file; git merged it line by line and left conflicts in it")
+    return REFUSED

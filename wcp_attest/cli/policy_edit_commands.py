@@ -173,7 +173,7 @@ def _change(
 ) -> None:
     """Read the policy, change its text, check the result as `verify` would read it, replace the file, and say so."""
     from wcp_attest.disk.files import read_bounded, write_atomic
-    from wcp_attest.disk.overwrite import only_writer, unchanged
+    from wcp_attest.disk.overwrite import check_unchanged, only_writer
     from wcp_attest.trust import policy_text
     from wcp_attest.trust.policy_file import MAX_POLICY_BYTES, load_policy, parse_policy
 
@@ -199,7 +199,7 @@ def _change(
         if threshold is not None:
             text = policy_text.set_threshold(text, index, threshold)
         parse_policy(text.encode(), read=read, environ=environ, folder=folder)
-        unchanged(place, before)
+        check_unchanged(place, before)
         write_atomic(place, text.encode(), mode=os.stat(place).st_mode & 0o777)
     if out.format != "json":
         out.decide(said)

@@ -341,7 +341,7 @@ def _expected(
         )
     except ManifestMalformed as problem:
         raise ConfigError(f"the configuration is unusable: {problem}") from None
-    return expected, (*_line_ending_notes(index, staged.converted), *_archive_notes(index))
+    return expected, _checkout_notes(index, staged.converted)
 
 
 def _lists_bytecode(manifest: Manifest) -> bool:
@@ -389,24 +389,25 @@ def _words(value: object) -> str:
     return " ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _line_ending_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
+def _checkout_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
+    """Say where a checkout or an archive of these files would hold something else, on this machine or on others."""
     advice = "put `* -text` or `* text eol=lf` into the package's .gitattributes"
+    notes = []
     if index.converts_line_endings_here():
-        return (f"git on this machine checks text out with CRLF, and verification of that would fail; {advice}",)
-    if converted:
-        return (f"{converted} files are checked out with CRLF on some machines; {advice}",)
-    return ()
-
-
-def _archive_notes(index: GitIndex) -> tuple[str, ...]:
-    names = index.archived_otherwise
-    if not names:
-        return ()
-    note = (
-        f"`git archive` changes or leaves out {len(names)} files, first {names[0]!r} (export-subst or export-ignore);"
-        " the package in such an archive is not the one that is signed"
-    )
-    return (note,)
+        notes.append(f"git on this machine checks text out with CRLF, and verification of that would fail; {advice}")
+    elif converted:
+        notes.append(f"{converted} files are checked out with CRLF on some machines; {advice}")
+    if local := index.local_attributes():
+        notes.append(
+            f"{local} says what git converts in this clone, and no other clone has that file;"
+            " put what holds for the package into its .gitattributes"
+        )
+    if names := index.archived_otherwise:
+        notes.append(
+            f"`git archive` changes or leaves out {len(names)} files, first {names[0]!r} (export-subst or"
+            " export-ignore); the package in such an archive is not the one that is signed"
+        )
+    return tuple(notes)
 
 
 def _signature_notes(index: GitIndex) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""Archives of packages: write one that is the same bytes everywhere, and take a stranger's apart safely.
+"""Archives of packages: write one whose bytes are the same everywhere, and unpack a stranger's safely.
 
-Three formats, told apart by their first bytes, never by their name: tar, tar in gzip, and zip (an `.mcpb` or a wheel is
-a zip). Reading is strict. What two programs could read differently is refused by name: duplicate members, a member
-below a file or a link, links that leave the package, hard links, devices, sparse files, names that are not UTF-8 or
-not in normal form, overlapping zip members, data after the end.
+There are three formats: tar, tar in gzip, and zip (an `.mcpb` or a wheel is a zip). The first bytes of a file tell its
+format; its name does not. Reading is strict: what two programs could read differently is refused. That is a duplicate
+member, a member below a file or a link, a link that leaves the package, a hard link, a device, a sparse file, a name
+that is not UTF-8 or not in normal form, an overlapping zip member, and data after the end.
 
-Nothing here decides whether a package may run. An archive is taken apart in a private directory, and `verify` looks at
-that directory as at any other.
+Nothing here decides whether a package may run. An archive is unpacked into a private directory, and `verify` checks
+that directory like any other. Formats: POSIX.1-2017 pax, RFC 1952 (gzip), PKWARE APPNOTE.TXT 6.3 (zip).
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ Format = Literal["tar", "tar.gz", "zip"]
 MAX_MEMBERS: Final = 2_000_000  # as many entries as a manifest of the largest accepted size can list
 MAX_HEADER_BYTES: Final = 1 << 20  # of one extended tar header; a path and a link target need 8 KiB
 MAX_DIRECTORY_BYTES: Final = 1 << 28  # of a zip's central directory, which is read as a whole
-MAX_EXPANSION: Final = 20  # times the size of the archive; text compresses 5 to 10 times, a bomb 1,000 times
-MIN_EXPANDED: Final = 1 << 30  # bytes that any archive may expand to: small text compresses well
+MAX_EXPANSION: Final = 20  # times the size of the archive: text compresses 5 to 10 times, a bomb 1,000 times
+MIN_EXPANDED: Final = 1 << 30  # bytes to which any archive may expand: small text compresses well
 _BLOCK: Final = 1 << 20
 _MAX_TARGET: Final = 4096  # bytes of a link's text
 _ZIP_START: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 _UTF8_NAME: Final = 0x800  # general purpose bit 11 (APPNOTE.TXT 4.4.4)
 _UNIX: Final = 3  # "version made by" (APPNOTE.TXT 4.4.2): the upper half of the attributes is a mode
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
+_TOO_FAR: Final = "the archive expands too far for its size; `--max-size` raises the limit"
 _DAMAGE: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -60,11 +61,11 @@ class Member:
     """One member of an archive, checked.
 
     Attributes:
-        path: normal form, below the root of the archive.
+        path: relative to the root of the archive, in normal form (`package.entries.path_problem`).
         kind: what it is.
         size: in bytes; 0 for links and directories.
         executable: whether any execute bit is set.
-        target: of a link.
+        target: the text of a link, else empty.
     """
 
     path: str
@@ -75,10 +76,16 @@ class Member:
 
 
 def archive_format(path: str) -> Format | None:
-    """Tell by its first bytes which archive a file is; None for anything else.
+    """Tell by its first bytes which kind of archive a file is.
+
+    Args:
+        path: of the file; a symbolic link is followed.
+
+    Returns:
+        The format, or None for any other file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or is not a regular file.
     """
     try:
         with open(path, "rb", opener=_open_regular) as file:
@@ -93,16 +100,16 @@ def archive_format(path: str) -> Format | None:
 
 
 def extract(path: str, directory: str, *, max_bytes: int | None = None) -> None:
-    """Take an archive apart.
+    """Unpack an archive.
 
     Args:
         path: of the archive.
         directory: an empty directory that nobody else can write to; the caller removes it when this raises.
-        max_bytes: how many bytes the files may have in all; by default 20 times the archive and at least 1 GiB.
+        max_bytes: how many bytes the files may have together; by default 20 times the archive and at least 1 GiB.
 
     Raises:
         TreeUnsafe: a member cannot be part of a package, the archive is damaged, or it expands too far.
-        ConfigError: it is no archive, or it cannot be read or written.
+        ConfigError: it is not an archive, or it cannot be read or written.
     """
     kind = archive_format(path)
     if kind is None:
@@ -121,10 +128,17 @@ def extract(path: str, directory: str, *, max_bytes: int | None = None) -> None:
 
 
 def copy_hashed(path: str, target: str) -> str:
-    """Copy an archive to a new file and return the SHA-256 of the copy, 64 lower-case hex digits.
+    """Copy an archive to a new file.
+
+    Args:
+        path: of the archive.
+        target: path of the copy; it must not exist.
+
+    Returns:
+        The SHA-256 of the copy, 64 lower-case hex digits.
 
     Raises:
-        ConfigError: it cannot be read, or the copy cannot be written.
+        ConfigError: the archive cannot be read, or the copy cannot be written.
     """
     digest = sha256()
     try:
@@ -138,16 +152,16 @@ def copy_hashed(path: str, target: str) -> str:
 
 
 def create(source: str, path: str, kind: Format, *, moment: int) -> None:
-    """Write a directory as an archive whose bytes depend on nothing but its contents.
+    """Write a directory as an archive whose bytes depend only on its contents.
 
-    Members are sorted by path and owned by nobody; files are 0644 or 0755; each carries the same time. Compressed
-    bytes are the same wherever the same implementation of zlib compresses.
+    Members are sorted by path and have user and group 0; files are 0644 or 0755; every member has the same time.
+    Compressed bytes are the same wherever the same implementation of zlib compresses.
 
     Args:
-        source: a directory in which nobody else writes, as `verify` stages one.
-        path: of the file to write.
-        kind: of archive.
-        moment: the time of every member, seconds since the epoch; a zip holds none before 1980.
+        source: a directory in which nobody else writes, such as a verified copy.
+        path: of the file to write; it must not exist.
+        kind: the format of the archive.
+        moment: the time of every member, in seconds since the Unix epoch; in a zip, at least 1980.
 
     Raises:
         OSError: the directory cannot be read, or the archive cannot be written.
@@ -165,14 +179,16 @@ def create(source: str, path: str, kind: Format, *, moment: int) -> None:
 
 
 def refuse_twins(path: str, seen: dict[str, str]) -> None:
-    """Refuse a path that a file system without letter case, or with other Unicode forms, takes for an earlier one.
+    """Refuse a path that some file systems cannot tell from an earlier one, by case or Unicode form.
+
+    Such a file system would unpack one of the two over the other.
 
     Args:
         path: of a member.
-        seen: the paths and folders before it, by what such a file system makes of them; this one is added.
+        seen: the paths and directories before it, by their folded form (`package.names.folded`). This one is added.
 
     Raises:
-        TreeUnsafe: it is one of two such paths, which would be unpacked over each other there.
+        TreeUnsafe: there is such an earlier path.
     """
     while path:
         other = seen.setdefault(folded(path), path)
@@ -188,7 +204,7 @@ def _open_regular(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return descriptor
 
 
@@ -197,8 +213,20 @@ def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory
     kinds: dict[str, str] = {}
     folds: dict[str, str] = {}
     for member, data in members:
-        _claim(member, kinds)
+        # 1. Nothing may be there already, nor lie below a file or a link.
+        if len(kinds) >= MAX_MEMBERS:
+            raise TreeUnsafe(f"the archive has more than {MAX_MEMBERS} members")
+        before = kinds.get(member.path)
+        if before is not None and not (before == "implied" and member.kind == "directory"):
+            raise TreeUnsafe(f"the archive holds {member.path!r} twice")
+        above = member.path
+        while cut := above.rfind("/") + 1:
+            above = above[: cut - 1]
+            if (there := kinds.setdefault(above, "implied")) in {"file", "link"}:
+                raise TreeUnsafe(f"the archive holds {member.path!r} below {above!r}, which is a {there}")
+        kinds[member.path] = member.kind
         refuse_twins(member.path, folds)
+        # 2. Write it. Links come last, so that nothing is ever written through one.
         place = os.path.join(directory, member.path)
         os.makedirs(place if member.kind == "directory" else os.path.dirname(place), exist_ok=True)
         if member.kind == "link":
@@ -206,30 +234,10 @@ def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory
         elif data is not None:
             left -= member.size
             if left < 0:
-                raise TreeUnsafe("the archive expands too far for its size; `--max-size` raises the limit")
+                raise TreeUnsafe(_TOO_FAR)
             _copy(member, data, place)
-    # Links come last, so that nothing is ever written through one.
     for name, target in links.items():
         os.symlink(target, os.path.join(directory, name))
-
-
-def _claim(member: Member, kinds: dict[str, str]) -> None:
-    """Note a member's path and those above it; refuse what cannot stand beside what came before.
-
-    Raises:
-        TreeUnsafe: it is there already, or lies below a file or a link.
-    """
-    if len(kinds) >= MAX_MEMBERS:
-        raise TreeUnsafe(f"the archive has more than {MAX_MEMBERS} members")
-    before = kinds.get(member.path)
-    if before is not None and not (before == "implied" and member.kind == "directory"):
-        raise TreeUnsafe(f"the archive holds {member.path!r} twice")
-    above = member.path
-    while cut := above.rfind("/") + 1:
-        above = above[: cut - 1]
-        if (there := kinds.setdefault(above, "implied")) in {"file", "link"}:
-            raise TreeUnsafe(f"the archive holds {member.path!r} below {above!r}, which is a {there}")
-    kinds[member.path] = member.kind
 
 
 def _copy(member: Member, data: IO[bytes], place: str) -> None:
@@ -245,11 +253,7 @@ def _copy(member: Member, data: IO[bytes], place: str) -> None:
 
 
 def _checked(name: str, kind: Literal["file", "directory", "link"], **facts: object) -> Member | None:
-    """Return a member, or None for the root itself.
-
-    Raises:
-        TreeUnsafe: its path or its target cannot be part of a package.
-    """
+    """Return a member, or None for the root itself; refuse one whose path or target no package can hold."""
     path = name.removeprefix("./").removesuffix("/") if kind == "directory" else name.removeprefix("./")
     if kind == "directory" and path in {"", "."}:
         return None
@@ -258,42 +262,46 @@ def _checked(name: str, kind: Literal["file", "directory", "link"], **facts: obj
         problem = target_problem(path, str(facts["target"]))
     if problem is not None:
         raise TreeUnsafe(f"the archive holds {path[:200]!r}, which {problem}")
-    return Member(path, kind, **facts)  # type: ignore[arg-type]  # the callers below name its fields
+    return Member(path, kind, **facts)  # type: ignore[arg-type]  # the callers below give its fields
 
 
-# tar ------------------------------------------------------------------------------------------------------------------
+class _Bounded(io.RawIOBase):
+    """An archive of which the library may not read too much at once, nor go too far.
 
+    Args:
+        inner: the stream; for a tar in gzip, unpacked.
+        at_once: the most bytes of one read: a tar header, or the directory of a zip, which is read as a whole.
+        length: of a tar, the farthest place that may be sought; a gzip stream is unpacked up to there.
+    """
 
-class _Metered(io.RawIOBase):
-    """A tar stream of which no header may be read that is larger than a header needs, and no more than a limit."""
-
-    def __init__(self, inner: IO[bytes], limit: int) -> None:
-        self.inner = inner
-        self.left = limit
+    def __init__(self, inner: IO[bytes], at_once: int, length: int | None = None) -> None:
+        self._inner, self._at_once, self._length = inner, at_once, length
+        self._least = (
+            -1 if length is None else 0
+        )  # a zip's last 64 KiB are read without a size; a tar's header states it
 
     def read(self, size: int = -1) -> bytes:
-        """Read, as a file does.
+        """Read, as a file does; refuse what is too large."""
+        if not self._least <= size <= self._at_once:
+            raise TreeUnsafe(f"the archive holds a header or directory of more than {self._at_once} bytes")
+        return self._inner.read(size)
 
-        Raises:
-            TreeUnsafe: a header is larger than any path needs.
-        """
-        if not 0 <= size <= MAX_HEADER_BYTES:
-            raise TreeUnsafe("the archive holds a header that is larger than any path needs")
-        return self.inner.read(size)
+    def seekable(self) -> bool:
+        """Say that it can seek."""
+        return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Seek; in a gzip stream that reads what lies between.
-
-        Raises:
-            TreeUnsafe: the stream expands too far.
-        """
-        if offset > self.left:
-            raise TreeUnsafe("the archive expands too far for its size; `--max-size` raises the limit")
-        return self.inner.seek(offset, whence)
+        """Seek, as a file does; refuse what is too far."""
+        if self._length is not None and offset > self._length:
+            raise TreeUnsafe(_TOO_FAR)
+        return self._inner.seek(offset, whence)
 
     def tell(self) -> int:
         """Return the place in the stream."""
-        return self.inner.tell()
+        return self._inner.tell()
+
+
+# tar ------------------------------------------------------------------------------------------------------------------
 
 
 def _tar_members(
@@ -302,10 +310,13 @@ def _tar_members(
     plain: IO[bytes] = gzip.GzipFile(fileobj=file) if gzipped else file  # type: ignore[assignment]
     overhead = 3 * 512 * MAX_MEMBERS
     with tarfile.open(
-        fileobj=_Metered(plain, limit + overhead), mode="r:", encoding="utf-8", errors="surrogateescape"
+        fileobj=_Bounded(plain, MAX_HEADER_BYTES, limit + overhead),
+        mode="r:",
+        encoding="utf-8",
+        errors="surrogateescape",
     ) as tar:
         while (info := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # its list of members would grow with the archive
+            tar.members = []  # type: ignore[attr-defined]  # else the list would grow with the archive
             if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
                 member = _checked(info.name, "file", size=info.size, executable=bool(info.mode & 0o111))
             elif info.type == tarfile.DIRTYPE:
@@ -313,12 +324,14 @@ def _tar_members(
             elif info.type == tarfile.SYMTYPE:
                 member = _checked(info.name, "link", target=info.linkname)
             else:
-                raise TreeUnsafe(f"the archive holds {info.name[:200]!r}, which is no file, directory or symbolic link")
+                raise TreeUnsafe(
+                    f"the archive holds {info.name[:200]!r}, which is not a file, directory or symbolic link"
+                )
             if info.mode & (stat.S_ISUID | stat.S_ISGID) and member is not None and member.kind == "file":
                 raise TreeUnsafe(f"the archive holds {member.path!r} with a set-id bit")
             if member is not None:
                 yield member, tar.extractfile(info) if member.kind == "file" else None
-        # The library ends in silence at a header that it cannot read; only zeros may stand behind the last member.
+        # The library stops without an error at a header that it cannot read. So look: only zeros may follow.
         plain.seek(tar.offset)
         while block := plain.read(_BLOCK):
             if block.count(0) != len(block):
@@ -343,41 +356,12 @@ def _write_tar(source: str, file: Any, moment: int) -> None:
 # zip ------------------------------------------------------------------------------------------------------------------
 
 
-class _Directory(io.RawIOBase):
-    """A zip file whose central directory may not be larger than memory allows."""
-
-    def __init__(self, inner: IO[bytes]) -> None:
-        self.inner = inner
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, as a file does.
-
-        Raises:
-            TreeUnsafe: the central directory is too large.
-        """
-        if size > MAX_DIRECTORY_BYTES:
-            raise TreeUnsafe(f"the archive's directory has more than {MAX_DIRECTORY_BYTES} bytes")
-        return self.inner.read(size)
-
-    def seekable(self) -> bool:
-        """Say that it can seek."""
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Seek, as a file does."""
-        return self.inner.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the place in the file."""
-        return self.inner.tell()
-
-
 def _zip_members(file: IO[bytes]) -> Generator[tuple[Member, IO[bytes] | None], None, None]:
-    with zipfile.ZipFile(_Directory(file)) as archive:
+    with zipfile.ZipFile(_Bounded(file, MAX_DIRECTORY_BYTES)) as archive:
         end = 0
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
             name = info.orig_filename
-            # A member's data may be read by one program at one place and by another at the next: no two may overlap.
+            # Programs may look for the data of a member at different places, so no two members may overlap.
             if info.header_offset < end or info.header_offset + info.compress_size > archive.start_dir:
                 raise TreeUnsafe(f"the archive holds {name[:200]!r}, which overlaps another member")
             if end == 0 and info.header_offset:
@@ -401,7 +385,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | Non
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     kind = stat.S_IFMT(mode)
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK} or mode & (stat.S_ISUID | stat.S_ISGID):
-        raise TreeUnsafe(f"the archive holds {name[:200]!r}, which is no plain file, directory or symbolic link")
+        raise TreeUnsafe(f"the archive holds {name[:200]!r}, which is not a plain file, directory or symbolic link")
     if name.endswith("/") or kind == stat.S_IFDIR:
         return _checked(name, "directory")
     if kind == stat.S_IFLNK:
@@ -430,10 +414,10 @@ def _write_zip(source: str, file: IO[bytes], moment: int) -> None:
                 shutil.copyfileobj(data, out, _BLOCK)
 
 
-def _tree(root: str, above: str = "") -> Iterator[Member]:
-    """Yield what lies below a directory: files, links and empty directories, sorted by path."""
+def _tree(root: str) -> Iterator[Member]:
+    """Yield what is below a directory: files, links and empty directories, sorted by path."""
     found: list[Member] = []
-    folders = [above]
+    folders = [""]
     while folders:
         folder = folders.pop()
         names = sorted(os.listdir(os.path.join(root, folder)))

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     Request = tuple[str, Identity, list[str], bytes | str | None]
     Result = tuple[bytes | None, bytes, int, int]
 
-BATCH_FILES = 128  # enough that handing a batch over costs little, few enough that nothing waits for it long
-BATCH_FOLDERS = 64  # likewise, of directories to be looked at again
-BATCH_NAMES = 64 * 1024  # and of characters in their names
-BATCH_BYTES = 8 * 1024 * 1024  # likewise, where sizes are known
+BATCH_FILES = 128  # so many that handing a batch over costs little, so few that nothing waits for it long
+BATCH_FOLDERS = 64  # directories in a batch of second looks
+BATCH_NAMES = 64 * 1024  # characters of their names
+BATCH_BYTES = 8 * 1024 * 1024  # of the files of a batch, where sizes are known
 
 
 class Part(NamedTuple):
-    """Files of one directory; without files, a directory to be looked at again; without that, a ready line.
+    """One of three things: files of a directory to be hashed, a directory to be looked at again, or a finished line.
 
     Attributes:
-        folder: the directory, or None.
-        names: of the files, or none.
-        expected: the lines they should have, joined, or None to take what is there.
-        line: the ready line.
+        folder: the directory; None for a finished line.
+        names: of the files to be hashed; empty for the other two.
+        expected: the manifest lines that the files or the link should have, joined; None accepts what is there.
+        line: the finished line, of a symbolic link.
     """
 
     folder: Folder | None
@@ -42,7 +42,13 @@ class Part(NamedTuple):
 
 
 class FileBatch(NamedTuple):
-    """Parts that follow one another, how many files they have together, and how many bytes where that is known."""
+    """Parts that follow one another.
+
+    Attributes:
+        parts: in the order of the walk.
+        files: how many files are to be hashed.
+        size: how many bytes they have, as far as that is known.
+    """
 
     parts: list[Part]
     files: int
@@ -50,14 +56,14 @@ class FileBatch(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What came of a batch.
+    """The result of a batch.
 
     Attributes:
-        blocks: manifest lines as found, in order, joined for each part.
-        records: records of the package hash, joined.
+        blocks: the manifest lines as they were found: for each part, its lines joined.
+        records: the records of the package hash, joined.
         files: how many regular files there were.
         size: how many bytes were read.
-        holes: how many of them take no room on the disk, where that was asked.
+        holes: how many of them take no room on the disk, where the task asked for that.
         as_expected: whether every line is the one that was expected.
     """
 
@@ -73,8 +79,11 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[FileBatch]:
     """Cut a walk into batches.
 
     Args:
-        walk: in order.
-        expect: returns the joined lines that a run or link should have, or None to take what is there.
+        walk: its steps, in order.
+        expect: returns the joined lines that a run or link should have, or None to accept what is there.
+
+    Yields:
+        Batches in the order of the walk.
     """
     parts: list[Part] = []
     files = size = 0
@@ -93,7 +102,7 @@ def cut(walk: Iterable[Run | Link], expect: Expect) -> Iterator[FileBatch]:
 
 
 def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
-    """Cut runs at as many files as a batch takes, or behind the file that makes it large enough."""
+    """Cut every run so that no part has more files than a batch, and each ends with the file that fills a batch."""
     for step in walk:
         if isinstance(step, Link):
             yield step
@@ -109,7 +118,14 @@ def _short_runs(walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
 
 
 def second_looks(folders: Sequence[Folder]) -> Iterator[FileBatch]:
-    """Yield the batches of seeing that every directory is as it was listed, when everything has been read."""
+    """Yield the batches of the second look: when everything was read, is every directory still as it was listed?
+
+    Args:
+        folders: as they were first seen.
+
+    Yields:
+        Batches in the order of `folders`.
+    """
     parts: list[Part] = []
     length = 0
     for folder in folders:
@@ -123,7 +139,14 @@ def second_looks(folders: Sequence[Folder]) -> Iterator[FileBatch]:
 
 
 def do(worker: Worker, batch: FileBatch) -> Done:
-    """Hash the files of a batch here and now.
+    """Do a batch in this process.
+
+    Args:
+        worker: opens and hashes the files.
+        batch: what to do.
+
+    Returns:
+        The result.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
@@ -141,9 +164,14 @@ def do(worker: Worker, batch: FileBatch) -> Done:
 
 
 def request(part: Part) -> Request | None:
-    """Return what another process must know of a part, None when there is nothing to do.
+    """Return what another process must know of a part.
 
-    For a directory to be looked at again there are no names, and its listing in place of the lines.
+    Args:
+        part: of a batch.
+
+    Returns:
+        The arguments of `Worker.answer`: path and identity of the directory, the names, and the expected lines; for a
+        directory to be looked at again, no names, and its listing in place of the lines. None for a finished line.
     """
     if part.folder is None:
         return None
@@ -152,12 +180,16 @@ def request(part: Part) -> Request | None:
 
 
 def assemble(batch: FileBatch, results: object) -> Done:
-    """Put together what came of the parts of a batch.
+    """Put the results of the parts of a batch together.
 
     Args:
         batch: what was asked.
-        results: for each part its lines (None when as expected), records, size and holes; None for a ready line. They
-            come from another process, or from an executor that is not ours, so only this shape is taken.
+        results: for each part with files its lines (None when they are as expected), its records, the bytes read and
+            the bytes of holes; for other parts, anything. They come from another process, or from an executor that is
+            not ours, so nothing but this shape is accepted.
+
+    Returns:
+        The result of the batch.
 
     Raises:
         ValueError: the results do not fit the batch.
@@ -171,7 +203,16 @@ def assemble(batch: FileBatch, results: object) -> Done:
         if not part.names:
             lines.append(part.line)
             continue
-        found, record, read, hollow = _checked(part, result)
+        if not isinstance(result, list | tuple) or len(result) != 4:
+            raise ValueError("a result has not four parts")
+        found, record, read, hollow = result
+        found = part.expected if found is None else found
+        numbers = isinstance(read, int) and isinstance(hollow, int) and read >= 0 and hollow >= 0
+        if not isinstance(found, bytes) or not isinstance(record, bytes) or not numbers:
+            raise ValueError("a result holds the wrong types or numbers")
+        all_read = part.expected is None or part.expected == found
+        if found.count(b"\n") != len(part.names) - 1 or (all_read and record.count(b"\n") != 3 * len(part.names)):
+            raise ValueError("a result holds too few or too many lines")
         lines.append(found)
         records.append(record)
         size += read
@@ -180,23 +221,15 @@ def assemble(batch: FileBatch, results: object) -> Done:
     return Done(lines, b"".join(records), batch.files, size, holes, as_expected)
 
 
-def _checked(part: Part, result: object) -> tuple[bytes, bytes, int, int]:
-    """Return a result that has the shape of an answer to this part."""
-    if not isinstance(result, list | tuple) or len(result) != 4:
-        raise ValueError("a result has not four parts")
-    found, record, size, holes = result
-    found = part.expected if found is None else found
-    numbers = isinstance(size, int) and isinstance(holes, int) and size >= 0 and holes >= 0
-    if not isinstance(found, bytes) or not isinstance(record, bytes) or not numbers:
-        raise ValueError("a result holds the wrong types or numbers")
-    all_read = part.expected is None or part.expected == found
-    if found.count(b"\n") != len(part.names) - 1 or (all_read and record.count(b"\n") != 3 * len(part.names)):
-        raise ValueError("a result holds too few or too many lines")
-    return found, record, size, holes
-
-
 def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError | MachineError:
-    """Return the error that tells of a file's problem."""
+    """Return the error for a problem with a file.
+
+    Args:
+        problem: as the reader found it.
+
+    Returns:
+        A refusal of the tree, unless the machine or the verified copy is at fault.
+    """
     text = f"{problem.path or '.'!r} {problem.reason}"
     if problem.fault == "machine":
         return MachineError(text)

@@ -1,6 +1,6 @@
-"""The likely cause of a difference, where it can be told, with what to do about it.
+"""The likely cause of a difference, and what to do about it.
 
-None of this decides anything: the package is denied already. Contents are looked at within bounds only.
+None of this decides anything: the package was denied before. The caller bounds how much of the files is read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ _EDITED = ("~", ".swp", ".swo", ".orig", ".rej", ".bak")
 
 
 def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algorithm: HashAlgorithm) -> str:
-    """Say why an entry may have changed, or return an empty text.
+    """Say why an entry may have changed.
 
     Args:
         expected: what the manifest says.
-        found: what is there.
-        content: what the file holds, when it is one of reasonable size.
-        algorithm: of the manifest's digests.
+        found: what is there; a file that was not read has an empty digest.
+        content: the bytes of the file; None when it is none, or too large to be read for this.
+        algorithm: of the digests in the manifest.
+
+    Returns:
+        The cause and what to do about it; empty when it is not known.
     """
     if isinstance(expected, Symlink) and isinstance(found, File):
         if content == expected.target.encode():
@@ -56,12 +59,15 @@ def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algori
 
 
 def cause_of_absence(path: str, expected: Entry, new_paths: Mapping[str, str]) -> str:
-    """Say why an entry may be missing, or return an empty text.
+    """Say why an entry may be missing.
 
     Args:
         path: of the entry.
         expected: what the manifest says.
-        new_paths: where something that looks the same was found, by the digest of a file or the folded path.
+        new_paths: the paths of added entries, by the digest of the file and by the folded path.
+
+    Returns:
+        The cause and what to do about it; empty when it is not known.
     """
     respelt = new_paths.get(folded(path))
     if respelt is not None:
@@ -75,12 +81,15 @@ def cause_of_absence(path: str, expected: Entry, new_paths: Mapping[str, str]) -
 
 
 def cause_of_presence(path: str, digest: str, old_paths: Mapping[str, str]) -> str:
-    """Say why an entry may have been added, or return an empty text.
+    """Say why an entry may have been added.
 
     Args:
         path: of the entry.
-        digest: of the file, where it was read.
-        old_paths: what is missing, by the digest of a file or the folded path.
+        digest: of the file; empty when it was not read.
+        old_paths: the paths of missing entries, by the digest of the file and by the folded path.
+
+    Returns:
+        The cause and what to do about it; empty when it is not known.
     """
     name = path.rpartition("/")[2]
     if any(map(is_bytecode, path.split("/"))):

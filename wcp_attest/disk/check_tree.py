@@ -17,10 +17,9 @@ from wcp_attest.disk.hashing import Task
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.parallel import WORTH_FILES, hash_all
 from wcp_attest.disk.placement import pair_folder
-from wcp_attest.disk.read_tree import path_of
 from wcp_attest.disk.verified_copy import Stage
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
-from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, render_line
+from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, parse_line, render_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from wcp_attest.package.manifest import Manifest
 
 _DEFAULT = ReadOptions()
-_LINE_BYTES = 400  # that a line seldom exceeds
-_DIRECTORY_END = b': {"directory":true}'  # cannot end the line of a file, nor that of a link, whose text is quoted
+_LINE_BYTES = 400  # few lines are longer
+_DIRECTORY_END = b': {"directory":true}'  # no file's line ends so, nor that of a link, whose text is quoted
 
 
 def check_tree(
@@ -45,27 +44,28 @@ def check_tree(
 ) -> None:
     """Check a whole tree against its manifest, and return only when they agree.
 
-    Lines are compared, not parsed: an entry that agrees was written in the accepted spelling.
+    Lines are compared, not parsed: a line that equals the one made of the tree is in the accepted spelling.
 
     Args:
         root: path of a directory; not a symbolic link.
         manifest: whose signature was verified.
         options: how to read.
-        stage: a new directory that takes a copy of the bytes that were hashed; it appears only when the tree agrees.
-        extra: further files of the staged copy, by path, already verified by the caller.
-        rights: of the files of that copy: the mode of one, that of an executable one, and the group or None; without
-            them files are made as any program of yours makes them.
+        stage: path of a new directory for a copy of the bytes that were hashed; it appears only when the tree agrees.
+        extra: further files of the copy, by path; the caller has verified them.
+        rights: of the files of the copy: the mode of a plain file, that of an executable one, and the group id or None.
+            By default the umask decides, as for other new files.
 
     Raises:
-        TreeMismatch: the tree differs; the error holds every difference.
+        TreeMismatch: the tree differs; the error holds the differences.
         TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
+        MachineError: this machine cannot read it; nothing was decided.
         ManifestMalformed: the package hash does not fit the entries.
         ConfigError: the root is absent, a link or no directory, or the staged copy cannot be written.
     """
     staging = nullcontext() if stage is None else Stage(stage, root, rights)
     with closing(open_root(root)) as opened, staging as copy:
         if not _agrees(opened, manifest, options, copy):
-            from wcp_attest.disk.explain_differences import raise_differences  # most trees agree
+            from wcp_attest.disk.explain_differences import raise_differences  # not loaded when the tree agrees
 
             raise_differences(opened, manifest, options)
         if copy is not None:
@@ -81,6 +81,7 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
         owner=strict_owner(options),
         pair_folder=pair_folder(root.path, options.placement),
     )
+    # 1. Walk the tree; every batch of it is compared with the lines that come next in the manifest.
     walk = Walk(root, rules)
     others = _Cursor(manifest)
     directories = others.directories
@@ -99,34 +100,32 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
             if not done.as_expected:
                 return False
             hasher.update(done.records)
+    # 2. No line may be left over, and the empty directories must be those of the manifest.
     found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
-    if not others.at_end or found != sorted(directories) or not walk.files or not _in_place(manifest, directories):
+    if not others.at_end or found != sorted(directories) or not walk.files:
         return False
+    # 3. Their lines, which the walk gives apart, must stand in order among the others.
+    for line, after in pairwise(manifest.lines) if directories else ():
+        near = line.endswith(_DIRECTORY_END) or after.endswith(_DIRECTORY_END)
+        if near and parse_line(line, rules.algorithm)[0] >= parse_line(after, rules.algorithm)[0]:
+            return False
+    # 4. The package hash must be that of the files.
     if hasher.hexdigest() != manifest.package_hash:
         raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
     if copy is not None:
-        copy.make_folders(walk.empty)
+        copy.empty = walk.empty
     return True
 
 
-def _in_place(manifest: Manifest, directories: list[bytes]) -> bool:
-    """Tell whether the lines of empty directories, which the walk gives apart, stand in order among the others."""
-    algorithm = manifest.hash_algorithm
-    return not directories or all(
-        path_of(line, algorithm) < path_of(after, algorithm)
-        for line, after in pairwise(manifest.lines)
-        if line.endswith(_DIRECTORY_END) or after.endswith(_DIRECTORY_END)
-    )
-
-
 class _Cursor:
-    """Hands out joined lines in order, empty ones when they have run out.
+    """Hands out the lines of a manifest in order, joined; empty lines when there are no more.
 
     Args:
         manifest: whose lines; those of empty directories are not handed out.
 
     Attributes:
         directories: the lines of empty directories.
+        at_end: whether every other line was handed out.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -137,13 +136,11 @@ class _Cursor:
             self.directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
             others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
             body = SEPARATOR.join(others) if others else None
-        self._rows = BytesIO(body or b"")  # finds ends of lines five times as fast as `find` in a loop
+        self._rows = BytesIO(
+            body or b""
+        )  # finds the ends of lines five times as fast as `find` in a loop (bar: `small`)
         self._left = len(body or b"")
-        self._promised = body is not None  # a separator says that one more line comes
-
-    @property
-    def at_end(self) -> bool:
-        return not self._left and not self._promised
+        self.at_end = body is None
 
     def take(self, step: Run | Link) -> bytes:
         """Return the joined lines that the next step should have."""
@@ -151,5 +148,5 @@ class _Cursor:
         rows = list(islice(self._rows, wanted))
         text = b"".join(rows)
         self._left -= len(text)
-        self._promised = len(rows) == wanted and text.endswith(SEPARATOR)
+        self.at_end = not self._left and not (len(rows) == wanted and text.endswith(SEPARATOR))  # one more would follow
         return text.removesuffix(SEPARATOR) + SEPARATOR * (wanted - max(len(rows), 1))

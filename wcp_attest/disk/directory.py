@@ -1,4 +1,4 @@
-"""Reach a directory below a root by descriptors, component by component, following no link.
+"""Open directories below a root by descriptors, component by component, following no link.
 
 Worker processes import this module, so it imports little at its top (`wcp_attest.disk.workers`).
 """
@@ -23,8 +23,9 @@ FILE_FLAGS = (  # to read a file: no link is followed, and no FIFO or device is 
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOCTTY", 0)
 )
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 UTF8 = sys.getfilesystemencoding() == "utf-8"
-# What the system says when this machine is at fault, not the tree; each with what to do, where there is something.
+# Errors that are the fault of this machine and not of the tree; each with what to do, where we know something.
 _MACHINE = {
     errno.EMFILE: "; raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "; the whole system has too many files open",
@@ -45,7 +46,7 @@ Identity = tuple[int, int, int, int]  # device, inode, time of change of the nam
 
 
 class FileProblem(Exception):
-    """An entry cannot be read safely; never leaves the package.
+    """An entry cannot be read safely. It never leaves this toolkit: `batches.as_error` makes an error of it.
 
     Attributes:
         path: of the entry, relative to the root.
@@ -61,13 +62,16 @@ class FileProblem(Exception):
 
     @classmethod
     def of(cls, path: str, before: str, problem: OSError | ValueError, after: str = "") -> FileProblem:
-        """Return the problem that an error of the system makes of an entry.
+        """Return the problem of an entry on which the system reports an error.
 
         Args:
-            path: of the entry.
-            before: what to say before the words of the system.
-            problem: what the system said.
-            after: what to say behind them.
+            path: of the entry, relative to the root.
+            before: words before those of the system.
+            problem: what the system reports.
+            after: words after those of the system.
+
+        Returns:
+            The problem; the machine is at fault where the error says so, else the tree.
         """
         if is_machine_fault(problem):
             return cls(path, f"cannot be read: {describe_os_error(problem)}; nothing was decided", "machine")
@@ -75,7 +79,11 @@ class FileProblem(Exception):
 
 
 def native(name: str) -> str | bytes:
-    """Return a name as the system calls take it: its UTF-8 bytes, whatever the locale says."""
+    """Return a name in the form for system calls: as its UTF-8 bytes, whatever the locale is.
+
+    Args:
+        name: of one entry; undecodable bytes as surrogates.
+    """
     return name if UTF8 else name.encode("utf-8", "surrogateescape")
 
 
@@ -130,10 +138,13 @@ def open_root(root: str) -> TreeRoot:
 class Descent:
     """Opens directories below a root, component by component, following no link.
 
-    The way to the last one is kept open, so that its neighbours cost one step and not all of them.
+    The directories on the way to the last one stay open, so that the next one nearby takes one step and not all.
 
     Args:
         root: descriptor of the root.
+
+    Raises:
+        OSError: the root cannot be opened once more.
     """
 
     def __init__(self, root: int) -> None:
@@ -141,11 +152,14 @@ class Descent:
         self._open = [os.open(".", FOLDER_FLAGS, dir_fd=root)]
 
     def open(self, path: str, identity: Identity | None) -> int:
-        """Return a descriptor of a directory, good until the next one is opened.
+        """Open a directory.
 
         Args:
             path: empty for the root itself, else `a/b/`.
-            identity: what it must be, as `identity_of` gives it, or None.
+            identity: what it must be, as `identity_of` gives it; None accepts any.
+
+        Returns:
+            A descriptor, which stays open until the next call.
 
         Raises:
             FileProblem: it is gone, no longer a directory, another one, or has changed.
@@ -156,7 +170,9 @@ class Descent:
             if old != new:
                 break
             shared += 1
-        self._keep(shared)
+        while len(self._open) > shared + 1:
+            os.close(self._open.pop())
+        del self._names[shared:]
         try:
             for name in names[shared:]:
                 self._open.append(os.open(native(name), FOLDER_FLAGS, dir_fd=self._open[-1]))
@@ -170,36 +186,56 @@ class Descent:
         return self._open[-1]
 
     def close(self) -> None:
-        """Close everything."""
-        self._keep(-1)
-
-    def _keep(self, levels: int) -> None:
-        while len(self._open) > levels + 1:
+        """Close every descriptor."""
+        while self._open:
             os.close(self._open.pop())
-        del self._names[max(levels, 0) :]
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return what tells that a directory is the same one, and that no name came, went or was moved meanwhile."""
+    """Return what stays equal as long as a directory is the same one and no name in it was added, removed or changed.
+
+    Args:
+        status: of the directory.
+    """
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def fingerprint(names: list[str]) -> str:
-    """Return names, as the system gave them and in its order, as one text to be compared."""
+    """Return the names in a directory as one text, to be compared later.
+
+    Args:
+        names: as the system gave them, in its order.
+    """
     return "/".join(names)
 
 
 def unchanged(names: list[str], before: str) -> bool:
-    """Tell whether a directory that held `before` now holds the same names, in whatever order."""
+    """Tell whether a directory holds the same names as before, in any order.
+
+    Args:
+        names: as the system gives them now.
+        before: the earlier ones, as `fingerprint` gave them.
+    """
     return fingerprint(names) == before or sorted(names) == sorted(before.split("/") if before else [])
 
 
 def describe_os_error(problem: OSError | ValueError) -> str:
-    """Return what the system says is wrong, for the end of a message, and what to do where this machine is at fault."""
+    """Return what an error of the system says.
+
+    Args:
+        problem: the error.
+
+    Returns:
+        Words for the end of a message, in lower case; where this machine is at fault, with what to do about it.
+    """
     text: str = (getattr(problem, "strerror", None) or str(problem)).lower()
     return text + _MACHINE.get(getattr(problem, "errno", None) or 0, "")
 
 
 def is_machine_fault(problem: OSError | ValueError) -> bool:
-    """Tell whether the machine is at fault, so that nothing follows about what could not be read."""
+    """Tell whether this machine is at fault. Then the error says nothing about what could not be read.
+
+    Args:
+        problem: an error of the system.
+    """
     return getattr(problem, "errno", None) in _MACHINE

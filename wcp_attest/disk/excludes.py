@@ -1,10 +1,11 @@
 """Which entries a signer left out on purpose: gitignore patterns (gitignore(5)); the last one that matches decides.
 
-Patterns come from strangers: from `.wcpignore` of a tree, from a manifest. So nothing here backtracks. A pattern is cut
-at its slashes; a name is matched against one part by going through it once, and a path against all parts by a table of
-parts and names. The time is at most the length of the pattern times the length of the path.
+Patterns come from strangers: from the `.wcpignore` of a tree or from a manifest. So nothing here backtracks. A pattern
+is split at its slashes. One part is matched with a name in one pass; all parts are matched with a path by keeping the
+set of parts that the names so far can have reached. The time is at most the length of the pattern times that of the
+path.
 
-A directory that is left out is left out with everything in it; nothing below it can be taken back in, as in git.
+A directory is left out with everything in it; as in git, no pattern can take back something below it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _ALPHA = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DIGIT = frozenset("0123456789")
 _PRINT = frozenset(map(chr, range(0x20, 0x7F)))
 _ANY = frozenset(map(chr, range(256))) - {"/"}
-_CLASSES = {  # of bytes, in the C locale, as git has them
+_CLASSES = {  # of bytes, in the C locale, as in git
     "alnum": _ALPHA | _DIGIT,
     "alpha": _ALPHA,
     "blank": frozenset(" \t"),
@@ -39,16 +40,16 @@ _CLASSES = {  # of bytes, in the C locale, as git has them
     "xdigit": _DIGIT | frozenset("abcdefABCDEF"),
 }
 
-_Piece: TypeAlias = str | list[frozenset[str]]  # between two stars: literal, or for each byte those that fit
+_Piece: TypeAlias = str | list[frozenset[str]]  # between two stars: literal text, or for each byte those that match
 
 
 class _Part(NamedTuple):
-    """What stands between two slashes of a pattern: pieces between stars, none of them for `**`."""
+    """What stands between two slashes of a pattern: the pieces between stars. A `**` has no pieces."""
 
     pieces: list[_Piece]
 
     def matches(self, name: str) -> bool:
-        """Tell whether a whole name fits: the ends where they must be, the middle pieces as early as they can."""
+        """Tell whether a whole name matches: the ends where they must be, the other pieces as early as possible."""
         first, last = self.pieces[0], self.pieces[-1]
         if len(self.pieces) == 1:
             return len(name) == len(first) and _fits(first, name, 0)
@@ -76,8 +77,8 @@ class _Rule:
         leaves_out: whether it leaves entries out; else it takes them back in.
         folders_only: whether it matches directories only.
         anywhere: whether it is matched with the name of an entry; else with its path.
-        prefix: the beginning of the path, up to the first special character, when it is matched with the path.
-        parts: what must follow.
+        prefix: the beginning that the path must have, up to the first special character; empty with `anywhere`.
+        parts: what must follow the prefix, or be the name.
     """
 
     text: str
@@ -88,23 +89,26 @@ class _Rule:
     parts: list[_Part]
 
     def concerns(self, folder: str) -> bool:
-        """Tell whether an entry of a directory, whose path is empty or ends in `/`, can fit."""
+        """Tell whether an entry of a directory, whose path is empty or ends in `/`, can match."""
         if len(self.parts) == 1 and self.parts[0].pieces == [""] and not self.anywhere:
             return self.prefix.rpartition("/")[0] == folder[:-1]
         return folder.startswith(self.prefix) or self.prefix.startswith(folder)
 
     def matches(self, path: str, name: str) -> bool:
-        """Tell whether an entry fits, given its path and its name, a character a byte."""
+        """Tell whether an entry matches, given its path and its name with one character for each byte."""
         if self.anywhere:
             return self.parts[0].matches(name)
         if not path.startswith(self.prefix):
             return False
-        # Which parts the names so far can have used up: `**` takes any number of names, at the end at least one.
+        # `reached` are the parts at which the next name can be matched; one past the last is the end of the pattern.
+        # A `**` matches any number of names, and at the end of the pattern at least one.
         count = len(self.parts)
         reached = {0}
         for part in path[len(self.prefix) :].split("/"):
+            # Before another part, `**` may also match no name at all. There are never two `**` in a row.
+            skipped = {at + 1 for at in reached if at < count - 1 and not self.parts[at].pieces}
             after: set[int] = set()
-            for at in _with_skips(reached, self.parts):
+            for at in reached | skipped:
                 if at < count and not self.parts[at].pieces:
                     after |= {at, count} if at == count - 1 else {at}
                 elif at < count and self.parts[at].matches(part):
@@ -114,16 +118,16 @@ class _Rule:
 
 
 class Excludes:
-    """Decides entries by patterns, and remembers which patterns took something out.
+    """Decides entries by patterns, and remembers which patterns a manifest must record.
 
-    Only those are worth recording: with them alone, every entry is decided as before. A pattern that takes back in is
-    recorded when it took something back from one that is recorded.
+    A pattern that left something out is recorded. A pattern that takes back in (`!`) is recorded when it took something
+    back from a recorded one. With these alone, every entry is decided as with all of them.
 
     Args:
         patterns: gitignore patterns; empty ones and comments are skipped.
 
     Raises:
-        ConfigError: a pattern can never match because it is malformed, or there are too many.
+        ConfigError: a pattern is malformed, so that it can never match, or there are too many.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -135,11 +139,11 @@ class Excludes:
         self._took_back: dict[int, set[int]] = {}  # from which earlier ones
 
     def concern(self, folder: str, *, files: bool) -> bool:
-        """Tell whether any pattern can match an entry of a directory.
+        """Tell whether any pattern can match an entry of a directory, so that its entries must be decided one by one.
 
         Args:
-            folder: its path, empty or ending in `/`.
-            files: whether what is not a directory is meant; else directories.
+            folder: the path of the directory, empty or ending in `/`.
+            files: whether files and links are meant; else directories.
         """
         path = _bytewise(folder)
         return any(rule.concerns(path) for rule in self._rules if not (files and rule.folders_only))
@@ -161,6 +165,9 @@ class Excludes:
         Args:
             path: relative to the root, without a trailing `/`.
             folder: whether it is a directory.
+
+        Returns:
+            Whether the entry is left out.
         """
         path = _bytewise(path)
         name = path.rpartition("/")[2]
@@ -181,14 +188,17 @@ class Excludes:
 
 
 def read_ignore_file(data: bytes, what: str) -> list[str]:
-    """Return the patterns of a file like `.gitignore`, without comments and empty lines.
+    """Read a file like `.gitignore`.
 
     As in git, a byte order mark is skipped, lines end in LF or CR LF, and spaces at the end of a line do not count
     unless a backslash stands before them.
 
     Args:
-        data: what the file holds.
+        data: the bytes of the file.
         what: the file in words, for messages.
+
+    Returns:
+        Its patterns, without comments and empty lines.
 
     Raises:
         ConfigError: it is not UTF-8.
@@ -201,16 +211,6 @@ def read_ignore_file(data: bytes, what: str) -> list[str]:
     return [pattern for pattern in patterns if pattern and not pattern.startswith("#")]
 
 
-def _with_skips(reached: set[int], parts: list[_Part]) -> set[int]:
-    """Add what is reached when a `**` before another part takes no name at all."""
-    every = set(reached)
-    for at in sorted(reached):
-        while at < len(parts) - 1 and not parts[at].pieces:
-            at += 1  # noqa: PLW2901  # the parts behind it, one after the other
-            every.add(at)
-    return every
-
-
 def _fits(piece: _Piece, name: str, at: int) -> bool:
     if isinstance(piece, str):
         return name.startswith(piece, at)
@@ -218,7 +218,7 @@ def _fits(piece: _Piece, name: str, at: int) -> bool:
 
 
 def _bytewise(text: str) -> str:
-    """Return the UTF-8 bytes of a text, a character a byte: git matches bytes, so a `?` takes one of them."""
+    """Return a text with one character for each of its UTF-8 bytes: git matches bytes, so a `?` matches one of them."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
@@ -229,30 +229,26 @@ def _without_spaces(line: str) -> str:
 
 
 def _rule(pattern: str) -> _Rule | None:
-    """Read a pattern as git does, or return None for an empty line or a comment.
-
-    Raises:
-        ConfigError: git would never match it.
-    """
+    """Read a pattern as git does; None for an empty line or a comment. Refuse one that git would never match."""
     text = _without_spaces(pattern.strip("\r\n"))
     if not text or text.startswith("#"):
         return None
-    # 1. `!` takes back in; a `/` at the end asks for a directory; any other `/` ties the pattern to the root.
+    # 1. `!` takes back in; a `/` at the end matches directories only; with any other `/`, the whole path is matched.
     rest = _bytewise(text.removeprefix("!"))
     folders_only = rest.endswith("/")
     rest = rest.removesuffix("/")
     anywhere = "/" not in rest
     if not anywhere:
         rest = rest.removeprefix("/")
-    # 2. What comes before the first special character is compared as it is. Git takes it off before it matches, and
-    #    so a `**` behind it stands at the beginning.
+    # 2. What stands before the first special character is compared as it is. Git removes it before it matches, so a
+    #    `**` after it counts as one at the beginning.
     length = 0 if anywhere else next((n for n, letter in enumerate(rest) if letter in _SPECIAL), len(rest))
     parts = _parts(rest[length:], anywhere=anywhere, pattern=text)
     return _Rule(text, not text.startswith("!"), folders_only, anywhere, rest[:length], parts)
 
 
 def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:
-    """Cut a pattern at its slashes, and each part at its stars."""
+    """Split a pattern at its slashes, and each part at its stars."""
     parts = [_Part([""])]
     at = 0
     while at < len(rest):
@@ -269,43 +265,42 @@ def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:
                 pieces.append("")
             at = end
         elif letter == "/":
-            # Several `**` after one another say no more than one; a name has room for only so many parts.
+            # Several `**` in a row mean the same as one.
             if len(parts) > 1 and not pieces and not parts[-2].pieces:
                 parts.pop()
             parts.append(_Part([""]))
             at += 1
         else:
-            fitting, at = _one(rest, at, pattern)
-            _extend(pieces, fitting)
+            at = _read_one(rest, at, pattern, pieces)
     if len(parts) > 1 and not parts[-1].pieces and not parts[-2].pieces:
         parts.pop()
     return parts
 
 
-def _extend(pieces: list[_Piece], fitting: str | frozenset[str]) -> None:
-    """Put what fits one more byte at the end of the last piece."""
-    piece = pieces[-1]
-    if isinstance(piece, str) and isinstance(fitting, str):
-        pieces[-1] = piece + fitting
-        return
-    sets = [frozenset(letter) for letter in piece] if isinstance(piece, str) else piece
-    pieces[-1] = [*sets, frozenset(fitting)]
-
-
-def _one(rest: str, at: int, pattern: str) -> tuple[str | frozenset[str], int]:
-    """Read what stands for one byte; return what fits it, and where to go on."""
+def _read_one(rest: str, at: int, pattern: str, pieces: list[_Piece]) -> int:
+    """Read what matches one byte and add it to the last piece; return where to go on."""
     letter = rest[at]
+    matching: str | frozenset[str] = letter
+    at += 1
     if letter == "?":
-        return _ANY, at + 1
-    if letter == "\\":
-        if rest[at + 1 : at + 2] in {"", "/"}:
+        matching = _ANY
+    elif letter == "[":
+        matching, at = _bracket(rest, at, pattern)
+    elif letter == "\\":
+        matching = rest[at : at + 1]
+        at += 1
+        if matching in {"", "/"}:
             raise _never(pattern, "has a backslash at its end or before a slash")
-        return rest[at + 1], at + 2
-    return _bracket(rest, at + 1, pattern) if letter == "[" else (letter, at + 1)
+    piece = pieces[-1]
+    if isinstance(piece, str) and isinstance(matching, str):
+        pieces[-1] = piece + matching
+    else:
+        pieces[-1] = [*map(frozenset, piece), frozenset(matching)]
+    return at
 
 
 def _bracket(rest: str, at: int, pattern: str) -> tuple[frozenset[str], int]:
-    """Read a bracket expression behind its `[`, as git's `wildmatch` does."""
+    """Read a bracket expression after its `[`, as git's `wildmatch` does; return what matches, and where it ends."""
     negated = rest[at : at + 1] in {"!", "^"}
     start = at = at + negated
     fitting: set[str] = set()

@@ -1,4 +1,4 @@
-"""List every difference between a tree and its manifest, with the likely cause where it can be told."""
+"""List every difference between a tree and its manifest, with the likely cause where it is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wcp_attest.disk.hashing import Task, Worker
 from wcp_attest.disk.parallel import hash_all
 from wcp_attest.disk.placement import pair_folder
 from wcp_attest.disk.walk import Link, Rules, Walk, strict_owner
-from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, parse_line, render_line
+from wcp_attest.package.entries import SEPARATOR, EmptyDirectory, File, Symlink, describe, parse_line, render_line
 from wcp_attest.package.names import folded, is_bytecode
 
 if TYPE_CHECKING:
@@ -34,46 +34,35 @@ if TYPE_CHECKING:
     from wcp_attest.package.manifest import Manifest
 
 MAX_LISTED = 1000  # differences that are named; all are counted
-MAX_CANDIDATES = 4  # added files of one size that are read to see whether a missing one moved there
-MAX_LOOK = 16 * 1024 * 1024  # bytes of a changed file that is searched for the cause
-MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all these files together, holes among them
-_UNREAD = b'":"","size":'  # in the line of a file that was not worth reading; no quoted path can hold it
+MAX_CANDIDATES = 4  # added files of one size that are read to find one that was moved
+MAX_LOOK = 16 * 1024 * 1024  # bytes of a changed file that is read to find the cause
+MAX_LOOKED_AT = 256 * 1024 * 1024  # bytes of all files that are read for this, with their holes
+_UNREAD = b'":"","size":'  # in the line of a file that was not read; no quoted path can hold it
 _DIGEST = re.compile(rb'":"([0-9a-f]{64})","size":')
 _ZEROS = b'":"' + b"0" * 64 + b'","size":'
 
 
-def raise_differences(root: TreeRoot, manifest: Manifest, options: ReadOptions) -> NoReturn:
-    """Find out how a tree that does not agree with its manifest differs, and raise that.
+def raise_differences(
+    root: TreeRoot, manifest: Manifest, options: ReadOptions, found: Survey | None = None
+) -> NoReturn:
+    """Raise how a tree differs from its manifest.
 
     Args:
         root: of the tree.
-        manifest: that the tree was found to differ from.
+        manifest: from which the tree differs.
         options: how to read.
+        found: the differences, when the caller knows them; by default the tree is read for them.
 
     Raises:
-        TreeMismatch: always, but for the following.
+        TreeMismatch: the tree differs; the error holds the differences.
         TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
-        ManifestMalformed: the manifest itself is at fault.
+        MachineError: this machine cannot read it; nothing was decided.
+        ManifestMalformed: an entry of the manifest is malformed.
     """
-    found = survey(root, manifest, options)
-    if not found.differs:
-        raise TreeUnsafe("the tree changed while it was checked")
-    raise_mismatch(root, manifest, found)
-
-
-def raise_mismatch(root: TreeRoot, manifest: Manifest, found: Survey) -> NoReturn:
-    """Raise what a survey found.
-
-    Args:
-        root: of the tree.
-        manifest: that the tree differs from.
-        found: at least one difference.
-
-    Raises:
-        TreeMismatch: always, but for the following.
-        TreeUnsafe: a file that is looked at again cannot be read safely, or changed meanwhile.
-    """
+    found = found or survey(root, manifest, options)
     paths = sorted(found.missing.keys() | found.found.keys())
+    if not paths:
+        raise TreeUnsafe("the tree changed while it was checked")
     with closing(_Explainer(root.descriptor, manifest.hash_algorithm, found)) as explainer:
         differences = [explainer.difference(path) for path in paths[:MAX_LISTED]]
     counted = "1 entry differs" if len(paths) == 1 else f"{len(paths)} entries differ"
@@ -86,8 +75,31 @@ def raise_mismatch(root: TreeRoot, manifest: Manifest, found: Survey) -> NoRetur
 
 
 def difference_of(path: str, expected: Entry | None, found: Entry | None, cause: str = "") -> Difference:
-    """Describe how two entries of one path differ; None is no entry."""
-    return Difference(path, _change(path, expected, found), _words(expected), _words(found), cause)
+    """Describe how an entry differs.
+
+    Args:
+        path: of the entry.
+        expected: what the manifest says; None when it lists nothing there.
+        found: what is there; None when nothing is. A file that was not read has an empty digest.
+        cause: why, in words, where that is known.
+
+    Returns:
+        The difference.
+    """
+    if expected is None:
+        change = Change.BYTECODE if any(map(is_bytecode, path.split("/"))) else Change.ADDED
+    elif found is None:
+        change = Change.MISSING
+    elif type(expected) is not type(found):
+        change = Change.KIND
+    elif isinstance(expected, Symlink):
+        change = Change.LINK
+    elif not isinstance(expected, File) or not isinstance(found, File) or expected.size != found.size:
+        change = Change.MODIFIED
+    else:  # a file of the right size whose execute bit differs was not read
+        change = Change.MODE if found.digest in ("", expected.digest) else Change.MODIFIED
+    said, there = ("" if entry is None else describe(entry) for entry in (expected, found))
+    return Difference(path, change, said, there, cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,47 +107,46 @@ class Survey:
     """How a tree differs from a manifest.
 
     Attributes:
-        missing: what is missing or changed, as the manifest has it.
-        found: what is changed or added, as the tree has it.
-        identities: device and inode of each directory.
+        missing: what is missing or changed, by path, as the manifest has it.
+        found: what is changed or added, by path, as the tree has it.
+        identities: of each directory, by its path (`directory.identity_of`).
     """
 
     missing: Mapping[str, Entry]
     found: Mapping[str, Entry]
     identities: Mapping[str, Identity]
 
-    @property
-    def differs(self) -> bool:
-        """Whether anything is otherwise than the manifest says."""
-        return bool(self.missing or self.found)
-
 
 class Sieve(Protocol):
-    """Holds back what need not be read; only `wcp_attest.advice.cached_diff`, which verifies nothing, has one."""
+    """Holds back files that need not be read. Only `wcp_attest.advice.cached_diff` has one, which verifies nothing."""
 
     @property
     def lines(self) -> list[bytes]:
         """The manifest lines of what was held back."""
 
     def sift(self, walk: Walk, line_of: Mapping[str, bytes], entries: Mapping[str, Entry]) -> Iterator[Run | Link]:
-        """Pass on what must be read."""
+        """Yield the steps of a walk that must be read."""
 
     def learn(self, lines: Iterable[bytes]) -> None:
-        """Take the lines of what was read, in the order in which it was passed on."""
+        """Take the lines of what was read, in the order of `sift`."""
 
 
 def survey(root: TreeRoot, manifest: Manifest, options: ReadOptions, sieve: Sieve | None = None) -> Survey:
-    """Read a tree, looking every line up by its path.
+    """Read a tree, and find the line of every entry by its path.
 
     Args:
         root: of the tree.
         manifest: what the tree should be.
         options: how to read.
-        sieve: for those who only look.
+        sieve: holds back files that need not be read; None when everything must be.
+
+    Returns:
+        How the tree differs.
 
     Raises:
         TreeUnsafe: the tree holds what cannot be read safely, or changed meanwhile.
-        ManifestMalformed: the manifest itself is at fault.
+        MachineError: this machine cannot read it; nothing was decided.
+        ManifestMalformed: an entry of the manifest is malformed.
     """
     algorithm = manifest.hash_algorithm
     entries = manifest.entries()
@@ -157,9 +168,9 @@ def survey(root: TreeRoot, manifest: Manifest, options: ReadOptions, sieve: Siev
         for line in lines:
             if line in missing:
                 del missing[line]
-            else:
-                path, entry = _entry(line, algorithm)
-                found[path] = entry
+                continue
+            path, entry = parse_line(line.replace(_UNREAD, _ZEROS), algorithm)
+            found[path] = replace(entry, digest="") if isinstance(entry, File) and _UNREAD in line else entry
 
     steps = walk if sieve is None else sieve.sift(walk, line_of, entries)
     with closing(hash_all(root, cut(steps, expect), Task(algorithm, owner=owner), options, walk=walk)) as results:
@@ -176,18 +187,20 @@ def survey(root: TreeRoot, manifest: Manifest, options: ReadOptions, sieve: Siev
 
 
 def digest_in(line: bytes) -> str:
-    """Return the digest in the line of a file that was read, else an empty text."""
+    """Return the digest in a manifest line.
+
+    Args:
+        line: of any entry, without separator.
+
+    Returns:
+        64 lower-case hex digits; empty when the line is not of a file, or the file was not read.
+    """
     found = _DIGEST.search(line)
     return found[1].decode() if found is not None else ""
 
 
-def _entry(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
-    path, entry = parse_line(line.replace(_UNREAD, _ZEROS), algorithm)
-    return path, replace(entry, digest="") if isinstance(entry, File) and _UNREAD in line else entry
-
-
 class _Explainer:
-    """Knows what is gone and what is new, and looks at single files again."""
+    """Finds the causes of differences: knows what is gone and what is new, and reads single files again."""
 
     def __init__(self, root: int, algorithm: HashAlgorithm, survey: Survey) -> None:
         self._algorithm = algorithm
@@ -197,7 +210,15 @@ class _Explainer:
         self._budget = MAX_LOOKED_AT
         gone = {path: entry for path, entry in survey.missing.items() if path not in survey.found}
         new = {path: entry for path, entry in survey.found.items() if path not in survey.missing}
-        self._digests = self._read_candidates(gone, new)
+        # An added file of the size of a missing one may be that file. Some of each size are read.
+        self._digests: dict[str, str] = {}
+        room = {entry.size: MAX_CANDIDATES for entry in islice(gone.values(), MAX_LISTED) if isinstance(entry, File)}
+        room.pop(0, None)
+        for path, entry in new.items():
+            if isinstance(entry, File) and room.get(entry.size, 0) > 0 and entry.size <= self._budget:
+                room[entry.size] -= 1
+                self._budget -= entry.size
+                self._digests[path] = self._digest(path)
         self._old_paths = _index(gone, {})
         self._new_paths = _index(new, self._digests)
 
@@ -221,37 +242,23 @@ class _Explainer:
         content = self._content(path, found.size) if isinstance(found, File) else None
         return difference_of(path, expected, found, cause_of_change(expected, found, content, self._algorithm))
 
-    def _read_candidates(self, gone: Mapping[str, Entry], new: Mapping[str, Entry]) -> dict[str, str]:
-        """Read added files that have the size of a missing one, some for each size, and return their digests."""
-        room: dict[int, int] = {}
-        for entry in islice(gone.values(), MAX_LISTED):
-            if isinstance(entry, File) and entry.size:
-                room[entry.size] = MAX_CANDIDATES
-        digests = {}
-        for path, entry in new.items():
-            if isinstance(entry, File) and room.get(entry.size, 0) > 0 and entry.size <= self._budget:
-                room[entry.size] -= 1
-                self._budget -= entry.size
-                digests[path] = self._digest(path)
-        return digests
-
     def _digest(self, path: str) -> str:
-        folder, name = _split(path)
+        folder, slash, name = path.rpartition("/")
         try:
-            lines = self._worker.hash(folder, self._survey.identities.get(folder), [name], None)[0]
+            lines = self._worker.hash(folder + slash, self._survey.identities.get(folder + slash), [name], None)[0]
         except FileProblem as problem:
             raise as_error(problem) from None
         entry = parse_line(lines, self._algorithm)[1]
         return entry.digest if isinstance(entry, File) else ""
 
     def _content(self, path: str, size: int) -> bytes | None:
-        """Return what a file holds, unless that is too much."""
+        """Return the bytes of a file; None when it is too large or cannot be read."""
         if size > min(MAX_LOOK, self._budget):
             return None
         self._budget -= size
-        folder, name = _split(path)
+        folder, slash, name = path.rpartition("/")
         try:
-            parent = self._descent.open(folder, self._survey.identities.get(folder))
+            parent = self._descent.open(folder + slash, self._survey.identities.get(folder + slash))
             descriptor = os.open(native(name), FILE_FLAGS, dir_fd=parent)
             try:
                 return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
@@ -262,34 +269,10 @@ class _Explainer:
 
 
 def _index(entries: Mapping[str, Entry], digests: Mapping[str, str]) -> dict[str, str]:
-    """Return paths by what would tell that an entry moved there: the digest of a file, and the folded path."""
+    """Return paths by what shows that an entry was moved or renamed: the digest of a file, and the folded path."""
     index = {folded(path): path for path in entries}
     for path, entry in entries.items():
         digest = digests.get(path) or (entry.digest if isinstance(entry, File) and entry.size else "")
         if digest:
             index.setdefault(digest, path)
     return index
-
-
-def _split(path: str) -> tuple[str, str]:
-    folder, slash, name = path.rpartition("/")
-    return folder + slash, name
-
-
-def _words(entry: Entry | None) -> str:
-    return "" if entry is None else entry.describe().removesuffix(", ")
-
-
-def _change(path: str, expected: Entry | None, found: Entry | None) -> Change:
-    if expected is None:
-        return Change.BYTECODE if any(is_bytecode(name) for name in path.split("/")) else Change.ADDED
-    if found is None:
-        return Change.MISSING
-    if type(expected) is not type(found):
-        return Change.KIND
-    if isinstance(expected, Symlink):
-        return Change.LINK
-    # Nothing but the execute bit differs; a file of the right size whose mode bits differ was not read.
-    if not isinstance(expected, File) or not isinstance(found, File) or expected.size != found.size:
-        return Change.MODIFIED
-    return Change.MODE if found.digest in ("", expected.digest) else Change.MODIFIED

@@ -1,8 +1,8 @@
-"""A lock file in a directory that is ours, with a deadline and a message that names who holds it.
+"""A lock file in a directory of ours, with a deadline, and a message that names the process that holds it.
 
-The kernel releases the lock when its process ends, however it ends (`flock(2)`), so none is ever left in force. The
-file stays; it holds the process id while the lock is held. Files in folders of the user are written under
-`disk.overwrite.only_writer`, which leaves no file behind.
+The kernel releases the lock when the process ends, also when it is killed (`flock(2)`). The file stays; while the lock
+is held, it holds the process id. In directories of the user, `disk.overwrite.only_writer` locks the directory itself,
+which leaves no file there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.base.errors import ConfigError, Error, MachineError
-from wcp_attest.disk.directory import describe_os_error, is_machine_fault
+from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.files import blame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,31 +28,44 @@ _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @contextlib.contextmanager
 def exclusive(path: str, *, wait: float, error: type[Error] = ConfigError) -> Iterator[None]:
-    """Hold a lock file.
+    """Hold a lock file while the block runs.
 
     Args:
-        path: of the lock file; its folder exists.
-        wait: seconds after which waiting for another holder is given up.
+        path: of the lock file; its directory exists.
+        wait: how many seconds to wait for another process that holds it.
         error: the error type to raise.
 
+    Yields:
+        Nothing; the lock is held.
+
     Raises:
-        Error: of type `error`: another process held the lock all the time, or the file cannot be opened or is no lock;
-            MachineError when this machine is at fault.
+        Error: of type `error`: another process held the lock all the time, or the file cannot be opened or is not a
+            lock of ours; MachineError when this machine is at fault.
     """
     try:
         descriptor = os.open(path, _OPEN, 0o600)
     except OSError as problem:
-        raise _failure(problem, error)(f"the lock `{path}` cannot be opened: {describe_os_error(problem)}") from None
+        raise blame(problem, error)(f"the lock `{path}` cannot be opened: {describe_os_error(problem)}") from None
     deadline = time.monotonic() + wait
     try:
-        while not _is_taken(descriptor, path, error):
+        while True:
+            holder = _holder(descriptor, path, error)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass  # another process holds it
+            except OSError as problem:
+                raise blame(problem, error)(
+                    f"the lock `{path}` cannot be taken: {describe_os_error(problem)}"
+                ) from None
             if time.monotonic() > deadline:
                 raise error(
-                    f"the lock `{path}` was held by {_holder(descriptor, path, error)} for more than {wait:g} s; wait "
-                    "until it has ended, then try again"
+                    f"the lock `{path}` was held by {holder} for more than {wait:g} s; wait until it has ended, then "
+                    "try again"
                 )
             time.sleep(_STEP)
-        with contextlib.suppress(OSError):  # it is only for the messages of others
+        with contextlib.suppress(OSError):  # the id is only for messages of other processes
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         try:
@@ -63,29 +77,13 @@ def exclusive(path: str, *, wait: float, error: type[Error] = ConfigError) -> It
         os.close(descriptor)
 
 
-def _is_taken(descriptor: int, path: str, error: type[Error]) -> bool:
-    """Take the lock, or return False while another process holds it."""
-    _holder(descriptor, path, error)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as problem:
-        raise _failure(problem, error)(f"the lock `{path}` cannot be taken: {describe_os_error(problem)}") from None
-    return True
-
-
 def _holder(descriptor: int, path: str, error: type[Error]) -> str:
-    """Return who holds a lock file, in words; refuse a file that is not a lock."""
+    """Return in words which process holds a lock file; refuse a file that is not one of ours."""
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         content = os.pread(descriptor, _MAX_CONTENT + 1, 0) if regular else b"?"
     except OSError as problem:
-        raise _failure(problem, error)(f"the lock `{path}` cannot be read: {describe_os_error(problem)}") from None
+        raise blame(problem, error)(f"the lock `{path}` cannot be read: {describe_os_error(problem)}") from None
     if content.strip(b"0123456789\n") or len(content) > _MAX_CONTENT:
         raise error(f"`{path}` is in the way: it is no lock of wcp-attest; move it away")
     return f"process {content.decode().strip()}" if content.strip() else "another process"
-
-
-def _failure(problem: OSError, error: type[Error]) -> type[Error]:
-    return MachineError if is_machine_fault(problem) else error

@@ -1,7 +1,7 @@
-"""Read one file, or replace one, without surprises.
+"""Read one file, or replace one, safely.
 
-Reading never follows the last link of a path unless told so, never waits on a FIFO or device, and never takes more
-than the caller allows. Writing leaves the old file or the whole new one, also after a crash.
+Reading follows no link at the end of a path unless the caller says so, never waits for a FIFO or device, and reads at
+most as much as the caller allows. Writing leaves the old file or the whole new one, also after a crash.
 """
 
 from __future__ import annotations
@@ -11,29 +11,46 @@ import errno
 import os
 import re
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError, Error, MachineError
-from wcp_attest.disk.directory import describe_os_error, is_machine_fault
+from wcp_attest.disk.directory import CREATE_FLAGS, describe_os_error, is_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NAME = 255  # bytes; what file systems take
-PIPE_DEADLINE = 60.0  # seconds; a person may have to unlock what writes into it
+PIPE_DEADLINE = 60.0  # seconds; a person may have to type a passphrase for the program that writes
 _BLOCK = 1 << 16  # bytes compared at once
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_CREATE = CREATE_FLAGS | getattr(os, "O_BINARY", 0)
 _OPEN_ALREADY = re.compile(r"/dev/stdin\Z|(/dev/fd|/proc/self/fd)/[0-9]+\Z")
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.wcp-tmp\Z", re.DOTALL)
 
 
+def blame(problem: BaseException | None, error: type[Error]) -> type[Error]:
+    """Return the type of the error to raise for an error of the system.
+
+    Args:
+        problem: what the system reports.
+        error: the type when this machine is not at fault.
+
+    Returns:
+        MachineError when this machine is at fault, else `error`.
+    """
+    return MachineError if isinstance(problem, OSError) and is_machine_fault(problem) else error
+
+
 def is_there(path: str) -> bool:
-    """Tell whether there is something at a path, a broken link included.
+    """Tell whether there is something at a path; a broken link is something.
+
+    Args:
+        path: any path.
 
     Raises:
-        MachineError: this machine cannot tell. `os.path.lexists` would say no.
+        MachineError: this machine cannot tell; `os.path.lexists` would say no.
     """
     try:
         os.lstat(path)
@@ -45,9 +62,12 @@ def is_there(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """Return a path that reaches the same file from any working directory.
+    """Return a path that leads to the same file from any working directory.
 
-    It is not normalised: the kernel takes `..` from where a link leads, not from where the link lies.
+    It is not normalised: for the kernel, `..` after a link is above the target of the link, not above the link.
+
+    Args:
+        path: absolute or relative.
     """
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
@@ -66,21 +86,23 @@ def read_bounded(
     Args:
         path: where it is.
         limit: the most bytes it may have.
-        what: what it is, for messages (`policy`, `manifest`).
-        missing: what to raise.
-        follow: whether the path may be a symbolic link, as operators' own configuration often is; never inside a tree.
-        pipe: whether it may be a pipe that was open before, as a shell's process substitution is: a key then never
-            lies on a disk. The writer has `PIPE_DEADLINE` seconds. A FIFO with a name of its own is refused.
+        what: what it is, for messages (`the policy`, `the manifest`).
+        missing: the error type to raise.
+        follow: whether the path may be a symbolic link. An operator's configuration often is; a file of a tree never.
+        pipe: whether it may be a pipe that is already open, such as the process substitution of a shell, so that a key
+            need not be on a disk. The writer has `PIPE_DEADLINE` seconds. A FIFO with a name of its own is refused.
+
+    Returns:
+        The whole content.
 
     Raises:
-        Error: `missing`, when it is absent, unreadable, not a regular file, a link, or larger than `limit`;
+        Error: of type `missing`: the file is absent, unreadable, a link, not regular, or larger than `limit`;
             MachineError when this machine is at fault.
     """
     try:
         descriptor = os.open(path, _READ | (0 if follow else _NOFOLLOW))
     except (OSError, ValueError) as problem:
-        error = MachineError if is_machine_fault(problem) else missing
-        raise error(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
+        raise blame(problem, missing)(f"cannot read {what} {path!r}: {_open_reason(path, problem)}") from None
     try:
         status = os.fstat(descriptor)
         if pipe and stat.S_ISFIFO(status.st_mode) and _OPEN_ALREADY.match(path):
@@ -90,8 +112,7 @@ def read_bounded(
         else:
             data = _read_up_to(descriptor, min(status.st_size, limit), limit) if status.st_size <= limit else None
     except OSError as problem:
-        error = MachineError if is_machine_fault(problem) else missing
-        raise error(f"cannot read {what} {path!r}: {describe_os_error(problem)}") from None
+        raise blame(problem, missing)(f"cannot read {what} {path!r}: {describe_os_error(problem)}") from None
     finally:
         os.close(descriptor)
     if data is None or len(data) > limit:
@@ -100,7 +121,7 @@ def read_bounded(
 
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace or create a file: afterwards it is the old one or the whole new one, on disk.
+    """Replace or create a file: afterwards the old one or the whole new one is on the disk.
 
     Args:
         path: where it goes; an existing link, directory or special file is not replaced.
@@ -108,26 +129,27 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644) -> None:
         mode: permission bits of the file, reduced by the umask.
 
     Raises:
-        ConfigError: it cannot be written; what was there before still is.
+        ConfigError: it cannot be written; nothing was changed.
     """
     with pending_file(path, data, mode=mode) as written:
         written.put()
 
 
+@dataclass(slots=True)
 class PendingFile:
-    """A file written beside its place, under a temporary name.
+    """A file written beside its place, under a temporary name; made by `pending_file`.
 
     Attributes:
         path: the place.
     """
 
-    def __init__(self, path: str, temporary: str, descriptor: int) -> None:
-        self.path = path
-        self._temporary, self._descriptor = temporary, descriptor
-        self._settled = False
+    path: str
+    _temporary: str
+    _descriptor: int
+    _settled: bool = False
 
     def settle(self) -> None:
-        """Bring the content to the disk: what fails for want of room fails here, and nothing was changed yet.
+        """Bring the content to the disk. If the disk is full, this fails, and nothing was changed yet.
 
         Raises:
             ConfigError: it cannot be brought there.
@@ -138,10 +160,10 @@ class PendingFile:
             self._settled = True
 
     def put(self) -> None:
-        """Make it appear at its place.
+        """Give the file its place.
 
         Raises:
-            ConfigError: it cannot; what was there before still is.
+            ConfigError: that is not possible; nothing was changed.
         """
         self.settle()
         with _write_problems(self.path):
@@ -151,7 +173,7 @@ class PendingFile:
 
 @contextlib.contextmanager
 def pending_file(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[PendingFile]:
-    """Write a file beside its place and send it on its way to the disk; it appears when it is put there.
+    """Write a file beside its place; `put` then gives it its place.
 
     Args:
         path: where it goes; an existing link, directory or special file is not replaced.
@@ -159,10 +181,10 @@ def pending_file(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Pendi
         mode: permission bits of the file, reduced by the umask.
 
     Yields:
-        The pending file; if it was not put, it is removed at the end.
+        The pending file. If it was not put when the block ends, it is removed.
 
     Raises:
-        ConfigError: it cannot be written, now or when it is put; what was there before still is.
+        ConfigError: it cannot be written; nothing was changed.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
@@ -173,13 +195,12 @@ def pending_file(path: str, data: bytes, *, mode: int = 0o644) -> Iterator[Pendi
                 raise ConfigError(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
             descriptor = os.open(temporary, _CREATE, mode)
             write_all(descriptor, data)
-            # Have the system begin to bring the file to disk, where it can be asked to: `fsync` has less to wait for
-            # then. On Linux this writes back what is not written yet.
+            # On Linux this makes the system begin to write the file to the disk, so that `fsync` has less to wait for.
             with contextlib.suppress(OSError, AttributeError):
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         yield PendingFile(path, temporary, descriptor)
     finally:
-        with contextlib.suppress(OSError):  # already renamed when it was put; an interrupt may come before we know
+        with contextlib.suppress(OSError):  # after `put` there is no such name any more
             os.unlink(temporary)
         if descriptor >= 0:
             os.close(descriptor)
@@ -195,10 +216,13 @@ def _write_problems(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def private_directory(parent: str) -> Iterator[str]:
-    """Make a directory that nobody else can enter; it goes, with all that is in it, when the block ends.
+    """Make a directory that nobody else can enter. When the block ends, it is removed with everything in it.
 
     Args:
         parent: the directory to make it in.
+
+    Yields:
+        Its path.
 
     Raises:
         ConfigError: `parent` cannot be written to.
@@ -209,7 +233,7 @@ def private_directory(parent: str) -> Iterator[str]:
     try:
         folder = tempfile.mkdtemp(prefix=".wcp-", dir=parent)
     except OSError as problem:
-        raise ConfigError(f"cannot write in {parent!r}: {(problem.strerror or str(problem)).lower()}") from None
+        raise ConfigError(f"cannot write in {parent!r}: {describe_os_error(problem)}") from None
     try:
         yield folder
     finally:
@@ -223,8 +247,11 @@ def read_start(path: str, limit: int) -> bytes:
         path: of the file.
         limit: the most bytes that are read.
 
+    Returns:
+        The first `limit` bytes, or all of them if there are fewer.
+
     Raises:
-        OSError: it cannot be opened or read, or is no regular file.
+        OSError: it cannot be opened or read, or is not a regular file.
     """
     descriptor = os.open(path, _READ | _NOFOLLOW)
     try:
@@ -237,12 +264,20 @@ def read_start(path: str, limit: int) -> bytes:
 
 
 def contains(path: str, data: bytes) -> bool:
-    """Tell whether a path is a regular file, not a link, with exactly this content."""
+    """Tell whether a path is a regular file, not a link, with exactly this content.
+
+    Args:
+        path: of the file.
+        data: the content.
+
+    Returns:
+        False also when it cannot be read.
+    """
     try:
         descriptor = os.open(path, _READ | _NOFOLLOW)
         try:
             same, at = stat.S_ISREG(os.fstat(descriptor).st_mode), 0
-            # Block by block, in memory that is warm by the second; a second copy of the whole takes far longer.
+            # Block by block: to read a second copy of the whole into new memory takes far longer (bar: `small`).
             while same and (block := os.read(descriptor, _BLOCK)):
                 same = data.startswith(block, at)
                 at += len(block)
@@ -254,17 +289,16 @@ def contains(path: str, data: bytes) -> bool:
 
 
 def is_leftover(name: str) -> bool:
-    """Tell whether a file name is that of a half-written file left behind by a killed `write_atomic`."""
+    """Tell whether a name is one of `temporary_name`, of a file or directory that a killed process left behind.
+
+    Args:
+        name: without its directory.
+    """
     return _LEFTOVER.match(name) is not None
 
 
 def _read_pipe(descriptor: int, limit: int) -> bytes:
-    """Read a pipe to its end, or one byte past `limit`.
-
-    Raises:
-        OSError: nothing came for too long.
-    """
-    import errno
+    """Read a pipe to its end, or one byte past `limit`; raise OSError when it takes too long."""
     import select
     import time
 
@@ -289,7 +323,7 @@ def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:
     wanted = expected + 1
     left = limit + 1
     while left > 0:
-        part = os.read(descriptor, min(wanted, left))  # mostly the whole file, which is then not copied again
+        part = os.read(descriptor, min(wanted, left))  # nearly always the whole file, so that nothing must be joined
         if not part:
             break
         parts.append(part)
@@ -299,13 +333,21 @@ def _read_up_to(descriptor: int, expected: int, limit: int) -> bytes:
 
 
 def temporary_name(name: str) -> str:
-    """Return a name, unlikely to be taken, for something that will be renamed to `name`; see `is_leftover`."""
+    """Return a random name for something that will be renamed; `is_leftover` recognises it.
+
+    Args:
+        name: the later name. As much of it is kept as fits into `MAX_NAME` bytes.
+    """
     room = MAX_NAME - len(os.fsencode(f"..{'0' * 16}.wcp-tmp"))
     return f".{os.fsdecode(os.fsencode(name)[:room])}.{os.urandom(8).hex()}.wcp-tmp"
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write everything, however many calls it takes.
+    """Write everything, in as many calls as it takes.
+
+    Args:
+        descriptor: open for writing.
+        data: the bytes.
 
     Raises:
         OSError: not everything could be written.
@@ -316,7 +358,11 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Bring the new name to disk, where the system can; the file itself already stands."""
+    """Bring the names in a directory to the disk, where the system can do that; errors are ignored.
+
+    Args:
+        folder: path of the directory.
+    """
     if os.name == "nt":
         return
     with contextlib.suppress(OSError):  # some network file systems refuse to sync a directory
@@ -328,7 +374,7 @@ def sync_folder(folder: str) -> None:
 
 
 def _open_reason(path: str, problem: OSError | ValueError) -> str:
-    """Name the link when that is what kept the file from being opened."""
+    """Say why a file could not be opened; the reason may be that it is a link."""
     target = None
     if not isinstance(problem, FileNotFoundError):
         with contextlib.suppress(OSError, ValueError):  # no link

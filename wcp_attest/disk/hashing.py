@@ -1,12 +1,12 @@
 """Hash files of one directory, each opened once and read once.
 
 Everything is done relative to a directory descriptor, so no path is too long and no link is followed. A file is
-`fstat`ed before and after it is read and refused when it changed meanwhile. This module needs nothing but the standard
+`fstat`ed before and after it is read, and refused when it changed meanwhile. This module imports only the standard
 library, so that worker processes start in a few milliseconds (`wcp_attest.disk.workers`).
 
-For every file one manifest line comes back (`wcp_attest.package.entries`) and one record of the package hash
-(`base.digest`). Where lines are expected, a file whose name, size or execute bit does not fit its line is not read at
-all: its line comes back with an empty digest, which fits nothing.
+Every file gives one manifest line (`wcp_attest.package.entries`) and one record of the package hash (`base.digest`).
+Where lines are expected, a file whose name, size or execute bit differs from its line is not read: its line gets an
+empty digest, which no manifest can hold.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ except ImportError:
     from hashlib import sha256
 
 from wcp_attest.disk.directory import (
+    CREATE_FLAGS,
     FILE_FLAGS,
     UTF8,
     Descent,
@@ -39,12 +40,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 SMALL = 64 * 1024  # bytes of the first read, which takes most files whole
-BLOCK = 256 * 1024  # bytes of each further one; larger ones fall out of the processor's cache
-_MAX_EXTENTS = 1000  # of a file with holes that are looked up
-_EARLY_BYTES = 8 * 1024 * 1024  # of a copy for a store, which is to be on disk at the end: the disk works meanwhile
-MANY_BLOCKS = 1024 * 1024  # from here on a file is worth a notice and a mapping
+BLOCK = 256 * 1024  # bytes of each further read; larger blocks do not stay in the processor's cache (bar: `one`)
+_MAX_EXTENTS = 1000  # of a file with holes; more are not looked up
+_EARLY_BYTES = 8 * 1024 * 1024  # of a copy for a store, after which the disk begins to write them (`benchmarks.store`)
+MANY_BLOCKS = 1024 * 1024  # bytes from which a file is announced to the parent and mapped
 SEPARATOR = ",\n"  # between manifest lines; no line holds a newline
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _KIND_AND_SET_ID = 0o176000  # the file type and the set-user-id and set-group-id bits
 _REGULAR = 0o100000
 _SET_ID = 0o006000
@@ -53,20 +53,21 @@ _OTHERS_WRITE = 0o022
 
 
 class Task:
-    """What is asked of every file.
+    """What is to be done with every file.
 
     Attributes:
         algorithm: `sha256` or `blake3`.
-        owner: the user who may own files when permissions are strict, else None.
+        owner: the id of the user who may own files when permissions are strict, else None.
         stage: descriptor of the directory that takes a copy of every file, or None.
-        rights: of copies: the mode of a file, that of an executable one, and the group or None. Without them copies are
-            0666 or 0777, reduced by the umask.
+        rights: of copies: the mode of a plain file, that of an executable one, and the group id or None. Without them
+            copies are 0666 or 0777, reduced by the umask.
         limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
         new: starts a hash.
-        watch: hears how many bytes of unfinished files were read, where somebody wants to know.
+        watch: called with the number of bytes that were read of unfinished files; None when nobody asks.
+        buffer: room for one block, made when it is first needed and used again.
     """
 
-    __slots__ = ("_buffer", "algorithm", "limits", "new", "owner", "rights", "stage", "watch")
+    __slots__ = ("algorithm", "buffer", "limits", "new", "owner", "rights", "stage", "watch")
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Task:
         self.stage = stage
         self.rights = rights
         self.limits = limits
-        self._buffer: memoryview | None = None
+        self.buffer: memoryview | None = None
         self.watch: Callable[[int], None] | None = None
         self.new: Callable[..., Any] = sha256
         if algorithm == "blake3":
@@ -90,21 +91,33 @@ class Task:
 
             self.new = blake3
 
-    def buffer(self) -> memoryview:
-        """Return room for a block, always the same."""
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(BLOCK))
-        return self._buffer
-
     def notice(self, index: int, size: int) -> None:
-        """Called before a file of many blocks is read, with its place among the names and its size."""
+        """Called before a file of many blocks is read.
+
+        Args:
+            index: its place among the names of the request.
+            size: in bytes.
+        """
 
     def hash_mapped(self, descriptor: int, size: int) -> str | None:  # noqa: ARG002
-        """Return the digest of a file by mapping it, where that is safe and possible, else None."""
-        return None  # a mapped file that is truncated ends the process: not here
+        """Hash a file by mapping it into memory.
+
+        Args:
+            descriptor: of the file.
+            size: in bytes.
+
+        Returns:
+            64 lower-case hex digits; None when it must be read instead. Here always None: when a mapped file is
+            truncated, the system ends the process, and this may be the user's own.
+        """
+        return None
 
     def between_blocks(self, done: int) -> None:
-        """Called from time to time while a file of many blocks is read, with how many bytes of it were read."""
+        """Called after each block of a file that was announced by `notice`.
+
+        Args:
+            done: how many bytes of it were read.
+        """
         if self.watch is not None:
             self.watch(done)
 
@@ -114,7 +127,10 @@ class Worker:
 
     Args:
         root: descriptor of the root of the tree.
-        task: what is asked of every file.
+        task: what is to be done with every file.
+
+    Raises:
+        OSError: the root cannot be opened once more.
     """
 
     def __init__(self, root: int, task: Task) -> None:
@@ -125,17 +141,17 @@ class Worker:
     def answer(
         self, path: str, identity: Identity | None, names: Sequence[str], expected: bytes | str | None
     ) -> tuple[bytes | None, bytes, int, int] | None:
-        """Do what a request asks (`wcp_attest.disk.batches.request`): hash files, or look at a directory again.
+        """Do a request (`wcp_attest.disk.batches.request`): hash files, or look at a directory again.
 
         Args:
             path: of the directory, empty or ending in `/`.
-            identity: the device and inode that it must have, if known.
-            names: of the files.
-            expected: as for `hash`; or the names of the directory, as `fingerprint` gave them, to see that it is the
-                same one and holds the same names.
+            identity: what the directory must be (`directory.identity_of`); None accepts any.
+            names: of the files; none for a second look.
+            expected: as for `hash`; for a second look, the names that the directory must hold, as `fingerprint` gave
+                them.
 
         Returns:
-            What `hash` returns, the lines None when they are as expected; None for a directory.
+            As `hash`, but None in place of lines that are as expected; for a second look, None.
 
         Raises:
             FileProblem: as `hash`, or the directory changed.
@@ -160,13 +176,13 @@ class Worker:
 
         Args:
             path: of the directory, empty or ending in `/`.
-            identity: the device and inode that it must have, if known.
+            identity: what the directory must be (`directory.identity_of`); None accepts any.
             names: of the files, in order.
-            expected: the manifest lines that they should have, joined by `SEPARATOR`, or None to take what is there.
+            expected: the manifest lines that they should have, joined by `SEPARATOR`; None accepts what is there.
 
         Returns:
-            The manifest lines as they are found, joined by `SEPARATOR`; the records of the package hash, joined; how
-            many bytes were read; how many of them take no room on the disk, where that was asked.
+            The manifest lines of what is there, joined by `SEPARATOR`; the records of the package hash, joined; how
+            many bytes were read; with `limits`, how many of these take no room on the disk.
 
         Raises:
             FileProblem: the directory was replaced, or a file is not a regular one, cannot be read, or has changed.
@@ -175,7 +191,7 @@ class Worker:
         lines = None
         if expected is not None:
             lines = expected.decode(errors="replace").split(SEPARATOR)
-            if len(lines) != len(names):  # a stray newline makes it unclear whose is whose, so that nothing fits
+            if len(lines) != len(names):  # a stray newline: it is unclear which line is whose, so that none matches
                 lines = [""] * len(names)
         reader = _FileReader(self._tree.open(path, identity), path, self._task, copies)
         try:
@@ -185,7 +201,7 @@ class Worker:
         return SEPARATOR.join(reader.lines).encode(), "".join(reader.records).encode(), reader.size, reader.holes
 
     def close(self) -> None:
-        """Close the way to the last directory."""
+        """Close every descriptor."""
         self._tree.close()
         if self._copy is not None:
             self._copy.close()
@@ -197,25 +213,40 @@ def check_file(path: str, status: os.stat_result, owner: int | None, descriptor:
     Args:
         path: of the file, for messages.
         status: of the file.
-        owner: the user who may own it when permissions are strict, else None.
-        descriptor: of the file, where it is open: only then its capabilities can be seen.
+        owner: the id of the user who may own it when permissions are strict, else None.
+        descriptor: of the file when it is open: only then can its file capabilities be read.
 
     Raises:
-        FileProblem: it is a special file, has a set-id bit, or breaks the strict rules of permission.
+        FileProblem: it is a special file or has a set-id bit; or, when permissions are strict, others may write it, it
+            belongs to somebody else, has further hard links, or has file capabilities.
     """
     if status.st_mode & _KIND_AND_SET_ID != _REGULAR:
         set_id = "has a set-id bit; take it away with `chmod ug-s`"
         raise FileProblem(path, set_id if status.st_mode & _SET_ID else "is not a regular file")
     if owner is not None:
         problem = "has further hard links" if status.st_nlink != 1 else permission_problem(status, owner)
-        if problem is None and descriptor >= 0 and _has_capabilities(descriptor):
-            problem = "has file capabilities, which give it rights like a set-id bit; take them away with `setcap -r`"
+        if problem is None and descriptor >= 0 and hasattr(os, "getxattr"):
+            try:
+                os.getxattr(descriptor, "security.capability")
+                problem = (
+                    "has file capabilities, which give it rights like a set-id bit; take them away with `setcap -r`"
+                )
+            except OSError:
+                pass  # this file has none, or this file system knows none
         if problem is not None:
             raise FileProblem(path, problem)
 
 
 def permission_problem(status: os.stat_result, owner: int) -> str | None:
-    """Say what strict permissions deny about a file or directory, or return None."""
+    """Say what strict permissions deny about a file or directory.
+
+    Args:
+        status: of the file or directory.
+        owner: the id of the user who may own it, beside root.
+
+    Returns:
+        What is wrong, to follow the path; None when nothing is.
+    """
     if status.st_mode & _OTHERS_WRITE:
         return "is writable by its group or by everyone; take that away with `chmod go-w`"
     if status.st_uid not in {0, owner}:
@@ -224,7 +255,15 @@ def permission_problem(status: os.stat_result, owner: int) -> str | None:
 
 
 def too_large(size: int, holes: int) -> str:
-    """Return what is wrong with files that have more bytes, or more bytes of holes, than may be read unsigned."""
+    """Return what is wrong with files of unsigned size that have too many bytes, or too many bytes of holes.
+
+    Args:
+        size: of the files, in bytes.
+        holes: how many of these take no room on the disk.
+
+    Returns:
+        Words to follow a path or "the tree".
+    """
     return f"would take {size} bytes to be read, {holes} of them holes: more than the limits for files of unsigned size"
 
 
@@ -236,7 +275,7 @@ def _has_capabilities(descriptor: int) -> bool:
 
 
 def _holes_in(descriptor: int, status: os.stat_result) -> int:
-    """Return how many bytes of a file take no room; where the system cannot tell, by the blocks that it has."""
+    """Return how many bytes of a file take no room on the disk; judged by its blocks where the system cannot tell."""
     missing: int = status.st_size - 512 * getattr(status, "st_blocks", status.st_size)
     if missing <= SMALL or not hasattr(os, "SEEK_DATA"):
         return max(missing, 0)
@@ -269,9 +308,10 @@ class _FileReader:
         self.size = self.holes = 0
 
     def read(self, names: Sequence[str], expected: Sequence[str] | None) -> None:
-        """Read files, except those that are known not to be what is expected.
+        """Read files, except those whose name, size or mode shows that they are not what is expected.
 
-        One loop without calls of our own: with a hundred thousand small files each call is a hundredth of the time.
+        One loop without calls of our own functions: for a hundred thousand small files, each such call would take a
+        hundredth of the time (bar: `small`).
 
         Raises:
             FileProblem: a file is not a regular one, or has changed.
@@ -279,7 +319,7 @@ class _FileReader:
         """
         task, folder, prefix, new = self.task, self.folder, self.prefix, self.task.new
         lines, records = self.lines, self.records
-        start, middle = '"' + _escaped(prefix), f'": {{"{task.algorithm}":"'
+        start, middle = '"' + prefix.replace('"', '\\"'), f'": {{"{task.algorithm}":"'
         copies = self.copies
         for name, line in zip(names, repeat(None) if expected is None else expected, strict=False):
             descriptor = os_open(name if UTF8 else native(name), FILE_FLAGS, dir_fd=folder)
@@ -288,16 +328,14 @@ class _FileReader:
                 mode, size = before.st_mode, before.st_size
                 if mode & _KIND_AND_SET_ID != _REGULAR or task.owner is not None:
                     check_file(prefix + name, before, task.owner, descriptor)
-                head = start + (_escaped(name) if '"' in name else name) + middle
+                head = start + (name.replace('"', '\\"') if '"' in name else name) + middle
                 tail = f'","size":{size},"executable":true}}' if mode & _EXECUTE else f'","size":{size}}}'
                 if line is not None and not (line.startswith(head) and line.endswith(tail)):
                     lines.append(head + tail)
                     continue
                 block = read(descriptor, size + 1) if size < SMALL else b""
-                plain = len(block) == size < SMALL
+                plain = len(block) == size < SMALL and copies is None
                 digest = new(block).hexdigest() if plain else self._digest(descriptor, block, name, before)
-                if copies is not None and plain:
-                    self._copy_whole(name, mode, block)
                 after = fstat(descriptor)
             finally:
                 close(descriptor)
@@ -312,7 +350,7 @@ class _FileReader:
             self.size += size
 
     def _digest(self, descriptor: int, first: bytes, name: str, status: os.stat_result) -> str:
-        """Read exactly as many bytes as the file has, and one more to see that there are no more.
+        """Hash a file that is large or is to be copied. It must have exactly as many bytes as its status says.
 
         Args:
             descriptor: of the file.
@@ -321,62 +359,53 @@ class _FileReader:
             status: of the file, before it was read.
         """
         size = status.st_size
+        # 1. Holes cost the sender of a tree nothing, but take as long to read as other bytes.
         if self.task.limits is not None:
             holes = _holes_in(descriptor, status)
             self.holes += holes
             most, most_holes = self.task.limits
             if size > most or holes > most_holes:
                 raise FileProblem(self.prefix + name, too_large(size, holes))
+        # 2. Map it, where that is possible.
         if size >= MANY_BLOCKS:
             self.task.notice(len(self.lines), size)
             mapped = self.task.hash_mapped(descriptor, size) if self.copies is None else None
             if mapped is not None:
                 return mapped
+        # 3. Read it block by block, and one byte more to see that there are no more.
+        hasher = self.task.new()
+        buffer = self.task.buffer = self.task.buffer or memoryview(bytearray(BLOCK))
+        block: bytes | memoryview = first or read(descriptor, min(size + 1, SMALL))
         copy = None if self.copies is None else self._create(name, status.st_mode)
+        early = copy is not None and self.task.rights is not None and hasattr(os, "posix_fadvise")
+        done = begun = 0
         try:
-            return self._digest_on(descriptor, first or read(descriptor, min(size + 1, SMALL)), size, name, copy)
+            while block:
+                hasher.update(block)
+                done += len(block)
+                if copy is not None:
+                    self._copy(copy, block, name)
+                if copy is not None and early and done - begun >= _EARLY_BYTES:
+                    os.posix_fadvise(copy, begun, done - begun, os.POSIX_FADV_DONTNEED)  # Linux begins to write it back
+                    begun = done
+                if size >= MANY_BLOCKS:
+                    self.task.between_blocks(done)
+                block = buffer[: os.readv(descriptor, [buffer[: size + 1 - done]])] if done <= size else b""
         finally:
             if copy is not None:
-                os.close(copy)
-
-    def _digest_on(self, descriptor: int, first: bytes, size: int, name: str, copy: int | None) -> str:
-        """Go on after the first block."""
-        hasher = self.task.new()
-        left = size + 1
-        buffer = self.task.buffer()
-        block: bytes | memoryview = first
-        begun = 0
-        early = copy is not None and self.task.rights is not None and hasattr(os, "posix_fadvise")
-        while block:
-            left -= len(block)
-            hasher.update(block)
-            if copy is not None:
-                self._copy(copy, block, name)
-                if early and size + 1 - left - begun >= _EARLY_BYTES:  # tells Linux to begin to write it back
-                    os.posix_fadvise(copy, begun, size + 1 - left - begun, os.POSIX_FADV_DONTNEED)
-                    begun = size + 1 - left
-            self.task.between_blocks(size + 1 - left)
-            block = buffer[: os.readv(descriptor, [buffer[:left]])] if left else b""
-        if left != 1:
+                close(copy)
+        if done != size:
             raise FileProblem(self.prefix + name, "changed while it was read")
         digest: str = hasher.hexdigest()
         return digest
-
-    def _copy_whole(self, name: str, mode: int, data: bytes) -> None:
-        copy = self._create(name, mode)
-        try:
-            if data:
-                self._copy(copy, data, name)
-        finally:
-            close(copy)
 
     def _create(self, name: str, mode: int) -> int:
         plain, executable, group = self.task.rights or (0o666, 0o777, None)
         wanted = executable if mode & _EXECUTE else plain
         copy = -1
         try:
-            # The file has its last mode from the start, and this descriptor may write all the same.
-            copy = os_open(name if UTF8 else native(name), _CREATE_FLAGS, wanted, dir_fd=self.copies)
+            # The copy has its final mode from the start; this descriptor may write to it all the same.
+            copy = os_open(name if UTF8 else native(name), CREATE_FLAGS, wanted, dir_fd=self.copies)
             if group is not None:
                 os.fchown(copy, -1, group)
             if self.task.rights is not None and fstat(copy).st_mode & 0o7777 != wanted:  # the umask, or an ACL
@@ -394,7 +423,3 @@ class _FileReader:
                 view = view[os.write(descriptor, view) :]
         except OSError as problem:
             raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
-
-
-def _escaped(text: str) -> str:
-    return text.replace('"', '\\"')

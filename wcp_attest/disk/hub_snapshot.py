@@ -2,9 +2,9 @@
 
     models--acme--reader/snapshots/0e9f…/config.json   ->   ../../blobs/4a5c…
 
-A package holds no link that leaves it, so a snapshot as it stands cannot be signed. Only links into the `blobs/` of the
-same cache are followed. A blob is named after its content, by its SHA-256 or by its git object id, and is compared with
-its name while it is copied (huggingface_hub, "Understand caching").
+A package holds no link that leaves it, so a snapshot itself cannot be signed. Only links into the `blobs/` of the same
+cache are followed. The name of a blob is the SHA-256 or the git object id of its content, and both are compared while
+it is copied (huggingface_hub, "Understand caching").
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ _BLOCK: Final = 1 << 20
 
 
 def is_hub_snapshot(root: str) -> bool:
-    """Tell whether a directory is a snapshot with links into the cache's blobs."""
+    """Tell whether a directory is a snapshot with links into the blobs of its cache.
+
+    Args:
+        root: path of the directory.
+
+    Returns:
+        False also when it cannot be read.
+    """
     try:
         names = os.listdir(root)
     except OSError:
@@ -34,11 +41,11 @@ def is_hub_snapshot(root: str) -> bool:
 
 
 def copy_hub_snapshot(root: str, target: str) -> int:
-    """Copy a snapshot to a new directory, with plain files in the place of links.
+    """Copy a snapshot to a new directory, with plain files in place of links.
 
     Args:
         root: the snapshot, `models--…/snapshots/<revision>`.
-        target: the directory to make; it must not exist, and appears only when everything is copied.
+        target: path of the new directory; it must not exist, and appears only when everything is copied.
 
     Returns:
         How many files were copied.
@@ -62,7 +69,7 @@ def copy_hub_snapshot(root: str, target: str) -> int:
 
 
 def _copy_folder(source: str, target: str, blobs: str) -> int:
-    """Copy one directory and those below; the top of the stack is the next one."""
+    """Copy a directory with everything below it; return how many files were copied."""
     waiting, count = [(source, target)], 0
     while waiting:
         folder, copy = waiting.pop()

@@ -1,11 +1,12 @@
-"""May a directory be used without hashing it again? The one rule that decides it.
+"""The one rule that decides whether a directory may be used without hashing it again.
 
-Hashing 30 GB takes a minute. It may be left out only when the kernel keeps everybody from changing the files who is not
-trusted anyway: root, and a keeper whom the operator names. No time stamp, inode or size is ever taken as evidence.
+Hashing 30 GB takes a minute. It may be left out only when nobody can change the files but root and one user whom the
+operator names, the keeper: the kernel must prevent everybody else. Times, inode numbers and sizes are no evidence.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
 ROOT = 0
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # with an ACL, the group bits are the most that its entries can give
-# Where this machine's kernel decides who may write. On others (nfs, cifs, 9p, fuse, …) a server or a process does.
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # with an ACL, the group bits are the most that it can allow
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+# File systems on which this machine's kernel decides who may write. On others (nfs, cifs, 9p, fuse, …) a server or
+# another process decides.
 _LOCAL = frozenset(
     [
         "bcachefs",
@@ -47,9 +50,10 @@ class Step(NamedTuple):
     """One component of an absolute path.
 
     Attributes:
-        path: up to and including it.
-        status: what the system says of it.
-        above: whether it lies above the store, where a sticky directory of root's is as good as a closed one.
+        path: up to and including this component.
+        status: of this component.
+        above: whether it is above the store. There, a sticky directory of root (like `/tmp`) is accepted, because only
+            the owner of an entry can rename or remove it.
     """
 
     path: str
@@ -60,28 +64,28 @@ class Step(NamedTuple):
 def changeable(
     store: str, entry: str, members: Sequence[str], *, keeper: int, users: Collection[int], quick: bool = False
 ) -> str | None:
-    """Say who could change an entry of a store, or return None when nobody can but root and its keeper.
+    """Say who could change an entry of a store, beside root and the keeper.
 
     Args:
         store: absolute path of the store.
         entry: name of the entry in it.
         members: names in the entry that are used: its package directory and its two files.
-        keeper: user id of whoever keeps the store; 0 is root.
-        users: ids of those who may not be the keeper: who asks, and whom the command will run as.
-        quick: look at owners and modes alone. What only root can change in a running system, user namespace and file
-            system, was looked at by the same process a moment ago.
+        keeper: id of the user who keeps the store; 0 is root.
+        users: ids of the users who may not be the keeper: the one who asks, and the one as whom the command will run.
+        quick: check owners and modes only. The same process has just checked the user namespace and the file system,
+            which only root can change.
 
     Returns:
-        The reason for hashing the entry again, or None: then it may be used as it is.
+        The reason why the entry must be hashed again; None when it may be used as it is.
     """
-    # 1. Nobody vouches for himself. Root is excepted: an attacker who is root decides anyway.
+    # 1. The keeper must not be the user who is to be protected. Root may be: nothing protects from root.
     if keeper != ROOT and keeper in users:
         return f"the keeper of the store (user {keeper}) is also its user"
-    # 2. The ids must be real: in a user namespace, "root" may be an ordinary user outside, and "nobody" is anybody.
+    # 2. The ids must be real: inside a user namespace, "root" may be an ordinary user, and "nobody" may be anybody.
     if not quick and not _ids_are_real(keeper):
         return "this user namespace does not show who really owns the store"
     try:
-        # 3. Each component from / to the entry is a directory, not a link, that nobody else owns or may write.
+        # 3. Every component from / to the entry is a directory and no link, and nobody else owns it or may write it.
         for step in _steps(store, entry, members):
             if step.status.st_uid not in (ROOT, keeper):
                 return f"{step.path!r} belongs to user {step.status.st_uid}"
@@ -89,42 +93,42 @@ def changeable(
             if step.status.st_mode & _OTHERS_WRITE and not sticky:
                 return f"{step.path!r} can be written by its group or by everyone"
     except OSError as problem:
-        return f"{os.fsdecode(problem.filename or entry)!r} cannot be looked at ({describe_os_error(problem)})"
+        return f"{os.fsdecode(problem.filename or entry)!r} cannot be checked ({describe_os_error(problem)})"
     if quick:
         return None
-    # 4. It is this machine's kernel that keeps others from writing.
+    # 4. The kernel of this machine must be the one that prevents others from writing.
     system = _file_system(os.path.join(store, entry))
     return None if system in _LOCAL else f"the store lies on a file system ({system}) that others may write elsewhere"
 
 
 def _steps(store: str, entry: str, members: Sequence[str]) -> Iterator[Step]:
-    """Look at each component, from the root on, through no link.
-
-    Each is looked at once the caller has found that nobody else can change what lies above it, so its path means the
-    same at each look, and no descriptor is needed (a third of the system calls; bar: sealed decisions on 8 threads).
-
-    Raises:
-        OSError: one is missing, no directory, or a link.
-    """
+    """Open each component from the root on, through no link; raise OSError when one is missing or a link."""
     names = [name for name in store.split("/") if name]
-    path = ""
-    for index, name in enumerate(["", *names, entry]):
-        path = f"{path}/{name}" if index > 1 else f"/{name}"
-        status = os.lstat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(20, os.strerror(20), path)
-        yield Step(path, status, index < len(names))
-    for name in members:
-        status = os.lstat(f"{path}/{name}")
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise NotADirectoryError(20, "neither a file nor a directory", name)
-        yield Step(f"{path}/{name}", status, above=False)
+    with contextlib.ExitStack() as opened:
+
+        def enter(name: str, above: int | None) -> int:
+            descriptor = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=above)
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        at = enter("/", None)
+        path = "/"
+        yield Step(path, os.fstat(at), bool(names))
+        for index, name in enumerate([*names, entry]):
+            path = os.path.join(path, name)
+            at = enter(name, at)
+            yield Step(path, os.fstat(at), index < len(names) - 1)
+        for name in members:
+            status = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise NotADirectoryError(20, "neither a file nor a directory", name)
+            yield Step(os.path.join(path, name), status, above=False)
 
 
 def _ids_are_real(keeper: int) -> bool:
-    """Tell whether user ids mean what they mean outside: root is root, and the keeper is somebody in particular."""
+    """Tell whether user ids are those of the machine: root is root, and the keeper is one certain user."""
     if sys.platform != "linux":
-        return False  # how to tell is known for Linux only; elsewhere everything is hashed
+        return False  # we can tell on Linux only; elsewhere everything is hashed
     try:
         with open("/proc/self/uid_map", encoding="ascii") as stream:
             rows = [[int(number) for number in row.split()] for row in stream.read(65_536).splitlines()]
@@ -150,6 +154,6 @@ def _file_system(path: str) -> str:
             continue
         place = os.fsdecode(fields[4].replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\134", b"\\"))
         inside = place in {"/", path} or path.startswith(place + "/")
-        if inside and len(place) >= longest:  # of two at one place, the later one lies on top
+        if inside and len(place) >= longest:  # of two mounted at one place, the later one is used
             found, longest = back.split(b" ", 1)[0].decode("ascii", "replace"), len(place)
     return found

@@ -1,4 +1,4 @@
-"""List one directory, and settle which of its names count."""
+"""List one directory, and put its entries in order."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wcp_attest.base.errors import TreeUnsafe
 from wcp_attest.disk.directory import fingerprint
-from wcp_attest.disk.placement import PAIR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wcp_attest.disk.excludes import Excludes
-
-_RESERVED = frozenset(PAIR_NAMES)
-
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The names in a directory by what they are; `others` are neither files nor directories nor links."""
+    """The names in a directory by what they are.
+
+    Attributes:
+        files: regular files.
+        folders: directories.
+        links: symbolic links.
+        others: anything else: FIFOs, sockets and devices.
+    """
 
     files: list[str]
     folders: list[str]
@@ -32,7 +33,11 @@ class Listing:
         return [*self.files, *self.folders, *self.links, *self.others]
 
     def without(self, gone: set[str] | frozenset[str]) -> Listing:
-        """Return the listing without some names."""
+        """Return the listing without some names.
+
+        Args:
+            gone: the names.
+        """
         if not gone:
             return self
         kinds = (self.files, self.folders, self.links, self.others)
@@ -42,8 +47,11 @@ class Listing:
 def scan(descriptor: int) -> tuple[Listing, str]:
     """List a directory.
 
+    Args:
+        descriptor: of the directory.
+
     Returns:
-        The listing and all names as `fingerprint` gives them.
+        The listing; and all names as `fingerprint` gives them.
 
     Raises:
         OSError: it cannot be read.
@@ -67,50 +75,26 @@ def scan(descriptor: int) -> tuple[Listing, str]:
 
 
 def decoded(name: str) -> str:
-    """Return a name from the system as the UTF-8 text that its bytes are, undecodable ones as surrogates."""
+    """Return a name from the system as UTF-8 text, whatever the locale is.
+
+    Args:
+        name: as the system gives it.
+
+    Returns:
+        The text that the bytes of the name are in UTF-8; bytes that are not UTF-8 become surrogates.
+    """
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-def without_pair(path: str, listing: Listing) -> Listing:
-    """Take out the two names that a directory keeps for the manifest and its signatures.
-
-    Args:
-        path: of the directory, empty or ending in `/`.
-        listing: what it holds.
-
-    Raises:
-        TreeUnsafe: one of them is not a regular file, and might hide something.
-    """
-    wrong = _RESERVED.intersection((*listing.folders, *listing.links, *listing.others))
-    if wrong:
-        where = "" if path else " at the root"
-        raise TreeUnsafe(f"{path + min(wrong)!r}{where} is not a regular file; remove it")
-    return listing.without(_RESERVED.intersection(listing.files))
-
-
-def left_out(path: str, listing: Listing, excludes: Excludes) -> set[str]:
-    """Return the names that the signer left out; bytecode never is among them.
-
-    Args:
-        path: of the directory, empty or ending in `/`.
-        listing: what it holds, without bytecode.
-        excludes: what decides.
-    """
-    gone: set[str] = set()
-    if excludes.concern(path, files=False):
-        gone.update(name for name in listing.folders if excludes.leave_out(path + name, folder=True))
-    if excludes.concern(path, files=True):
-        others = (*listing.files, *listing.links)
-        gone.update(name for name in others if excludes.leave_out(path + name, folder=False))
-    return gone
-
-
 def steps(listing: Listing, below: list[str]) -> Iterator[list[str] | str]:
-    """Yield what a directory holds in order: runs of files, links, and directories with a `/` behind their names.
+    """Put what a directory holds in order.
 
     Args:
-        listing: what counts.
-        below: directories that do not count themselves but are searched.
+        listing: the entries of the manifest.
+        below: directories that are no entries but are searched.
+
+    Yields:
+        Lists of files that follow one another, links, and directories with a `/` after their names.
     """
     folders = [name + "/" for name in (*listing.folders, *below)]
     single = {*listing.links, *folders}

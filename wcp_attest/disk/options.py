@@ -1,4 +1,4 @@
-"""How a tree is read, and what came of it, as values."""
+"""How a tree is read, and the result, as values."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Progress:
 
     Attributes:
         files_done: how many files were read.
-        bytes_done: how many bytes were read, those of files that are still being read, too.
-        files_total: how many files there will be, where that is known.
-        bytes_total: how many bytes they have, where that is known.
+        bytes_done: how many bytes were read, with those of files that are not finished.
+        files_total: how many files there will be; None when that is not known.
+        bytes_total: how many bytes they have; None when that is not known.
     """
 
     files_done: int
@@ -35,19 +35,21 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a tree is read. None of it changes what a good tree is, except to demand more of it.
+    """How a tree is read. No option makes a verifier accept a tree that it would deny by default.
 
     Attributes:
-        jobs: how many processes hash at once; None leaves the choice to the reader, 1 starts none.
+        jobs: how many processes hash at once, 1 to 256; 1 starts no other process; None lets the reader choose.
         progress: called from time to time in the thread that reads.
-        executor: hashes the files instead of this machine's processes; it must see the tree under the same path.
-        strict_permissions: also deny group- or world-writable entries, foreign owners and files with further links.
+        executor: hashes the files instead of processes of this machine; it must see the tree under the same path.
+        strict_permissions: also deny entries that the group or everyone may write, entries of other owners, and files
+            with further hard links or with file capabilities.
         bytecode: when building, leave bytecode out of the manifest or include it as ordinary files.
         allow_twins: when building, allow names that differ only by case or Unicode normal form.
         placement: where the pair lies, whose two files are no entries; None: where one is found, else in the root.
-        max_bytes: where no signed manifest says how large the files are, the most bytes of all files together.
+        max_bytes: the most bytes of all files together. It holds only where no signed manifest says how large the files
+            are: for a build, and for the older manifest (`awp.v1`).
         max_hole_bytes: likewise, the most bytes that take no room on the disk (holes). They cost the sender of a tree
-            nothing, and its reader as much time as any others.
+            nothing, and its reader as much time as other bytes.
     """
 
     jobs: int | None = None

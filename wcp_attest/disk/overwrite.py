@@ -1,8 +1,8 @@
-"""The one guard in front of every file that a command writes: nothing that is not ours is overwritten or deleted.
+"""The one guard for every file that a command writes: nothing that is not ours is overwritten or deleted.
 
-A kind of output says how a file of that kind is recognised. What stands at the place of an output is replaced when it
-is recognised; otherwise the command refuses, or, when the user says `--force`, keeps the old file as `NAME.orig`.
-Commands check their places before they read, sign or publish anything, and once more at the moment of writing.
+Each kind of output says how a file of that kind is recognised. A file that is recognised is replaced. For any other
+file the command refuses, or, when the user gives `--force`, keeps it as `NAME.orig`. Commands check the places of their
+output before they read, sign or publish anything, and once more when they write.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LOCK_DEADLINE: Final = 30.0  # seconds to wait for another writer
 MAX_ORIGINALS: Final = 99  # NAME.orig, NAME.orig.2, …
-_held = threading.local()  # folders that this thread has locked
+_held = threading.local()  # directories that this thread has locked
 _PAUSE: Final = 0.05  # seconds between two attempts to lock
 _NO_LOCKS: Final = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -35,10 +36,10 @@ class OutputKind:
     """What a command writes, and how an earlier file of that kind is recognised.
 
     Attributes:
-        noun: for messages: "a manifest of wcp-attest".
-        recognizes: whether bytes are a file of this kind; given the whole file, or its first `limit` bytes.
+        noun: such as "a manifest of wcp-attest", for messages.
+        recognizes: tells whether bytes are a file of this kind; it gets the whole file, or its first `limit` bytes.
         limit: how many bytes are read for that.
-        advice: what to do about a file that is not of this kind, for messages.
+        advice: what the user can do about a file that is not of this kind, for messages.
     """
 
     noun: str
@@ -71,14 +72,14 @@ def check_place(path: str, kind: OutputKind, *, force: bool = False, error: type
         path: where it goes.
         kind: what it is.
         force: whether a regular file that is not ours may be set aside as `NAME.orig`.
-        error: what to raise.
+        error: the error type to raise.
 
     Returns:
         Whether there is a file that must be set aside first.
 
     Raises:
-        ConfigError: `error`: the path is a link, directory, special file, or a file that is not ours; or the folder
-            is missing or cannot be written to.
+        ConfigError: of type `error`: the path is a link, a directory, a special file, or a file that is not ours; or
+            its directory is missing or cannot be written to.
     """
     folder = os.path.dirname(path) or os.curdir
     try:
@@ -113,29 +114,36 @@ def write_file(
     mode: int = 0o644,
     error: type[ConfigError] = ConfigError,
 ) -> None:
-    """Write one file after `check_place`: afterwards the path holds the old file or the whole new one.
+    """Check the place of a file (`check_place`) and write it: afterwards the old file or the whole new one is there.
+
+    Args:
+        path: where it goes.
+        data: its whole content.
+        kind: what it is.
+        force: whether a regular file that is not ours may be set aside as `NAME.orig`.
+        mode: permission bits, reduced by the umask.
+        error: the error type to raise for the place.
 
     Raises:
-        ConfigError: `error`, as `check_place`; or it cannot be written, and the old file is unchanged.
+        ConfigError: as `check_place`; or the file cannot be written, and nothing was changed.
     """
     if check_place(path, kind, force=force, error=error):
         set_aside(path)
-    with pending_file(path, data, mode=mode) as written:
-        written.put()
+    write_atomic(path, data, mode=mode)
 
 
 def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, ...]:
-    """Write several files, all or none: what cannot be written is found out before the first one changes.
+    """Write several files, all or none. Nearly everything that can fail does so before the first file is changed.
 
     Args:
         files: what to write.
-        force: whether files that are not ours may be set aside.
+        force: whether files that are not ours may be set aside as `NAME.orig`.
 
     Returns:
         The paths under which old files were kept.
 
     Raises:
-        ConfigError: as `check_place`; or one cannot be written, and all old files stand as they stood.
+        ConfigError: as `check_place`; or a file cannot be written, and all old files are as before.
     """
     planned = tuple(files)
     foreign = [one.path for one in planned if check_place(one.path, one.kind, force=force)]
@@ -153,36 +161,30 @@ def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, 
 
 
 def put_all(files: Iterable[PendingFile]) -> None:
-    """Put settled files in their places; when one fails, those already put are taken back.
+    """Give several files their places; when one fails, the earlier ones are restored.
+
+    Args:
+        files: written and brought to the disk (`PendingFile.settle`).
 
     Raises:
-        ConfigError: one cannot be put, and all old files stand as they stood.
+        ConfigError: a file cannot get its place, and all old files are as before.
     """
     waiting = tuple(files)
     with contextlib.ExitStack() as undo:
-        for position, one in enumerate(waiting):
-            if position < len(waiting) - 1:  # nothing can fail after the last one
-                undo.callback(_restore, one.path, *_kept_in_memory(one.path))
+        for one in waiting[:-1]:
+            try:
+                mode = stat.S_IMODE(os.lstat(one.path).st_mode)
+                undo.callback(write_atomic, one.path, read_start(one.path, sys.maxsize - 1), mode=mode)
+            except FileNotFoundError:
+                undo.callback(_remove, one.path)
+            except OSError as problem:
+                raise ConfigError(
+                    f"cannot write {one.path!r}: {describe_os_error(problem)}; nothing was changed"
+                ) from None
+            one.put()
+        for one in waiting[-1:]:  # after the last one, nothing can fail
             one.put()
         undo.pop_all()
-
-
-def _kept_in_memory(path: str) -> tuple[bytes | None, int]:
-    """Return the content and the mode of a file, None and 0 when there is none."""
-    try:
-        status = os.lstat(path)
-        return read_start(path, status.st_size + 1), stat.S_IMODE(status.st_mode)
-    except FileNotFoundError:
-        return None, 0
-    except OSError as problem:
-        raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}; nothing was changed") from None
-
-
-def _restore(path: str, data: bytes | None, mode: int) -> None:
-    if data is None:
-        _remove(path)
-    else:
-        write_atomic(path, data, mode=mode)
 
 
 def _remove(path: str) -> None:
@@ -193,11 +195,14 @@ def _remove(path: str) -> None:
 def set_aside(path: str) -> str:
     """Keep the file at a path under a further name, `NAME.orig`; an `.orig` that exists is never overwritten.
 
+    Args:
+        path: of the file.
+
     Returns:
         The further name.
 
     Raises:
-        ConfigError: it cannot be kept; nothing was changed.
+        ConfigError: the file cannot be kept; nothing was changed.
     """
     for number in range(1, MAX_ORIGINALS + 1):
         name = f"{path}.orig" if number == 1 else f"{path}.orig.{number}"
@@ -217,12 +222,7 @@ def set_aside(path: str) -> str:
 
 
 def _copy_name(path: str, name: str) -> None:
-    """Give a file a second name; where the file system has no hard links, copy it.
-
-    Raises:
-        FileExistsError: the name is taken.
-        OSError: it cannot be done.
-    """
+    """Give a file a second name; where the file system has no hard links, copy it."""
     try:
         os.link(path, name, follow_symlinks=False)
     except FileExistsError:
@@ -239,18 +239,21 @@ def _copy_name(path: str, name: str) -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[None]:
-    """Keep other wcp-attest processes from writing into a folder while the block reads and replaces files of it.
+    """Keep other wcp-attest processes from writing into a directory while the block reads and replaces its files.
 
-    The lock is on the folder itself (`flock(2)`), so it leaves no file behind and ends with the process. On a file
-    system without locks the block runs without one; writers compare what they replace with what they read
-    (`unchanged`).
+    The lock is on the directory itself (`flock(2)`), so it leaves no file behind and ends with the process. On a file
+    system without locks the block runs without one; a writer also compares what it replaces with what it read
+    (`check_unchanged`).
 
     Args:
-        folder: the directory.
-        deadline: seconds to wait for another writer.
+        folder: path of the directory; empty for the working directory.
+        deadline: how many seconds to wait for another writer.
+
+    Yields:
+        Nothing; the lock is held.
 
     Raises:
-        ConfigError: the directory cannot be opened, or another process still writes there at the deadline.
+        ConfigError: the directory cannot be opened or locked, or another process still writes there at the deadline.
     """
     if os.name == "nt":
         yield
@@ -262,7 +265,7 @@ def only_writer(folder: str, *, deadline: float = LOCK_DEADLINE) -> Iterator[Non
     status = os.fstat(descriptor)
     held: set[tuple[int, int]] = _held.__dict__.setdefault("folders", set())
     folder_id = (status.st_dev, status.st_ino)
-    if folder_id in held:  # by this very thread, further out
+    if folder_id in held:  # this thread holds the lock already, in an outer block
         os.close(descriptor)
         yield
         return
@@ -296,15 +299,15 @@ def _locked(descriptor: int, folder: str) -> bool:
     return True
 
 
-def unchanged(path: str, before: bytes | None) -> None:
-    """Check that a file is still what was read of it, just before it is replaced.
+def check_unchanged(path: str, before: bytes | None) -> None:
+    """Check that a file still holds what was read of it, just before it is replaced.
 
     Args:
         path: of the file.
         before: its content when it was read; None when it did not exist.
 
     Raises:
-        ConfigError: another program changed it; nothing was changed by us.
+        ConfigError: another program changed it meanwhile; we changed nothing.
     """
     same = not os.path.lexists(path) if before is None else contains(path, before)
     if not same:

@@ -1,11 +1,12 @@
-"""Hash batches in this process, in worker processes, or through an executor that the caller brings.
+"""Hash batches in this process, in worker processes, or through an executor of the caller.
 
-Threads do not help small files: the interpreter's lock is the limit. A worker is an isolated interpreter that reads one
-file at a time, so a slow disk is asked for no more than there are processes. Files are named relative to the root's
-descriptor, which it inherits. It has a process group of its own, so Ctrl-C reaches this process only, which ends it.
+Threads do not help with small files, because the interpreter's lock is the limit. A worker is an isolated interpreter
+that reads one file at a time, so that a slow disk gets no more requests than there are processes. It inherits the
+descriptor of the root, and files are named relative to that. It has a process group of its own, so that Ctrl-C reaches
+this process only, which then ends the workers.
 
-This process draws the walk, hands out batches, and takes the answers in order. While none needs it, it also hashes,
-except large files: they would keep it from the workers, and it never maps a file.
+This process walks the tree, hands out batches, and takes the answers in order. While no worker needs it, it also
+hashes, but no large files: the workers would have to wait for it, and it never maps a file.
 """
 
 from __future__ import annotations
@@ -33,28 +34,28 @@ from wcp_attest.disk.workers import Inbox, pack
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from subprocess import Popen
-    from typing import Any, Self
+    from typing import Self
 
     from wcp_attest.disk.batches import Done, FileBatch
     from wcp_attest.disk.directory import TreeRoot
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.walk import Walk
 
-WORTH_FILES = 1500  # a worker takes as long to start as a process needs for about so many small files (bar: `five`)
-WORTH_BYTES = 24 * 1024 * 1024  # or for so many bytes
+WORTH_FILES = 1500  # to start a worker takes as long as to hash about so many small files (bar: `five`)
+WORTH_BYTES = 24 * 1024 * 1024  # or so many bytes
 MAX_JOBS = 256
-QUIET_SECONDS = 10  # for which one wait for the workers lasts
-MAX_QUIET = 12  # waits in which no worker says anything; a waiting disk is given two minutes, a stopped worker no more
-_DEFAULT_JOBS = 8  # more of them seldom wait for the processor rather than for the disk
+QUIET_SECONDS = 10  # that one wait for the workers lasts at most
+MAX_QUIET = 12  # waits without any answer: a slow disk or a stopped worker gets two minutes
+_DEFAULT_JOBS = 8  # with more of them, the disk is nearly always the limit
 _PROGRESS_SECONDS = 0.05
-_AHEAD_FILES = 512  # given to a worker at once, so that it need not wait for this process (bar: `small`)
-_AHEAD_BYTES = BATCH_BYTES  # likewise; a file beyond this has a worker to itself
-_LEAST_FILES = 32  # that a batch counts as, however small
-_DRAWN = 32  # batches drawn from the walk while workers start or are busy
+_AHEAD_FILES = 512  # that a worker has to do at once, so that it need not wait for this process (bar: `small`)
+_AHEAD_BYTES = BATCH_BYTES  # likewise; a larger file is all that its worker has to do
+_LEAST_FILES = 32  # a smaller batch counts as so many
+_DRAWN = 32  # batches that may wait while the workers start or are busy
 _LARGE = 8 * 1024 * 1024  # bytes from which this process leaves a file to the workers
-_READ = 1 << 16  # a larger block would be mapped, touched and unmapped by the allocator for each read
-_PIPE_BYTES = 1 << 20  # a dozen answers; the most that Linux gives without privilege
-_FREE = 10  # descriptors from here on cannot be those of the standard streams
+_READ = 1 << 16  # for a larger block the allocator would map new memory at each read
+_PIPE_BYTES = 1 << 20  # room for a dozen answers; Linux gives no more without privilege
+_FREE = 10  # the first descriptor that cannot be one of the standard streams
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f"""
 import sys
@@ -66,7 +67,7 @@ serve()
 """
 
 
-def hash_all(  # each is the caller's to say, by its name
+def hash_all(
     root: TreeRoot,
     batches: Iterator[FileBatch],
     task: Task,
@@ -76,16 +77,19 @@ def hash_all(  # each is the caller's to say, by its name
     many: bool = False,
     totals: tuple[int, int] | None = None,
 ) -> Generator[Done, None, None]:
-    """Do batches, yield what came of them in their order, and at the end look at every directory again.
+    """Do batches, yield their results in order, and at the end look at every directory again.
 
     Args:
         root: of the tree.
         batches: cut from `walk`.
-        task: what is asked of every file.
+        task: what is to be done with every file.
         options: how to read.
-        walk: what the batches are cut from.
-        many: whether at least `WORTH_FILES` are expected, so that it is clear beforehand that workers are worth it.
-        totals: how many files and bytes there will be, where that is known.
+        walk: from which the batches are cut.
+        many: whether at least `WORTH_FILES` are expected, so that workers are started at once.
+        totals: how many files and bytes there will be; None when that is not known.
+
+    Yields:
+        The results in the order of the batches. Only when the last was taken is the tree known not to have changed.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile.
@@ -97,7 +101,7 @@ def hash_all(  # each is the caller's to say, by its name
 
     def watch(unfinished: int) -> None:
         nonlocal next_time, seen
-        seen = max(seen, size + unfinished)  # a file that was just finished is for a moment in neither
+        seen = max(seen, size + unfinished)  # a file that was just finished is in neither for a moment
         if options.progress is not None and monotonic() >= next_time:
             options.progress(Progress(files, seen, *(totals or ())))
             next_time = monotonic() + _PROGRESS_SECONDS
@@ -121,7 +125,7 @@ def hash_all(  # each is the caller's to say, by its name
 def _results(
     root: TreeRoot, batches: Iterator[FileBatch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
-    """Choose who hashes."""
+    """Do batches with workers, an executor, or in this process, whichever is to be used."""
     processes = options.jobs
     if processes is None:
         affinity = getattr(os, "sched_getaffinity", None)
@@ -163,7 +167,7 @@ def _results(
 
 @dataclass(slots=True)
 class _Slot:
-    """A batch in its place among all, and what came of it."""
+    """A batch, its number among all, and its result."""
 
     number: int
     batch: FileBatch
@@ -173,6 +177,10 @@ class _Slot:
 
 class _Process:
     """One worker process and what it has to do.
+
+    Args:
+        root: descriptor of the root of the tree.
+        task: what is to be done with every file.
 
     Raises:
         OSError: it cannot be started.
@@ -220,35 +228,31 @@ class _Process:
             pack((task.algorithm, task.owner, task.limits, *given, task.rights, os.getpid(), search_path))
         )
 
-    @property
-    def wants(self) -> bool:
-        """Whether another batch may be given to it."""
-        return self.ahead[0] < _AHEAD_FILES and self.ahead[1] < _AHEAD_BYTES
-
     def give(self, slot: _Slot) -> None:
         """Queue a batch for it."""
         self.slots[slot.number] = slot
-        self._count(slot, 1)
+        self.ahead[0] += max(slot.batch.files, _LEAST_FILES)
+        self.ahead[1] += slot.batch.size
         self.unsent += pack((slot.number, [request(part) for part in slot.batch.parts]))
         self.write()
 
     def write(self) -> None:
-        """Write what it will take now."""
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead one shows when it is read from
+        """Write as much as it takes without waiting."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # if it has ended, `read` finds out
             while self.unsent:
                 del self.unsent[: os.write(self.input, self.unsent)]
 
     def read(self) -> None:
-        """Take what it has to say.
+        """Read its answers.
 
         Raises:
-            TreeUnsafe: it was ended by a file that was truncated while it was mapped.
-            MachineError: it was ended otherwise, or its answer makes no sense.
+            TreeUnsafe: it was ended because a file was truncated while it was mapped.
+            MachineError: it was ended for another reason, or its answer makes no sense.
         """
         data = os.read(self.output, _READ)
         if not data:
             with contextlib.suppress(Exception):
-                self._process.wait(timeout=1)  # its own end, before ours
+                self._process.wait(timeout=1)  # for its own status, before `end` kills it
             status = self.end()
             ending = f"by signal {-status}" if status < 0 else f"with status {status}"
             if self._reading is None:
@@ -259,37 +263,30 @@ class _Process:
             if status == -signal.SIGBUS:
                 raise TreeUnsafe(f"{text}; it was cut short meanwhile, or lies on a broken disk")
             raise MachineError(f"{text}; nothing was decided")
-        self._inbox.feed(data)
         try:
-            for message in self._inbox.messages():
-                self._take(*message)
+            for kind, number, *rest in self._inbox.messages(data):
+                slot = self.slots[number]
+                if kind == "reading":
+                    part = slot.batch.parts[rest[0]]
+                    self._reading = (part.folder.path if part.folder is not None else "") + part.names[rest[1]]
+                    self.unfinished = int(rest[2])
+                    continue
+                del self.slots[number]
+                self._reading, self.unfinished = None, 0
+                self.ahead[0] -= max(slot.batch.files, _LEAST_FILES)
+                self.ahead[1] -= slot.batch.size
+                slot.result = as_error(FileProblem(*rest)) if kind == "failed" else assemble(slot.batch, *rest)
         except (ValueError, TypeError, EOFError, KeyError, IndexError):
             raise MachineError("a worker process sent an answer that makes no sense; nothing was decided") from None
 
-    def _take(self, kind: str, number: int, *rest: Any) -> None:
-        slot = self.slots[number]
-        if kind == "reading":
-            part = slot.batch.parts[rest[0]]
-            self._reading = (part.folder.path if part.folder is not None else "") + part.names[rest[1]]
-            self.unfinished = int(rest[2])
-            return
-        del self.slots[number]
-        self._reading, self.unfinished = None, 0
-        self._count(slot, -1)
-        slot.result = as_error(FileProblem(*rest)) if kind == "failed" else assemble(slot.batch, rest[0])
-
     def end(self) -> int:
-        """Make sure that it has ended, and return its status, negative when a signal ended it."""
+        """Make sure that it has ended; return its status, or the negative number of the signal that ended it."""
         self._process.kill()
         status = self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
         return status
-
-    def _count(self, slot: _Slot, sign: int) -> None:
-        self.ahead[0] += sign * max(slot.batch.files, _LEAST_FILES)
-        self.ahead[1] += sign * slot.batch.size
 
 
 class _TooLarge(Exception):
@@ -307,13 +304,15 @@ class _OwnTask(Task):
 
 
 class _Pool:
-    """All that hash; a context manager that leaves no worker behind.
+    """The workers, and this process where it also hashes; a context manager that leaves no worker behind.
+
+    This process does not hash when files are large, nor when a copy is written: it gives a batch with a large file back
+    to the workers after it has begun it, and a copy cannot be begun twice.
 
     Args:
         root: descriptor of the root.
-        task: what is asked of every file.
-        count: how many processes hash, this one among them, unless it writes a verified copy, which cannot be begun
-            again, or files are large.
+        task: what is to be done with every file.
+        count: how many processes hash, with this one where it does.
         large: whether files are large on average.
     """
 
@@ -347,34 +346,33 @@ class _Pool:
             self._own.close()
 
     def work_off(self, batches: Iterator[FileBatch]) -> Iterator[Done]:
-        """Do all batches, and yield what came of them in order.
-
-        Raises:
-            TreeUnsafe, MachineError, ConfigError: as `hash_all`.
-        """
-        order: deque[_Slot] = deque()  # all that are not yet yielded
-        waiting: deque[_Slot] = deque()  # those of them that no worker has
+        """Do all batches, and yield their results in order; raise as `hash_all` does."""
+        order: deque[_Slot] = deque()  # all whose results are not yet yielded
+        waiting: deque[_Slot] = deque()  # those of them that nobody does yet
         more = True
         while True:
-            # 1. Give every worker as much as it may have; start one more where only large files wait.
+            # 1. Give every worker as much as it may have. Where large files wait, start one more.
             while free := [
                 worker for worker in self._workers if worker.ahead[0] < _AHEAD_FILES and worker.ahead[1] < _AHEAD_BYTES
             ]:
                 if not waiting and not (more and (more := self._draw(batches, order, waiting))):
                     break
                 min(free, key=lambda worker: worker.ahead).give(waiting.popleft())
-            if waiting and waiting[0].large and len(self._workers) < self._count and self._start_another():
-                continue
-            # 2. Yield what is done and next in order.
-            while order and order[0].result is not None:
-                result = order.popleft().result
+            if waiting and waiting[0].large and len(self._workers) < self._count:
+                try:
+                    self._start()
+                    continue
+                except OSError:
+                    self._count = len(self._workers)  # those that run do the work
+            # 2. Yield the results that are next in order.
+            while order and (result := order[0].result) is not None:
+                order.popleft()
                 if isinstance(result, Error):
                     raise result
-                if result is not None:
-                    yield result
+                yield result
             if not order:
                 return
-            # 3. Read answers. When there are none, draw ahead, then hash, then wait.
+            # 3. Read answers. When there are none: draw batches, or else hash one, or else wait.
             if self._listen(0):
                 continue
             if more and len(waiting) < _DRAWN:
@@ -399,17 +397,8 @@ class _Pool:
         self._by_descriptor[worker.input] = self._by_descriptor[worker.output] = worker
         self._poll.register(worker.output, select.POLLIN)
 
-    def _start_another(self) -> bool:
-        """Start one more worker, if the system lets us; those who are there do the work otherwise."""
-        try:
-            self._start()
-        except OSError:
-            self._count = len(self._workers)
-            return False
-        return True
-
     def _listen(self, milliseconds: int) -> bool:
-        """Hear what the workers have to say and write what they will take; return whether there was anything."""
+        """Read what the workers have written and write what they can take; return whether there was anything."""
         for worker in self._workers:
             if worker.unsent:
                 self._poll.register(worker.input, select.POLLOUT)
@@ -426,9 +415,9 @@ class _Pool:
         return bool(ready)
 
     def _wait(self) -> None:
-        """Wait for a worker, not without end: one may have been stopped, or a disk may not answer.
+        """Wait for a worker, but not without limit: one may have been stopped, or a disk may not answer.
 
-        Waits are counted and not the time, so that nothing is wrong when this process itself was stopped for a while.
+        Waits are counted, not the time, so that this process may itself be stopped for a while.
         """
         for _ in range(MAX_QUIET):
             if self._listen(QUIET_SECONDS * 1000):
@@ -439,7 +428,7 @@ class _Pool:
         )
 
     def _do_one(self, waiting: deque[_Slot]) -> bool:
-        """Do a batch here that is not known to be large; return whether there was one to do."""
+        """Do one batch in this process that is not known to be large; return whether there was one."""
         slot = next((slot for slot in waiting if not slot.large), None)
         if self._own is None or slot is None:
             return False

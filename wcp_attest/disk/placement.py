@@ -1,13 +1,14 @@
-"""Where the two files of a package lie: `manifest.json` and `manifest.sig`, the pair.
+"""Where the two files of a package are: `manifest.json` and `manifest.sig`, the pair.
 
     beside     my-worker/manifest.json, manifest.sig              the default
     folder     my-worker/.wcp/manifest.json, .wcp/manifest.sig    when another program's file has one of the names
     detached   a directory outside of the package                 for packages that must not change
 
-The pair is all of a package that no manifest lists. Which files that are follows from where the pair was read: with
-`folder`, a `manifest.json` in the root is an ordinary entry; with `detached`, nothing is left out. So a second pair
-added to a signed package is either an entry that no manifest lists, or it is read instead of the first and
-must be signed like any other. The formats are the same in all three; a statement's subject is always `manifest.json`.
+The pair is the only part of a package that no manifest lists. Its place says which two files these are: with `folder`,
+a `manifest.json` in the root is an ordinary entry; with `detached`, everything in the tree is an entry. So when
+somebody adds a second pair to a signed package, either it is an entry that no manifest lists, or it is read in place of
+the first and must be signed like any other. The formats are the same in all three; the subject of the statement is
+always `manifest.json`.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ Placement = Literal["beside", "folder", "detached"]
 PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
 FOLDER_NAME: Final = ".wcp"
 PAIR_NAMES: Final = (MANIFEST_NAME, SIGNATURE_NAME)
-# The directory of the tree, as a walk names it, whose two files are the pair; no key: nothing in the tree is the pair.
+# The directory of the tree, empty or ending in `/`, that holds the pair; a detached pair is in none.
 PAIR_FOLDERS: Final[dict[Placement, str]] = {"beside": "", "folder": f"{FOLDER_NAME}/"}
 
 
 @dataclass(frozen=True, slots=True)
 class PairPlace:
-    """Where a pair lies.
+    """Where a pair is.
 
     Attributes:
         placement: which of the three.
-        directory: the directory that holds the two files.
+        directory: path of the directory that holds the two files.
     """
 
     placement: Placement
@@ -58,7 +59,7 @@ class PairPlace:
 
     @property
     def label(self) -> str:
-        """How messages name the manifest: `manifest.json`, `.wcp/manifest.json`, or its whole path."""
+        """The manifest in messages: `manifest.json`, `.wcp/manifest.json`, or its whole path."""
         if self.placement == "detached":
             return self.manifest
         return PAIR_FOLDERS[self.placement] + MANIFEST_NAME
@@ -87,11 +88,19 @@ class PackagePair:
 
     @classmethod
     def read(cls, place: PairPlace) -> PackagePair:
-        """Read both, bounded. No link is followed in a package; a detached pair lies where its user put it.
+        """Read both files. In a package no link is followed; the files of a detached pair may be links.
+
+        Args:
+            place: where they are.
+
+        Returns:
+            The pair.
 
         Raises:
-            ManifestMissing: the manifest is absent or unreadable.
-            SignatureMissing: the signature file is there but unreadable, or a detached pair has none.
+            ManifestMissing: the manifest is absent, unreadable or too large.
+            SignatureMissing: the signature file is unreadable or too large, or is absent though the pair is in `.wcp/`
+                or detached.
+            MachineError: this machine is at fault; nothing was decided.
         """
         follow = place.placement == "detached"
         manifest = read_bounded(
@@ -107,14 +116,18 @@ class PackagePair:
 
 
 def find_place(root: str, attestation: str | None = None) -> PairPlace:
-    """Return where the pair of a package is read from. Nothing is opened.
+    """Return where the pair of a package is to be read. Nothing is opened.
 
     Args:
-        root: the package directory.
-        attestation: the directory of a detached pair, or None.
+        root: path of the package directory.
+        attestation: path of the directory of a detached pair, or None.
+
+    Returns:
+        The place: `.wcp/` when there is a `.wcp/manifest.sig`, else the root.
 
     Raises:
-        ConfigError: the place of the detached pair is not a directory, or is inside the package.
+        ConfigError: `attestation` is not a directory, or is inside the package.
+        MachineError: this machine is at fault; nothing was decided.
     """
     if attestation is not None:
         if not os.path.isdir(attestation):
@@ -127,14 +140,17 @@ def find_place(root: str, attestation: str | None = None) -> PairPlace:
 
 
 def pair_folder(root: str, placement: Placement | None) -> str | None:
-    """Return the directory of a tree, empty or ending in `/`, whose two files are the pair and so no entries.
+    """Return the directory of a tree whose two files are the pair and so no entries.
 
     Args:
-        root: the package directory.
-        placement: where the pair lies; None: where one is found, else in the root.
+        root: path of the package directory.
+        placement: where the pair is; None: where one is found, else in the root.
 
     Returns:
-        The directory, or None when the pair lies outside of the tree.
+        The directory, empty or ending in `/`; None when the pair is outside of the tree.
+
+    Raises:
+        MachineError: this machine cannot look for the pair.
     """
     return PAIR_FOLDERS.get(placement or find_place(root).placement)
 
@@ -149,15 +165,19 @@ def choose_place(
     """Return where a pair is to be written. Nothing is changed.
 
     Args:
-        root: the package directory.
-        wanted: what the user asks for; None keeps the place of a pair that is there, and goes into the folder when
-            another program's file has one of the two names in the root.
-        attestation: the directory for a detached pair, or None.
-        is_ours: tells whether the file of a name (`manifest.json` or `manifest.sig`) at a path is one that wcp-attest
-            wrote; asked only about what exists.
+        root: path of the package directory.
+        wanted: the placement that the user asks for. None keeps the place of a pair that is there, and chooses `folder`
+            when another program's file in the root has one of the two names.
+        attestation: path of the directory for a detached pair, or None.
+        is_ours: tells by name (`manifest.json` or `manifest.sig`) and path whether wcp-attest wrote a file that exists.
+
+    Returns:
+        The place.
 
     Raises:
-        ConfigError: the wishes contradict each other, or two pairs of wcp-attest would lie in the package.
+        ConfigError: `wanted` and `attestation` contradict each other, or there would be two pairs of wcp-attest in the
+            package.
+        MachineError: this machine is at fault; nothing was decided.
     """
     if attestation is not None or wanted == "detached":
         if attestation is None:
@@ -171,7 +191,7 @@ def choose_place(
     if placement is None:
         paths = {name: os.path.join(root, name) for name in PAIR_NAMES}
         ours = {name: is_ours(name, path) for name, path in paths.items() if os.path.lexists(path)}
-        # A damaged signature file beside a manifest of ours is no reason to move; the writer refuses it by name.
+        # A damaged signature file beside a manifest of ours does not move the pair; the writer refuses that file.
         foreign = not all(ours.values()) and not ours.get(MANIFEST_NAME, False)
         placement = "folder" if there or foreign else "beside"
     if placement == "beside":

@@ -1,12 +1,12 @@
-"""Check a small tree in one pass: yes, or "look properly".
+"""Check a small tree in one pass; the answer is yes, or that `check_tree` must check it.
 
-The files of a small tree are read into the lines that its manifest should have, and the two texts are compared. A yes
-means what it means in `wcp_attest.disk.check_tree`: every entry is there, nothing else is, each file was opened once
-without following a link, read to its end, hashed, and changed neither itself nor its directory meanwhile. Everything
-else is left to `check_tree`, which finds out what differs and says so: large trees, excludes (what they leave out is
-still searched for bytecode), strict permissions, other hashes, unusual names, and every tree that differs.
+A small tree is read, the lines that its manifest should have are made, and the two texts are compared. A yes means the
+same as in `wcp_attest.disk.check_tree`: every entry is there, nothing else is, each file was opened once without
+following a link, read to its end and hashed, and neither it nor its directory changed meanwhile. Everything else is
+left to `check_tree`, which says what differs: large trees, excludes (what they leave out must be searched, too), strict
+permissions, BLAKE3, unusual names, and every tree that differs.
 
-Without the walk, the batches and the workers, half as many modules run (bar: `five`).
+Without the walk, the batches and the workers, half as many modules are loaded (bar: `five`).
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
     from wcp_attest.disk.placement import Placement
     from wcp_attest.package.manifest import Manifest
 
-MAX_ENTRIES = 512  # of the manifest; beyond, the time to set up the walk no longer counts
-MAX_NAMES = 1024  # met in the tree, directories among them
-MAX_BYTES = 8 << 20  # in all; a file is read in one piece
+MAX_ENTRIES = 512  # of the manifest; with more, the time to prepare a walk does not matter
+MAX_NAMES = 1024  # in the tree, with directories
+MAX_BYTES = 8 << 20  # of all files; each is read in one piece
 _KIND_AND_SET_ID = 0o176000
 _EXECUTE = 0o111
 
 
 def is_exact(root: str, manifest: Manifest, placement: Placement, options: ReadOptions) -> bool:
-    """Tell whether a small tree is to the letter what its manifest says.
+    """Tell whether a small tree is exactly what its manifest says.
 
     Args:
         root: path of the directory.
         manifest: whose signature was verified.
-        placement: where its pair lies.
+        placement: where its pair is.
         options: how to read.
 
     Returns:
-        True when it is. False says nothing: `check_tree` must look at the tree.
+        True when it is. False decides nothing: `check_tree` must check the tree.
     """
     if manifest.excludes or manifest.hash_algorithm != "sha256" or manifest.count > MAX_ENTRIES:
         return False
@@ -98,7 +98,10 @@ class _SmallTree:
         self._waiting = [""]  # directories to be read
 
     def read(self) -> bool:
-        """Read the whole tree; False when it is not small, or not plain.
+        """Read the whole tree.
+
+        Returns:
+            False when it is not small, holds no file, or holds something unusual.
 
         Raises:
             OSError: an entry cannot be read.
@@ -140,7 +143,7 @@ class _SmallTree:
         if entry.is_dir(follow_symlinks=False):
             self._waiting.append(f"{whole}/")
             return True
-        if not entry.is_file(follow_symlinks=False):  # to open a device may do something
+        if not entry.is_file(follow_symlinks=False):  # opening a device can have effects
             return False
         descriptor = os.open(name, FILE_FLAGS, dir_fd=folder)
         try:

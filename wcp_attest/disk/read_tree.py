@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.digest import new_hasher
@@ -38,8 +38,11 @@ def read_tree(
     Args:
         root: path of a directory; not a symbolic link.
         algorithm: of the digests and of the package hash.
-        excludes: gitignore patterns of what is left out; bytecode never is by these.
+        excludes: gitignore patterns of what is left out. They never leave out bytecode.
         options: how to read.
+
+    Returns:
+        What the tree holds.
 
     Raises:
         TreeUnsafe: the tree holds what no manifest can describe or more than may be read, cannot be read, or changed
@@ -55,46 +58,32 @@ def read_tree(
         owner=strict_owner(options),
         pair_folder=pair_folder(root, options.placement),
     )
-    with closing(open_root(root)) as opened:
-        walk = Walk(opened, rules)
+    hasher = new_hasher(algorithm)
+    blocks: list[bytes] = []
+    size = holes = 0
+    with ExitStack() as opened:
+        tree = opened.enter_context(closing(open_root(root)))
+        walk = Walk(tree, rules)
         task = Task(algorithm, owner=rules.owner, limits=(options.max_bytes, options.max_hole_bytes))
         jobs = cut(walk, lambda _: None)
-        hasher = new_hasher(algorithm)
-        blocks: list[bytes] = []
-        size = holes = 0
-        with closing(hash_all(opened, jobs, task, options, walk=walk)) as results:
-            for done in results:
-                blocks += done.blocks
-                hasher.update(done.records)
-                size += done.size
-                holes += done.holes
-                _check_limits(size, holes, options)
-    _refuse_odd(root, walk)
+        for done in opened.enter_context(closing(hash_all(tree, jobs, task, options, walk=walk))):
+            blocks += done.blocks
+            hasher.update(done.records)
+            size += done.size
+            holes += done.holes
+            if size > options.max_bytes or holes > options.max_hole_bytes:
+                raise TreeUnsafe(f"the tree {too_large(size, holes)}")
+    if not walk.files:
+        raise ConfigError(f"the package {root!r} holds no file")
+    for folder in [folder for folder in walk.folders if folder.path in {"", rules.pair_folder}]:
+        leftover = next(filter(is_leftover, folder.names.split("/")), None)
+        if leftover is not None:
+            raise TreeUnsafe(f"{folder.path + leftover!r} was left behind by an interrupted write; remove it")
     body = SEPARATOR.join(blocks)
     if walk.empty:
         lines = [*body.split(SEPARATOR), *(render_line(path, EmptyDirectory(), algorithm) for path in walk.empty)]
-        lines.sort(key=lambda line: path_of(line, algorithm))
+        lines.sort(key=lambda line: parse_line(line, algorithm)[0])
         body = SEPARATOR.join(lines)
     return Reading(
         body, hasher.hexdigest(), walk.files, size, rules.excludes.used, tuple(walk.bytecode), rules.excludes.unmatched
     )
-
-
-def _check_limits(size: int, holes: int, options: ReadOptions) -> None:
-    if size > options.max_bytes or holes > options.max_hole_bytes:
-        raise TreeUnsafe(f"the tree {too_large(size, holes)}")
-
-
-def _refuse_odd(root: str, walk: Walk) -> None:
-    if not walk.files:
-        raise ConfigError(f"the package {root!r} holds no file")
-    for folder in walk.folders:
-        if folder.path in {"", walk.rules.pair_folder}:
-            leftover = next((name for name in folder.names.split("/") if is_leftover(name)), None)
-            if leftover is not None:
-                raise TreeUnsafe(f"{folder.path + leftover!r} was left behind by an interrupted write; remove it")
-
-
-def path_of(line: bytes, algorithm: HashAlgorithm) -> str:
-    """Return the path of a manifest line."""
-    return parse_line(line, algorithm)[0]

@@ -1,8 +1,8 @@
-"""Hash files through an executor that the caller brings: a thread or process pool, or a cluster's (Dask, Ray, MPI).
+"""Hash files through an executor of the caller: a thread or process pool, or that of a cluster (Dask, Ray, MPI).
 
-The walk, both looks at each directory, and every comparison stay here; only files are opened elsewhere, under the same
-path, which shared storage gives them. Device and inode numbers may differ from machine to machine, so directories are
-held to their names there, still reached without following a link. You trust the one who runs the executor with what
+The walk, both looks at each directory, and every comparison are done here. Only files are opened on other machines,
+under the same path on shared storage. Device and inode numbers may differ from machine to machine, so directories are
+not compared by them there; they are still opened without following a link. You must trust the executor: it says what
 the files hold.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Reply = tuple[list[Result | None], None] | tuple[None, tuple[str, str, str]]
 
-AHEAD = 64  # batches handed to an executor at once: enough for a cluster, few enough to stop soon
+AHEAD = 64  # batches that an executor has at once: enough for a cluster, and few enough to stop soon
 
 
 def hash_there(
@@ -37,16 +37,17 @@ def hash_there(
 
     Args:
         path: of the root, absolute.
-        requests: for each part the path of its directory, its identity, the names and the expected lines.
+        requests: one for each part (`batches.request`).
         algorithm: `sha256` or `blake3`.
-        owner: the user who may own files when permissions are strict, else None.
+        owner: the id of the user who may own files when permissions are strict, else None.
         limits: the most bytes of a file, and of holes in it, where no signed manifest says its size; else None.
 
     Returns:
-        The results and None; or None and the path and problem of a file that cannot be read safely.
+        The results and None; or None and the path, reason and fault of the `FileProblem` of a file.
 
     Raises:
-        ConfigError: there is no such root there, or it is a link or no directory.
+        ConfigError: there is no such root, or it is a link or not a directory.
+        MachineError: the machine cannot open it.
     """
     results: list[Result | None] = []
     with (
@@ -68,17 +69,20 @@ def hash_there(
 def hash_with_executor(
     root: TreeRoot, batches: Iterator[FileBatch], task: Task, executor: Executor
 ) -> Generator[Done, None, None]:
-    """Do batches through an executor, and yield what came of them in their order.
+    """Do batches through an executor, and yield their results in order.
 
     Args:
         root: of the tree.
-        batches: in order; drawn from as earlier ones are done.
-        task: what is asked of every file.
+        batches: in order; the next is drawn when an earlier one is done.
+        task: what is to be done with every file.
         executor: runs `hash_there`.
+
+    Yields:
+        The results in the order of the batches.
 
     Raises:
         TreeUnsafe: a file or directory cannot be read safely or changed meanwhile, or an answer makes no sense.
-        ConfigError: the executor failed, or a staged copy was asked for.
+        ConfigError: the executor failed, or a verified copy was asked for.
     """
     if task.stage is not None:
         raise ConfigError("a staged copy cannot be written through an executor; leave one of them out")

@@ -1,8 +1,8 @@
 """The directory of a store: an entry appears in it whole or not at all, and goes the same way.
 
-An entry grows in a private directory with a temporary name, is closed to writing, brought to disk and then renamed. A
-lock on the temporary directory tells a writer that works from one that was killed. A shared lock on an entry tells
-that somebody is using it. None of the locks protects content: that is what `wcp_attest.disk.kept` and hashing are for.
+An entry is written in a private directory with a temporary name, closed to writing, brought to the disk and then
+renamed. The writer holds a lock on the temporary directory, so that others see that it was not killed. Whoever uses an
+entry holds a shared lock on it. No lock protects the content: `wcp_attest.disk.kept` and hashing do.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.disk.directory import FOLDER_FLAGS, describe_os_error
-from wcp_attest.disk.files import is_leftover, read_bounded, temporary_name, write_all, write_atomic
+from wcp_attest.disk.directory import CREATE_FLAGS, FOLDER_FLAGS, describe_os_error
+from wcp_attest.disk.files import is_leftover, temporary_name, write_all, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,22 +25,21 @@ if TYPE_CHECKING:
 ENTRY_NAME = re.compile(r"[0-9a-f]{64}\Z")
 SPOILT_NAME = re.compile(r"[0-9a-f]{64}\.spoilt-[0-9a-f]{16}\Z")
 _ALL_READ, _GROUP_READS = 0o555, 0o550  # an entry is never writable, not even for its owner
-_TRIES = 20  # another command may clear a directory away in the moment before it is locked
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TRIES = 20  # another command may remove a directory in the moment before it is locked
 
 
 class NewEntry:
-    """An entry in the making; a context manager that removes it unless it was put in its place.
+    """An entry that is being written; a context manager that removes it unless `put` gave it its place.
 
     Args:
         store: path of the store.
         name: of the entry.
-        group: the only group that may read it, by id; None for everyone.
-        durable: whether it is brought to disk before it appears.
+        group: the id of the only group that may read it; None for everyone.
+        durable: whether it is brought to the disk before it appears.
 
     Attributes:
         path: of the temporary directory.
-        rights: that files in it are made with: mode of one, mode of an executable one, and the group or None.
+        rights: of the files in it: the mode of a plain file, that of an executable one, and the group id or None.
 
     Raises:
         ConfigError: it cannot be made there.
@@ -62,10 +61,12 @@ class NewEntry:
         except OSError as problem:
             self.__exit__()
             raise self._failed(problem) from None
-        raise ConfigError(f"cannot write into the store {self._store!r}: others clear it all the time; try again")
+        raise ConfigError(
+            f"cannot write into the store {self._store!r}: other commands remove its new entries; try again"
+        )
 
     def _made(self) -> bool:
-        """Make and lock the directory; False when another command took it for a leftover in between."""
+        """Make and lock the directory; False when another command took it for a leftover and removed it."""
         self.path = os.path.join(self._store, temporary_name(self._name))
         os.mkdir(self.path, 0o700)
         with contextlib.suppress(FileNotFoundError):
@@ -87,11 +88,15 @@ class NewEntry:
     def write(self, name: str, data: bytes) -> None:
         """Add a file.
 
+        Args:
+            name: of the file.
+            data: its whole content.
+
         Raises:
             ConfigError: it cannot be written.
         """
         try:
-            descriptor = os.open(os.path.join(self.path, name), _CREATE, 0o600)
+            descriptor = os.open(os.path.join(self.path, name), CREATE_FLAGS, 0o600)
             with open(descriptor, "wb", buffering=0):
                 write_all(descriptor, data)
                 if self.rights[2] is not None:
@@ -101,17 +106,17 @@ class NewEntry:
             raise self._failed(problem) from None
 
     def put(self) -> bool:
-        """Close the entry to writing, bring it to disk, and give it its name.
+        """Close the entry to writing, bring it to the disk, and give it its name.
 
         Returns:
-            False when another writer was faster; then this one is not needed.
+            False when another writer was faster; then this entry is not needed.
 
         Raises:
-            ConfigError: it cannot be done.
+            ConfigError: that is not possible; nothing was added.
         """
         try:
-            # Files were made without the right to write. Directories lose it now that they are full, upper ones last,
-            # so that this one, which only its owner may enter so far, opens to readers at the end.
+            # Files were made without the right to write; directories lose it now. The upper ones are last: only the
+            # owner may enter the top one until then, so readers see nothing that is not finished.
             for _, _, _, folder in os.fwalk(self.path, topdown=False, onerror=_raise):
                 if self.rights[2] is not None:
                     os.fchown(folder, -1, self.rights[2])
@@ -140,7 +145,13 @@ class NewEntry:
 
 @contextlib.contextmanager
 def opened_folder(path: str) -> Iterator[int]:
-    """Open a directory; not through a link.
+    """Open a directory, following no link.
+
+    Args:
+        path: of the directory.
+
+    Yields:
+        A descriptor, which is closed when the block ends.
 
     Raises:
         OSError: it cannot be opened.
@@ -156,11 +167,11 @@ def make_store(path: str, *, private: bool) -> None:
     """Create the directory of a store unless it is there.
 
     Args:
-        path: absolute; what lies above it may be made, too.
-        private: whether nobody else may look into it.
+        path: absolute; missing directories above it are made, too.
+        private: whether no other user may read it.
 
     Raises:
-        ConfigError: it cannot be made, or is no directory.
+        ConfigError: it cannot be made, or is not a directory.
     """
     try:
         os.makedirs(path, mode=0o700 if private else 0o755, exist_ok=True)
@@ -171,6 +182,9 @@ def make_store(path: str, *, private: bool) -> None:
 def entry_names(store: str) -> list[str]:
     """Return the names of all entries, sorted.
 
+    Args:
+        store: path of the store.
+
     Raises:
         ConfigError: the store cannot be listed.
     """
@@ -178,14 +192,17 @@ def entry_names(store: str) -> list[str]:
 
 
 def collect(store: str, *, spoilt: bool = False) -> int:
-    """Remove what killed writers left behind; best effort, and nothing that a living one works on.
+    """Remove what killed writers left behind, as far as that is possible; nothing that a running one writes.
 
     Args:
         store: path of the store.
-        spoilt: whether entries that were set aside go, too.
+        spoilt: whether to remove also the entries that were set aside.
 
     Returns:
         How many were removed.
+
+    Raises:
+        ConfigError: the store cannot be listed.
     """
     removed = 0
     for name in _listing(store):
@@ -200,21 +217,26 @@ def collect(store: str, *, spoilt: bool = False) -> int:
 
 
 def take_out(store: str, name: str, *, aside: bool = False) -> bool:
-    """Remove an entry, or set it aside under a name that nobody takes for an entry.
+    """Remove an entry, or set it aside under a name that is not the name of an entry.
 
-    It is renamed first, so that it is never found half-removed.
+    It is renamed first, so that nobody finds an entry of which half is removed.
+
+    Args:
+        store: path of the store.
+        name: of the entry.
+        aside: whether it is kept under another name.
 
     Returns:
-        False when somebody uses it; then nothing was done.
+        False when it is being used; then nothing was changed.
 
     Raises:
-        ConfigError: it cannot be done.
+        ConfigError: that is not possible.
     """
     path = os.path.join(store, name)
     target = os.path.join(store, f"{name}.spoilt-{os.urandom(8).hex()}" if aside else temporary_name(name))
     try:
         with opened_folder(path) as opened:
-            # Whoever starts from an entry holds its lock until the command runs, and then its environment shows it.
+            # Who starts a command from an entry holds its lock until the command runs; then its environment shows it.
             if not aside and (not lock(opened, exclusive=True) or runs_from(path)):
                 return False
             os.rename(path, target)
@@ -225,17 +247,14 @@ def take_out(store: str, name: str, *, aside: bool = False) -> bool:
     return True
 
 
-def read_member(store: str, name: str, member: str, limit: int) -> bytes:
-    """Read a file of an entry that is not part of the package.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    return read_bounded(os.path.join(store, name, member), limit=limit, what=member)
-
-
 def replace_member(store: str, name: str, member: str, data: bytes) -> None:
     """Replace a file of an entry that is not part of the package, as a whole or not at all.
+
+    Args:
+        store: path of the store.
+        name: of the entry.
+        member: name of the file.
+        data: its whole new content; owner, group and mode stay.
 
     Raises:
         ConfigError: it cannot be written.
@@ -256,7 +275,14 @@ def replace_member(store: str, name: str, member: str, data: bytes) -> None:
 
 
 def runs_from(entry: str) -> list[int]:
-    """Return the ids of processes that were started from an entry or work in it, of those that this user may see."""
+    """Return which processes use an entry: they were started from it, or their working directory is in it.
+
+    Args:
+        entry: path of the entry.
+
+    Returns:
+        The ids of those that this user may see.
+    """
     mark = b"WCP_PACKAGE_ROOT=" + os.fsencode(os.path.join(entry, "package"))
     inside = os.fsencode(entry) + b"/"
     found: list[int] = []
@@ -273,10 +299,9 @@ def runs_from(entry: str) -> list[int]:
 
 
 def _environment(process: str) -> bytes:
-    """Return the environment of a process; of one that is just becoming a program, when it has one.
+    """Return the environment of a process; raise OSError when it has ended, or this user may not see it.
 
-    Raises:
-        OSError: it is gone, or not ours to see.
+    While a process becomes another program (`execve`), it has no environment for a moment; wait for that.
     """
     for _ in range(20):
         with open(f"/proc/{process}/environ", "rb") as stream:
@@ -288,7 +313,12 @@ def _environment(process: str) -> bytes:
 
 
 def is_still(descriptor: int, path: str) -> bool:
-    """Tell whether a path still leads to the directory that a descriptor was opened for."""
+    """Tell whether a path still leads to the directory of a descriptor.
+
+    Args:
+        descriptor: of the directory, opened earlier.
+        path: by which it was opened.
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:
@@ -296,7 +326,15 @@ def is_still(descriptor: int, path: str) -> bool:
 
 
 def lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Lock a directory without waiting; True, too, where the file system knows no locks."""
+    """Lock a directory without waiting.
+
+    Args:
+        descriptor: of the directory.
+        exclusive: whether nobody else may hold a lock; else others may hold a shared one.
+
+    Returns:
+        False when another process holds a lock against it. True also where the file system has no locks.
+    """
     import fcntl
 
     try:
@@ -307,9 +345,12 @@ def lock(descriptor: int, *, exclusive: bool) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory of ours that is closed to writing, as far as it goes."""
-    for folder, _, _, descriptor in os.fwalk(path, onerror=None):
-        del folder
+    """Remove a directory of ours that is closed to writing, as far as that is possible.
+
+    Args:
+        path: of the directory.
+    """
+    for _, _, _, descriptor in os.fwalk(path):
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o700)
     import shutil
@@ -322,13 +363,10 @@ def _raise(problem: OSError) -> None:
 
 
 def _bring_to_disk(descriptor: int) -> None:
-    """Write back the whole file system once: a hundred thousand `fsync`s would take minutes.
+    """Bring a whole file system to the disk at once: a hundred thousand `fsync`s would take minutes.
 
-    It must be done: an entry kept by root is used without being hashed, so a name that outlived a crash while the bytes
-    behind it did not would let files full of zeros run as verified.
-
-    Raises:
-        OSError: it failed.
+    This must be done: an entry kept by root is used without being hashed. If a crash left its name but lost the bytes
+    of its files, files full of zeros would run as verified. Raise OSError when it fails.
     """
     import ctypes
 

@@ -1,7 +1,7 @@
-"""Name the other entries that cannot be part of a package, once one was found.
+"""Find the other entries that cannot be part of a package, after one was found.
 
-Reading stops at the first. You want to hear of all of them at once, not of one after the other, so the tree is looked
-through again, without reading a file: names, kinds, link targets, set-id bits and, where asked for, permissions.
+Reading stops at the first. You want to know all of them at once, so the tree is walked again without reading a file:
+names, kinds, link targets, set-id bits and, where they are strict, permissions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.walk import Rules
 
 MAX_NAMED = 8  # further entries; a message is one line
-_SECONDS = 2.0  # after which those that were found are enough
+_SECONDS = 2.0  # after which no more are looked for
 
 
 class _Enough(Exception):
@@ -30,7 +30,7 @@ class _Enough(Exception):
 
 
 class _Survey(Walk):
-    """A walk that goes on behind what cannot be part of a package."""
+    """A walk that goes on after an entry that cannot be part of a package."""
 
     def __init__(self, root: TreeRoot, rules: Rules, known: str) -> None:
         super().__init__(root, rules)
@@ -39,10 +39,13 @@ class _Survey(Walk):
         self._deadline = monotonic() + _SECONDS
 
     def refuse(self, problem: str) -> None:
-        """Take down what is wrong with an entry.
+        """Note what is wrong with an entry.
+
+        Args:
+            problem: the message about it.
 
         Raises:
-            _Enough: nothing more needs to be found.
+            _Enough: enough was found.
         """
         if problem != self._known:
             self.found.append(problem)
@@ -52,13 +55,18 @@ class _Survey(Walk):
     def look(self, folder: int, run: Run, owner: int | None) -> None:
         """Look at files of one directory.
 
+        Args:
+            folder: descriptor of the directory.
+            run: the files.
+            owner: the id of the user who may own them when permissions are strict, else None.
+
         Raises:
-            _Enough: nothing more needs to be found.
+            _Enough: enough was found, or it took long enough.
         """
         if monotonic() > self._deadline:
             raise _Enough
         for name in run.names:
-            with suppress(OSError):  # gone, or not for us to see: no reason to change the message
+            with suppress(OSError):  # it is gone or cannot be seen: the message stays as it is
                 status = os.stat(native(name), dir_fd=folder, follow_symlinks=False)
                 try:
                     check_file(run.folder.path + name, status, owner)
@@ -67,12 +75,15 @@ class _Survey(Walk):
 
 
 def with_others(refusal: TreeUnsafe, root: TreeRoot, rules: Rules) -> TreeUnsafe:
-    """Return an error that names the other entries of the tree that cannot be part of a package, too.
+    """Return an error that also names the other entries of the tree that cannot be part of a package.
 
     Args:
         refusal: what was found first.
         root: of the tree.
-        rules: by which it was read.
+        rules: by which the tree was read.
+
+    Returns:
+        The error; it is `refusal` itself when nothing else was found. Whatever goes wrong here, the refusal stands.
     """
     survey = _Survey(root, rules, str(refusal))
     with (

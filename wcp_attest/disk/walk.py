@@ -1,11 +1,11 @@
 """Walk a tree by directory descriptors, in the final order of a manifest, following no link.
 
-A directory sorts as its name plus `/`, so entries come out in byte order of their paths and nothing is sorted or
-merged afterwards, except empty directories, whose lines sort without the `/`: they are gathered apart. Code points
-sort as their UTF-8 bytes do, so texts are compared.
+A directory is sorted as its name plus `/`, so entries come in byte order of their paths and need not be sorted again.
+Only empty directories do: their lines are sorted without the `/`, so they are collected apart. Code points have the
+order of their UTF-8 bytes, so texts are compared.
 
-Other file systems mounted inside the tree are read like any directory: their content is hashed as everything else.
-Set-id bits matter on files; on a directory the set-group-id bit only hands down a group and is allowed.
+Other file systems that are mounted inside the tree are read like any directory. Set-id bits are refused on files; on a
+directory, the set-group-id bit only passes on a group and is allowed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wcp_attest.disk.directory import (
     native,
 )
 from wcp_attest.disk.hashing import SMALL, check_file, permission_problem
-from wcp_attest.disk.listing import Listing, decoded, left_out, scan, steps, without_pair
+from wcp_attest.disk.listing import Listing, decoded, scan, steps
 from wcp_attest.disk.placement import PAIR_NAMES
 from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
 from wcp_attest.package.names import bytecode_among, case_collisions, is_bytecode, name_problems
@@ -45,7 +45,13 @@ MAX_LEFT_LISTED = 1000  # paths of bytecode left out that are named
 
 
 class Folder(NamedTuple):
-    """A directory as it was first seen: its path (empty or ending in `/`), its identity and all its names."""
+    """A directory as it was first seen.
+
+    Attributes:
+        path: empty or ending in `/`.
+        identity: what stays equal while it does not change (`directory.identity_of`).
+        names: all its names (`directory.fingerprint`).
+    """
 
     path: str
     identity: Identity
@@ -53,7 +59,13 @@ class Folder(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Regular files that follow one another in one directory, and their sizes in bytes where they were looked up."""
+    """Regular files that follow one another in one directory.
+
+    Attributes:
+        folder: the directory.
+        names: of the files, in order.
+        sizes: of the files, in bytes; None where they were not looked up.
+    """
 
     folder: Folder
     names: list[str]
@@ -61,7 +73,13 @@ class Run(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A symbolic link, its target text and its manifest line."""
+    """A symbolic link.
+
+    Attributes:
+        path: of the link.
+        target: its text.
+        line: its manifest line.
+    """
 
     path: str
     target: str
@@ -75,11 +93,11 @@ class Rules:
     Attributes:
         algorithm: of the manifest, for the lines of links.
         excludes: what the signer left out.
-        keep_bytecode: whether bytecode counts as ordinary entries; else it is left out and named.
+        keep_bytecode: whether bytecode is read as ordinary entries; else it is left out and its paths are collected.
         refuse_collisions: whether names that differ only by case or Unicode form are refused.
-        owner: the user who may own entries when permissions are strict, else None.
+        owner: the id of the user who may own entries when permissions are strict, else None.
         pair_folder: the directory, empty or ending in `/`, whose `manifest.json` and `manifest.sig` are the pair and so
-            no entries; None: the pair lies outside of the tree.
+            no entries; None: the pair is outside of the tree.
     """
 
     algorithm: HashAlgorithm
@@ -91,11 +109,11 @@ class Rules:
 
 
 class _State(Enum):
-    """What becomes of the entries of a directory."""
+    """What is done with the entries of a directory."""
 
-    COUNTED = auto()  # unless an exclude leaves them out
-    SEARCHED = auto()  # left out, but searched for bytecode, set-id bits and special files
-    BYTECODE = auto()  # counted, whatever the excludes say
+    COUNTED = auto()  # they are entries of the manifest, unless an exclude leaves them out
+    SEARCHED = auto()  # they are left out, but searched for bytecode, set-id bits and special files
+    BYTECODE = auto()  # they are entries of the manifest: no exclude leaves out bytecode
 
 
 class _Frame(NamedTuple):
@@ -108,21 +126,33 @@ class _Frame(NamedTuple):
 
 
 def strict_owner(options: ReadOptions) -> int | None:
-    """Return the user who may own entries when permissions are strict, else None."""
+    """Return the id of the user who may own entries when permissions are strict, else None.
+
+    Args:
+        options: how the tree is read.
+    """
     return os.geteuid() if options.strict_permissions else None
 
 
 class Walk:
-    """One walk of a tree, and what it saw.
+    """One walk of a tree, and what it has seen.
+
+    Args:
+        root: of the tree.
+        rules: what is left out and what is refused.
 
     Attributes:
         rules: what is left out and what is refused.
         folders: every directory that was listed, except those left out.
-        empty: paths of directories that hold nothing that counts.
-        bytecode: paths of bytecode that was left out, capped.
-        files: how many regular files were met.
-        stat_first: look up the sizes of this many files; go on only if they were large on average.
-        size: the sum of the sizes that were looked up.
+        empty: paths of directories that hold no entry.
+        bytecode: paths of bytecode that was left out, at most `MAX_LEFT_LISTED`.
+        files: how many regular files were found.
+        stat_first: look up the sizes of this many files; go on only if they are large on average.
+        size: the sum of the sizes that were looked up, in bytes.
+
+    Raises:
+        TreeUnsafe: while it is walked: an entry cannot be part of a package, or cannot be read.
+        MachineError: likewise: this machine cannot read it; nothing was decided.
     """
 
     def __init__(self, root: TreeRoot, rules: Rules) -> None:
@@ -159,7 +189,7 @@ class Walk:
                 os.close(frame.descriptor)
 
     def _sizes(self, folder: int, names: list[str]) -> list[int]:
-        """Return the sizes of files; one that is gone is missed when it is read."""
+        """Return the sizes of files; 0 for one that is gone, which is noticed when it is read."""
         sizes = [0] * len(names)
         for index, name in enumerate(names):
             with suppress(OSError):
@@ -170,10 +200,13 @@ class Walk:
         return sizes
 
     def refuse(self, problem: str) -> None:
-        """Say that an entry cannot be part of a package.
+        """Refuse an entry that cannot be part of a package; `disk.unsafe` goes on instead.
+
+        Args:
+            problem: the message about it.
 
         Raises:
-            TreeUnsafe: always, here.
+            TreeUnsafe: always.
         """
         raise TreeUnsafe(problem)
 
@@ -194,7 +227,7 @@ class Walk:
         return self._enter(descriptor, path, state)
 
     def _enter(self, descriptor: int, path: str, state: _State) -> _Frame:
-        """List a directory and settle what of it counts; takes over the descriptor."""
+        """List a directory and decide about its names; it owns the descriptor from now on."""
         try:
             status = os.fstat(descriptor)
             listing, names = scan(descriptor)
@@ -204,8 +237,6 @@ class Walk:
                 wrong = None if self.rules.owner is None else permission_problem(status, self.rules.owner)
                 if wrong is not None:
                     self.refuse(f"the directory {path or '.'!r} {wrong}")
-            if path == self.rules.pair_folder:
-                listing = without_pair(path, listing)
             return self._settle(descriptor, folder, listing, state)
         except OSError as problem:
             os.close(descriptor)
@@ -215,7 +246,14 @@ class Walk:
             raise
 
     def _settle(self, descriptor: int, folder: Folder, listing: Listing, state: _State) -> _Frame:
+        """Decide about the names of a directory."""
         path = folder.path
+        if path == self.rules.pair_folder:
+            hiding = set(PAIR_NAMES).intersection((*listing.folders, *listing.links, *listing.others))
+            if hiding:  # it would be no entry, so it could hide something
+                where = "" if path else " at the root"
+                raise TreeUnsafe(f"{path + min(hiding)!r}{where} is not a regular file; remove it")
+            listing = listing.without(set(PAIR_NAMES).intersection(listing.files))
         for name in sorted(listing.others):
             self.refuse(f"{path + name!r} is not a file, directory or symbolic link; remove it")
         listing, below = self._leave_out(descriptor, path, listing, state)
@@ -233,18 +271,24 @@ class Walk:
         return _Frame(descriptor, folder, steps(listing, below), frozenset(listing.links), frozenset(below), state)
 
     def _leave_out(self, descriptor: int, path: str, listing: Listing, state: _State) -> tuple[Listing, list[str]]:
-        """Take bytecode and excludes out; also return the directories left out, which may hide what is refused."""
+        """Take out bytecode and excludes; also return the directories left out, which must be searched."""
         if state is _State.BYTECODE:
             return listing, []
         bytecode = bytecode_among(listing.names())
         source = listing.without(bytecode)
-        gone = set(source.names()) if state is _State.SEARCHED else left_out(path, source, self.rules.excludes)
+        gone = set(source.names()) if state is _State.SEARCHED else set()
+        excludes = self.rules.excludes
+        for names, folders in ((source.folders, True), ((*source.files, *source.links), False)):
+            if state is _State.COUNTED and excludes.concern(path, files=not folders):
+                gone.update(name for name in names if excludes.leave_out(path + name, folder=folders))
         below = [name for name in source.folders if name in gone]
-        for name in [name for name in source.files if name in gone]:  # regular files without a set-id bit, even so
+        for name in sorted(
+            gone.intersection(source.files)
+        ):  # what is left out must be regular files without a set-id bit
             try:
                 check_file(path + name, os.stat(native(name), dir_fd=descriptor, follow_symlinks=False), None)
             except FileNotFoundError:
-                pass  # left out, and gone
+                pass  # it is left out anyway
             except FileProblem as problem:
                 self.refuse(f"{problem.path!r} {problem.reason}")
         if bytecode and not self.rules.keep_bytecode:
@@ -270,11 +314,14 @@ class Walk:
 
 
 def unreadable(what: str, problem: OSError) -> TreeUnsafe | MachineError:
-    """Return the error for what the system does not let us read: a refusal, unless this machine is at fault.
+    """Return the error for what cannot be read: a refusal, unless this machine is at fault.
 
     Args:
         what: what cannot be read, in words.
-        problem: what the system said.
+        problem: what the system reports.
+
+    Returns:
+        The error, to be raised.
     """
     text = f"{what} cannot be read: {describe_os_error(problem)}"
     return MachineError(f"{text}; nothing was decided") if is_machine_fault(problem) else TreeUnsafe(text)

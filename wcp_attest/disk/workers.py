@@ -1,15 +1,15 @@
 """The program of a worker process: read a batch, hash its files, write the answer.
 
-Messages are `marshal` data behind a length of four bytes; both ends are this package, at the same version, under the
-same interpreter. A worker ends when its input does, and, while it reads a large file, when its parent is gone. It needs
-the standard library only and is started by `python -I -S` (`wcp_attest.disk.parallel`), in a few milliseconds.
+Messages are a length of four bytes and `marshal` data: both ends are the same version of this package under the same
+interpreter. A worker ends when its input ends, or, while it reads a large file, when its parent has ended. It needs the
+standard library only and is started by `python -I -S` (`wcp_attest.disk.parallel`), in a few milliseconds.
 
     first     (algorithm, owner, limits, root, copy, rights, parent, search_path)
     batch     (number, [(path, identity, names, expected) or None, …])
-                            without names, a directory is looked at again, and `expected` is its listing
+                            without names, the directory is looked at again, and `expected` is its listing
     answers   ("done", number, [(lines or None when as expected, records, size, holes), or None where nothing was read])
-              ("reading", number, part, index, done)     a file of many blocks, and how many bytes of it were read;
-                                                         again from time to time
+              ("reading", number, part, index, done)     a file of many blocks and how many bytes of it were read;
+                                                         sent before it is read and again from time to time
               ("failed", number, path, reason, fault)
 """
 
@@ -30,37 +30,45 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
-MAX_MESSAGE = 1 << 28  # far above any batch; a length beyond it is garbage
+MAX_MESSAGE = 1 << 28  # bytes; far above any batch
 WINDOW = 16 * 1024 * 1024  # bytes mapped at once; they count as resident memory (bar: memory of corpus `one`)
 WIDE_WINDOW = 64 * 1024 * 1024  # where several threads share the work of one (bar: `one`, BLAKE3)
 _ALL_THREADS = -1  # `blake3.blake3.AUTO`
-_HELD_BYTES = 1 << 16  # of answers that are held back at the most
-_HELD_SECONDS = 0.05  # likewise, so that progress on a slow disk is seen, and a failure soon heard of
+_HELD_BYTES = 1 << 16  # of answers; with more, they are sent
+_HELD_SECONDS = 0.05  # after which answers are sent, so that progress and failures are seen soon
 _ALIVE_SECONDS = 0.25  # after which a worker that reads a large file says how far it is
 
 
 def pack(message: tuple[Any, ...]) -> bytes:
-    """Return a message as it goes over the wire."""
+    """Return the bytes of a message.
+
+    Args:
+        message: of texts, bytes, numbers, None, lists and tuples.
+    """
     data = marshal.dumps(message)
     return len(data).to_bytes(4, "big") + data
 
 
 class Inbox:
-    """Takes bytes as they arrive and hands out whole messages."""
+    """Puts bytes that arrive together into whole messages."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, data: bytes) -> None:
-        """Take more bytes."""
-        self._data += data
+    def messages(self, data: bytes) -> Iterator[tuple[Any, ...]]:
+        """Take more bytes, and yield the messages that are now complete.
 
-    def messages(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the messages that are complete.
+        Args:
+            data: what has arrived.
+
+        Yields:
+            The messages, in order.
 
         Raises:
-            ValueError: what arrived is not a message.
+            ValueError: what has arrived is not a message.
+            EOFError, TypeError: likewise.
         """
+        self._data += data
         start = 0
         while len(self._data) - start >= 4:
             end = start + 4 + int.from_bytes(self._data[start : start + 4], "big")
@@ -70,7 +78,7 @@ class Inbox:
                 break
             message = marshal.loads(memoryview(self._data)[start + 4 : end])  # noqa: S302  # from our own process
             if not isinstance(message, tuple):
-                raise ValueError("not a message")  # noqa: TRY004  # whatever it is, it is garbage
+                raise ValueError("not a message")  # noqa: TRY004  # of whatever type
             yield message
             start = end
         del self._data[:start]
@@ -81,8 +89,7 @@ def serve() -> None:
     inbox = Inbox()
     worker = task = None
     while data := os.read(0, 1 << 16):
-        inbox.feed(data)
-        for message in inbox.messages():
+        for message in inbox.messages(data):
             if task is None or worker is None:
                 task = _WorkerTask(message)
                 worker = hashing.Worker(message[3], task)
@@ -106,9 +113,10 @@ def _do(batch: tuple[Any, ...], task: _WorkerTask, worker: hashing.Worker) -> tu
 
 
 class _WorkerTask(hashing.Task):
-    """A task that tells the parent of large files and stops when the parent is gone.
+    """A task that tells the parent about large files, and ends when the parent has ended.
 
-    Answers are held back for a moment: with few cores every wake-up of the parent preempts a worker (bar: `small`).
+    Answers are sent together: with few cores, each time the parent wakes up it takes the processor from a worker (bar:
+    `small`).
     """
 
     __slots__ = ("_due", "_held", "_index", "_parent", "place")
@@ -124,7 +132,7 @@ class _WorkerTask(hashing.Task):
         self._due = 0.0
 
     def answer(self, message: tuple[Any, ...]) -> None:
-        """Take an answer, to be sent soon."""
+        """Take an answer, which is sent soon."""
         self._held += pack(message)
         if len(self._held) > _HELD_BYTES or monotonic() >= self._due:
             self.send()
@@ -138,7 +146,7 @@ class _WorkerTask(hashing.Task):
         self._due = monotonic() + _HELD_SECONDS
 
     def notice(self, index: int, size: int) -> None:  # noqa: ARG002
-        """Name the file, in case it is the last thing done here."""
+        """Name the file to the parent, in case reading it ends this process."""
         self._index = index
         self.answer(("reading", *self.place, index, 0))
         self.send()
@@ -146,9 +154,9 @@ class _WorkerTask(hashing.Task):
     def hash_mapped(self, descriptor: int, size: int) -> str | None:
         """Hash a file window by window, without copying it.
 
-        Mapped memory of a file that is truncated meanwhile cannot be touched: the system ends this process (SIGBUS),
-        and the parent knows by the notice which file that was. Windows are given back to the system one at a time,
-        while the next is hashed, which saves an eighth of the time of BLAKE3 (bar: `one`, BLAKE3).
+        When the file is truncated meanwhile, the system ends this process (SIGBUS), and the parent knows by the notice
+        which file that was. A second thread unmaps each window while the next one is hashed, which saves an eighth of
+        the time of BLAKE3 (bar: `one`, BLAKE3).
         """
         from mmap import MAP_SHARED, PROT_READ, mmap
 
@@ -166,7 +174,7 @@ class _WorkerTask(hashing.Task):
             try:
                 view = mmap(descriptor, min(window, size - offset), flags=MAP_SHARED, prot=PROT_READ, offset=offset)
             except (OSError, ValueError):
-                return None  # no mapping on this file system, or the file is shorter by now: reading will tell
+                return None  # this file system cannot map, or the file is shorter now: reading it finds out
             hasher.update(view)
             idle.acquire()
             start_new_thread(unmap, (view,))
@@ -175,7 +183,7 @@ class _WorkerTask(hashing.Task):
         return digest if not os.pread(descriptor, 1, size) else None
 
     def between_blocks(self, done: int) -> None:
-        """End with the parent, and tell it from time to time that the work goes on."""
+        """End when the parent has ended, and tell it from time to time how far the work is."""
         if os.getppid() != self._parent:
             os._exit(1)
         if monotonic() >= self._due + _ALIVE_SECONDS:

@@ -7,9 +7,11 @@ reads `REQUESTS_CA_BUNDLE`. Set one of them, and every connection uses it.
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.directory import describe_os_error
 
 if TYPE_CHECKING:
     import ssl
@@ -23,11 +25,11 @@ def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make every library read the authorities that one of them names.
 
     Args:
-        environ: an environment. `SSL_CERT_FILE` goes before `REQUESTS_CA_BUNDLE` where both are set; the latter may
-            also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
+        environ: an environment, as `os.environ`. `SSL_CERT_FILE` goes before `REQUESTS_CA_BUNDLE` where both are set;
+            the latter may also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
 
     Returns:
-        What to set; nothing when neither is set.
+        Variables to set, with their values; empty when neither is set.
     """
     file, bundle = environ.get("SSL_CERT_FILE", ""), environ.get("REQUESTS_CA_BUNDLE", "")
     if file:
@@ -41,7 +43,10 @@ def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files and directories of certificates that an environment names, for any of the libraries used here.
 
     Args:
-        environ: an environment.
+        environ: an environment, as `os.environ`.
+
+    Returns:
+        The paths as they are spelled there, without a check that they exist.
     """
     return tuple(path for name in _VARIABLES if (path := environ.get(name)))
 
@@ -49,13 +54,18 @@ def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return a context that trusts the authorities named: by the caller, by the environment, or by the system.
 
-    What is named and cannot be read is an error: falling back to the system's would trust more than was asked for.
+    What is named and cannot be read is an error: with the system's authorities instead, the connection would trust more
+    than was asked for.
 
     Args:
-        ca_file: PEM certificates, or None.
+        ca_file: path of PEM certificates, or of a directory of them as OpenSSL reads it (`SSL_CERT_DIR`). None reads
+            the environment, and then the system's.
+
+    Returns:
+        A context for clients: it checks certificates and host names.
 
     Raises:
-        ConfigError: what is named cannot be read, or holds no certificate.
+        ConfigError: what is named is missing, unreadable, neither a file nor a directory, or holds no certificate.
     """
     import ssl
 
@@ -66,10 +76,15 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     whose = f" ({variable})" if variable else ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if os.path.isdir(path):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             context.load_verify_locations(capath=path)
-        else:
+        elif stat.S_ISREG(mode):  # OpenSSL would wait for a pipe, and read a device without end
             context.load_verify_locations(cafile=path)
+        else:
+            raise ConfigError(f"{path!r}{whose} is neither a file nor a directory of certificates")
+    except ssl.SSLError as problem:
+        raise ConfigError(f"{path!r}{whose} holds no certificate in PEM form: {problem.reason or problem}") from None
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"the certificates of {path!r}{whose} cannot be read: {problem}") from None
+        raise ConfigError(f"the certificates of {path!r}{whose} cannot be read: {describe_os_error(problem)}") from None
     return context

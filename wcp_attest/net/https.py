@@ -49,11 +49,14 @@ class Request:
 
     Attributes:
         url: absolute, of the transport's origin.
-        method: `GET`, `PUT` or `POST`.
-        headers: further ones.
-        body: for `PUT` and `POST`.
-        max_bytes: the largest body of an answer.
-        types: media types that the answer may have; empty for any.
+        method: `GET`, `PUT`, `POST` or `DELETE`. Only `GET` and `PUT` are
+            sent again after a failure, and only `GET` is redirected.
+        headers: sent beside `User-Agent` and `Accept-Encoding`.
+        body: the bytes to send with `PUT` and `POST`, or None.
+        max_bytes: the largest body of an answer, in bytes.
+        types: media types that a body may have, in lower case and without parameters; any `…+json` passes, too. Empty
+            for any.
+        refusals: statuses from 400 to 499 whose answers the caller reads; every other one is an error.
     """
 
     url: str
@@ -62,14 +65,15 @@ class Request:
     body: bytes | None = None
     max_bytes: int = 8 << 20
     types: frozenset[str] = frozenset()
+    refusals: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """One complete answer: 2xx, 304 or 404.
+    """One complete answer: 2xx, 304, 404, or a refusal that the caller reads.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status: 200, 201, 202, 204, 304, 404, or one of the request's `refusals`.
         headers: with lower-case names; of repeated ones the values joined by `, `.
         body: as received.
         url: that answered, after redirects.
@@ -89,6 +93,9 @@ class Transport:
         timeout: seconds for one request with its retries and redirects.
         ca_file: PEM certificates to trust instead of those of the environment and the system (`net.authorities`).
 
+    Attributes:
+        encrypted: whether requests travel by https.
+
     Raises:
         ConfigError: the URL or the timeout cannot be used, or the certificates cannot be read.
     """
@@ -97,24 +104,31 @@ class Transport:
         if not 0 < timeout <= 600:
             raise ConfigError("the timeout must be more than 0 and at most 600 seconds")
         self._origin, self._timeout = UrlOrigin.of(url), timeout
-        self._pool = _pool(self._origin, ca_file)
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether requests travel by https."""
-        return self._origin.scheme == "https"
+        self.encrypted = self._origin.scheme == "https"
+        place = (self._origin.host, self._origin.port)
+        self._pool: urllib3.HTTPConnectionPool
+        if self.encrypted:
+            self._pool = urllib3.HTTPSConnectionPool(*place, maxsize=4, ssl_context=tls_context(ca_file))
+            self._pool.ConnectionCls = _WatchedTls
+        else:
+            self._pool = urllib3.HTTPConnectionPool(*place, maxsize=4)
+            self._pool.ConnectionCls = _WatchedConnection
 
     def request(self, request: Request, *, until: float | None = None) -> HttpReply:
         """Send a request and return the complete answer.
 
         Args:
             request: the request.
-            until: a deadline that several requests share, as `time.monotonic` counts; the timeout holds beside it.
+            until: a deadline that several requests share, in seconds of `time.monotonic`. The timeout holds as well.
+
+        Returns:
+            The answer, with status 200, 201, 202, 204, 304 or 404, and of a media type that the request allows.
 
         Raises:
             RegistryUnreachable: no complete answer came in time.
             RegistryRateLimitError: the server is busy for longer than the deadline.
-            RegistryAnswerError: the answer cannot be used.
+            RegistryAnswerError: the answer cannot be used: another status, a redirect to another origin, too many
+                bytes, compressed, or of another media type.
         """
         deadline = time.monotonic() + self._timeout
         deadline = deadline if until is None else min(deadline, until)
@@ -122,14 +136,20 @@ class Transport:
             try:
                 return self._follow(request, deadline)
             except RegistryUnreachable as problem:
-                pause = _pause(problem, request.method, attempt)
+                # A busy server did nothing yet. After any other failure, only what changes nothing is sent again.
+                busy = isinstance(problem, RegistryRateLimitError)
+                pause: float | None = getattr(problem, "retry_after", None)
+                if pause is None and not busy:
+                    pause = FIRST_PAUSE * 2 ** (attempt - 1)
+                if attempt == MAX_ATTEMPTS or not (busy or request.method in _REPEATABLE):
+                    raise
                 if pause is None or time.monotonic() + pause >= deadline:
                     raise
                 time.sleep(pause)
         raise RegistryUnreachable(f"{self._origin} gave no answer")
 
     def close(self) -> None:
-        """Close the connections kept."""
+        """Close the connections that were kept for further requests."""
         self._pool.close()
 
     def _follow(self, request: Request, deadline: float) -> HttpReply:
@@ -157,10 +177,16 @@ class Transport:
         if call.is_alive():
             call.abort()
             raise late
-        if isinstance(call.problem, _NETWORK_ERRORS):
-            raise RegistryUnreachable(f"{self._origin} cannot be reached: {_reason(call.problem)}")
-        if call.problem is not None:
-            raise call.problem
+        problem = call.problem
+        if isinstance(problem, _NETWORK_ERRORS):
+            # urllib3 wraps the cause, and the cause says more.
+            while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
+                problem = problem.args[-1]
+            raise RegistryUnreachable(
+                f"{self._origin} cannot be reached: {str(problem)[:300] or type(problem).__name__}"
+            )
+        if problem is not None:
+            raise problem
         if call.reply is None:
             raise RegistryUnreachable(f"{self._origin} gave no answer")
         return call.reply
@@ -174,7 +200,7 @@ class _HttpCall(threading.Thread):
         self._pool, self._request, self._url, self._deadline = pool, request, url, deadline
         self.connection: HTTPConnection | None = None
         self.reply: HttpReply | None = None
-        self.problem: RegistryError | Exception | None = None
+        self.problem: Exception | None = None
 
     def run(self) -> None:
         """Exchange; keep the answer or the problem."""
@@ -192,13 +218,13 @@ class _HttpCall(threading.Thread):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _exchange(self) -> HttpReply:
-        left = max(0.05, self._deadline - time.monotonic())
-        headers = {"User-Agent": f"wcp-attest/{__version__}", "Accept-Encoding": "identity", **self._request.headers}
+        request, parts = self._request, urlsplit(self._url)
+        limit, left = request.max_bytes, max(0.05, self._deadline - time.monotonic())
         response = self._pool.urlopen(
-            self._request.method,
-            _target(self._url),
-            body=self._request.body,
-            headers=headers,
+            request.method,
+            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            body=request.body,
+            headers={"User-Agent": f"wcp-attest/{__version__}", "Accept-Encoding": "identity", **request.headers},
             redirect=False,
             retries=False,
             preload_content=False,
@@ -206,30 +232,28 @@ class _HttpCall(threading.Thread):
             timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, left), read=left),
         )
         try:
+            # 1  The headers: bounded, and no compression, which could make much of little.
             names = {name.lower() for name in response.headers}
             found = {name: ", ".join(response.headers.getlist(name)) for name in names}
             if sum(map(len, found)) + sum(map(len, found.values())) > MAX_HEADER_BYTES:
                 raise RegistryAnswerError(f"{self._url} answers with more than {MAX_HEADER_BYTES} bytes of headers")
-            body = self._body(response, found)
+            if found.get("content-encoding", "identity").strip().lower() != "identity":
+                raise RegistryAnswerError(f"{self._url} answers compressed although asked not to")
+            # 2  The body: refused by its stated length where there is one, else as soon as it is too long.
+            length = found.get("content-length", "")
+            too_long = length.isdecimal() and int(length[:20]) > limit
+            body = bytearray()
+            while not too_long and (block := response.read1(_BLOCK, decode_content=False)):
+                body += block
+                too_long = len(body) > limit
+                if time.monotonic() > self._deadline:
+                    raise TimeoutError("the body is too slow")
+            if too_long:
+                raise RegistryAnswerError(f"{self._url} answers with more than {limit} bytes")
             response.release_conn()
-            return HttpReply(response.status, found, body, self._url)
+            return HttpReply(response.status, found, bytes(body), self._url)
         finally:
             response.close()
-
-    def _body(self, response: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:
-        limit = self._request.max_bytes
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise RegistryAnswerError(f"{self._url} answers compressed although asked not to")
-        if headers.get("content-length", "").isdecimal() and int(headers["content-length"][:20]) > limit:
-            raise RegistryAnswerError(f"{self._url} answers with more than {limit} bytes")
-        body = bytearray()
-        while block := response.read1(_BLOCK, decode_content=False):
-            body += block
-            if len(body) > limit:
-                raise RegistryAnswerError(f"{self._url} answers with more than {limit} bytes")
-            if time.monotonic() > self._deadline:
-                raise TimeoutError("the body is too slow")
-        return bytes(body)
 
 
 class _WatchedConnection(HTTPConnection):
@@ -244,43 +268,27 @@ class _WatchedConnection(HTTPConnection):
         super().request(*args, **options)  # type: ignore[arg-type]
 
 
-class _WatchedTls(HTTPSConnection):
-    """The same with TLS."""
-
-    def connect(self) -> None:
-        _running.call.connection = self
-        super().connect()
-
-    def request(self, *args: object, **options: object) -> None:
-        _running.call.connection = self
-        super().request(*args, **options)  # type: ignore[arg-type]
-
-
-def _pool(origin: UrlOrigin, ca_file: str | None) -> urllib3.HTTPConnectionPool:
-    if origin.scheme == "http":
-        plain = urllib3.HTTPConnectionPool(origin.host, origin.port, maxsize=4)
-        plain.ConnectionCls = _WatchedConnection
-        return plain
-    pool = urllib3.HTTPSConnectionPool(origin.host, origin.port, maxsize=4, ssl_context=tls_context(ca_file))
-    pool.ConnectionCls = _WatchedTls
-    return pool
-
-
-def _target(url: str) -> str:
-    """Return path and query of an absolute URL."""
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+class _WatchedTls(_WatchedConnection, HTTPSConnection):
+    """The same with TLS: `super()` above leads to `HTTPSConnection`."""
 
 
 def _usable(reply: HttpReply, request: Request) -> HttpReply:
     """Return an answer that a caller can read; raise for all others."""
     status, place = reply.status, f"{request.method} {reply.url}"
-    if status == 429:
-        wait = _retry_after(reply)
+    if status == 429 or status >= 500:
+        # `Retry-After` (RFC 9110, section 10.2.3) is a number of seconds or a date.
+        text, wait = reply.headers.get("retry-after", "").strip(), None
+        if text.isdecimal():
+            wait = float(text[:9])
+        else:
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
+                wait = max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+        if status >= 500:
+            raise _Failing(f"{place}: the server fails with status {status}", wait)
         when = "later" if wait is None else f"in {wait:.0f} s"
         raise RegistryRateLimitError(f"{place}: too many requests; ask again {when}", wait)
-    if status >= 500:
-        raise _Failing(f"{place}: the server fails with status {status}", _retry_after(reply))
+    if status in request.refusals:
+        return reply
     if status not in {200, 201, 202, 204, 304, 404}:
         hint = "; is the token right?" if status in {401, 403} else ""
         raise RegistryAnswerError(f"{place}: refused with status {status}{hint}", status)
@@ -296,32 +304,3 @@ class _Failing(RegistryUnreachable):
     def __init__(self, message: str, retry_after: float | None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-
-
-def _pause(problem: RegistryUnreachable, method: str, attempt: int) -> float | None:
-    """Return the seconds to wait before another attempt, or None when none is to be made."""
-    if attempt >= MAX_ATTEMPTS:
-        return None
-    if isinstance(problem, RegistryRateLimitError):
-        return problem.retry_after
-    if method not in _REPEATABLE:
-        return None
-    wait = problem.retry_after if isinstance(problem, _Failing) else None
-    return FIRST_PAUSE * 2 ** (attempt - 1) if wait is None else wait
-
-
-def _retry_after(reply: HttpReply) -> float | None:
-    """Read `Retry-After` (RFC 9110, section 10.2.3): seconds or a date."""
-    text = reply.headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _reason(problem: Exception) -> str:
-    while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
-        problem = problem.args[-1]
-    return str(problem)[:300] or type(problem).__name__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -30,15 +29,15 @@ def agent_keys(path: str) -> list[tuple[bytes, str]]:
         path: of its socket, as `SSH_AUTH_SOCK` names it.
 
     Returns:
-        The public key of each, as OpenSSH encodes it, and its comment.
+        The public key of each, in the encoding of RFC 4253 section 6.6, and its comment.
 
     Raises:
         ConfigError: the agent cannot be asked, or its answer cannot be used.
     """
     try:
         answer = _ask(path, bytes([_REQUEST_IDENTITIES]), _IDENTITIES_ANSWER)
-        fields = _fields(answer[4:])
-        return [(next(fields), next(fields).decode("utf-8", "replace")) for _ in range(_count(answer))]
+        count, fields = min(int.from_bytes(answer[:4], "big"), MAX_ANSWER // 8), _fields(answer[4:])
+        return [(next(fields), next(fields).decode("utf-8", "replace")) for _ in range(count)]
     except (OSError, ValueError, StopIteration) as problem:
         raise ConfigError(f"the ssh-agent at {path!r} cannot be asked: {_reason(problem)}") from None
 
@@ -49,18 +48,18 @@ def agent_signature(path: str, key: bytes, message: bytes) -> tuple[bytes, bytes
     Args:
         path: of its socket.
         key: the public key, as `agent_keys` returns it.
-        message: what to sign; the agent hashes it as the key's algorithm demands.
+        message: what to sign, not a digest of it; the agent hashes it as the key's algorithm demands.
 
     Returns:
-        The name of the algorithm and the signature.
+        The name of the algorithm, such as `ssh-ed25519`, and the signature in that algorithm's own form.
 
     Raises:
         SigningError: the agent refuses, does not answer, or its answer cannot be used.
     """
-    request = bytes([_SIGN_REQUEST]) + _blob(key) + _blob(message) + struct.pack(">I", 0)
+    request = bytes([_SIGN_REQUEST]) + b"".join(len(each).to_bytes(4, "big") + each for each in (key, message))
     try:
-        parts = list(_fields(next(_fields(_ask(path, request, _SIGN_RESPONSE)))))
-        algorithm, signature = parts
+        answer = _ask(path, request + bytes(4), _SIGN_RESPONSE)  # 4 zero bytes: no flags
+        algorithm, signature = _fields(next(_fields(answer)))
     except (OSError, ValueError, StopIteration) as problem:
         raise SigningError(f"the ssh-agent at {path!r} did not sign: {_reason(problem)}") from None
     return algorithm, signature
@@ -72,35 +71,22 @@ def _ask(path: str, request: bytes, expected: int) -> bytes:
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.settimeout(DEADLINE)
         connection.connect(path)
-        connection.sendall(_blob(request))
-        size = struct.unpack(">I", _read(connection, 4, until))[0]
-        if not 0 < size <= MAX_ANSWER:
-            raise ValueError(f"its answer has {size} bytes")
-        answer = _read(connection, size, until)
-    if answer[0] != expected:
-        raise ValueError("it refused" if answer[0] == 5 else f"its answer is of type {answer[0]}")
-    return answer[1:]
-
-
-def _read(connection: socket.socket, size: int, until: float) -> bytes:
-    data = b""
-    while len(data) < size:
-        connection.settimeout(max(0.001, until - time.monotonic()))
-        part = connection.recv(size - len(data))
-        if not part:
-            raise ValueError("its answer ends too early")
-        data += part
-    return data
-
-
-def _blob(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
-
-
-def _count(answer: bytes) -> int:
-    if len(answer) < 4:
+        connection.sendall(len(request).to_bytes(4, "big") + request)
+        data, size = b"", 4  # first the length alone
+        while len(data) < size:
+            connection.settimeout(max(0.001, until - time.monotonic()))
+            part = connection.recv(size - len(data))
+            if not part:
+                raise ValueError("its answer ends too early")
+            data += part
+            size = 4 if len(data) < 4 else 4 + int.from_bytes(data[:4], "big")
+            if len(data) >= 4 and not 4 < size <= 4 + MAX_ANSWER:
+                raise ValueError(f"its answer has {size - 4} bytes")
+    if data[4] != expected:
+        raise ValueError("it refused" if data[4] == 5 else f"its answer is of type {data[4]}")
+    if len(data) < 9:  # both answers that are asked for begin with a length or a count
         raise ValueError("its answer ends too early")
-    return min(int.from_bytes(answer[:4], "big"), MAX_ANSWER // 8)
+    return data[5:]
 
 
 def _fields(data: bytes) -> Iterator[bytes]:
@@ -115,6 +101,6 @@ def _fields(data: bytes) -> Iterator[bytes]:
 
 
 def _reason(problem: BaseException) -> str:
-    if isinstance(problem, OSError):
-        return problem.strerror or "no answer came in time"
-    return str(problem) or "its answer is malformed"
+    if isinstance(problem, TimeoutError):
+        return "no answer came in time"
+    return getattr(problem, "strerror", None) or str(problem) or "its answer is malformed"

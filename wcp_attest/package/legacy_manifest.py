@@ -16,10 +16,10 @@
 The HMAC-SHA256 is over the other seven fields as compact JSON with sorted keys. Every value is ASCII by its grammar, so
 the earlier Python, Go and TypeScript code, which escape differently, agree on those bytes.
 
-The package hash covers names, sizes and contents of plain files and skips `.git`, `__pycache__`, `.DS_Store`,
-`manifest.json`, `manifest.sig` and `manifest.tmp` at any depth and `*.pyc`; links are followed or left out. Whatever it
-does not cover is denied here when it is present. What it cannot tell, the execute bits, stays untold. Files come in
-byte order of their paths (Go) or in order of their path segments (Python): both are tried.
+The package hash covers names, sizes and contents of plain files. It skips `.git`, `__pycache__`, `.DS_Store`,
+`manifest.json`, `manifest.sig` and `manifest.tmp` at any depth, and `*.pyc`; links are followed or left out. A tree
+that holds any of these is denied here. The execute bits of files are not covered and not checked. Go sorts the files
+by the bytes of their paths, Python by their path segments: both orders are accepted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest, digest
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.differences import Change, Difference
@@ -46,7 +46,7 @@ from wcp_attest.base.identity import format_utc, id_problem, parse_utc, version_
 from wcp_attest.disk.files import read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.read_tree import read_tree
-from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, parse_line
+from wcp_attest.package.entries import EmptyDirectory, Entry, File, Symlink, describe, parse_line
 from wcp_attest.package.manifest import MANIFEST_NAME
 from wcp_attest.package.manifest import SCHEMA as AWP2
 from wcp_attest.package.names import is_bytecode
@@ -83,13 +83,14 @@ class Awp1Manifest:
     """What a manifest of schema `awp.v1` says and signs.
 
     Attributes:
-        worker_id: at least three segments.
-        worker_species_id: taxonomy.
-        worker_version: version.
+        worker_id: who this is, at least three segments.
+        worker_species_id: its place in the taxonomy.
+        worker_version: 1 to 64 characters.
         package_hash: 64 lower-case hex digits.
         built_at_utc: `2026-11-22T14:00:00Z`.
         build_source: `local`, `ci` or `agent`.
-        signature: the HMAC as it stands, empty when there is none.
+        signature: the HMAC as it is written; empty when there is none.
+        hash_algorithm: always `sha256`.
 
     Raises:
         ManifestMalformed: a field is malformed.
@@ -102,6 +103,7 @@ class Awp1Manifest:
     built_at_utc: str
     build_source: BuildSource
     signature: str = field(default="", repr=False)
+    hash_algorithm: ClassVar[HashAlgorithm] = "sha256"
 
     def __post_init__(self) -> None:
         checks = (
@@ -120,21 +122,20 @@ class Awp1Manifest:
                 raise ManifestMalformed(f"manifest.json: {name} {problem}")
 
     @property
-    def hash_algorithm(self) -> HashAlgorithm:
-        """Always `sha256`."""
-        return "sha256"
-
-    @property
     def built_at(self) -> int:
-        """When it was built, in seconds since the epoch."""
+        """When it was built, in seconds since the Unix epoch."""
         return parse_utc(self.built_at_utc) or 0
 
     def signed_bytes(self) -> bytes:
-        """Return what the HMAC is over."""
+        """Return the bytes that the HMAC covers."""
         return json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode("ascii")
 
     def signed_with(self, secret: bytes) -> Awp1Manifest:
-        """Return the manifest with the HMAC by `secret`."""
+        """Return the manifest with its HMAC-SHA256 (RFC 2104).
+
+        Args:
+            secret: the shared secret.
+        """
         return replace(self, signature=digest(secret, self.signed_bytes(), "sha256").hex())
 
     def to_bytes(self) -> bytes:
@@ -154,7 +155,14 @@ class Awp1Manifest:
 
 
 def found_in(package: str) -> Awp1Manifest | None:
-    """Return the unverified manifest of this schema in a package directory, None when there is none to be read."""
+    """Return the manifest of this schema in a package directory, unverified.
+
+    Args:
+        package: path of the directory.
+
+    Returns:
+        The manifest, or None when there is none that can be read.
+    """
     try:
         return parse(read_bounded(os.path.join(package, MANIFEST_NAME), limit=MAX_BYTES, what=MANIFEST_NAME))
     except Error:
@@ -167,9 +175,12 @@ def parse(data: bytes) -> Awp1Manifest:
     Args:
         data: the bytes of `manifest.json`.
 
+    Returns:
+        The manifest, not verified.
+
     Raises:
         ManifestMalformed: not strict JSON, another schema, or a field is missing, unknown or malformed.
-        SignatureMissing: it is of schema `awp.v2`, whose signatures stand in a file of their own.
+        SignatureMissing: it is of schema `awp.v2`, whose signatures are in a file of their own.
     """
     what = "manifest.json"
     if data.startswith(b'{\n"schema_version":"%s",' % AWP2.encode()):
@@ -213,7 +224,7 @@ def check_signature(manifest: Awp1Manifest, secret: bytes) -> None:
 def check_tree(
     root: str | os.PathLike[str], manifest: Awp1Manifest, options: ReadOptions
 ) -> tuple[tuple[str, str], ...]:
-    """Compare a tree with a manifest whose HMAC holds.
+    """Compare a tree with a manifest whose HMAC was verified.
 
     Args:
         root: the package directory.
@@ -221,11 +232,12 @@ def check_tree(
         options: how to read the tree.
 
     Returns:
-        Path and SHA-256 of every file, which the manifest itself does not list.
+        Path and SHA-256 (64 lower-case hex digits) of every file, which the manifest itself does not list.
 
     Raises:
         TreeMismatch: the tree has another hash, or holds something that the hash does not cover.
-        TreeUnsafe: the tree cannot be read safely.
+        TreeUnsafe: the tree cannot be read safely, or is larger than `options` allow.
+        MachineError: this machine cannot read it; nothing was decided.
     """
     try:
         entries = _read(root, options)
@@ -248,7 +260,7 @@ def check_tree(
     return tuple((path, entry.digest) for path, entry in entries.items() if isinstance(entry, File))
 
 
-def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, by its name
+def build(  # noqa: PLR0913  # each is a field of the manifest, given by its name
     root: str | os.PathLike[str],
     *,
     worker_id: str,
@@ -260,7 +272,7 @@ def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, 
     order: Order | None = None,
     options: ReadOptions | None = None,
 ) -> bytes:
-    """Read a package and return its signed manifest of schema `awp.v1`; no `manifest.sig` may stand beside it.
+    """Read a package and return its signed manifest of schema `awp.v1`. It has no `manifest.sig` beside it.
 
     Args:
         root: the package directory.
@@ -272,6 +284,9 @@ def build(  # noqa: PLR0913  # each field of a manifest is the caller's to say, 
         built_at: the time to record, in seconds since the epoch; the clock by default.
         order: which of the earlier verifiers must accept it where they disagree: `bytes` (Go) or `parts` (Python).
         options: how to read the tree.
+
+    Returns:
+        The bytes of `manifest.json`.
 
     Raises:
         ConfigError: an argument cannot be used, the tree is empty or not there, it holds something that the hash does
@@ -307,7 +322,7 @@ def _read(root: str | os.PathLike[str], options: ReadOptions) -> dict[str, Entry
 
 
 def _uncovered(path: str, entry: Entry) -> Difference | None:
-    """Say that the hash does not cover an entry, or return None when it does."""
+    """Return how an entry differs that the hash does not cover; None when it covers the entry."""
     names = path.split("/")
     if any(map(is_bytecode, names)):
         change = Change.BYTECODE
@@ -317,9 +332,7 @@ def _uncovered(path: str, entry: Entry) -> Difference | None:
         change = Change.ADDED
     else:
         return None
-    return Difference(
-        path, change, found=entry.describe(), cause=f"{SCHEMA} does not cover it; remove it or use awp.v2"
-    )
+    return Difference(path, change, found=describe(entry), cause=f"{SCHEMA} does not cover it; remove it or use awp.v2")
 
 
 def _hashes(entries: Mapping[str, Entry]) -> dict[Order, str]:

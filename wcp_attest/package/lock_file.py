@@ -9,8 +9,8 @@
     manifest_sha256 = "9f86…"
     signers = ["key sha256:ba1b…"]
 
-A package has five lines of its own and the file no total of anything, so two branches that change two packages merge.
-The same packages give the same bytes: tables are sorted by path, signers by their text.
+Each package has five lines of its own, and no line sums up others. So two branches that change two packages can be
+merged. The same packages give the same bytes: tables are sorted by path, signers by their text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ class LockedPackage:
 
 
 def render_lock(packages: tuple[LockedPackage, ...]) -> bytes:
-    """Return the bytes of a lock file."""
+    """Write a lock file.
+
+    Args:
+        packages: in any order.
+
+    Returns:
+        The bytes of the file: TOML, UTF-8.
+    """
     parts = [f"version = {VERSION}\n"]
     for package in sorted(packages, key=lambda one: one.path.encode()):
         signers = ", ".join(_quoted(signer) for signer in package.signers)
@@ -72,37 +79,38 @@ def parse_lock(data: bytes, what: str) -> tuple[LockedPackage, ...]:
         data: its bytes.
         what: its name, for messages.
 
+    Returns:
+        The packages, in the order of the file.
+
     Raises:
-        ConfigError: it is no lock file, names a package twice, or has an unknown or malformed field.
+        ConfigError: it is not a lock file, holds conflict marks of git, names a path twice, or has an unknown, missing
+            or malformed field.
     """
     if b"\n<<<<<<< " in data or data.startswith(b"<<<<<<< "):
         raise ConfigError(
-            f"{what} holds conflict marks; keep either side of each, then run `wcp-attest lock --upgrade`"
+            f"{what} holds conflict marks; keep one side of each conflict, then run `wcp-attest lock --upgrade`"
         )
     table = toml_table.loads(data, what)
     rows = table.pop("package", [])
     if table != {"version": VERSION} or not isinstance(rows, list) or len(rows) > MAX_PACKAGES:
         raise ConfigError(f"{what} is not a lock file of version {VERSION}")
-    packages = tuple(_package(row, what) for row in rows)
+    packages = []
+    for row in rows:
+        if not isinstance(row, dict) or set(row) != set(_FIELDS):
+            raise ConfigError(f"{what}: a [[package]] has exactly {', '.join(_FIELDS)}")
+        texts, signers = [row[name] for name in _FIELDS[:-1]], row["signers"]
+        if not all(isinstance(text, str) for text in (*texts, *(signers if isinstance(signers, list) else [None]))):
+            raise ConfigError(f"{what}: the fields of a [[package]] are texts, and `signers` is a list of texts")
+        path, worker_id, version, digest = texts
+        problem = None if path == "." else path_problem(path)
+        if problem or id_problem(worker_id, segments=3) or version_problem(version) or not is_hex_digest(digest):
+            raise ConfigError(f"{what}: the package {path[:80]!r} has a malformed path, id, version or digest")
+        if not signers:
+            raise ConfigError(f"{what}: the package {path[:80]!r} has no signer")
+        packages.append(LockedPackage(path, worker_id, version, digest, tuple(sorted(signers))))
     if len({package.path for package in packages}) != len(packages):
         raise ConfigError(f"{what} names a path twice")
-    return packages
-
-
-def _package(row: object, what: str) -> LockedPackage:
-    if not isinstance(row, dict) or tuple(sorted(row)) != tuple(sorted(_FIELDS)):
-        raise ConfigError(f"{what}: a [[package]] has exactly {', '.join(_FIELDS)}")
-    texts = [row[name] for name in _FIELDS[:-1]]
-    signers = row["signers"]
-    if not all(isinstance(text, str) for text in (*texts, *(signers if isinstance(signers, list) else [None]))):
-        raise ConfigError(f"{what}: the fields of a [[package]] are texts, and `signers` is a list of texts")
-    path, worker_id, version, digest = texts
-    problem = None if path == "." else path_problem(path)
-    if problem or id_problem(worker_id, segments=3) or version_problem(version) or not is_hex_digest(digest):
-        raise ConfigError(f"{what}: the package {path[:80]!r} has a malformed path, id, version or digest")
-    if not signers:
-        raise ConfigError(f"{what}: the package {path[:80]!r} has no signer")
-    return LockedPackage(path, worker_id, version, digest, tuple(sorted(signers)))
+    return tuple(packages)
 
 
 def _quoted(text: str) -> str:

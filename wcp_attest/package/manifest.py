@@ -23,8 +23,8 @@ is a one-line change in review.
     }
     }
 
-Because one spelling is accepted, a verifier can compare lines instead of parsing them: `Manifest.parse` reads the
-header and leaves the entry lines unread; `Manifest.entries` reads those when a caller needs them.
+Because only one spelling is accepted, a verifier can compare lines instead of parsing them: `Manifest.parse` reads the
+header and leaves the entry lines unread; `Manifest.entries` reads them when a caller needs them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from operator import ge
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import ALGORITHMS, HashAlgorithm, is_hex_digest, package_hash
@@ -44,7 +44,7 @@ from wcp_attest.package.provenance import BUILD_SOURCES, AiOrigin, BuildSource, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject
 
 MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
@@ -54,8 +54,8 @@ MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_EXCLUDES = 1000  # of 512 characters of up to 4 bytes: half of the header at most
 
 _OPEN, _CLOSE = b'\n"entries":{\n', b"\n}\n}\n"
-_FIELDS = (
-    "schema_version",
+_OTHER_SPELLING = "manifest.json is not in its one accepted spelling; build it again"
+_TEXTS = (
     "worker_id",
     "worker_species_id",
     "worker_version",
@@ -63,8 +63,8 @@ _FIELDS = (
     "build_source",
     "hash_algorithm",
     "package_hash",
-    "excludes",
 )
+_FIELDS = ("schema_version", *_TEXTS, "excludes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Manifest:
 
     Attributes:
         worker_id: who this is, at least three segments.
-        worker_species_id: its place in the taxonomy; confers nothing.
+        worker_species_id: its place in the taxonomy; nothing is trusted because of it.
         worker_version: 1 to 64 characters.
         built_at_utc: `2026-11-22T14:00:00Z`.
         build_source: `local`, `ci` or `agent`.
@@ -83,6 +83,9 @@ class Manifest:
         excludes: gitignore patterns that matched something when the package was built.
         ai: what produced the code, when a model did.
         source: where the code came from.
+
+    Raises:
+        ManifestMalformed: a field of the header is malformed, or there are no entries.
     """
 
     worker_id: str
@@ -98,9 +101,24 @@ class Manifest:
     source: SourceOrigin | None = None
 
     def __post_init__(self) -> None:
-        problem = _header_problem(self)
-        if problem is not None:
-            raise ManifestMalformed(f"manifest.json: {problem}")
+        utc, known = "is not of the form 2026-11-22T14:00:00Z", self.hash_algorithm in ALGORITHMS
+        checks = (
+            ("worker_id", id_problem(self.worker_id, segments=3)),
+            ("worker_species_id", id_problem(self.worker_species_id)),
+            ("worker_version", version_problem(self.worker_version)),
+            ("built_at_utc", utc if parse_utc(self.built_at_utc) is None else None),
+            (
+                "build_source",
+                None if self.build_source in BUILD_SOURCES else f"is not one of {', '.join(BUILD_SOURCES)}",
+            ),
+            ("hash_algorithm", None if known else f"is not one of {', '.join(ALGORITHMS)}"),
+            ("package_hash", None if is_hex_digest(self.package_hash) else "is not 64 lower-case hex digits"),
+            ("excludes", exclude_problem(self.excludes)),
+            ("entries", None if self.body else "is empty; a package holds at least one file"),
+        )
+        for name, problem in checks:
+            if problem is not None:
+                raise ManifestMalformed(f"manifest.json: {name} {problem}")
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -109,11 +127,11 @@ class Manifest:
 
     @property
     def count(self) -> int:
-        """How many entries there are; newlines are counted three times as fast as separators, which hold one each."""
+        """How many entries there are. A separator holds one newline, which is counted three times as fast."""
         return self.body.count(b"\n") + 1
 
     def to_bytes(self) -> bytes:
-        """Return the one spelling of this manifest."""
+        """Return the bytes of `manifest.json`: the one spelling of this manifest."""
         return b"".join((_header(self), _OPEN, self.body, _CLOSE))
 
     @classmethod
@@ -122,6 +140,9 @@ class Manifest:
 
         Args:
             data: the bytes of `manifest.json`. Verify their signature first.
+
+        Returns:
+            The manifest; its entries are not checked.
 
         Raises:
             ManifestMalformed: too large, not in the accepted spelling, or a field is missing, unknown or wrong.
@@ -132,9 +153,16 @@ class Manifest:
         if end < 0 or not data.endswith(_CLOSE):
             _explain(data)
         header = data[:end]
-        manifest = _from_header(_read_header(header), data[end + len(_OPEN) : -len(_CLOSE)])
-        if _header(manifest) != header:  # what stands behind it is the body, to the letter
-            raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+        fields = _read_header(header)
+        manifest = cls(
+            **{name: fields[name] for name in _TEXTS},
+            excludes=tuple(fields["excludes"]),
+            body=data[end + len(_OPEN) : -len(_CLOSE)],
+            ai=AiOrigin.from_json(fields["ai"]) if "ai" in fields else None,
+            source=SourceOrigin.from_json(fields["source"]) if "source" in fields else None,
+        )
+        if _header(manifest) != header:  # what follows it is the body, byte for byte
+            raise ManifestMalformed(_OTHER_SPELLING)
         return manifest
 
     @classmethod
@@ -144,6 +172,9 @@ class Manifest:
         Args:
             data: the bytes of `manifest.json`.
 
+        Returns:
+            The manifest.
+
         Raises:
             ManifestMalformed: as `parse`, or an entry is malformed, out of order, or does not fit the package hash.
         """
@@ -152,11 +183,14 @@ class Manifest:
         return manifest
 
     def entries(self) -> Mapping[str, Entry]:
-        """Read every entry line, in order.
+        """Read every entry line.
+
+        Returns:
+            What is at each path, in byte order of the paths.
 
         Raises:
-            ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or nested in a file,
-                or the package hash is not that of the files listed.
+            ManifestMalformed: a line is not in its accepted spelling, paths are unsorted, repeated or inside something
+                that is not a directory, or the package hash is not that of the files listed.
         """
         paths, values = parse_lines(self.body, self.hash_algorithm)
         if any(map(ge, paths, islice(paths, 1, None))):  # not in byte order, which is also that of code points
@@ -164,55 +198,58 @@ class Manifest:
             problem = "is repeated" if before == after else "is out of order"
             raise ManifestMalformed(f"manifest.json: the entry {after!r} {problem}")
         entries = dict(zip(paths, values, strict=True))
-        _check_parents(entries)
+        # A file, link or empty directory holds nothing: `a` and `a/b` cannot both be listed.
+        seen = {""}
+        for parent in {path.rpartition("/")[0] for path in paths}:
+            folder = parent
+            while folder not in seen:
+                seen.add(folder)
+                if folder in entries:
+                    raise ManifestMalformed(
+                        f"manifest.json: something lies inside {folder!r}, which is not a directory"
+                    )
+                folder = folder.rpartition("/")[0]
         if self.package_hash != hash_of(entries, self.hash_algorithm):
             raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
         return entries
 
 
 def read_head(data: bytes) -> tuple[str, str, str]:
-    """Return worker id, worker version and time of building from the first bytes of a manifest, unverified.
+    """Read who a package is from the first bytes of its manifest, unverified.
 
     Args:
         data: up to `MAX_HEADER_BYTES` from the start of `manifest.json`.
 
+    Returns:
+        The worker id, the worker version and the time of building, as they are written.
+
     Raises:
-        ManifestMalformed: they are no header.
+        ManifestMalformed: the bytes are not the header of a manifest.
     """
     fields = _read_header(data[: max(data.find(_OPEN), 0)])
-    return _text(fields, "worker_id"), _text(fields, "worker_version"), _text(fields, "built_at_utc")
+    return fields["worker_id"], fields["worker_version"], fields["built_at_utc"]
 
 
 def hash_of(entries: Mapping[str, Entry], algorithm: HashAlgorithm) -> str:
-    """Return the package hash of entries that stand in byte order of their paths."""
+    """Return the package hash of entries.
+
+    Args:
+        entries: what is at each path, in byte order of the paths.
+        algorithm: of the file digests and of the result.
+
+    Returns:
+        64 lower-case hex digits.
+    """
     return package_hash(
         ((path, entry.size, entry.digest) for path, entry in entries.items() if isinstance(entry, File)), algorithm
     )
-
-
-def _check_parents(entries: Mapping[str, Entry]) -> None:
-    """Refuse `a` and `a/b` together: a file, link or empty directory holds nothing."""
-    seen = {""}
-    for parent in {path.rpartition("/")[0] for path in entries}:
-        folder = parent
-        while folder not in seen:
-            seen.add(folder)
-            if folder in entries:
-                raise ManifestMalformed(f"manifest.json: something lies inside {folder!r}, which is not a directory")
-            folder = folder.rpartition("/")[0]
 
 
 def _header(manifest: Manifest) -> bytes:
     """Return what stands before the entries."""
     fields: JsonObject = {
         "schema_version": SCHEMA,
-        "worker_id": manifest.worker_id,
-        "worker_species_id": manifest.worker_species_id,
-        "worker_version": manifest.worker_version,
-        "built_at_utc": manifest.built_at_utc,
-        "build_source": manifest.build_source,
-        "hash_algorithm": manifest.hash_algorithm,
-        "package_hash": manifest.package_hash,
+        **{name: getattr(manifest, name) for name in _TEXTS},
         "excludes": list(manifest.excludes),
     }
     if manifest.ai is not None:
@@ -223,30 +260,15 @@ def _header(manifest: Manifest) -> bytes:
     return b"{\n%b," % SEPARATOR.join(rows)
 
 
-def _header_problem(manifest: Manifest) -> str | None:
-    """Say what is wrong with the header, or return None."""
-    checks = (
-        ("worker_id", id_problem(manifest.worker_id, segments=3)),
-        ("worker_species_id", id_problem(manifest.worker_species_id)),
-        ("worker_version", version_problem(manifest.worker_version)),
-        (
-            "built_at_utc",
-            None if parse_utc(manifest.built_at_utc) is not None else "is not of the form 2026-11-22T14:00:00Z",
-        ),
-        (
-            "build_source",
-            None if manifest.build_source in BUILD_SOURCES else f"is not one of {', '.join(BUILD_SOURCES)}",
-        ),
-        ("hash_algorithm", None if manifest.hash_algorithm in ALGORITHMS else f"is not one of {', '.join(ALGORITHMS)}"),
-        ("package_hash", None if is_hex_digest(manifest.package_hash) else "is not 64 lower-case hex digits"),
-        ("excludes", exclude_problem(manifest.excludes)),
-        ("entries", None if manifest.body else "is empty; a package holds at least one file"),
-    )
-    return next((f"{name} {problem}" for name, problem in checks if problem is not None), None)
-
-
 def exclude_problem(patterns: tuple[str, ...]) -> str | None:
-    """Say what is wrong with the exclude patterns of a manifest, or return None."""
+    """Say what is wrong with the exclude patterns of a manifest.
+
+    Args:
+        patterns: gitignore patterns, in their order.
+
+    Returns:
+        What is wrong, to follow the name of the field; None when nothing is.
+    """
     if len(patterns) > MAX_EXCLUDES:
         return f"holds more than {MAX_EXCLUDES} patterns"
     if len(set(patterns)) != len(patterns):
@@ -255,9 +277,10 @@ def exclude_problem(patterns: tuple[str, ...]) -> str | None:
     return None if bad is None else f"holds the pattern {bad[:80]!r}, which is empty, overlong or unprintable"
 
 
-def _read_header(header: bytes) -> JsonObject:
+def _read_header(header: bytes) -> dict[str, Any]:
+    """Read the fields before the entries: all of `_FIELDS`, each of its type, and perhaps `ai` and `source`."""
     if not header.endswith(b","):
-        raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+        raise ManifestMalformed(_OTHER_SPELLING)
     fields = strictjson.loads_object(
         header[:-1] + b"}", what="manifest.json", max_bytes=MAX_HEADER_BYTES, error=ManifestMalformed
     )
@@ -269,54 +292,28 @@ def _read_header(header: bytes) -> JsonObject:
     unknown = sorted(set(fields) - {*_FIELDS, "ai", "source"})
     if unknown:
         raise ManifestMalformed(f"manifest.json: unknown field {unknown[0][:80]!r}")
+    for name in _TEXTS:
+        if not isinstance(fields[name], str):
+            raise ManifestMalformed(f"manifest.json: the field {name!r} is not text")
+    excludes = fields["excludes"]
+    if not isinstance(excludes, list) or not all(isinstance(pattern, str) for pattern in excludes):
+        raise ManifestMalformed("manifest.json: the field 'excludes' is not a list of texts")
     return fields
 
 
-def _from_header(fields: JsonObject, body: bytes) -> Manifest:
-    ai, source = fields.get("ai"), fields.get("source")
-    return Manifest(
-        worker_id=_text(fields, "worker_id"),
-        worker_species_id=_text(fields, "worker_species_id"),
-        worker_version=_text(fields, "worker_version"),
-        built_at_utc=_text(fields, "built_at_utc"),
-        build_source=_text(fields, "build_source"),  # type: ignore[arg-type]  # checked in __post_init__
-        hash_algorithm=_text(fields, "hash_algorithm"),  # type: ignore[arg-type]  # checked in __post_init__
-        package_hash=_text(fields, "package_hash"),
-        excludes=_texts(fields["excludes"]),
-        body=body,
-        ai=None if "ai" not in fields else AiOrigin.from_json(ai),
-        source=None if "source" not in fields else SourceOrigin.from_json(source),
-    )
-
-
-def _text(fields: JsonObject, name: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise ManifestMalformed(f"manifest.json: the field {name!r} is not text")
-    return value
-
-
-def _texts(value: JsonValue) -> tuple[str, ...]:
-    if isinstance(value, list):
-        texts = tuple(item for item in value if isinstance(item, str))
-        if len(texts) == len(value):
-            return texts
-    raise ManifestMalformed("manifest.json: the field 'excludes' is not a list of texts")
-
-
 def _explain(data: bytes) -> NoReturn:
-    """Raise what is wrong with bytes that do not even have the outline of a manifest."""
+    """Raise what is wrong with bytes that do not have the outline of a manifest."""
     if data.startswith(b'{\r\n"schema_version"'):
         raise ManifestMalformed(
             "manifest.json: its line endings were converted to CRLF, by git or an editor; restore the file"
             " (in git: `manifest.json -text` in .gitattributes, then check out again)"
         )
-    if len(data) > MAX_HEADER_BYTES:  # a reason is not worth the memory that parsing hostile input takes
-        raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+    if len(data) > MAX_HEADER_BYTES:  # to parse hostile input for a better message would take too much memory
+        raise ManifestMalformed(_OTHER_SPELLING)
     fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_HEADER_BYTES, error=ManifestMalformed)
     schema = fields.get("schema_version")
     if schema != SCHEMA:
         raise ManifestMalformed(
             f"manifest.json: unknown schema_version {str(schema)[:40]!r}; this reader knows {SCHEMA}"
         )
-    raise ManifestMalformed("manifest.json is not in its one accepted spelling; build it again")
+    raise ManifestMalformed(_OTHER_SPELLING)

@@ -1,9 +1,9 @@
 """Merge three manifests: what two branches made of a common ancestor, without looking at any file.
 
-Every merge of two branches changes `built_at_utc` and `package_hash`, so a merge by lines always stops. The entries of
-a manifest are independent of one another, and both fields follow from them, so the merge is exact: each entry is taken
-from the side that changed it, the package hash is computed anew, and the time is the newer one. Where both sides
-changed the same entry or the same field in different ways, it is a conflict.
+Two branches that were both built differ in `built_at_utc` and `package_hash`, so a merge line by line always ends in a
+conflict. But the entries of a manifest are independent of one another. So each entry is taken from the side that
+changed it, the package hash is computed again, and the time is the newer one. It is a conflict when both sides changed
+the same entry or the same field in different ways.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wcp_attest.package.entries import SEPARATOR, render_line
 from wcp_attest.package.manifest import Manifest, hash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wcp_attest.package.entries import Entry
 
@@ -28,7 +28,7 @@ class MergeConflict(ConfigError):
     """Both sides changed the same thing in different ways.
 
     Args:
-        conflicts: what, one line each.
+        conflicts: what was changed by both, one line each.
     """
 
     def __init__(self, conflicts: Sequence[str]) -> None:
@@ -38,7 +38,13 @@ class MergeConflict(ConfigError):
 
 
 class Sides(NamedTuple):
-    """The three manifests of a merge; `base` is None when the branches have none in common."""
+    """The three manifests of a merge.
+
+    Attributes:
+        base: of the common ancestor; None when the branches have no manifest in common.
+        ours: of the branch that is checked out.
+        theirs: of the branch that is merged.
+    """
 
     base: Manifest | None
     ours: Manifest
@@ -64,9 +70,18 @@ def merge_manifests(sides: Sides) -> Manifest:
     header, conflicts = merge_header(sides)
     if len({one.hash_algorithm for one in sides if one is not None}) > 1:
         raise MergeConflict([*conflicts, "the sides use different hash algorithms"])
-    entries, more = _merge_entries({} if base is None else base.entries(), ours.entries(), theirs.entries())
-    if conflicts or more:
-        raise MergeConflict([*conflicts, *more])
+    before, mine, others = {} if base is None else base.entries(), ours.entries(), theirs.entries()
+    entries: dict[str, Entry] = {}
+    for path in sorted(mine.keys() | others.keys()):  # the order of code points is that of the UTF-8 bytes
+        entry, other = mine.get(path), others.get(path)
+        if entry == before.get(path):
+            entry = other
+        elif other not in (before.get(path), entry):
+            conflicts.append(f"both sides changed {path!r}")
+        if entry is not None:
+            entries[path] = entry
+    if conflicts:
+        raise MergeConflict(conflicts)
     algorithm = header.hash_algorithm
     merged = replace(
         header,
@@ -83,9 +98,9 @@ def merge_header(sides: Sides) -> tuple[Manifest, list[str]]:
         sides: the three manifests.
 
     Returns:
-        Our manifest with the merged fields, and the fields that both sides changed in different ways, in words; for
-        those ours stands. The time is the newer one. A source commit that the sides do not share is dropped: neither
-        describes the merged tree.
+        Our manifest with the merged fields; and, in words, the fields that both sides changed in different ways, which
+        keep our value. The time is the newer one. A source commit is kept only when both sides have it: a commit of
+        one side does not describe the merged tree.
     """
     base, ours, theirs = sides
     merged: dict[str, Any] = {}
@@ -101,7 +116,7 @@ def merge_header(sides: Sides) -> tuple[Manifest, list[str]]:
     merged["built_at_utc"] = max(ours.built_at_utc, theirs.built_at_utc)
     merged["build_source"] = ours.build_source if ours.build_source == theirs.build_source else "local"
     source, other_source = ours.source, theirs.source
-    if source != other_source:  # a commit that the sides do not share describes neither of them
+    if source != other_source:
         same = source is not None and other_source is not None and source.repository == other_source.repository
         source = replace(source, commit=None) if same and source and source.repository is not None else None
     merged["source"] = source
@@ -110,19 +125,3 @@ def merge_header(sides: Sides) -> tuple[Manifest, list[str]]:
 
 def _shown(value: object) -> str:
     return (" ".join(value) or "empty" if isinstance(value, tuple) else str(value))[:80]
-
-
-def _merge_entries(
-    base: Mapping[str, Entry], ours: Mapping[str, Entry], theirs: Mapping[str, Entry]
-) -> tuple[dict[str, Entry], list[str]]:
-    entries: dict[str, Entry] = {}
-    conflicts = []
-    for path in sorted(ours.keys() | theirs.keys()):  # the order of code points is that of the UTF-8 bytes
-        before, mine, other = base.get(path), ours.get(path), theirs.get(path)
-        if mine == before:
-            mine = other
-        elif other not in (before, mine):
-            conflicts.append(f"both sides changed {path!r}")
-        if mine is not None:
-            entries[path] = mine
-    return entries, conflicts

@@ -1,7 +1,7 @@
 """Tell files that wcp-attest wrote from files of other programs that only have the same name.
 
-`manifest.json` is also what browser extensions, MCP bundles and web applications call a file of theirs. A command
-replaces or deletes a file only when it reads as one of ours; what is damaged so that it cannot be read is not ours.
+Browser extensions, MCP bundles and web applications have files called `manifest.json`, too. A command replaces or
+deletes such a file only when it can be read as one of ours. A file that is damaged so that it cannot be read is not.
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ def is_manifest(data: bytes) -> bool:
     except ConfigError:
         return False
     if not fields:
-        return True  # holds nothing that could be lost
+        return True  # `{}` holds nothing that could be lost
     return fields.get("schema_version") in SCHEMAS and isinstance(fields.get("worker_id"), str)
 
 
 def conversion_of(data: bytes, manifest_sha256: str) -> str:
-    """Say why a manifest may not be the one that was signed, to follow a colon; empty when it cannot be told.
+    """Say why a manifest may not be the one that was signed.
 
     Args:
         data: the manifest that is there.
-        manifest_sha256: of the one that was signed.
+        manifest_sha256: of the one that was signed, 64 lower-case hex digits.
+
+    Returns:
+        The reason and what to do, to follow a colon; empty when it is not known.
     """
     from wcp_attest.base.digest import sha256_hex
 
@@ -62,31 +65,32 @@ def conversion_of(data: bytes, manifest_sha256: str) -> str:
 
 
 def is_signature_file(data: bytes) -> bool:
-    """Tell whether a file holds signatures of packages and nothing else. An empty file holds nothing to lose.
+    """Tell whether a file holds signatures of packages and nothing else.
 
     Args:
         data: the whole file.
+
+    Returns:
+        True also for an empty file, which holds nothing that could be lost.
     """
-    return not data or (is_signature_lines(data) and all(map(_is_statement, data.splitlines())))
+    try:
+        for line in parse_lines(data) if data else ():
+            Statement.from_bytes(line.envelope.payload)
+    except VerificationError:
+        return False
+    return True
 
 
 def is_signature_lines(data: bytes) -> bool:
-    """Tell whether a file holds signature lines of the format of `manifest.sig`, whatever they are over.
+    """Tell whether a file holds signature lines in the format of `manifest.sig`, whatever they sign.
 
     Args:
         data: the whole file.
+
+    Returns:
+        True also for an empty file.
     """
     try:
         return not data or bool(parse_lines(data))
     except VerificationError:
         return False
-
-
-def _is_statement(line: bytes) -> bool:
-    from wcp_attest.package.signature_file import parse_line
-
-    try:
-        Statement.from_bytes(parse_line(line).envelope.payload)
-    except VerificationError:
-        return False
-    return True

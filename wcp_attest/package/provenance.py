@@ -1,4 +1,4 @@
-"""Optional facts of a manifest about how a package came to be; the values of its smaller fields."""
+"""How a package was made: the optional fields `ai` and `source` of a manifest, and the values of `build_source`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 @dataclass(frozen=True, slots=True)
 class AiOrigin:
-    """What a model had to do with the code.
+    """What a model had to do with the code; each text has 1 to `MAX_TEXT` printable characters.
 
     Attributes:
-        generated: whether a model wrote it.
-        service: whose service, e.g. the vendor's name.
-        model: which model.
-        session_fingerprint: what identifies the session to those who hold its record.
+        generated: whether a model wrote the code.
+        service: who runs the model, such as the name of the vendor.
+        model: the name of the model.
+        session_fingerprint: what identifies the session for those who keep a record of it.
+
+    Raises:
+        ManifestMalformed: a text is empty, too long or not printable.
     """
 
     generated: bool
@@ -38,22 +41,27 @@ class AiOrigin:
         _check_texts("ai", service=self.service, model=self.model, session_fingerprint=self.session_fingerprint)
 
     def to_json(self) -> JsonObject:
-        """Return the field's value, keys in their fixed order."""
+        """Return the value of the field `ai`, keys in their fixed order."""
         texts = {"service": self.service, "model": self.model, "session_fingerprint": self.session_fingerprint}
         return {"generated": self.generated, **{name: text for name, text in texts.items() if text is not None}}
 
     @classmethod
     def from_json(cls, value: JsonValue) -> AiOrigin:
-        """Read the field's value.
+        """Read the value of the field `ai`.
+
+        Args:
+            value: as the JSON reader gives it.
+
+        Returns:
+            The value.
 
         Raises:
             ManifestMalformed: a key is unknown, missing or of the wrong type.
         """
-        fields = _object("ai", value, {"generated", "service", "model", "session_fingerprint"})
-        generated = fields.get("generated")
+        texts, generated = _read("ai", value, ("service", "model", "session_fingerprint"), "generated")
         if not isinstance(generated, bool):
             raise ManifestMalformed("manifest.json: the field 'ai' does not say whether the code was generated")
-        return cls(generated, **_text_fields("ai", fields, "service", "model", "session_fingerprint"))
+        return cls(generated, **texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,11 @@ class SourceOrigin:
     """Where the code came from.
 
     Attributes:
-        repository: its address.
+        repository: its address, 1 to `MAX_TEXT` printable characters.
         commit: a git commit id, 40 or 64 lower-case hex digits.
+
+    Raises:
+        ManifestMalformed: both are None, or one is malformed.
     """
 
     repository: str | None = None
@@ -76,23 +87,33 @@ class SourceOrigin:
             raise ManifestMalformed("manifest.json: source.commit is not 40 or 64 lower-case hex digits")
 
     def to_json(self) -> JsonObject:
-        """Return the field's value, keys in their fixed order."""
+        """Return the value of the field `source`, keys in their fixed order."""
         texts = {"repository": self.repository, "commit": self.commit}
         return {name: text for name, text in texts.items() if text is not None}
 
     @classmethod
     def from_json(cls, value: JsonValue) -> SourceOrigin:
-        """Read the field's value.
+        """Read the value of the field `source`.
+
+        Args:
+            value: as the JSON reader gives it.
+
+        Returns:
+            The value.
 
         Raises:
-            ManifestMalformed: a key is unknown or of the wrong type, or none is given.
+            ManifestMalformed: a key is unknown or of the wrong type, or there is none.
         """
-        fields = _object("source", value, {"repository", "commit"})
-        return cls(**_text_fields("source", fields, "repository", "commit"))
+        texts, _ = _read("source", value, ("repository", "commit"))
+        return cls(**texts)
 
 
 def is_text(text: str) -> bool:
-    """Tell whether a text of a manifest is of 1 to `MAX_TEXT` printable characters."""
+    """Tell whether a text may stand in a manifest: 1 to `MAX_TEXT` printable characters.
+
+    Args:
+        text: any text.
+    """
     return 0 < len(text) <= MAX_TEXT and refused_character(text) is None
 
 
@@ -102,18 +123,16 @@ def _check_texts(field: str, **texts: str | None) -> None:
             raise ManifestMalformed(f"manifest.json: {field}.{name} is not 1 to {MAX_TEXT} printable characters")
 
 
-def _object(field: str, value: JsonValue, known: set[str]) -> JsonObject:
+def _read(field: str, value: JsonValue, names: tuple[str, ...], other: str = "") -> tuple[dict[str, str], JsonValue]:
+    """Read an object whose keys are `names`, which are texts and may be missing, and `other`, which is anything."""
     if not isinstance(value, dict):
         raise ManifestMalformed(f"manifest.json: the field {field!r} is not an object")
-    unknown = sorted(set(value) - known)
-    if unknown:
-        raise ManifestMalformed(f"manifest.json: unknown field {field + '.' + unknown[0][:80]!r}")
-    return value
-
-
-def _text_fields(field: str, fields: JsonObject, *names: str) -> dict[str, str]:
-    texts = {name: fields[name] for name in names if name in fields}
-    for name, text in texts.items():
-        if not isinstance(text, str):
+    texts: dict[str, str] = {}
+    for name, found in sorted(value.items()):
+        if name in names and isinstance(found, str):
+            texts[name] = found
+        elif name in names:
             raise ManifestMalformed(f"manifest.json: {field}.{name} is not text")
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
+        elif name != other:
+            raise ManifestMalformed(f"manifest.json: unknown field {field + '.' + name[:80]!r}")
+    return texts, value.get(other)

@@ -1,7 +1,7 @@
 """The signature file: JSON Lines, one signature a line.
 
-A line by a key is a Sigstore bundle v0.3 whose `publicKey.hint` is the SHA-256 of the key's DER SPKI; a keyless line is
-one with a certificate; a line by a shared secret is a bare DSSE envelope:
+A line by a key is a Sigstore bundle v0.3 whose `publicKey.hint` is the SHA-256 of the key's DER SPKI. A keyless line is
+such a bundle with a certificate. A line by a shared secret is a bare DSSE envelope:
 
     {"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":"4a7c…"}},
      "dsseEnvelope":{"payload":"eyJf…","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"MEUC…"}]}}
@@ -9,7 +9,7 @@ one with a certificate; a line by a shared secret is a bare DSSE envelope:
      "signatures":[{"keyid":"hmac-sha256:0d9f62c1a0b35e77","sig":"pZ1c…"}]}
 
 (each on one line). What is signed is the DSSE pre-authentication encoding of payload type and payload. The hint and the
-key id only help to find the key; the key decides the algorithm, and neither is trusted.
+key id are not trusted: they only help to find the key, and the key decides the algorithm.
 
 Formats: DSSE v1.0.2 (secure-systems-lab/dsse, protocol.md), Sigstore bundle v0.3 (sigstore/protobuf-specs).
 """
@@ -25,7 +25,7 @@ from wcp_attest.base import strictjson
 from wcp_attest.base.errors import SignatureInvalid, SignatureMissing
 
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonObject
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -45,17 +45,13 @@ class Envelope:
         payload: the signed bytes.
         signature: raw, as the algorithm makes it.
         payload_type: what the payload is.
-        keyid: unsigned hint, may be empty.
+        keyid: an unsigned hint; may be empty.
     """
 
     payload: bytes
     signature: bytes
     payload_type: str = PAYLOAD_TYPE
     keyid: str = ""
-
-    def pae(self) -> bytes:
-        """Return what the signature is over."""
-        return pae(self.payload_type, self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +82,9 @@ class SignedBy:
             `hmac-sha256:<16 hex>`; empty for keyless.
         identity: of a Sigstore certificate, the subject alternative name; empty for keys.
         issuer: of a Sigstore certificate, the OIDC issuer; empty for keys.
-        repository: of a Sigstore certificate, the URI of the repository whose run signed (the identity may be that of a
-            shared workflow); empty where the certificate names none.
-        names: of a Sigstore certificate, every URI in it that names a repository, workflow or run; bans are looked up
+        repository: of a Sigstore certificate, the URI of the repository whose run signed; empty where the certificate
+            names none. The identity may be that of a shared workflow in another repository.
+        names: of a Sigstore certificate, every URI in it that names a repository, workflow or run. Bans are looked up
             by all of them.
     """
 
@@ -106,7 +102,11 @@ class SignedBy:
         return "hmac" if self.key_id.startswith("hmac-") else "key"
 
     def to_dict(self) -> JsonObject:
-        """Return the signer as JSON values; empty texts become null."""
+        """Return the signer as JSON values.
+
+        Returns:
+            `kind`, `key_id`, `identity` and `issuer`; an empty text is null.
+        """
         return {
             "kind": self.kind,
             "key_id": self.key_id or None,
@@ -122,11 +122,14 @@ class SignedBy:
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """Return the DSSE pre-authentication encoding, the bytes that are signed.
+    """Return the DSSE pre-authentication encoding (protocol.md, v1.0.2), the bytes that are signed.
 
     Args:
         payload_type: a media type.
         payload: any bytes.
+
+    Returns:
+        `DSSEv1 <length> <type> <length> <payload>`, the lengths in decimal bytes.
     """
     kind = payload_type.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
@@ -138,6 +141,9 @@ def parse_lines(data: bytes, *, what: str = "manifest.sig") -> tuple[Line, ...]:
     Args:
         data: its bytes.
         what: its name, for messages.
+
+    Returns:
+        The lines in order, from 1 to `MAX_LINES` of them.
 
     Raises:
         SignatureMissing: it holds no signature.
@@ -156,6 +162,13 @@ def parse_lines(data: bytes, *, what: str = "manifest.sig") -> tuple[Line, ...]:
 def parse_line(raw: bytes, *, what: str = "the signature") -> Line:
     """Read one line of a signature file.
 
+    Args:
+        raw: the line, without its newline.
+        what: the line in words, for messages.
+
+    Returns:
+        The line, not verified.
+
     Raises:
         SignatureInvalid: it is neither a Sigstore bundle v0.3 with a DSSE envelope nor a bare HMAC envelope.
     """
@@ -165,46 +178,38 @@ def parse_line(raw: bytes, *, what: str = "the signature") -> Line:
         if not envelope.keyid.startswith(HMAC_PREFIX):
             raise SignatureInvalid(f"{what} is neither a Sigstore bundle nor an HMAC envelope")
         return Line("hmac", envelope.keyid, envelope, raw)
-    if fields["mediaType"] != BUNDLE_TYPE or set(fields) != {"mediaType", "verificationMaterial", "dsseEnvelope"}:
+    sealed, material = fields.get("dsseEnvelope"), fields.get("verificationMaterial")
+    if fields["mediaType"] != BUNDLE_TYPE or len(fields) != 3 or not isinstance(sealed, dict):
         raise SignatureInvalid(f"{what} is not a Sigstore bundle v0.3 with a DSSE envelope")
-    envelope = _envelope(_object(fields["dsseEnvelope"], what), what)
-    material = _object(fields["verificationMaterial"], what)
+    envelope = _envelope(sealed, what)
     match material:
         case {"publicKey": {"hint": str(hint), **others}, **more} if not others and not more:
             return Line("key", hint, envelope, raw)
-        case {"certificate": _} if "publicKey" not in material:
+        case {"certificate": _, **more} if "publicKey" not in more:
             return Line("sigstore", "", envelope, raw)
     raise SignatureInvalid(f"{what} names neither exactly one public key nor a certificate")
 
 
-def render_hmac(envelope: Envelope) -> bytes:
-    """Return the line of a signature by a shared secret, without newline."""
-    return strictjson.dumps(_envelope_fields(envelope))
-
-
-def render_key(envelope: Envelope, hint: str) -> bytes:
-    """Return the line of a signature by a key, without newline.
+def render_signature(envelope: Envelope, hint: str = "") -> bytes:
+    """Write the line of a signature.
 
     Args:
-        envelope: the signed envelope.
-        hint: SHA-256 of the key's DER SPKI, 64 lower-case hex digits.
+        envelope: the signed envelope; for a shared secret, with its key id.
+        hint: for a key, the SHA-256 of its DER SPKI, 64 lower-case hex digits; empty for a shared secret.
+
+    Returns:
+        The line, without newline.
     """
-    return strictjson.dumps(
-        {
-            "mediaType": BUNDLE_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": hint}},
-            "dsseEnvelope": _envelope_fields(envelope),
-        }
-    )
-
-
-def _envelope_fields(envelope: Envelope) -> JsonObject:
-    signature: JsonObject = {"keyid": envelope.keyid} if envelope.keyid else {}
-    return {
+    keyid: JsonObject = {"keyid": envelope.keyid} if envelope.keyid else {}
+    fields: JsonObject = {
         "payload": _base64(envelope.payload),
         "payloadType": envelope.payload_type,
-        "signatures": [{**signature, "sig": _base64(envelope.signature)}],
+        "signatures": [{**keyid, "sig": _base64(envelope.signature)}],
     }
+    if not hint:
+        return strictjson.dumps(fields)
+    material: JsonObject = {"publicKey": {"hint": hint}}
+    return strictjson.dumps({"mediaType": BUNDLE_TYPE, "verificationMaterial": material, "dsseEnvelope": fields})
 
 
 def _envelope(fields: JsonObject, what: str) -> Envelope:
@@ -216,18 +221,12 @@ def _envelope(fields: JsonObject, what: str) -> Envelope:
     raise SignatureInvalid(f"{what} does not hold a DSSE envelope with exactly one signature")
 
 
-def _object(value: JsonValue, what: str) -> JsonObject:
-    if not isinstance(value, dict):
-        raise SignatureInvalid(f"{what} is not a Sigstore bundle")
-    return value
-
-
 def _base64(data: bytes) -> str:
     return b2a_base64(data, newline=False).decode()
 
 
 def _unbase64(text: str, what: str) -> bytes:
-    """Decode base64 in its one canonical spelling; decoders differ on all others."""
+    """Decode base64 (RFC 4648, section 4) in its one canonical spelling: decoders differ on every other one."""
     try:
         data = a2b_base64(text, strict_mode=True)
     except (Base64Error, ValueError):

@@ -6,9 +6,10 @@
      "predicate":{"worker_id":"org.acme.summarizer","worker_species_id":"wrk.doc.summarizer","worker_version":"1.4.0",
                   "package_hash":"0c5f…","hash_algorithm":"sha256","signed_at_utc":"2026-11-22T14:00:05Z"}}
 
-The statement covers `manifest.json` by the SHA-256 of its bytes, so nothing about a package is ever canonicalised to be
-verified, and any client of the in-toto and Sigstore formats can check it as an ordinary blob. The predicate repeats
-the identity for policy engines that do not read the manifest. Format: in-toto Attestation Framework, Statement v1.
+The statement covers `manifest.json` by the SHA-256 of its bytes, so a verifier never has to bring JSON into a canonical
+form, and any client of the in-toto and Sigstore formats can check the manifest as an ordinary blob. The predicate
+repeats the identity for policy engines that do not read the manifest. Format: in-toto Attestation Framework,
+Statement v1.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ def render(*, name: str, sha256: str, predicate_type: str, predicate: JsonObject
     """Return the bytes of a Statement v1 with one subject.
 
     Args:
-        name: the subject's name.
-        sha256: the digest of its bytes, 64 lower-case hex digits.
-        predicate_type: what kind of thing is said, as a URI.
-        predicate: what is said.
+        name: of the subject.
+        sha256: of the subject's bytes, 64 lower-case hex digits.
+        predicate_type: a URI that tells what the predicate means.
+        predicate: what is said about the subject.
+
+    Returns:
+        The payload to sign.
     """
     return strictjson.dumps(
         {
@@ -56,11 +60,11 @@ def read(payload: bytes, *, name: str, predicate_type: str) -> tuple[str, JsonOb
 
     Args:
         payload: bytes whose signature was verified before.
-        name: the subject's name that is expected.
-        predicate_type: the predicate type that is expected.
+        name: the name that the subject must have.
+        predicate_type: the predicate type that it must have.
 
     Returns:
-        The subject's SHA-256 and the predicate.
+        The SHA-256 of the subject, 64 lower-case hex digits, and the predicate.
 
     Raises:
         SignatureInvalid: it is another kind of statement, or about something else.
@@ -86,11 +90,11 @@ class Statement:
 
     Attributes:
         manifest_sha256: of the bytes of `manifest.json`, 64 lower-case hex digits.
-        worker_id: as in the manifest; so are the four that follow.
-        worker_species_id: taxonomy.
-        worker_version: version.
-        package_hash: 64 lower-case hex digits.
-        hash_algorithm: of the package hash.
+        worker_id: as in the manifest.
+        worker_species_id: as in the manifest.
+        worker_version: as in the manifest.
+        package_hash: as in the manifest, 64 lower-case hex digits.
+        hash_algorithm: of the package hash, as in the manifest.
         signed_at_utc: `2026-11-22T14:00:05Z`, by the signer's clock.
     """
 
@@ -110,16 +114,12 @@ class Statement:
             manifest: the manifest.
             manifest_bytes: its bytes, which are what the signature covers.
             signed_at_utc: the time of signing, `2026-11-22T14:00:05Z`.
+
+        Returns:
+            The statement.
         """
-        return cls(
-            manifest_sha256=sha256_hex(manifest_bytes),
-            worker_id=manifest.worker_id,
-            worker_species_id=manifest.worker_species_id,
-            worker_version=manifest.worker_version,
-            package_hash=manifest.package_hash,
-            hash_algorithm=manifest.hash_algorithm,
-            signed_at_utc=signed_at_utc,
-        )
+        repeated = {name: getattr(manifest, name) for name in _FIELDS[:-1]}
+        return cls(manifest_sha256=sha256_hex(manifest_bytes), signed_at_utc=signed_at_utc, **repeated)
 
     def to_bytes(self) -> bytes:
         """Return the bytes to sign."""
@@ -131,6 +131,12 @@ class Statement:
     @classmethod
     def from_bytes(cls, payload: bytes) -> Statement:
         """Read the payload of a verified signature.
+
+        Args:
+            payload: the signed bytes.
+
+        Returns:
+            The statement; its fields other than `hash_algorithm` and `signed_at_utc` are texts of any form.
 
         Raises:
             SignatureInvalid: it is not a package statement, or a field is missing, unknown or of the wrong form.

@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 from base64 import b64encode
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SigningError
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, pae, render_signature
 from wcp_attest.signing.key import TrustedKey
 
 if TYPE_CHECKING:
@@ -32,24 +33,28 @@ _ED25519_SPKI: Final = bytes.fromhex("302a300506032b6570032100")
 _EXTRA: Final = "install it with `pip install 'wcp-attest[kms]'`"
 
 
+@dataclass(frozen=True, slots=True)
 class DeviceSigner:
     """A key somewhere else that signs.
 
-    Args:
+    Attributes:
         trusted: its public half.
-        sign: returns the signature over a message.
+        signature: returns the raw signature over a message, in the form of the key's algorithm.
     """
 
-    def __init__(self, trusted: TrustedKey, sign: Callable[[bytes], bytes]) -> None:
-        self.trusted, self._sign = trusted, sign
+    trusted: TrustedKey
+    signature: Callable[[bytes], bytes] = field(repr=False)
 
     @classmethod
     def open(cls, uri: str, pin: Callable[[], bytes | None]) -> DeviceSigner:
         """Find a key.
 
         Args:
-            uri: as at the top of this module.
-            pin: returns the PIN or passphrase; called only where one is needed.
+            uri: names the key, in one of the forms at the top of this module.
+            pin: returns the PIN or passphrase, or None; called only where one is needed.
+
+        Returns:
+            A signer. The device is asked again for each signature.
 
         Raises:
             ConfigError: the URI is malformed, a library is missing, or there is no such key.
@@ -57,7 +62,7 @@ class DeviceSigner:
         scheme, _, rest = uri.partition(":")
         if scheme == "ssh-agent":
             return cls(*_agent_key(rest))
-        with _said_by(scheme), _module_of(uri):
+        with _library(uri, ConfigError):
             from securesystemslib import signer as library
 
             if scheme == "pkcs11":
@@ -77,18 +82,24 @@ class DeviceSigner:
             device = library.Signer.from_priv_key_uri(device_uri, public, lambda _: _text(pin(), uri))
 
         def sign(message: bytes) -> bytes:
-            with _said_by(scheme, error=SigningError), _module_of(uri):
+            with _library(uri, SigningError):
                 return bytes.fromhex(device.sign(message).signature)
 
         return cls(trusted, sign)
 
     def sign(self, payload: bytes) -> bytes:
-        """Sign a Statement and return the line.
+        """Sign a Statement.
+
+        Args:
+            payload: the bytes of an in-toto Statement.
+
+        Returns:
+            One line of a signature file, without newline.
 
         Raises:
             SigningError: the device did not sign.
         """
-        return render_key(Envelope(payload, self._sign(pae(PAYLOAD_TYPE, payload))), self.trusted.key_id)
+        return render_signature(Envelope(payload, self.signature(pae(PAYLOAD_TYPE, payload))), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this key."""
@@ -190,26 +201,23 @@ def _text(pin: bytes | None, uri: str) -> str:
 
 
 @contextlib.contextmanager
-def _module_of(uri: str) -> Iterator[None]:
-    """Name a token's own library where the library looks for it, and take the name back afterwards."""
-    named = parse_qs(uri.partition("?")[2]).get("module-path") if uri.startswith("pkcs11:") else None
+def _library(uri: str, error: type[ConfigError | SigningError]) -> Iterator[None]:
+    """Call the library of a device or a cloud: name a token's own library for it, and say in one line what it raises.
+
+    Args:
+        uri: names the key; `?module-path=` is set in the environment, where `securesystemslib` looks for it, and taken
+            back at the end.
+        error: what an error of the library becomes.
+
+    Raises:
+        ConfigError: the library is not installed, or as `error`.
+        SigningError: as `error`.
+    """
+    scheme = uri.partition(":")[0]
+    named = parse_qs(uri.partition("?")[2]).get("module-path") if scheme == "pkcs11" else None
     before = os.environ.get(MODULE_VARIABLE)
-    if named is None:
-        yield
-        return
-    os.environ[MODULE_VARIABLE] = named[0]
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[MODULE_VARIABLE]
-        else:
-            os.environ[MODULE_VARIABLE] = before
-
-
-@contextlib.contextmanager
-def _said_by(scheme: str, error: type[ConfigError | SigningError] = ConfigError) -> Iterator[None]:
-    """Say in one line what a device or a cloud's library raised."""
+    if named is not None:
+        os.environ[MODULE_VARIABLE] = named[0]
     try:
         yield
     except (ConfigError, SigningError):
@@ -221,3 +229,8 @@ def _said_by(scheme: str, error: type[ConfigError | SigningError] = ConfigError)
             raise ConfigError(f"{scheme}: its library is not installed; {_EXTRA}") from None
         said = " ".join(str(problem).split())[:300]
         raise error(f"{scheme}: {type(problem).__name__}{f': {said}' if said else ''}") from None
+    finally:
+        if named is not None and before is None:
+            del os.environ[MODULE_VARIABLE]
+        elif named is not None and before is not None:
+            os.environ[MODULE_VARIABLE] = before

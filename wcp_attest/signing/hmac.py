@@ -12,7 +12,7 @@ from hmac import compare_digest, digest
 
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
 from wcp_attest.disk.files import absolute, read_bounded
-from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_hmac
+from wcp_attest.package.signature_file import HMAC_PREFIX, PAYLOAD_TYPE, Envelope, Line, pae, render_signature
 from wcp_attest.signing import SignedBy
 from wcp_attest.signing.secret_text import secret_line
 
@@ -28,8 +28,7 @@ class HmacSecret:
     """A shared secret; signs and verifies.
 
     Attributes:
-        secret: 16 to 4096 bytes, not counting zero bytes and white space at either end.
-
+        secret: the bytes of the key: at most 4096, and at least 16 without zero bytes and white space at either end.
         file: where it was read from, if from a file; no package that is verified may hold it.
 
     Raises:
@@ -50,13 +49,16 @@ class HmacSecret:
 
     @classmethod
     def from_file_bytes(cls, data: bytes) -> HmacSecret:
-        """Take the first line of a secret's file or variable.
+        """Take the first line of a secret's file or variable (`secret_text`).
 
         Args:
-            data: all its bytes.
+            data: all its bytes, at most 16 KiB.
+
+        Returns:
+            The secret.
 
         Raises:
-            ConfigError: it is in UTF-16, binary with line breaks, too short or too long.
+            ConfigError: it is in UTF-16, binary with line breaks, too short, too long, or mostly zero bytes.
         """
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
@@ -68,6 +70,9 @@ class HmacSecret:
 
         Args:
             path: the file; it may be a link, or a pipe that a shell opened (`<(…)`).
+
+        Returns:
+            The secret; it knows the file's absolute path.
 
         Raises:
             ConfigError: it cannot be read, or as `from_file_bytes`.
@@ -82,9 +87,16 @@ class HmacSecret:
         return HMAC_PREFIX + digest(self.secret, _TAG_TEXT, "sha256").hex()[:16]
 
     def sign(self, payload: bytes) -> bytes:
-        """Sign a Statement and return the line."""
+        """Sign a Statement.
+
+        Args:
+            payload: the bytes of an in-toto Statement.
+
+        Returns:
+            One line of a signature file, without newline: a DSSE envelope that names the secret by its id.
+        """
         tag = digest(self.secret, pae(PAYLOAD_TYPE, payload), "sha256")
-        return render_hmac(Envelope(payload, tag, keyid=self.key_id))
+        return render_signature(Envelope(payload, tag, keyid=self.key_id))
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this secret."""
@@ -93,11 +105,18 @@ class HmacSecret:
     def verify(self, line: Line) -> SignedBy:
         """Verify a line that names this secret.
 
+        Args:
+            line: of a signature file.
+
+        Returns:
+            The secret's id, as the signer.
+
         Raises:
-            SignatureInvalid: the tag does not hold, or the payload type is not that of a Statement.
+            SignatureInvalid: the line does not name this secret, the tag does not hold, or the payload type is not that
+                of a Statement.
         """
         envelope = line.envelope
-        expected = digest(self.secret, envelope.pae(), "sha256")
+        expected = digest(self.secret, pae(envelope.payload_type, envelope.payload), "sha256")
         if not compare_digest(expected, envelope.signature) or not self.made(line):
             raise SignatureInvalid(f"the signature by {self.key_id} does not hold: wrong secret or changed statement")
         if envelope.payload_type != PAYLOAD_TYPE:

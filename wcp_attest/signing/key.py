@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 from binascii import a2b_base64
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from wcp_attest.base.digest import sha256_hex
 from wcp_attest.base.errors import ConfigError, SignatureInvalid
 from wcp_attest.disk.files import absolute, read_bounded
-from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_key
+from wcp_attest.package.signature_file import PAYLOAD_TYPE, Envelope, Line, pae, render_signature
 from wcp_attest.signing import SignedBy
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ _ED25519_WEAK_Y: Final = frozenset(
     }
 )
 _NO_MLDSA = "the installed `cryptography` has no ML-DSA-65; install a newer version of it, from its wheels"
-_SUPPORTED = "use Ed25519, ECDSA P-256, ECDSA P-384 or ML-DSA-65"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,11 @@ class TrustedKey:
         """Read a public key file that holds one key.
 
         Args:
-            data: PEM or one OpenSSH line.
+            data: the bytes of the file: PEM, or one line as OpenSSH writes it.
             what: its name, for messages.
+
+        Returns:
+            The key, without the place it was read from.
 
         Raises:
             ConfigError: it is not a public key, of an unsupported type, or holds several.
@@ -103,8 +106,11 @@ class TrustedKey:
         """Read every public key of a file.
 
         Args:
-            data: PEM or OpenSSH lines.
+            data: the bytes of the file: PEM, or lines as OpenSSH writes them.
             what: its name, for messages.
+
+        Returns:
+            At least one key, in the order of the file.
 
         Raises:
             ConfigError: it holds no public key, one of an unsupported type, or something else beside.
@@ -121,7 +127,10 @@ class TrustedKey:
         """Read every public key of a file.
 
         Args:
-            path: PEM or OpenSSH lines; it may be a link, or a pipe that a shell opened (`<(…)`).
+            path: PEM or OpenSSH lines, at most 64 KiB; it may be a link, or a pipe that a shell opened (`<(…)`).
+
+        Returns:
+            At least one key, in the order of the file; each knows the file's absolute path.
 
         Raises:
             ConfigError: it cannot be read, or as `all_from_file_bytes`.
@@ -188,11 +197,20 @@ class TrustedKey:
     def verify(self, line: Line) -> SignedBy:
         """Verify a line that names this key.
 
+        Args:
+            line: of a signature file.
+
+        Returns:
+            The key's id, as the signer.
+
         Raises:
-            SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
+            ConfigError: `cryptography` is not installed, and this is no Ed25519 key.
+            SignatureInvalid: the line does not name this key, the signature does not hold, or the payload type is not
+                that of a Statement.
         """
         envelope = line.envelope
-        if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, envelope.pae()):
+        message = pae(envelope.payload_type, envelope.payload)
+        if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, message):
             raise SignatureInvalid(f"the signature by key sha256:{self.key_id} does not hold over its statement")
         if envelope.payload_type != PAYLOAD_TYPE:
             raise SignatureInvalid(
@@ -256,12 +274,19 @@ class KeySigner:
         return TrustedKey(_spki(self.private.public_key()))
 
     def sign(self, payload: bytes) -> bytes:
-        """Sign a Statement and return the line."""
+        """Sign a Statement.
+
+        Args:
+            payload: the bytes of an in-toto Statement.
+
+        Returns:
+            One line of a signature file, without newline: a Sigstore bundle v0.3 that names the key by its id.
+        """
         message = pae(PAYLOAD_TYPE, payload)
         # An elliptic key takes the hash of ECDSA; the others fix theirs.
         arguments = (_ecdsa(),) if hasattr(self.private, "curve") else ()
         signature = self.private.sign(message, *arguments)
-        return render_key(Envelope(payload, signature), self.trusted.key_id)
+        return render_signature(Envelope(payload, signature), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
         """Tell whether the line names this key."""
@@ -276,7 +301,12 @@ class KeySigner:
         return self.trusted.verify(line)
 
     def to_pem(self, passphrase: bytes | None) -> bytes:
-        """Return the private key as PEM (PKCS#8), encrypted when a passphrase is given."""
+        """Return the private key as PEM (PKCS#8, RFC 5958).
+
+        Args:
+            passphrase: encrypts the key, with the best cipher and key derivation that `cryptography` offers; None or
+                empty writes it in the clear.
+        """
         from cryptography.hazmat.primitives import serialization as form
 
         protection = form.BestAvailableEncryption(passphrase) if passphrase else form.NoEncryption()
@@ -294,6 +324,9 @@ def generate(key_type: KeyType = "ed25519") -> KeySigner:
 
     Args:
         key_type: `ed25519`, `p256`, `p384` or `ml-dsa-65`.
+
+    Returns:
+        The private key; `to_pem` and `public_pem` give its files.
 
     Raises:
         ConfigError: the installed `cryptography` cannot make such a key.
@@ -332,21 +365,21 @@ def _spki(key: PublicKey) -> bytes:
 
 
 def _supported_public(key: object, what: str) -> PublicKey:
+    """Return a key of `cryptography` if its type is one of `KEY_TYPES`.
+
+    Raises:
+        ConfigError: it is not; the message names the type, such as `RSA`, `Ed448` or `secp256k1`.
+    """
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES):
         return key
-    try:
+    with suppress(ImportError):  # an older `cryptography` can hold no such key
         from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
-    except ImportError:
-        raise _unsupported(key, what) from None
-    if isinstance(key, MLDSA65PublicKey):
-        return key
-    raise _unsupported(key, what)
 
-
-def _unsupported(key: object, what: str) -> ConfigError:
-    from wcp_attest.signing.key_files import kind_of_key
-
-    return ConfigError(f"{what} is of an unsupported type ({kind_of_key(key)}); {_SUPPORTED}")
+        if isinstance(key, MLDSA65PublicKey):
+            return key
+    curve = getattr(getattr(key, "curve", None), "name", "")
+    kind = curve or type(key).__name__.strip("_").removesuffix("PublicKey").removesuffix("PrivateKey")
+    raise ConfigError(f"{what} is of an unsupported type ({kind}); use Ed25519, ECDSA P-256, ECDSA P-384 or ML-DSA-65")

@@ -64,11 +64,14 @@ class PemBlock(NamedTuple):
 
 
 def load_public_keys(data: bytes, what: str) -> tuple[object, ...]:
-    """Return all public keys of a file, as `cryptography` has them; their types are not looked at.
+    """Return all public keys of a file. Their types are not checked here.
 
     Args:
-        data: PEM, or OpenSSH lines.
+        data: the bytes of the file: PEM (RFC 7468), or lines as OpenSSH writes them (sshd(8), AUTHORIZED_KEYS).
         what: the file's name, for messages.
+
+    Returns:
+        At least one key, as an object of `cryptography`, in the order of the file.
 
     Raises:
         ConfigError: it holds no public key, something else beside, or more than `MAX_KEYS`.
@@ -86,20 +89,26 @@ def load_public_keys(data: bytes, what: str) -> tuple[object, ...]:
         if block.label == "PUBLIC KEY":
             found.append(_load_public(block.pem, what, openssh=False))
         elif block.label != "EC PARAMETERS":
-            raise _another_kind(block.label, what)
-    return _some(found, what)
+            raise ConfigError(f"{what} is {_kind_of(text, block.label)}")
+    if not found:
+        raise ConfigError(f"{what} holds no public key")
+    return tuple(found)
 
 
 def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object:
-    """Return the one private key of a file, as `cryptography` has it; its type is not looked at.
+    """Return the one private key of a file. Its type is not checked here.
 
     Args:
-        data: PEM or OpenSSH.
+        data: the bytes of the file: PEM (PKCS#8, RFC 5958, or the older EC form, RFC 5915) or OpenSSH (PROTOCOL.key).
         passphrase: of an encrypted key; not used for one that is not encrypted.
         what: the file's name, for messages.
 
+    Returns:
+        The key, as an object of `cryptography`.
+
     Raises:
-        ConfigError: it holds no private key or several, or one that cannot be opened.
+        ConfigError: it holds no private key, several, or something else beside; or the passphrase is missing or wrong;
+            or the cipher or kind of key is not supported.
     """
     text = _text(data, what)
     blocks, _ = _pem_blocks(text, what)
@@ -108,7 +117,7 @@ def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object
         if any(block.label == "PUBLIC KEY" for block in blocks) or (not blocks and _SSH_KEY.match(text.lstrip())):
             raise ConfigError(f"{what} is a public key; signing needs the private one")
         if blocks:
-            raise _another_kind(blocks[0].label, what)
+            raise ConfigError(f"{what} is {_kind_of(text, blocks[0].label)}")
         raise ConfigError(f"{what} is {_kind_of(text) or 'not a private key in PEM or OpenSSH form'}")
     if len(private) > 1:
         raise ConfigError(f"{what} holds {len(private)} private keys; put each into a file of its own")
@@ -121,7 +130,14 @@ def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object
 
 
 def is_encrypted(data: bytes) -> bool:
-    """Tell whether a private key's file asks for a passphrase; False also for what is no key."""
+    """Tell whether a private key's file needs a passphrase.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        False also for what is no key; reading it says what is wrong.
+    """
     try:
         blocks, _ = _pem_blocks(_text(data, "the key"), "the key")
     except ConfigError:
@@ -133,12 +149,6 @@ def is_encrypted(data: bytes) -> bool:
             # openssh-portable, PROTOCOL.key: a magic of 15 bytes, then the name of the cipher
             return not block.body.startswith(b"openssh-key-v1\0\0\0\0\x04none")
     return False
-
-
-def kind_of_key(key: object) -> str:
-    """Return the kind of a key of `cryptography` in words: such as `RSA`, `Ed448` or `secp256k1`."""
-    curve = getattr(getattr(key, "curve", None), "name", "")
-    return curve or type(key).__name__.strip("_").removesuffix("PublicKey").removesuffix("PrivateKey")
 
 
 def _text(data: bytes, what: str) -> bytes:
@@ -168,24 +178,20 @@ def _pem_blocks(text: bytes, what: str) -> tuple[list[PemBlock], bytes]:
         if len(blocks) == MAX_KEYS:
             raise ConfigError(f"{what} holds more than {MAX_KEYS} keys; is it the right file?")
         around.append(text[at : found.start()])
-        blocks.append(_pem_block(found[1], text[found.end() : end], what))
+        lines = _ESCAPED_BREAK.sub(b"\n", text[found.end() : end]).splitlines()
+        headers = [line.strip() for line in lines if b":" in line]  # of the older encryption, RFC 1421
+        encoded = _SPACE.sub(b"", b"".join(line for line in lines if b":" not in line))
+        try:
+            body = a2b_base64(encoded, strict_mode=True)
+        except Base64Error:
+            raise ConfigError(f"{what} is damaged: its block {found[1].decode()!r} is not base64") from None
+        wrapped = b"".join(b2a_base64(body[start : start + 48]) for start in range(0, len(body), 48))
+        head = b"".join(header + b"\n" for header in headers) + (b"\n" if headers else b"")
+        pem = b"-----BEGIN %s-----\n%s%s%s\n" % (found[1], head, wrapped, end_line)
+        blocks.append(PemBlock(found[1].decode(), pem, body))
         at = end + len(end_line)
     around.append(text[at:])
     return blocks, b"\n".join(around)
-
-
-def _pem_block(label: bytes, content: bytes, what: str) -> PemBlock:
-    lines = _ESCAPED_BREAK.sub(b"\n", content).splitlines()
-    headers = [line.strip() for line in lines if b":" in line]  # of the older encryption, RFC 1421
-    encoded = _SPACE.sub(b"", b"".join(line for line in lines if b":" not in line))
-    try:
-        body = a2b_base64(encoded, strict_mode=True)
-    except Base64Error:
-        raise ConfigError(f"{what} is damaged: what stands in its {label.decode()} is not base64") from None
-    wrapped = b"".join(b2a_base64(body[start : start + 48]) for start in range(0, len(body), 48))
-    head = b"".join(header + b"\n" for header in headers) + (b"\n" if headers else b"")
-    pem = b"-----BEGIN %s-----\n%s%s-----END %s-----\n" % (label, head, wrapped, label)
-    return PemBlock(label.decode(), pem, body)
 
 
 def _ssh_keys(text: bytes, what: str) -> tuple[object, ...]:
@@ -203,7 +209,7 @@ def _ssh_keys(text: bytes, what: str) -> tuple[object, ...]:
         if len(found) == MAX_KEYS:
             raise ConfigError(f"{what} holds more than {MAX_KEYS} keys; is it the right file?")
         found.append(_load_public(line, what, openssh=True))
-    return _some(found, what)
+    return tuple(found)
 
 
 def _load_public(data: bytes, what: str, *, openssh: bool) -> object:
@@ -213,7 +219,9 @@ def _load_public(data: bytes, what: str, *, openssh: bool) -> object:
     try:
         return load_ssh_public_key(data) if openssh else load_pem_public_key(data)
     except UnsupportedAlgorithm as problem:
-        raise ConfigError(f"{what} is a key of a kind that is not supported: {_said(problem)}") from None
+        raise ConfigError(
+            f"{what} is a key of a kind that is not supported: {' '.join(str(problem).split())[:200]}"
+        ) from None
     except ValueError:
         raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form: it is damaged") from None
 
@@ -229,7 +237,7 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
     try:
         return load(block.pem, passphrase if encrypted else None)
     except (UnsupportedAlgorithm, InvalidTag, ValueError, TypeError) as problem:
-        said = _said(problem)
+        said = " ".join(str(problem).split())[:200]
         if encrypted and ("cipher" in said or "encryption algorithm" in said):
             why = f"is encrypted with a cipher that is not supported ({said}); encrypt it with AES-256 instead"
         elif isinstance(problem, UnsupportedAlgorithm):
@@ -241,24 +249,13 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
         raise ConfigError(f"{what} {why}") from None
 
 
-def _some(found: list[object], what: str) -> tuple[object, ...]:
-    if not found:
-        raise ConfigError(f"{what} holds no public key")
-    return tuple(found)
-
-
-def _kind_of(text: bytes) -> str | None:
+def _kind_of(text: bytes, label: str = "") -> str | None:
+    """Say what a file is that holds no key, or what the block of that label is; None when nothing is recognised."""
+    if label:
+        return _OTHER_BLOCKS.get(label, f"not a key but {label!r} in PEM form")
     plain = _SPACE.sub(b"", text)
     if _BASE64.fullmatch(plain) and plain.startswith(_BASE64_OF_BEGIN):
         return "the base64 of a key file; decode it first, with `base64 -d`"
     if _BASE64.fullmatch(plain) and plain.startswith(_BASE64_OF_DER):
         return "a key without the lines `-----BEGIN …-----` and `-----END …-----` around it; give the whole file"
     return next((words for mark, words in _OTHER_KINDS if mark in text), None)
-
-
-def _another_kind(label: str, what: str) -> ConfigError:
-    return ConfigError(f"{what} is {_OTHER_BLOCKS.get(label, f'not a key but {label!r} in PEM form')}")
-
-
-def _said(problem: BaseException) -> str:
-    return " ".join(str(problem).split())[:200]

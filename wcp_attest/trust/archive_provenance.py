@@ -11,9 +11,9 @@
 An extra condition: it can only refuse. The package in the archive must still be signed for its namespace. What is
 compared is the SHA-256 of the archive's bytes, so a directory can never meet the condition.
 
-Read are, and never turned into signatures of ours: Sigstore bundles v0.3 with a SLSA provenance v1, one a line, as
-`gh attestation download` writes them (https://slsa.dev/spec/v1.1/provenance), and the attestation and provenance
-objects of package indexes (PEP 740).
+Two forms are read: Sigstore bundles v0.3 with a SLSA provenance v1, one a line, as `gh attestation download` writes
+them (https://slsa.dev/spec/v1.1/provenance), and the attestation and provenance objects of package indexes (PEP 740).
+Neither counts as a signature of a package.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ class ProvenanceCondition:
     def check_before(self, facts: PackageFacts) -> None:
         """Refuse an archive without the provenance that the policy asks for, and every directory.
 
+        Args:
+            facts: not used: the condition is about the archive's bytes.
+
         Raises:
             NotAcceptable: there is no such provenance over this archive.
             TrustUnusable: what keyless verification needs is not available.
@@ -167,7 +170,12 @@ class ProvenanceCondition:
         subjects = statement.get("subject")
         if not isinstance(subjects, list) or not 0 < len(subjects) <= MAX_SUBJECTS:
             raise SignatureInvalid(f"the provenance is not about 1 to {MAX_SUBJECTS} subjects")
-        names = [name for name, sha256 in map(_subject, subjects) if sha256 == archive.sha256]
+        digests = [each.get("digest") if isinstance(each, dict) else None for each in subjects]
+        names = [
+            str(each.get("name", ""))
+            for each, digest in zip(subjects, digests, strict=True)
+            if isinstance(each, dict) and isinstance(digest, dict) and digest.get("sha256") == archive.sha256
+        ]
         if not names:
             raise SignatureInvalid(f"the provenance is not about this archive, which has sha256:{archive.sha256}")
         # 3  What it says, by its kind.
@@ -186,7 +194,11 @@ class ProvenanceCondition:
 
 
 def asks_for_provenance(policy: Policy) -> Kind | None:
-    """Return which provenance a policy asks for, None for none."""
+    """Return which provenance a policy asks for, or None.
+
+    Args:
+        policy: the operator's.
+    """
     return next((each.kind for each in policy.conditions if isinstance(each, ProvenanceCondition)), None)
 
 
@@ -210,7 +222,7 @@ def parse_provenance_table(
     """Read the `[provenance]` table.
 
     Args:
-        table: the table; it is finished here.
+        table: the table; keys that are left over in it are refused here.
         signer: reads one `[[provenance.signer]]`, as it reads one of a namespace.
         sigstore: what keyless verification needs.
 
@@ -231,13 +243,6 @@ def parse_provenance_table(
         sigstore,
         builder,
     )
-
-
-def _subject(subject: JsonValue) -> tuple[str, str]:
-    match subject:
-        case {"digest": {"sha256": str(digest)}, **rest}:
-            return str(rest.get("name", "")), digest
-    return "", ""
 
 
 def _builder_of(predicate: JsonValue) -> str:

@@ -1,4 +1,4 @@
-"""What a ban can be about, as facts of one package, and what `verify` asks of the conditions of a policy."""
+"""The facts of a package that a ban can name, and the questions that `verify` asks every condition of a policy."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class BanCheck(Protocol):
 
     def check_before(self, facts: PackageFacts) -> None:
         """Refuse a package that a ban names.
+
+        Args:
+            facts: what is known of the package.
 
         Raises:
             Banned: a ban names the manifest, package, worker, version, a signer or the namespace.

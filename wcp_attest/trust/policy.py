@@ -1,4 +1,4 @@
-"""A trust policy as values that cannot be empty or contradict themselves."""
+"""A trust policy as values. They cannot be empty and cannot contradict themselves."""
 
 from __future__ import annotations
 
@@ -164,11 +164,14 @@ class Policy:
         files = dict.fromkeys(
             place for path in named if path for place in (absolute(path), *_follow(absolute(path), ways))
         )
-        object.__setattr__(self, "files", tuple(files))
-        self._remember(self.files, ways)
+        for name, value in (("files", tuple(files)), ("_named", tuple(files)), ("_ways", ways)):
+            object.__setattr__(self, name, value)
 
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of that name.
+
+        Args:
+            name: `org.<name>` or `x.<name>`, compared exactly.
 
         Raises:
             NamespaceInvalid: the policy does not know it.
@@ -202,7 +205,8 @@ class Policy:
             ways: dict[str, str] = {}
             for file in named:
                 _follow(absolute(file), ways)
-            self._remember(named, ways)
+            object.__setattr__(self, "_named", named)
+            object.__setattr__(self, "_ways", ways)
             _lead_outside(ways, package)
 
     def _named_by_environment(self) -> tuple[str, ...]:
@@ -216,10 +220,6 @@ class Policy:
         from wcp_attest.signing.sigstore.trusted_root import public_root_folders
 
         return (*authority_files(os.environ), *(public_root_folders() if fetches_root else ()))
-
-    def _remember(self, named: tuple[str, ...], ways: dict[str, str]) -> None:
-        object.__setattr__(self, "_named", named)
-        object.__setattr__(self, "_ways", ways)
 
     @property
     def keys(self) -> tuple[TrustedSigner, ...]:

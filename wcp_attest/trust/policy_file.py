@@ -26,7 +26,7 @@
     [registry]                                 # wcp_attest.trust.registry
     [provenance]                               # wcp_attest.trust.archive_provenance
 
-Every key is known or an error. Files are read when the policy is read, so that a policy either works or says why not.
+An unknown key is an error. Files are read when the policy is read, so that a policy either works or says why not.
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ def load_policy(
     Args:
         path: the TOML file; the files it names are relative to it.
         environ: where secrets named by `env` are taken from; the process environment by default.
-        sha256: what the policy must be: SHA-256 of the file (`Policy.digest`) or of it with the files it reads
-            (`Policy.content_digest`), 64 hex digits, `sha256:` before them or not. A policy that lost its last tables
-            is still TOML, and looser; a pin notices.
+        sha256: pins the policy: the SHA-256 of the file (`Policy.digest`), or of the file and the files it reads
+            (`Policy.content_digest`), 64 hex digits, with or without `sha256:` before them. A policy that lost its last
+            tables is still TOML, and accepts more; a pin notices.
+
+    Returns:
+        The policy; it knows the paths of all that was read.
 
     Raises:
         ConfigError: a file cannot be read, the policy is malformed, empty or contradicts itself, or is not the one that
@@ -89,7 +92,11 @@ def load_policy(
         contents[name] = what if what == SECRET_FILE else sha256_hex(content)
         return content
 
-    pin = None if sha256 is None else _pin(sha256)
+    pin = None if sha256 is None else sha256.strip().lower().removeprefix("sha256:")
+    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", pin or "") is None:
+        raise ConfigError(
+            f"the pin of a policy is 64 hex digits, not {sha256[:80]!r}; `wcp-attest policy show` prints it"
+        )
     data = read_bounded(file, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
     try:
         policy = parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)
@@ -104,23 +111,18 @@ def load_policy(
     return replace(policy, files=(*policy.files, *files), content_digest=content_digest)
 
 
-def _pin(sha256: str) -> str:
-    pin = sha256.strip().lower().removeprefix("sha256:")
-    if re.fullmatch(r"[0-9a-f]{64}", pin) is None:
-        raise ConfigError(
-            f"the pin of a policy is 64 hex digits, not {sha256[:80]!r}; `wcp-attest policy show` says it"
-        )
-    return pin
-
-
 def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
     """Parse the text of a policy.
 
     Args:
         data: TOML 1.0 in UTF-8.
-        read: returns the bytes of a file the policy names; takes its name, the largest size and what it is.
+        read: returns the bytes of a file that the policy names; takes its name, the largest size in bytes and what it
+            is, for messages.
         environ: where secrets named by `env` are taken from.
-        folder: what the names of ban lists, which are read when a package is verified, are relative to.
+        folder: ban lists, which are read when a package is verified, are named relative to it.
+
+    Returns:
+        The policy.
 
     Raises:
         ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
@@ -131,9 +133,19 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder:
     if top.integer("version") != 1:
         raise ConfigError("the policy's `version` is not 1, the only one there is")
     sigstore = _sigstore(top.table("sigstore"), read)
+    table, default = top.table("accept"), Accept()
+    accept = Accept(
+        schemas=cast("tuple[Schema, ...]", table.texts("schemas")) if "schemas" in table else default.schemas,
+        excludes=table.flag("excludes", default=default.excludes),
+        max_age=table.age("max_age") if "max_age" in table else None,
+        permissions=cast("Literal['normal', 'strict']", table.text("permissions"))
+        if "permissions" in table
+        else default.permissions,
+    )
+    table.finish()
     policy = Policy(
         namespaces=tuple(_namespace(table, read, environ) for table in top.tables("namespace")),
-        accept=_accept(top.table("accept")),
+        accept=accept,
         sigstore=sigstore,
         conditions=_conditions(top, sigstore, read, environ, folder),
         digest=sha256_hex(data),
@@ -168,7 +180,12 @@ def _signer(table: Table, read: Read, environ: Mapping[str, str]) -> TrustedSign
         case "hmac":
             trusted = _secret(table.table("hmac"), read, environ)
         case _:
-            trusted = _identity(table.table("sigstore"))
+            named = table.table("sigstore")
+            optional = ("identity", "repository", "workflow", "ref")
+            trusted = SigstoreIdentity(
+                named.text("issuer"), **{name: named.text(name) for name in optional if name in named}
+            )
+            named.finish()
     table.finish()
     return trusted
 
@@ -188,14 +205,6 @@ def _secret(table: Table, read: Read, environ: Mapping[str, str]) -> HmacSecret:
     return secret
 
 
-def _identity(table: Table) -> SigstoreIdentity:
-    optional = ("identity", "repository", "workflow", "ref")
-    fields = {name: table.text(name) for name in optional if name in table}
-    identity = SigstoreIdentity(table.text("issuer"), **fields)
-    table.finish()
-    return identity
-
-
 def _sigstore(table: Table, read: Read) -> SigstoreTrust:
     root = None
     if "trusted_root" in table:
@@ -208,20 +217,6 @@ def _sigstore(table: Table, read: Read) -> SigstoreTrust:
     )
     table.finish()
     return trust
-
-
-def _accept(table: Table) -> Accept:
-    default = Accept()
-    accept = Accept(
-        schemas=cast("tuple[Schema, ...]", table.texts("schemas")) if "schemas" in table else default.schemas,
-        excludes=table.flag("excludes", default=default.excludes),
-        max_age=table.age("max_age") if "max_age" in table else None,
-        permissions=cast("Literal['normal', 'strict']", table.text("permissions"))
-        if "permissions" in table
-        else default.permissions,
-    )
-    table.finish()
-    return accept
 
 
 def _conditions(

@@ -1,8 +1,8 @@
 """Change the text of a policy and leave everything else in it as it is: comments, order, spelling.
 
 TOML has no one form, so each change is made on lines and then proven: the changed text is parsed again and must say
-exactly what the old one said with that one change. Text that cannot be changed so (signers in an inline array, say) is
-refused; a person edits it by hand then.
+exactly what the old one said with that one change. A text that cannot be changed in this way (signers in an inline
+array, say) is refused, and a person has to edit it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class _Header(NamedTuple):
 
 
 def quoted(text: str) -> str:
-    """Return a TOML basic string.
+    """Return a TOML basic string (TOML 1.0).
+
+    Args:
+        text: what it says.
 
     Raises:
         ConfigError: the text holds characters that are not printable.
@@ -45,6 +48,9 @@ def signer_line(signer: Mapping[str, object]) -> str:
 
     Args:
         signer: `{"key": path}`, `{"hmac": {…}}` or `{"sigstore": {…}}`.
+
+    Raises:
+        ConfigError: a text in it holds characters that are not printable.
     """
     ((kind, value),) = signer.items()
     if isinstance(value, dict):
@@ -72,8 +78,8 @@ def add_signer(text: str, namespace: int, signer: Mapping[str, object]) -> str:
     if at and not lines[at - 1].endswith("\n"):
         lines[at - 1] += break_
     lines[at:at] = [f"{indent}[[namespace.signer]]{break_}", f"{indent}{signer_line(signer)}{break_}"]
-    expected = _parse(text)
-    _signers(expected, namespace).append(copy.deepcopy(dict(signer)))
+    expected, table = _parse(text, namespace)
+    _signers(table).append(copy.deepcopy(dict(signer)))
     return _proven("".join(lines), expected)
 
 
@@ -99,19 +105,23 @@ def remove_signer(text: str, namespace: int, signer: int) -> str:
     following += [header.line for header in own[signer + 1 :]]
     last = _last_meaning(lines, first, min(following, default=end))
     del lines[first : last + 1]
-    expected = _parse(text)
-    del _signers(expected, namespace)[signer]
+    expected, table = _parse(text, namespace)
+    del _signers(table)[signer]
     return _proven("".join(lines), expected)
 
 
 def set_threshold(text: str, namespace: int, threshold: int) -> str:
     """Return the text with another threshold of a namespace.
 
+    Args:
+        text: of a policy that can be parsed.
+        namespace: which `[[namespace]]`, counted from 0.
+        threshold: how many distinct signers must have signed.
+
     Raises:
         ConfigError: the text cannot be changed safely.
     """
-    expected = _parse(text)
-    table = _namespaces(expected)[namespace]
+    expected, table = _parse(text, namespace)
     if table.get("threshold", 1) == threshold:
         return text
     lines = _LINE.findall(text)
@@ -149,13 +159,19 @@ def _last_meaning(lines: list[str], start: int, end: int) -> int:
     return max(number for number in range(start, end) if lines[number].strip() and lines[number].strip()[0] != "#")
 
 
-def _parse(text: str) -> dict[str, object]:
-    return stricttoml.loads(text.encode(), "the policy")
+def _parse(text: str, namespace: int) -> tuple[dict[str, object], dict[str, object]]:
+    """Return what a policy says, and in it one of its namespaces."""
+    policy: dict[str, object] = stricttoml.loads(text.encode(), "the policy")
+    tables = policy.get("namespace")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(_BY_HAND)
+    return policy, tables[namespace]
 
 
 def _proven(text: str, expected: dict[str, object]) -> str:
+    """Return the text if it says what is expected; a change on lines can hit something else."""
     try:
-        same = _parse(text) == expected
+        same = stricttoml.loads(text.encode(), "the policy") == expected
     except ConfigError:
         same = False
     if not same:
@@ -163,15 +179,8 @@ def _proven(text: str, expected: dict[str, object]) -> str:
     return text
 
 
-def _namespaces(policy: dict[str, object]) -> list[dict[str, object]]:
-    tables = policy.get("namespace")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(_BY_HAND)
-    return tables
-
-
-def _signers(policy: dict[str, object], namespace: int) -> list[object]:
-    signers = _namespaces(policy)[namespace].get("signer")
+def _signers(namespace: dict[str, object]) -> list[object]:
+    signers = namespace.get("signer")
     if not isinstance(signers, list):
         raise ConfigError(_BY_HAND)
     return signers

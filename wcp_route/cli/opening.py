@@ -29,13 +29,15 @@ MAX_CEDAR_BYTES = 1 << 20
 
 CREATE = "wcp_route.create_state"
 DEMO = "wcp_route.demo"  # the settings of a Hall to try, which names all files itself
+HALL = "wcp_route.hall"  # the address of a running Hall, which has its files itself
+REPLACING = {DEMO: "--demo", HALL: "--hall"}
 
 
 def _place(name: str, option: str, variable: str, what: str, *, needed: bool = False) -> Callable[..., Any]:
     """Return an option for a file that the settings may name as well (`[files]` in hall.toml)."""
 
     def find(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        found = _unless_demo(ctx, parameter, value) or _files(ctx).get(name)
+        found = _unless_replaced(ctx, parameter, value) or _files(ctx).get(name)
         if not found and needed and not ctx.resilient_parsing:
             raise click.UsageError(
                 f"no {name.replace('_', ' ')}: give {option}, set {variable}, or name it in [files] of the settings",
@@ -49,12 +51,13 @@ def _place(name: str, option: str, variable: str, what: str, *, needed: bool = F
     return click.option(option, argument, metavar="FILE", envvar=variable, show_envvar=True, callback=find, help=what)
 
 
-def _unless_demo(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the value of an option, but none of the environment's with `--demo`."""
-    if DEMO not in ctx.meta or value is None:
+def _unless_replaced(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the value of an option, but none of the environment's with `--demo` or `--hall`, which need no file."""
+    instead = next((option for name, option in REPLACING.items() if name in ctx.meta), None)
+    if instead is None or value is None:
         return value
     if ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"--demo names every file itself; leave out {parameter.opts[0]}", ctx)
+        raise click.UsageError(f"{instead} needs no files of yours; leave out {parameter.opts[0]}", ctx)
     return None
 
 
@@ -74,7 +77,7 @@ def _files(ctx: click.Context) -> dict[str, str]:
 
 def _config(*, needed: bool, told: bool = False) -> Callable[..., Any]:
     def keep(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        value = _unless_demo(ctx, parameter, value) or ctx.meta.get(DEMO)
+        value = _unless_replaced(ctx, parameter, value) or ctx.meta.get(DEMO)
         if needed and value is None and not ctx.resilient_parsing:
             raise click.UsageError("no settings: give --config FILE or set WCP_ROUTE_CONFIG", ctx)
         ctx.meta["wcp_route.config"] = value
@@ -104,6 +107,20 @@ events_option = _place("events", "--events", "WCP_ROUTE_EVENTS", "Append CloudEv
 
 _optional_state = _place("state", "--state", "WCP_ROUTE_STATE", "Registry, approvals and receipts.")
 _optional_config = _config(needed=False, told=True)
+
+
+def hall_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--hall`, the address of a running Hall in place of a state, and `--config` and `--state`."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            ctx.meta[HALL] = value
+        return value
+
+    command = _config(needed=False)(_optional_state(command))
+    return click.option(
+        "--hall", metavar="URL", is_eager=True, callback=keep, help="A running Hall; https, or http on loopback."
+    )(command)
 
 
 def state_option(command: Callable[..., Any]) -> Callable[..., Any]:

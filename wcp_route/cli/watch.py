@@ -6,51 +6,41 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.cli.approvals import authority_option
-from wcp_route.cli.opening import by_option, key_option, opened_state, os_user, state_option
+from wcp_route.cli.opening import by_option, hall_option, key_option, opened_state
 from wcp_route.cli.say import printable, raw
+from wcp_route.cli.watch_sources import Watched, WatchedService, WatchedState, token_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from wcp_route.domain.decision import Hold
-    from wcp_route.domain.values import Level, Quarantine
-    from wcp_route.storage.state import State
+    from wcp_route.cli.watch_sources import Deed, Watching
+    from wcp_route.domain.values import Level
 
 MIN_WIDTH, MAX_WIDTH, MIN_HEIGHT = 20, 500, 8
 MAX_REASON: Final = 500  # characters that can be typed
 MAX_KEYS: Final = 64  # bytes taken from the keyboard at once
 PIPED_SIZE: Final = (MAX_WIDTH, 1000)  # columns and lines of the one screen for a pipe
+GLANCE_SECONDS: Final = 0.05  # between two looks whether the answer of a slow Hall is there
+LAST_LOOK_SECONDS: Final = 30.0  # that the end waits for a look at a state which is open here
 _BEGIN, _END = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen without a cursor, and back
-_HELP: Final = "up/down choose   a approve   d deny   r refresh   q quit"
-
-
-@dataclass(slots=True)
-class Watched:
-    """What one look at the state found.
-
-    Attributes:
-        name: of the state.
-        waiting: holds, oldest first.
-        quarantined: by worker id.
-        decisions: members of the last receipts, newest first.
-        at_ms: when, milliseconds since 1970.
-    """
-
-    name: str
-    waiting: tuple[Hold, ...] = ()
-    quarantined: tuple[Quarantine, ...] = ()
-    decisions: tuple[dict[str, Any], ...] = ()
-    at_ms: int = 0
+_KEYS: Final = {"hold": "a approve   d deny   ", "worker": "c clear   ", None: ""}
+_DEEDS: Final[dict[tuple[str, bytes], Deed]] = {
+    ("hold", b"a"): "approve",
+    ("hold", b"d"): "deny",
+    ("worker", b"c"): "clear",
+}
+_DECISION: Final = ("dispatched_at", "outcome", "deny_code", "tenant_id", "worker_id", "decision_id")
 
 
 @dataclass(slots=True)
@@ -59,73 +49,117 @@ class WatchScreen:
 
     Attributes:
         found: the last look.
-        chosen: the pending id that `a` and `d` are about; it stays chosen while others come and go.
-        asking: what the reason that is being typed is for; none when no reason is asked for.
+        chosen: `hold` or `worker` and its id, which the keys are about; it stays chosen while others come and go.
+        asking: what the reason that is being typed is for; None when no reason is asked for.
         typed: of the reason.
-        told: the last line: what was done, or why not.
+        told: the last lines: what was done, or why not.
+        trouble: why the last look failed; what is shown is older then.
     """
 
     found: Watched
-    chosen: str = ""
-    asking: Literal["approve", "deny"] | None = None
+    chosen: tuple[str, str] | None = None
+    asking: Deed | None = None
     typed: str = ""
     told: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Return what can be chosen, from top to bottom."""
+        holds, workers = self.found.waiting, self.found.quarantined
+        return [*(("hold", one.pending_id) for one in holds), *(("worker", one.worker_id) for one in workers)]
 
     def look(self, found: Watched) -> None:
-        """Take what was found; choose the first hold when the chosen one is gone, unless a reason is typed for it."""
-        self.found = found
-        names = [hold.pending_id for hold in found.waiting]
-        if self.chosen not in names and self.asking is None:
-            self.chosen = names[0] if names else ""
+        """Take what was found; choose the first line when the chosen one is gone, unless a reason is typed for it."""
+        self.found, self.trouble = found, ""
+        choices = self.choices()
+        if self.chosen not in choices and self.asking is None:
+            self.chosen = choices[0] if choices else None
 
-    def move(self, by: int) -> None:
-        """Choose another hold."""
-        names = [hold.pending_id for hold in self.found.waiting]
-        if names:
-            place = names.index(self.chosen) + by if self.chosen in names else 0
-            self.chosen = names[min(max(place, 0), len(names) - 1)]
+    def press(self, keys: bytes) -> Literal["quit", "look", "answer"] | None:
+        """Do what keys mean for the screen.
+
+        Args:
+            keys: as the terminal sent them; none does nothing.
+
+        Returns:
+            What is left to do: end, look at once, or answer for the reason that is `typed`.
+        """
+        if self.asking is not None:
+            return self._type(keys)
+        choices, down = self.choices(), keys in (b"\x1b[B", b"\x1bOB", b"j")
+        if keys in (b"q", b"Q", b"\x04"):
+            return "quit"
+        if keys in (b"r", b"R"):
+            return "look"
+        if choices and (down or keys in (b"\x1b[A", b"\x1bOA", b"k")):
+            place = choices.index(self.chosen) + (1 if down else -1) if self.chosen in choices else 0
+            self.chosen = choices[min(max(place, 0), len(choices) - 1)]
+        elif self.chosen is not None and (self.chosen[0], keys) in _DEEDS:
+            self.asking, self.typed, self.told = _DEEDS[self.chosen[0], keys], "", []
+        return None
+
+    def _type(self, keys: bytes) -> Literal["answer"] | None:
+        if keys == b"\x1b":
+            self.asking, self.told = None, ["nothing was answered"]
+        for character in "" if keys.startswith(b"\x1b") else keys.decode("utf-8", "ignore"):
+            entered = character in "\r\n"
+            if entered and self.typed.strip():
+                return "answer"
+            if entered:
+                self.told = ["a reason is needed; it goes into the receipt"]
+            elif character in "\x7f\b":
+                self.typed = self.typed[:-1]
+            elif character.isprintable() and len(self.typed) < MAX_REASON:
+                self.typed += character
+        return None
 
     def lines(self, width: int, height: int) -> list[str]:
-        """Return the screen, each line short enough, no more lines than there are."""
+        """Return the screen.
+
+        Args:
+            width: columns; each line is cut to fit.
+            height: the most lines.
+        """
         from wcp_route.domain.clock import format_ms
 
-        found = self.found
-        counts = f"{len(found.waiting)} waiting, {len(found.quarantined)} in quarantine"
-        head = f"{counts}   {format_ms(found.at_ms)}   {found.name}"
+        found, chosen = self.found, self.chosen or ("", "")
+        # 1. Below, what must not be cut off: what was told, such as a grant, and the keys.
         foot = [""]
-        for told in map(printable, self.told):  # a grant must not be cut off
+        for told in map(printable, self.told):
             foot += [told[start : start + width] for start in range(0, len(told), width)]
         if self.asking is None:
-            foot.append(_HELP if found.waiting else "r refresh   q quit")
+            foot.append(("up/down choose   " if chosen[0] else "") + _KEYS[chosen[0] or None] + "r refresh   q quit")
         else:
-            foot.append(f"{self.asking} {self.chosen}; the reason, then Enter (Escape: not now): {self.typed}_")
-        rows = [head, "", "Waiting for a human"]
-        rows += [self._hold(hold) for hold in found.waiting] or ["  nothing"]
-        rows += ["", "In quarantine"]
-        rows += [f"  {one.worker_id}  since {format_ms(one.at_ms)}  {one.reason}" for one in found.quarantined] or [
-            "  none"
+            foot.append(f"{self.asking} {chosen[1]}; the reason, then Enter (Escape: not now): {self.typed}_")
+        # 2. Above, how much there is and of when; a screen that is older than it should be says so.
+        counts = f"{len(found.waiting)} waiting, {len(found.quarantined)} in quarantine"
+        rows = [f"{counts}   {format_ms(found.at_ms)}   {found.name}"]
+        rows += [f"NOT REFRESHED since then: {self.trouble}"] if self.trouble else []
+        # 3. In between the lists, as far as they fit.
+        waiting = [
+            f"{'>' if chosen == ('hold', one.pending_id) else ' '} {one.pending_id[:8]}  {one.level}  {one.worker_id}  "
+            f"{one.asked}  until {format_ms(one.expires_at_ms)}  {one.reason}"
+            for one in found.waiting
         ]
-        rows += ["", "Last decisions"]
-        rows += [_decision(one) for one in found.decisions] or ["  none"]
+        barred = [
+            f"{'>' if chosen == ('worker', one.worker_id) else ' '} {one.worker_id}  since {format_ms(one.since_ms)}  "
+            f"{one.reason}"
+            for one in found.quarantined
+        ]
+        decided = ["  " + "  ".join(str(one.get(name) or "-") for name in _DECISION) for one in found.decisions]
+        parts = {
+            "pending": ("Waiting for a human", waiting, "nothing"),
+            "quarantined": ("In quarantine", barred, "none"),
+            "receipts": ("Last decisions", decided, "none"),
+        }
+        for name, (title, lines, empty) in parts.items():
+            rows += ["", title, *(lines or [f"  {found.hidden.get(name, empty)}"])]
         rows = rows[: max(height - len(foot), 1)]
         return [_cut(printable(row), width) for row in [*rows, *foot]][:height]
 
-    def _hold(self, hold: Hold) -> str:
-        from wcp_route.domain.clock import format_ms
-
-        mark = ">" if hold.pending_id == self.chosen else " "
-        asked = f"{hold.capability_id} for {hold.requester or hold.tenant_id}"
-        until = format_ms(hold.expires_at_ms)
-        return f"{mark} {hold.pending_id[:8]}  {hold.level}  {hold.worker_id}  {asked}  until {until}  {hold.reason}"
-
-
-def _decision(one: dict[str, Any]) -> str:
-    names = ("dispatched_at", "outcome", "deny_code", "tenant_id", "worker_id", "decision_id")
-    return "  " + "  ".join(str(one.get(name) or "-") for name in names)
-
 
 def _cut(text: str, width: int) -> str:
-    """Return as much of a line as fits into so many columns."""
+    """Return as much of a line as fits into so many columns; a wide character takes two."""
     used = 0
     for place, character in enumerate(text):
         used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -135,114 +169,143 @@ def _cut(text: str, width: int) -> str:
 
 
 @click.command()
+@hall_option
 @click.option(
-    "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds to refresh."
+    "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds between two looks."
 )
 @click.option("--decisions", type=click.IntRange(0, 200), default=15, show_default=True, help="How many to show.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    envvar="WCP_ROUTE_TOKEN_FILE",
+    show_envvar=True,
+    help="With --hall: the file with your bearer token.",
+)
+@click.option("--ca-file", metavar="FILE", help="With --hall: certificates to trust instead of the system's.")
 @by_option
 @authority_option
-@state_option
 @key_option
-def watch(interval: float, decisions: int, by: str, authority: Level, state: str, receipt_key: str | None) -> int:
+@click.pass_context
+def watch(
+    context: click.Context,
+    interval: float,
+    decisions: int,
+    token_file: str | None,
+    ca_file: str | None,
+    by: str,
+    authority: Level,
+    state: str | None,
+    receipt_key: str | None,
+    hall: str | None,
+) -> int:
     """Show what waits for a human, what is in quarantine and the last decisions, and go on.
 
-    Choose with the arrow keys; `a` approves and `d` denies, each with a reason. A grant is shown once, here. Without a
-    terminal, one screen is printed.
+    Choose with the arrow keys. `a` approves and `d` denies a request, `c` clears a worker, each with a reason.
+    Without a terminal, one screen is printed.
+
+    \b
+      wcp-route watch --config hall.toml                          the state itself; a grant is shown once, here
+      wcp-route watch --hall https://hall.example --token-file t  a running Hall; the token says who you are
     """
-
-    def look(store: State) -> Watched:
-        from wcp_route.domain.clock import now_ms
-        from wcp_route.storage.receipts import last
-
-        now, snapshot = now_ms(), store.registry.snapshot()
-        return Watched(
-            name=store.ledger.database.name,
-            waiting=store.approvals.pending(now),
-            quarantined=tuple(snapshot.quarantined[name] for name in sorted(snapshot.quarantined)),
-            decisions=tuple([one.to_dict() for one in last(state, decisions, kind="decision")] if decisions else []),
-            at_ms=now,
+    apart = {"--token-file", "--ca-file"} if hall is None else {"--by", "--authority"}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is click.core.ParameterSource.COMMANDLINE and apart.intersection(parameter.opts):
+            why = "it goes with --hall URL" if hall is None else "with --hall the token says who you are"
+            raise click.UsageError(f"leave out {parameter.opts[0]}: {why}", context)
+    if hall is not None:
+        token = token_of(token_file)
+        return _watch(WatchedService(hall, token=token, decisions=decisions, ca_file=ca_file), interval, 0.0)
+    if state is None:
+        raise click.UsageError(
+            "no Hall: name its state by --state or --config, or a running one by --hall URL", context
         )
-
-    def resolve(pending_id: str, action: Literal["approve", "deny"], reason: str) -> list[str]:
-        from wcp_route.domain.clock import now_ms
-        from wcp_route.storage.approvals import Approver
-
-        who = Approver(by, authority, f"os-user:{os_user()}")
-        with opened_state(state, receipt_key=receipt_key) as store:
-            done = store.approvals.resolve(pending_id, action, by=who, at_ms=now_ms(), reason=reason)
-        told = [f"{pending_id} is {done.state}"]
-        if done.grant_id:
-            return [f"{told[0]}; the grant, good once and shown here only:", done.grant_id]
-        return [f"{told[0]}; no worker is dispatched: a human does the work"] if action == "approve" else told
-
     with opened_state(state, read_only=True) as store:
-        screen = WatchScreen(Watched(store.ledger.database.name))
-        screen.look(look(store))
-        if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
-            raw("\n".join(line for line in screen.lines(*PIPED_SIZE)[:-1]).rstrip() + "\n")
-            return 0
+        here = WatchedState(state, store, receipt_key=receipt_key, by=by, authority=authority, decisions=decisions)
+        return _watch(here, interval, LAST_LOOK_SECONDS)
+
+
+def _watch(source: Watching, interval: float, patience: float) -> int:
+    """Show one screen in a pipe; in a terminal go on until `q`."""
+    screen = WatchScreen(source.look())
+    screen.look(screen.found)
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
+        raw("\n".join(screen.lines(*PIPED_SIZE)[:-1]).rstrip() + "\n")
+        return 0
+    looker = _Looker(source, interval)
+    try:
         with _terminal() as descriptor:
-            _run(screen, descriptor, interval, lambda: look(store), resolve)
+            _run(screen, descriptor, looker)
+    finally:
+        looker.join(patience)
     return 0
 
 
-def _run(
-    screen: WatchScreen,
-    descriptor: int,
-    interval: float,
-    look: Callable[[], Watched],
-    resolve: Callable[[str, Literal["approve", "deny"], str], list[str]],
-) -> None:
-    """Show, wait for a key or the next refresh, and act, until `q`."""
-    due = time.monotonic() + interval
+def _run(screen: WatchScreen, descriptor: int, looker: _Looker) -> None:
+    """Show, wait for a key or the next look, and act, until `q`."""
     while True:
         _draw(screen)
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, due - time.monotonic()))
+        ready, _, _ = select.select([descriptor], [], [], looker.wait())
         keys = os.read(descriptor, MAX_KEYS) if ready else b""
         if ready and not keys:  # the terminal is gone
             return
-        if screen.asking is None and keys in (b"q", b"Q", b"\x04"):
-            return
-        action, reason = screen.asking, _typed(screen, keys)
-        if action is not None and reason is not None:
-            try:
-                screen.told = resolve(screen.chosen, action, reason)
-            except Error as problem:
-                screen.told = [f"not done: {problem}"]
-        if not ready or reason is not None or keys in (b"r", b"R") or time.monotonic() >= due:
-            due = time.monotonic() + interval
-            try:
-                screen.look(look())
-            except Error as problem:
-                screen.told = [f"the state cannot be read: {problem}"]
+        match screen.press(keys):
+            case "quit":
+                return
+            case "look":
+                looker.due = 0.0
+            case "answer" if screen.asking is not None and screen.chosen is not None:
+                deed, screen.asking, screen.told = screen.asking, None, ["…"]
+                _draw(screen)
+                try:
+                    screen.told = looker.source.answer(deed, screen.chosen[1], screen.typed.strip())
+                except Error as problem:
+                    screen.told = [f"not done: {problem}"]
+                looker.due = 0.0
+        looker.step(screen)
 
 
-def _typed(screen: WatchScreen, keys: bytes) -> str | None:
-    """Do what keys mean for the screen; return the reason once it was entered."""
-    if screen.asking is None:
-        match keys:
-            case b"\x1b[A" | b"\x1bOA" | b"k":
-                screen.move(-1)
-            case b"\x1b[B" | b"\x1bOB" | b"j":
-                screen.move(1)
-            case b"a" | b"d" if screen.chosen:
-                screen.asking, screen.typed, screen.told = "approve" if keys == b"a" else "deny", "", []
-        return None
-    if keys == b"\x1b":
-        screen.asking, screen.told = None, ["nothing was answered"]
-        return None
-    for character in "" if keys.startswith(b"\x1b") else keys.decode("utf-8", "ignore"):
-        entered = character in "\r\n"
-        if entered and screen.typed.strip():
-            screen.asking = None
-            return screen.typed.strip()
-        if entered:
-            screen.told = ["a reason is needed; it goes into the receipt"]
-        elif character in "\x7f\b":
-            screen.typed = screen.typed[:-1]
-        elif character.isprintable() and len(screen.typed) < MAX_REASON:
-            screen.typed += character
-    return None
+class _Looker:
+    """Looks again and again, each time in a thread, so that a slow Hall keeps no key waiting.
+
+    Attributes:
+        source: where it looks.
+        due: when the next look begins, as `time.monotonic` counts.
+    """
+
+    def __init__(self, source: Watching, interval: float) -> None:
+        self.source, self._interval, self.due = source, interval, time.monotonic() + interval
+        self._thread: threading.Thread | None = None
+        self._found: Watched | Error | None = None
+
+    def wait(self) -> float:
+        """Return the seconds after which `step` has something to do."""
+        return max(0.0, self.due - time.monotonic()) if self._thread is None else GLANCE_SECONDS
+
+    def step(self, screen: WatchScreen) -> None:
+        """Show what a look has found, and begin the next one when it is due."""
+
+        def look() -> None:
+            try:
+                self._found = self.source.look()
+            except Error as problem:
+                self._found = problem
+
+        if self._thread is not None and not self._thread.is_alive():
+            found, self._thread = self._found, None
+            if isinstance(found, Watched):
+                screen.look(found)
+            else:
+                screen.trouble = str(found or "the look failed")
+        if self._thread is None and time.monotonic() >= self.due:
+            self._found, self.due = None, time.monotonic() + self._interval
+            self._thread = threading.Thread(target=look, daemon=True, name="wcp-route watch")
+            self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for a look that is under way, so that what it reads can be closed."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
 
 def _draw(screen: WatchScreen) -> None:

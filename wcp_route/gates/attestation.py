@@ -17,8 +17,9 @@ import dataclasses
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from wcp_attest import Expectation, PackageStore, Recheck, verify
 from wcp_attest.base.errors import ConfigError
@@ -28,7 +29,7 @@ from wcp_route.domain.values import GUARDED_ENVS
 from wcp_route.gates.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from wcp_attest import Policy, Verdict, Verified
     from wcp_attest.bans import BanCheck, PackageFacts
@@ -102,35 +103,38 @@ class BansOfDecision:
             check.check_files(files, algorithm)
 
 
-class _Package(Protocol):
-    """One enrolled worker's package, asked about again and again."""
+@dataclasses.dataclass(slots=True)
+class _InPlace:
+    """A package that is dispatched from where it was enrolled: `always`, or `on-change`.
 
-    @property
-    def path(self) -> str:
-        """Where to run it from."""
+    Attributes:
+        recheck: reads the tree.
+        path: where to run it from.
+        read: what was read last, and the directory of its pair when that lies outside of it.
+        on_change: whether an unchanged tree is not read again for `FULL_EVERY` seconds.
+        read_at: when it was read in full, seconds since the epoch.
+        stamps: what the system said of every entry then.
+    """
 
-    @property
-    def read(self) -> tuple[str, str | None]:
-        """What was read last, and the directory of its pair when that lies outside of it."""
+    recheck: Recheck
+    path: str
+    read: tuple[str, str | None]
+    on_change: bool
+    read_at: float = 0.0
+    stamps: tuple[object, ...] | None = None
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         """Say whether it may run now."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Always:
-    recheck: Recheck
-
-    @property
-    def path(self) -> str:
-        return self.recheck.root
-
-    @property
-    def read(self) -> tuple[str, str | None]:
-        return self.recheck.root, None
-
-    def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
-        return self.recheck.verify(bans=bans, now=now)
+        if not self.on_change:
+            return self.recheck.verify(bans=bans, now=now)
+        stamps = _stamps(self.path)  # before the reading, so that a change during it shows the next time
+        if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
+            verdict = self.recheck.standing(bans=bans, now=now)
+            if verdict.code != AttestCode.NOT_ACCEPTABLE:
+                return verdict
+        verdict = self.recheck.verify(bans=bans, now=now)
+        self.stamps, self.read_at = (stamps, now) if verdict else (None, 0.0)
+        return verdict
 
 
 @dataclasses.dataclass(slots=True)
@@ -150,12 +154,10 @@ class _Sealed:
     stamps: tuple[object, ...] = ()
     read_at: float = 0.0
     read: tuple[str, str | None] = ("", None)
-
-    @property
-    def path(self) -> str:
-        return "" if self.recheck is None else self.recheck.root
+    path: str = ""
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
+        """Say whether the entry may run now; seal a new release first."""
         stamps = _pair_stamps(self.root)
         if self.recheck is None or (any(stamps) and stamps != self.stamps):
             refusal = self._seal(bans, now)
@@ -195,25 +197,23 @@ class _Sealed:
         if entry != self.entry or self.recheck is None:
             before, self.entry, self.read_at = self.entry, entry, 0.0
             self.recheck = Recheck(path, self.policy, expect=self.expect, attestation=os.path.dirname(path))
-            self._remove_old(before)
+            self.path = self.recheck.root
+            # Older releases of the worker go, but the last one, and those that something still runs from.
+            others = [each for each in self.store.entries() if each.worker_id == self.expect.worker_id]
+            others = [each for each in others if each.name not in {entry, before}]
+            others.sort(key=lambda each: each.added_at_utc)
+            for each in others if before else others[:-1]:
+                with contextlib.suppress(ConfigError):  # another Hall may have done it
+                    self.store.remove(each.name)
         return None
-
-    def _remove_old(self, before: str) -> None:
-        """Remove older releases of the worker but the last one, unless something still runs from them."""
-        others = [each for each in self.store.entries() if each.worker_id == self.expect.worker_id]
-        others = [each for each in others if each.name not in {self.entry, before}]
-        others.sort(key=lambda each: each.added_at_utc)
-        for each in others if before else others[:-1]:
-            with contextlib.suppress(ConfigError):  # another Hall may have done it
-                self.store.remove(each.name)
 
 
 def _pair_stamps(root: str) -> tuple[object, ...]:
-    """Return what the system says of the signatures, which are written last in a new release."""
+    """Return what the system says of the files that change with a new release."""
     found: list[object] = []
-    for name in ("manifest.sig", ".wcp/manifest.sig"):
+    for name in ("manifest.json", "manifest.sig", ".wcp/manifest.json", ".wcp/manifest.sig"):
         try:
-            status = os.lstat(f"{root}/{name}")
+            status = os.lstat(os.path.join(root, name))
         except OSError:
             found.append(None)
             continue
@@ -221,64 +221,26 @@ def _pair_stamps(root: str) -> tuple[object, ...]:
     return tuple(found)
 
 
-@dataclasses.dataclass(slots=True)
-class _OnChange:
-    recheck: Recheck
-    read_at: float = 0.0
-    stamps: tuple[object, ...] | None = None
-
-    @property
-    def path(self) -> str:
-        return self.recheck.root
-
-    @property
-    def read(self) -> tuple[str, str | None]:
-        return self.recheck.root, None
-
-    def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
-        stamps = _stamps(self.recheck.root)  # before the reading, so that a change during it shows the next time
-        if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
-            verdict = self.recheck.standing(bans=bans, now=now)
-            if verdict.code != AttestCode.NOT_ACCEPTABLE:
-                return verdict
-        verdict = self.recheck.verify(bans=bans, now=now)
-        self.stamps, self.read_at = (stamps, now) if verdict else (None, 0.0)
-        return verdict
-
-
 def _stamps(root: str) -> tuple[object, ...] | None:
-    """Return what `lstat` says of every entry, or none when the tree is too large or cannot be listed."""
+    """Return what `lstat` says of every entry, or None when the tree is too large or cannot be listed."""
     found: list[object] = []
+    waiting = [root]
     try:
-        for path, status in _walk(root):
-            found.append(
-                (
-                    path,
-                    status.st_mode,
-                    status.st_ino,
-                    status.st_dev,
-                    status.st_size,
-                    status.st_mtime_ns,
-                    status.st_ctime_ns,
-                )
-            )
-            if len(found) > MAX_STAMPED:
+        while waiting:
+            folder = waiting.pop()
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda each: each.name)
+            if len(found) + len(entries) >= MAX_STAMPED:
                 return None
+            waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            statuses = [(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]
+            found += [
+                (path, one.st_mode, one.st_ino, one.st_dev, one.st_size, one.st_mtime_ns, one.st_ctime_ns)
+                for path, one in [(folder, os.lstat(folder)), *statuses]
+            ]
     except OSError:
         return None
     return tuple(found)
-
-
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        yield folder, os.lstat(folder)
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda each: each.name)
-        waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for entry in entries:
-            yield entry.path, entry.stat(follow_symlinks=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,13 +252,17 @@ class Attestor:
         config: the Hall's settings.
         bans: ban checks beyond those of the policy.
         conditions: of the trust policy, above all its ban lists.
+        asks_bans: whether any ban list is asked.
     """
 
     policy: Policy
     config: HallConfig
     bans: tuple[BanCheck, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    _packages: dict[str, tuple[WorkerRecord, _Package]] = field(default_factory=dict, repr=False, compare=False)
+    asks_bans: bool = False
+    _packages: dict[str, tuple[WorkerRecord, _InPlace | _Sealed]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     _held: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -311,10 +277,22 @@ class Attestor:
             return None
         if policy is None:
             raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
-        if config.attestation == "sealed":
-            check_seal_directory(config.seal_directory)
+        if config.attestation == "sealed":  # nobody but the Hall may write where sealed copies go; others may read
+            path = config.seal_directory
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+                status = os.lstat(path)
+            except OSError as problem:
+                raise ConfigError(f"cannot use the seal directory {path!r}: {problem.strerror}") from None
+            ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if not ours or status.st_mode & 0o022:
+                raise ConfigError(
+                    f"the seal directory {path!r} must be a directory of this user that nobody else can write, such as "
+                    "0700 or 0750"
+                )
         held = tuple([getattr(condition, "held", None) for condition in policy.conditions])
-        return cls(replace(policy, conditions=()), config, bans, policy.conditions, _held=held)
+        asks = bool(policy.conditions or bans)
+        return cls(replace(policy, conditions=()), config, bans, policy.conditions, asks, _held=held)
 
     def lists(self, now: float) -> BansOfDecision:
         """Return the ban lists of one decision; opening them may wait for a server.
@@ -377,54 +355,27 @@ class Attestor:
             )
         return Attested(verdict.verified, package.path, lists.versions)
 
-    @property
-    def asks_bans(self) -> bool:
-        """Whether any ban list is asked."""
-        return bool(self.conditions or self.bans)
-
-    def _package(self, worker: WorkerRecord) -> _Package:
+    def _package(self, worker: WorkerRecord) -> _InPlace | _Sealed:
         """Return what is remembered of a worker's package, unless it was enrolled anew since."""
         known = self._packages.get(worker.worker_id)
         if known is not None and (known[0] is worker or known[0] == worker):
             return known[1]
-        package = self._open(worker)
+        expect, mode = Expectation(worker.worker_id, worker.worker_species_id), self.config.attestation
+        package: _InPlace | _Sealed
+        if mode == "sealed":
+            # Where only a group may look into the store's directory, its entries are for that group.
+            path = self.config.seal_directory
+            status = os.stat(path)
+            shared = status.st_mode & 0o050 and not status.st_mode & 0o005
+            store = PackageStore(path, owner=os.geteuid(), group=status.st_gid if shared else None, private=True)
+            package = _Sealed(store, worker.package_root, self.policy, expect)
+        else:
+            recheck = Recheck(worker.package_root, self.policy, expect=expect)
+            package = _InPlace(recheck, recheck.root, (recheck.root, None), mode == "on-change")
         if len(self._packages) >= MAX_WATCHED:
             self._packages.clear()
         self._packages[worker.worker_id] = (worker, package)
         return package
-
-    def _open(self, worker: WorkerRecord) -> _Package:
-        expect = Expectation(worker.worker_id, worker.worker_species_id)
-        if self.config.attestation == "sealed":
-            store = _store(self.config.seal_directory)
-            return _Sealed(store, worker.package_root, self.policy, expect)
-        recheck = Recheck(worker.package_root, self.policy, expect=expect)
-        return _Always(recheck) if self.config.attestation == "always" else _OnChange(recheck)
-
-
-def _store(path: str) -> PackageStore:
-    """Return the Hall's store; where only a group may look into the directory, its entries are for that group."""
-    status = os.stat(path)
-    shared = status.st_mode & 0o050 and not status.st_mode & 0o005
-    return PackageStore(path, owner=os.geteuid(), group=status.st_gid if shared else None, private=True)
-
-
-def check_seal_directory(path: str) -> None:
-    """Make sure that nobody but the Hall can write where sealed copies go; others may read there.
-
-    Raises:
-        ConfigError: it is not a directory of ours that others cannot write.
-    """
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        status = os.lstat(path)
-    except OSError as problem:
-        raise ConfigError(f"cannot use the seal directory {path!r}: {problem.strerror}") from None
-    if not os.path.isdir(path) or os.path.islink(path) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise ConfigError(
-            f"the seal directory {path!r} must be a directory of this user that nobody else can write, such as 0700 or "
-            "0750"
-        )
 
 
 def _check_code_hash(worker: WorkerRecord, verified: Verified) -> None:

@@ -22,18 +22,17 @@ class BanRefresh:
     """Asks the servers of one trust policy until it is ended, or nobody holds it any more.
 
     Args:
-        policy: the trust policy; none asks nobody.
+        policy: the trust policy; None asks nobody.
+
+    Attributes:
+        end: call it to ask nobody any more; a round that is under way is not waited for.
     """
 
     def __init__(self, policy: Policy | None) -> None:
         conditions = () if policy is None else policy.conditions
         remote = [each for each in conditions if isinstance(each, BansCondition) and each.remote]
         self._refreshers = [each.refresher(each.refresh_seconds / 2).start(ask_now=False) for each in remote]
-        self._ending = weakref.finalize(self, _end, self._refreshers)
-
-    def end(self) -> None:
-        """Ask nobody any more; a round that is under way is not waited for."""
-        self._ending()
+        self.end = weakref.finalize(self, _end, self._refreshers)
 
     def after_fork(self) -> None:
         """Ask nobody in a forked child, where the threads are missing."""

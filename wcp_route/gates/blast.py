@@ -98,7 +98,12 @@ class Chains:
         with self._lock:
             if chain[1].startswith(UNNAMED):
                 return self._add_unnamed(chain, score, limit, now_ms, keep=keep)
-            self._forget(now_ms)
+            while self._open:  # 1. Chains that nobody goes on with are forgotten, oldest first.
+                oldest, (_, at_ms) = next(iter(self._open.items()))
+                if now_ms - at_ms <= CHAIN_SECONDS * 1000:
+                    break
+                self._drop(oldest)
+            # 2. Is there room, for the score and for a new chain?
             total = self._open.get(chain, (0, 0))[0] + score
             if limit is not None and total > limit:
                 return f"the declared scores of the chain add up to {total}, allowed are {limit}", total
@@ -107,7 +112,7 @@ class Chains:
                     return f"the tenant has {MAX_CHAINS_OF_TENANT} open chains, the most it may have", total
                 if len(self._open) >= MAX_CHAINS:
                     return f"this Hall has {MAX_CHAINS} open chains, the most it keeps", total
-            if keep:
+            if keep:  # 3. It counts from now on.
                 if chain not in self._open:
                     self._of_tenant[chain[0]] = self._of_tenant.get(chain[0], 0) + 1
                 self._open[chain] = (total, now_ms)
@@ -150,13 +155,6 @@ class Chains:
                 self._open[chain] = (total - score, at_ms)
             elif chain in self._open:
                 self._drop(chain)
-
-    def _forget(self, now_ms: int) -> None:
-        while self._open:
-            chain, (_, at_ms) = next(iter(self._open.items()))
-            if now_ms - at_ms <= CHAIN_SECONDS * 1000:
-                return
-            self._drop(chain)
 
     def _drop(self, chain: tuple[str, str]) -> None:
         del self._open[chain]

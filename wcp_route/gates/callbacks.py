@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -53,26 +53,26 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
-    __slots__ = ("abandoned", "answer", "done", "error", "run")
+    """A call, and how it ended."""
 
-    def __init__(self, run: Callable[[], Any]) -> None:
-        self.run = run
-        self.error: BaseException | None = None
-        self.answer: Any = None
-        self.done = threading.Event()
-        self.abandoned = False
+    run: Callable[[], Any]
+    error: BaseException | None = None
+    answer: Any = None
+    done: threading.Event = field(default_factory=threading.Event)
+    abandoned: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class _Threads:
     """Threads of one process, each with a queue of its own; shared with the threads, which must not hold the owner."""
 
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.idle: SimpleQueue[SimpleQueue[_Call | None]] = SimpleQueue()
-        self.lock = threading.Lock()
-        self.hanging = 0
-        self.closed = False
+    process: int = field(default_factory=os.getpid)
+    idle: SimpleQueue[SimpleQueue[_Call | None]] = field(default_factory=SimpleQueue)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    hanging: int = 0
+    closed: bool = False
 
     def close(self) -> None:
         self.closed = True
@@ -115,38 +115,25 @@ class Callbacks:
         """End the threads that are idle, and each other one when its call returns. Calls are refused from now on."""
         self._threads.close()
 
-    def call(self, what: str, run: Callable[[], T], *, seconds: float | None = None) -> T:
+    def call(self, what: str, run: Callable[[], T], *, seconds: float | None = None, ours: bool = False) -> T:
         """Call `run` and return its answer.
 
         Args:
-            what: what is called, for messages (`policy gate`).
+            what: what is called, for messages (`policy gate`, `approval store`).
             run: the call.
             seconds: how long it may take, when that is less than usual.
+            ours: whether it is our own code, whose errors the caller knows.
 
         Raises:
-            CallbackFailed: it raised, or did not return in time, or too many calls hang already.
+            CallbackFailed: it did not return in time, or too many calls hang already; or it raised and is not ours.
+            Exception: whatever `run` raises, when it is ours.
         """
         call = self._finished(what, run, seconds)
+        if call.error is not None and ours:
+            raise call.error
         if call.error is not None:
             _log.error("the %s failed: %s", what, one_line(call.error))
             raise CallbackFailed(f"the {what} failed")
-        return cast("T", call.answer)
-
-    def attempt(self, what: str, run: Callable[[], T], *, seconds: float) -> T:
-        """Call `run`, return its answer or raise what it raises.
-
-        Args:
-            what: what is called, for messages (`approval store`).
-            run: the call, of our own code.
-            seconds: how long it may take.
-
-        Raises:
-            CallbackFailed: it did not return in time, or too many calls hang already.
-            Exception: whatever `run` raises.
-        """
-        call = self._finished(what, run, seconds)
-        if call.error is not None:
-            raise call.error
         return cast("T", call.answer)
 
     def _finished(self, what: str, run: Callable[[], object], seconds: float | None) -> _Call:

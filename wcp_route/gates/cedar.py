@@ -28,8 +28,6 @@ from wcp_attest.base.identity import namespace_of
 from wcp_route.gates.policy_gate import PolicyAnswer
 
 if TYPE_CHECKING:
-    from cedarpy import AuthzResult
-
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.gates.policy_gate import PolicyContext
 
@@ -91,64 +89,62 @@ class CedarGate:
         self.version = f"{name}-{sha256(f'{policies}{payload}'.encode()).hexdigest()[:16]}"
 
     def evaluate(self, context: PolicyContext) -> PolicyAnswer:
-        """Decide."""
-        entities, facts = _entities(context), _facts(context)
+        """Decide.
+
+        Args:
+            context: what the Hall knows about the request.
+
+        Returns:
+            `ALLOW` or `REQUIRE_HUMAN` with the ids of the policies that permit it; else `DENY`.
+        """
+        from cedarpy import is_authorized
+
+        request, worker, verified = context.request, context.worker, context.verified
+        # 1. Who asks, and for what.
+        parents = [
+            {"type": "Species", "id": worker.worker_species_id},
+            {"type": "Namespace", "id": namespace_of(worker.worker_id)},
+        ]
+        entities = json.dumps(
+            [
+                {"uid": {"type": "Worker", "id": worker.worker_id}, "attrs": {}, "parents": parents},
+                {"uid": {"type": "Tenant", "id": request.tenant_id}, "attrs": {}, "parents": []},
+            ]
+        )
+        # 2. The facts that policies may speak of.
+        facts: JsonObject = {
+            "env": request.env,
+            "data_label": request.data_label,
+            "tenant_risk": request.tenant_risk,
+            "qos_class": request.qos_class,
+            "capability_id": request.capability_id,
+            "blast_score": context.blast_score,
+            "blast_declared": context.blast_declared,
+            "rule_id": context.rule_id,
+            "risk_tier": worker.risk_tier,
+            "attested": verified is not None,
+            "signers": [] if verified is None else [str(signer) for signer in verified.signers],
+            "hour_utc": context.now_ms // _HOUR_MS % 24,
+            "dry_run": request.dry_run,
+            "correlation_id": request.correlation_id,
+        }
         if self._payload:
-            payload = context.request.request
-            facts["payload"] = {name: value for name, value in payload.items() if _has_cedar_form(value)}
+            facts["payload"] = {name: value for name, value in request.request.items() if _has_cedar_form(value)}
+        # 3. Is it permitted, or permitted when a human says so?
         for action, said in (("dispatch", "ALLOW"), ("hold", "REQUIRE_HUMAN")):
-            result = self._ask(context, action, entities, facts)
+            question = {
+                "principal": {"type": "Tenant", "id": request.tenant_id},
+                "action": {"type": "Action", "id": action},
+                "resource": {"type": "Worker", "id": worker.worker_id},
+                "context": facts,
+            }
+            result = is_authorized(question, self._policies, entities)
             if result.diagnostics.errors:
                 return PolicyAnswer("DENY", self.version, "a Cedar policy could not be evaluated")
             if result.allowed:
                 reason = ", ".join(sorted(result.diagnostics.reasons))[:200]
                 return PolicyAnswer(said, self.version, f"permitted by {reason}")  # type: ignore[arg-type]
         return PolicyAnswer("DENY", self.version, "no Cedar policy permits it")
-
-    def _ask(self, context: PolicyContext, action: str, entities: str, facts: JsonObject) -> AuthzResult:
-        from cedarpy import is_authorized
-
-        request = {
-            "principal": {"type": "Tenant", "id": context.request.tenant_id},
-            "action": {"type": "Action", "id": action},
-            "resource": {"type": "Worker", "id": context.worker.worker_id},
-            "context": facts,
-        }
-        return is_authorized(request, self._policies, entities)
-
-
-def _entities(context: PolicyContext) -> str:
-    worker = context.worker
-    parents = [
-        {"type": "Species", "id": worker.worker_species_id},
-        {"type": "Namespace", "id": namespace_of(worker.worker_id)},
-    ]
-    return json.dumps(
-        [
-            {"uid": {"type": "Worker", "id": worker.worker_id}, "attrs": {}, "parents": parents},
-            {"uid": {"type": "Tenant", "id": context.request.tenant_id}, "attrs": {}, "parents": []},
-        ]
-    )
-
-
-def _facts(context: PolicyContext) -> JsonObject:
-    request, verified = context.request, context.verified
-    return {
-        "env": request.env,
-        "data_label": request.data_label,
-        "tenant_risk": request.tenant_risk,
-        "qos_class": request.qos_class,
-        "capability_id": request.capability_id,
-        "blast_score": context.blast_score,
-        "blast_declared": context.blast_declared,
-        "rule_id": context.rule_id,
-        "risk_tier": context.worker.risk_tier,
-        "attested": verified is not None,
-        "signers": [] if verified is None else [str(signer) for signer in verified.signers],
-        "hour_utc": context.now_ms // _HOUR_MS % 24,
-        "dry_run": request.dry_run,
-        "correlation_id": request.correlation_id,
-    }
 
 
 def _has_cedar_form(value: JsonValue) -> bool:

@@ -60,7 +60,7 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
         tenant_risk=request.tenant_risk,
         data_label=request.data_label,
         policy_version=case.answer.policy_version if case.answer else case.config.policy_version,
-        manifest_sha256=_manifest(case),
+        manifest_sha256=case.attested.verified.manifest_sha256 if case.attested else "",
         rules_digest=case.world.rules.digest,
         requester=case.principal or request.tenant_id,
     )
@@ -79,10 +79,6 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
     return in_force
 
 
-def _manifest(case: Deciding) -> str:
-    return "" if case.attested is None else case.attested.verified.manifest_sha256
-
-
 def _redeemed(case: Deciding, level: Level | None) -> Check:
     """Use a grant up, even if nobody has a concern any more: it was given for this request once."""
     approvals = case.world.approvals
@@ -97,7 +93,7 @@ def _redeemed(case: Deciding, level: Level | None) -> Check:
             level=level,
             rule_id=case.rule_id,
             rules_digest=case.world.rules.digest,
-            manifest_sha256=_manifest(case),
+            manifest_sha256=case.attested.verified.manifest_sha256 if case.attested else "",
             at_ms=case.now_ms,
         )
         approvals.redeem(wanted, use=not dry_run and not case.world.holds_with_receipts)

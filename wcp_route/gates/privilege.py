@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_route.config import Ceiling
@@ -16,6 +15,17 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = {"none": 0, "allowlisted": 1, "unrestricted": 2}
 _NOTHING: Final = ((), "none", (), ())
+_ANNOUNCED: Final = frozenset(
+    {
+        "egress_destination",
+        "egress_destinations",
+        "network_egress",
+        "secrets",
+        "secrets_access",
+        "filesystem_writes",
+        "tools",
+    }
+)
 
 
 def asks_nothing(envelope: PrivilegeEnvelope) -> bool:
@@ -30,20 +40,28 @@ def ceiling_for(ceilings: tuple[Ceiling, ...], env: Env, label: DataLabel) -> Ce
 
 
 def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
-    """Return in one word or two what the envelope asks beyond the ceiling (`secrets_access:db-root`), or none."""
-    return (
-        _beyond("secrets_access", envelope.secrets_access, ceiling.secrets_access)
-        or _egress(envelope, ceiling)
-        or next(
-            (
-                f"filesystem_writes:{path}"
-                for path in envelope.filesystem_writes
-                if not any(_within(path, top) for top in ceiling.filesystem_writes)
-            ),
-            None,
-        )
-        or _beyond("tools", envelope.tools, ceiling.tools)
-    )
+    """Return what the envelope asks beyond the ceiling, or None.
+
+    Args:
+        envelope: what the worker's record asks for.
+        ceiling: the most that the operator allows. `*` allows any name, and is itself only allowed by `*`.
+
+    Returns:
+        The first excess: the dimension and the value, `secrets_access:db-root`.
+    """
+    beyond: list[str] = []
+    if "*" not in ceiling.secrets_access:
+        beyond += [f"secrets_access:{name}" for name in envelope.secrets_access if name not in ceiling.secrets_access]
+    if _WIDTH[envelope.network_egress] > _WIDTH[ceiling.network_egress]:
+        beyond.append(f"network_egress:{envelope.network_egress}")
+    elif ceiling.network_egress != "unrestricted":
+        hosts = [host for host in envelope.egress_allowlist if host not in ceiling.egress_allowlist]
+        beyond += [f"egress_not_allowlisted:{host}" for host in hosts]
+    paths = [path for path in envelope.filesystem_writes if not _within(path, ceiling.filesystem_writes)]
+    beyond += [f"filesystem_writes:{path}" for path in paths]
+    if "*" not in ceiling.tools:
+        beyond += [f"tools:{name}" for name in envelope.tools if name not in ceiling.tools]
+    return beyond[0] if beyond else None
 
 
 def announced_excess(context: Mapping[str, JsonValue] | None, envelope: PrivilegeEnvelope) -> str | None:
@@ -54,58 +72,26 @@ def announced_excess(context: Mapping[str, JsonValue] | None, envelope: Privileg
     """
     for name, value in (context or {}).items():
         announced = [value] if isinstance(value, str) else value
-        check = _ANNOUNCED.get(name)
-        if check is None or not isinstance(announced, list) or not all(isinstance(each, str) for each in announced):
+        if name not in _ANNOUNCED or not isinstance(announced, list) or not all(isinstance(e, str) for e in announced):
             return f"privilege_context:{name[:64]}" if name.isprintable() else "privilege_context"
-        if not all(check(str(each), envelope) for each in announced):
+        if not all(_fits(name, str(each), envelope) for each in announced):
             return name
     return None
 
 
-def _may_reach(host: str, envelope: PrivilegeEnvelope) -> bool:
-    return envelope.network_egress == "unrestricted" or host in envelope.egress_allowlist
+def _fits(name: str, value: str, envelope: PrivilegeEnvelope) -> bool:
+    """Tell whether the worker's envelope has what the caller announces under a name of `_ANNOUNCED`."""
+    match name:
+        case "network_egress":
+            return value in _WIDTH and _WIDTH[value] <= _WIDTH[envelope.network_egress]
+        case "egress_destination" | "egress_destinations":
+            return envelope.network_egress == "unrestricted" or value in envelope.egress_allowlist
+        case "filesystem_writes":
+            return posixpath.normpath(value) == value and _within(value, envelope.filesystem_writes)
+        case "tools":
+            return value in envelope.tools or "*" in envelope.tools
+    return value in envelope.secrets_access or "*" in envelope.secrets_access
 
 
-def _may_know(secret: str, envelope: PrivilegeEnvelope) -> bool:
-    return secret in envelope.secrets_access or "*" in envelope.secrets_access
-
-
-_ANNOUNCED: Final[Mapping[str, Callable[[str, PrivilegeEnvelope], bool]]] = MappingProxyType(
-    {
-        "egress_destination": _may_reach,
-        "egress_destinations": _may_reach,
-        "network_egress": lambda kind, envelope: kind in _WIDTH and _WIDTH[kind] <= _WIDTH[envelope.network_egress],
-        "secrets": _may_know,
-        "secrets_access": _may_know,
-        "filesystem_writes": lambda path, envelope: (
-            posixpath.normpath(path) == path and any(_within(path, top) for top in envelope.filesystem_writes)
-        ),
-        "tools": lambda tool, envelope: tool in envelope.tools or "*" in envelope.tools,
-    }
-)
-
-
-def _beyond(dimension: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:
-    """`*` allows any name, and is itself only allowed by `*`."""
-    if "*" in allowed:
-        return None
-    return next((f"{dimension}:{name}" for name in asked if name not in allowed), None)
-
-
-def _egress(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
-    if _WIDTH[envelope.network_egress] > _WIDTH[ceiling.network_egress]:
-        return f"network_egress:{envelope.network_egress}"
-    if ceiling.network_egress == "unrestricted":
-        return None
-    return next(
-        (
-            f"egress_not_allowlisted:{host}"
-            for host in envelope.egress_allowlist
-            if host not in ceiling.egress_allowlist
-        ),
-        None,
-    )
-
-
-def _within(path: str, top: str) -> bool:
-    return path == top or path.startswith(top.rstrip("/") + "/")
+def _within(path: str, tops: tuple[str, ...]) -> bool:
+    return any(path == top or path.startswith(top.rstrip("/") + "/") for top in tops)

@@ -23,7 +23,7 @@ from wcp_route.gates.refusal import Refusal
 
 if TYPE_CHECKING:
     from wcp_route.domain.record import WorkerRecord
-    from wcp_route.gates.deciding import Availability, Deciding
+    from wcp_route.gates.deciding import Deciding
 
 _INVALID: Final = frozenset({Code.WORKER_TAMPERED, Code.WORKER_UNTRUSTED})
 BY: Final = "hall"  # put a worker into quarantine, when it was the router itself
@@ -71,15 +71,14 @@ def _of_species(case: Deciding, species: str, *, taken: bool) -> tuple[list[Work
 
 
 def _problem(case: Deciding, worker: WorkerRecord) -> str | None:
+    """Return why a worker is passed over, or None."""
     if case.request.capability_id not in worker.capabilities:
         return "capability_not_declared"
     if case.request.env not in worker.allowed_environments:
         return "env_not_allowed"
     available = case.world.availability
-    return None if available is None else _unavailable(case, available, worker)
-
-
-def _unavailable(case: Deciding, available: Availability, worker: WorkerRecord) -> str | None:
+    if available is None:
+        return None
     left = case.availability_seconds
     if left is None:
         left = case.availability_seconds = case.config.callback_seconds  # for all checks of one decision together
@@ -110,8 +109,30 @@ def choose_worker(case: Deciding) -> Check:
 
 
 def _judge(case: Deciding, worker: WorkerRecord) -> Check:
-    for check in (_worker_controls(case, worker), _quarantine(case, worker)):
-        case.checks.append(check)
+    """Refuse a worker that lacks a control, is in quarantine or is not attested."""
+    # 1. The controls that the rule wants on the worker, and those that the worker wants.
+    rule, controls = case.matched, case.world.controls
+    enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
+    missing = controls.missing_on(rule.required_controls, worker) if enforced else []
+    missing += controls.missing_on(worker.required_controls, worker)
+    missing += controls.missing_around(worker.required_controls, case.snapshot, lambda each: may_provide(case, each))
+    if missing:
+        raise Refusal(
+            Code.MISSING_REQUIRED_CONTROLS,
+            f"worker `{worker.worker_id}` lacks {', '.join(missing)}",
+            {"missing": [*sorted(set(missing))], "worker_id": worker.worker_id},
+        )
+    # 2. Quarantine.
+    barred = case.snapshot.quarantined.get(worker.worker_id)
+    if barred is not None:
+        since = format_ms(barred.at_ms)
+        raise Refusal(
+            Code.WORKER_QUARANTINED,
+            f"worker `{worker.worker_id}` is in quarantine since {since}; an operator has to clear it",
+            {"worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
+        )
+    case.checks += [_CONTROLS, _QUARANTINE]
+    # 3. The package itself, and those that stand behind the controls around it.
     attestor = case.world.attestor
     if attestor is None:
         return _OFF
@@ -129,34 +150,6 @@ def _judge(case: Deciding, worker: WorkerRecord) -> Check:
     proof = attested.verified
     digests = (("manifest_sha256", proof.manifest_sha256), ("package_hash", proof.package_hash))
     return Check("attestation", "pass", proof.namespace, digests)
-
-
-def _worker_controls(case: Deciding, worker: WorkerRecord) -> Check:
-    rule, controls = case.matched, case.world.controls
-    enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
-    missing = controls.missing_on(rule.required_controls, worker) if enforced else []
-    missing += controls.missing_on(worker.required_controls, worker)
-    missing += controls.missing_around(
-        worker.required_controls, case.snapshot, lambda provider: may_provide(case, provider)
-    )
-    if not missing:
-        return _CONTROLS
-    raise Refusal(
-        Code.MISSING_REQUIRED_CONTROLS,
-        f"worker `{worker.worker_id}` lacks {', '.join(missing)}",
-        {"missing": [*sorted(set(missing))], "worker_id": worker.worker_id},
-    )
-
-
-def _quarantine(case: Deciding, worker: WorkerRecord) -> Check:
-    found = case.snapshot.quarantined.get(worker.worker_id)
-    if found is None:
-        return _QUARANTINE
-    raise Refusal(
-        Code.WORKER_QUARANTINED,
-        f"worker `{worker.worker_id}` is in quarantine since {format_ms(found.at_ms)}; an operator has to clear it",
-        {"worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
-    )
 
 
 def may_provide(case: Deciding, worker: WorkerRecord) -> bool:

@@ -4,6 +4,7 @@ settings     the `[service]` table of hall.toml
 principals   who asks: tokens, OIDC, a proxy's word; roles
 connections  how many there may be, and how long a request's head may take
 limits       what a request may cost before anybody looks at it
+decider      decisions for the event loop, answered once their receipts are durable
 problems     errors as `application/problem+json` (RFC 9457)
 protocol     /wcp/…: route, discovery, approvals
 gateways     AuthZEN 1.0 and Envoy's external authorisation

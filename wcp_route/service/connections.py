@@ -19,7 +19,38 @@ if TYPE_CHECKING:
 
     from wcp_route.service.settings import ServiceModel
 
+MAX_HELD: Final = 64 << 10  # bytes of answers that are sent together
 SPARE_FILES: Final = 256  # descriptors for everything that is no connection: state, logs, lists, threads
+
+
+class _Joining:
+    """A transport that sends together what is written in one turn of the loop: an answer's head and body.
+
+    Each call to the system gives the interpreter's lock away, and getting it back may take as long as a decision.
+    """
+
+    def __init__(self, transport: Any, loop: Any) -> None:
+        self._transport, self._loop = transport, loop
+        self._held = bytearray()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data and not self._held:
+            self._loop.call_soon(self._send)
+        self._held += data
+        if len(self._held) > MAX_HELD:
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._held:
+            held, self._held = self._held, bytearray()
+            self._transport.write(held)
 
 
 def connection_limit(wanted: int) -> int:
@@ -62,6 +93,7 @@ def bounded_protocol(service: ServiceModel) -> type[asyncio.Protocol]:
         deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
+            transport = _Joining(transport, self.loop)
             if len(self.connections) >= limit and waiting:
                 oldest: Any = next(iter(waiting))
                 oldest.transport.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import hmac
 import json
 import logging
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_route.hall import Hall
+    from wcp_route.service.decider import Decider
     from wcp_route.service.metrics import Metrics
     from wcp_route.service.pair_store import PairStore
     from wcp_route.service.principals import Authenticator, Principal
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 AUTHENTICATED: Final = "authenticated"
 T = TypeVar("T")
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _log = logging.getLogger("wcp_route.service")
 
 
@@ -52,6 +55,7 @@ class Context:
         address: of the state, for reading receipts.
         pairs: what publishers handed in.
         reports: packages that somebody asked to ban.
+        decider: asks the Hall for the event loop.
         problems: why the service is not ready, by the name of what is missing.
     """
 
@@ -65,6 +69,7 @@ class Context:
     address: str
     pairs: PairStore
     reports: LedgerBanReports
+    decider: Decider
     problems: dict[str, str] = field(default_factory=dict)
 
     def grant_of(self, pending_id: str) -> str:
@@ -151,4 +156,24 @@ class CanonicalJSON(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return the bytes."""
-        return json.dumps(content, separators=(",", ":")).encode()
+        return _ENCODER.encode(content).encode()
+
+
+def tagged(request: Request, content: Any) -> Response:
+    """Answer with JSON and its entity tag, or with 304 when the caller has it already (RFC 9110, section 13.1.2).
+
+    Args:
+        request: which may bring `If-None-Match`.
+        content: of the answer.
+
+    Returns:
+        The answer. Only the caller's own client may keep it, and must ask before it uses it again.
+    """
+    full = CanonicalJSON(content)
+    tag = f'"{hashlib.sha256(full.body).hexdigest()[:32]}"'
+    headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    full.headers.update(headers)
+    return full

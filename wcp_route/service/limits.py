@@ -10,9 +10,9 @@ import contextlib
 import json
 import logging
 import time
-import uuid
 from typing import TYPE_CHECKING, Final
 
+from wcp_route.domain.ids import new_id
 from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ _log = logging.getLogger("wcp_route.service")
 _POLICY: Final = (
     b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_SAFE: Final = (
+_SAFE: Final = (  # of every answer
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+_SAFE_PAGE: Final = (  # of what a browser shows
     (b"referrer-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -58,6 +61,7 @@ class Limits:
             self._hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
+        self._lines: list[str] = []
         self.running = 0
         self.draining = False
 
@@ -71,21 +75,17 @@ class Limits:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
-        request_id = str(uuid.uuid4())
+        request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(pair for pair in _SAFE if pair[0] not in present),
-                    (b"x-request-id", request_id.encode()),
-                ]
-                if b"cache-control" not in present:
-                    message["headers"].append((b"cache-control", b"no-store"))
+                present = dict(message["headers"])
+                more = _SAFE if present.get(b"content-type", b"").endswith(b"json") else _SAFE + _SAFE_PAGE
+                message["headers"] += [pair for pair in more if pair[0] not in present]
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -105,7 +105,13 @@ class Limits:
                 "code": scope["state"].get("code"),
                 "ms": round((time.perf_counter() - started) * 1000, 3),
             }
-            _log.info("%s", json.dumps(fields))  # JSON escapes whatever a caller sent
+            if not self._lines:  # the lines of one turn of the loop are written together
+                asyncio.get_running_loop().call_soon(self._write_lines)
+            self._lines.append(json.dumps(fields))  # JSON escapes whatever a caller sent
+
+    def _write_lines(self) -> None:
+        _log.info("%s", "\n".join(self._lines))
+        self._lines.clear()
 
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]

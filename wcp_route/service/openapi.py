@@ -142,6 +142,7 @@ _PATHS: Final[dict[str, Any]] = {
         "put": _operation("Enroll", body={"worker_id": _LINE, "package_root": _LINE}, status="201"),
         "delete": _operation("Withdraw", status="204"),
     },
+    "/admin/quarantine": {"get": _operation("Workers in quarantine, and why")},
     "/admin/quarantine/{worker_id}": {
         "put": _operation("Quarantine", body={"reason": _LINE}),
         "delete": _operation("Clear", status="204"),

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from wcp_route.domain.clock import now_ms
 from wcp_route.domain.record_model import read_record
-from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.receipts import read
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.receipt import Receipt
 
 MAX_SHOWN: Final = 200
+MAX_REASON: Final = 500  # characters
 FILTERS: Final = ("worker", "tenant", "outcome", "code", "kind")
 TIMES: Final = ("since", "until")
 
@@ -64,8 +65,8 @@ async def quarantine(request: Request) -> Response:
     context, principal = context_of(request), principal_of(request, "operator")
     body, name = await json_of(request), request.path_params["worker_id"]
     reason = body.get("reason")
-    if not isinstance(reason, str) or not 0 < len(reason) <= 500:
-        raise Problem(400, "malformed", "give a `reason` of 1 to 500 characters")
+    if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON:
+        raise Problem(400, "malformed", f"give a `reason` of 1 to {MAX_REASON} characters")
     await working(
         lambda: context.state.registry.quarantine(name, reason, by=principal.name, at_ms=now_ms(), via="token")
     )
@@ -73,11 +74,29 @@ async def quarantine(request: Request) -> Response:
 
 
 @endpoint
+async def quarantined(request: Request) -> Response:
+    """GET /admin/quarantine: which workers are in quarantine and why, with an entity tag for those who poll."""
+    context = context_of(request)
+    principal_of(request, "reader", "approver", "operator")
+    found = (await working(context.state.registry.snapshot)).quarantined
+    rows = [{"worker_id": one.worker_id, "reason": one.reason, "by": one.by, "since_ms": one.at_ms}
+            for _, one in sorted(found.items())]  # fmt: skip
+    return tagged(request, {"quarantined": rows, "count": len(rows)})
+
+
+@endpoint
 async def clear(request: Request) -> Response:
-    """DELETE /admin/quarantine/{id}."""
+    """DELETE /admin/quarantine/{id}?reason=…: the reason goes into the receipt."""
     context, principal = context_of(request), principal_of(request, "operator")
-    name = request.path_params["worker_id"]
-    if not await working(lambda: context.state.registry.clear(name, by=principal.name, at_ms=now_ms(), via="token")):
+    name, reason = request.path_params["worker_id"], request.query_params.get("reason", "")
+    if len(reason) > MAX_REASON:
+        raise Problem(400, "malformed", f"`reason` may have at most {MAX_REASON} characters")
+
+    def act() -> bool:
+        registry = context.state.registry
+        return registry.clear(name, by=principal.name, at_ms=now_ms(), via="token", reason=reason)
+
+    if not await working(act):
         raise not_found()
     return Response(status_code=204)
 
@@ -123,7 +142,7 @@ def shown_receipt(receipt: Receipt) -> dict[str, Any]:
 
 @endpoint
 async def receipts(request: Request) -> Response:
-    """GET /receipts?worker=…&tenant=…&outcome=…&code=…&limit=…: newest first."""
+    """GET /receipts?worker=…&tenant=…&outcome=…&code=…&limit=…: newest first, with an entity tag for polling."""
     context = context_of(request)
     principal_of(request, "reader", "operator")
     text = request.query_params.get("limit", "50")
@@ -131,7 +150,7 @@ async def receipts(request: Request) -> Response:
         raise Problem(400, "malformed", f"`limit` must be 1 to {MAX_SHOWN}")
     filters = dict(request.query_params)
     rows = await working(lambda: last_receipts(context, filters, int(text)))
-    return CanonicalJSON({"receipts": rows, "count": len(rows)})
+    return tagged(request, {"receipts": rows, "count": len(rows)})
 
 
 @endpoint
@@ -190,6 +209,7 @@ async def export(request: Request) -> Response:
 ROUTES: Final = [
     Route("/admin/workers/{worker_id}", enroll, methods=["PUT"]),
     Route("/admin/workers/{worker_id}", withdraw, methods=["DELETE"]),
+    Route("/admin/quarantine", quarantined),
     Route("/admin/quarantine/{worker_id}", quarantine, methods=["PUT"]),
     Route("/admin/quarantine/{worker_id}", clear, methods=["DELETE"]),
     Route("/receipts", receipts),

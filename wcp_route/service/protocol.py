@@ -14,7 +14,7 @@ from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.service import gateways
 from wcp_route.service.approval_history import history_of
-from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.approvals import LedgerApprovals
 from wcp_route.storage.holds import Action, Approver
@@ -34,7 +34,7 @@ _ACTIONS: Final[tuple[Action, ...]] = get_args(Action.__value__) if hasattr(Acti
 async def decide(context: Context, body: dict[str, Any], principal: Principal, grant: str) -> RouteDecision:
     """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
     started = time.perf_counter()
-    decision = await context.hall.aroute(body, grant=grant, principal=principal.name)
+    decision = await context.decider.decide(body, grant=grant, principal=principal.name)
     context.metrics.decided(decision, time.perf_counter() - started)
     return decision
 
@@ -137,11 +137,11 @@ def shown_hold(hold: Hold, state: str) -> dict[str, Any]:
 
 @endpoint
 async def pending(request: Request) -> Response:
-    """GET /wcp/approvals/pending: for approvers."""
+    """GET /wcp/approvals/pending: for approvers, with an entity tag for those who poll."""
     context = context_of(request)
     principal_of(request, "approver", "operator")
     holds = await working(lambda: context.state.approvals.pending(now_ms()))
-    return CanonicalJSON({"pending": [shown_hold(hold, "pending") for hold in holds], "count": len(holds)})
+    return tagged(request, {"pending": [shown_hold(hold, "pending") for hold in holds], "count": len(holds)})
 
 
 @endpoint

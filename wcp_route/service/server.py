@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.service.context import Context
+from wcp_route.service.decider import Decider
 from wcp_route.service.metrics import Metrics
 from wcp_route.service.pair_store import PairStore
 from wcp_route.service.principals import Authenticator
@@ -80,7 +81,7 @@ class Server:
         self.context = Context(
             hall=hall, state=state, settings=service, authenticator=Authenticator(service), metrics=Metrics(),
             trust=trust, secret=secret or secrets.token_bytes(32), address=address, pairs=PairStore(pairs),
-            reports=LedgerBanReports(state.ledger),
+            reports=LedgerBanReports(state.ledger), decider=Decider(hall, service.threads),
         )  # fmt: skip
         self.app = application(self.context)
         self._reload = None if sources is None else sources.reload
@@ -164,6 +165,7 @@ class Server:
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions
         with contextlib.ExitStack() as stack:
             stack.enter_context(_threads(loop, service.threads))
+            stack.enter_context(self.context.decider.running())
             if (oidc := self.context.authenticator.oidc) is not None:
                 stack.enter_context(oidc.keep_fresh())
             serving = asyncio.ensure_future(server._serve(sockets=[found]))  # noqa: SLF001  # without its signal handlers

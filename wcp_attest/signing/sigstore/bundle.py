@@ -3,13 +3,13 @@
 The `sigstore` library checks certificate chain, certificate timestamp, inclusion proof, checkpoint, promise, DSSE
 signature and log entry. What it leaves to its caller is done here, and nothing of it is optional:
 
-* the trusted root holds only what was valid at the proven times of the signature (`sigstore_trust`);
-* every timestamp that is there holds, and there is one where the policy demands it (`sigstore_timestamps`);
+* the trusted root holds only what was valid at the proven times of the signature (`trusted_root`);
+* every timestamp that is there holds, and there is one where the policy demands it (`timestamps`);
 * the payload and its type are those that the rest of the toolkit reads: two parsers must not see two messages;
 * every error that the library, or what lies under it, raises becomes a refusal.
 
-Who signed is compared with the policy afterwards, from the claims of the verified certificate
-(`sigstore_identity`). A bundle can be varied without breaking it, so neither it nor its digest ever names anything.
+Who signed is compared with the policy afterwards, from the claims of the verified certificate (`signer_identity`). A
+bundle can be changed in ways that keep it valid, so neither it nor its digest is used as a name.
 """
 
 from __future__ import annotations
@@ -42,16 +42,13 @@ class VerifiedBundle:
 
     Attributes:
         claims: what the certificate says of who signed.
+        by: who signed, made of the claims by `signer_of`.
         at: when, the earliest proven time, in seconds since the epoch.
     """
 
     claims: CertificateClaims
+    by: SignedBy
     at: int
-
-    @property
-    def by(self) -> SignedBy:
-        """Who signed."""
-        return signer_of(self.claims)
 
 
 def signer_of(claims: CertificateClaims) -> SignedBy:
@@ -61,14 +58,17 @@ def signer_of(claims: CertificateClaims) -> SignedBy:
 
 
 def verify_bundle(line: Line, trust: SigstoreTrust) -> VerifiedBundle:
-    """Verify a keyless line; who signed is not yet compared with anything.
+    """Verify a keyless line. Who signed is compared with the policy by the caller.
 
     Args:
         line: a line of kind `sigstore`.
         trust: the trusted root to verify by, and whether a timestamp is demanded.
 
+    Returns:
+        Who signed, and when.
+
     Raises:
-        SignatureInvalid: it is malformed, does not hold, or was made when what vouches for it was not valid.
+        SignatureInvalid: it is malformed, does not hold, or was made when a log or authority it rests on was not valid.
         TrustUnusable: there is no usable trusted root.
     """
     from wcp_attest.signing.sigstore.trusted_root import trusted_root, valid_at
@@ -83,7 +83,8 @@ def verify_bundle(line: Line, trust: SigstoreTrust) -> VerifiedBundle:
         if not left_out:
             raise
         raise SignatureInvalid(f"{problem}; at {times[0].isoformat()} {'; '.join(left_out)}") from None
-    return VerifiedBundle(claims_of(certificate), int(min(times).timestamp()))
+    claims = claims_of(certificate)
+    return VerifiedBundle(claims, signer_of(claims), int(min(times).timestamp()))
 
 
 def _parse(line: Line) -> BundleModel:

@@ -1,4 +1,4 @@
-"""What a keyless line says of itself, for people who look: nothing here verifies."""
+"""What a keyless line says of itself, for `show` and for advice. Nothing here verifies."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class KeylessSummary:
     """What a keyless line says of itself.
 
     Attributes:
-        claims: who signed, as the certificate has it.
-        authority: who issued the certificate, as its issuer field names it.
-        certificate_from: when the certificate began, `2026-11-22T14:00:05Z`, and so the signature at the earliest.
-        logged_at: the log's time, empty where the log gives none.
+        claims: who signed, as the certificate says.
+        authority: who issued the certificate: its issuer as RFC 4514 writes names.
+        certificate_from: from when on the certificate is valid, `2026-11-22T14:00:05Z`; the signature is not older.
+        logged_at: the log's time in the same form, empty where the log gives none.
         log_index: the entry's index in the log.
         log_id: the log's id, hex.
-        timestamps: the times of the signed timestamps.
+        timestamps: the times of the signed timestamps, in the same form.
     """
 
     claims: CertificateClaims
@@ -44,22 +44,27 @@ class KeylessSummary:
 def claims_in(line: Line) -> CertificateClaims:
     """Return who a keyless line names as its signer, unverified.
 
+    Args:
+        line: a line of kind `sigstore`.
+
     Raises:
         SignatureInvalid: the line is malformed.
     """
-    return claims_of(_certificate(_bundle(line)))
+    return claims_of(_read(line)[1])
 
 
 def summary_of(line: Line) -> KeylessSummary:
     """Return what a keyless line says of itself, unverified.
 
+    Args:
+        line: a line of kind `sigstore`.
+
     Raises:
-        SignatureInvalid: the line is malformed.
+        SignatureInvalid: the line is malformed, or does not hold exactly one log entry.
     """
     from rfc3161_client import decode_timestamp_response
 
-    bundle = _bundle(line)
-    certificate = _certificate(bundle)
+    bundle, certificate = _read(line)
     material = bundle.verification_material
     if len(material.tlog_entries) != 1:
         raise SignatureInvalid("the Sigstore bundle does not hold exactly one log entry")
@@ -83,22 +88,19 @@ def summary_of(line: Line) -> KeylessSummary:
         raise SignatureInvalid(f"the Sigstore bundle is malformed: {in_words(problem)}") from None
 
 
-def _bundle(line: Line) -> Bundle:
+def _read(line: Line) -> tuple[Bundle, Certificate]:
+    """Return the bundle of a line and the certificate in it, both unverified."""
+    from cryptography.x509 import load_der_x509_certificate
     from sigstore_models.bundle.v1 import Bundle
 
     try:
-        return Bundle.from_json(line.raw)
+        bundle = Bundle.from_json(line.raw)
     except ValueError as problem:
         raise SignatureInvalid(f"the Sigstore bundle is malformed: {in_words(problem)}") from None
-
-
-def _certificate(bundle: Bundle) -> Certificate:
-    from cryptography.x509 import load_der_x509_certificate
-
     certificate = bundle.verification_material.certificate
     if certificate is None:
         raise SignatureInvalid("the Sigstore bundle holds no certificate")
     try:
-        return load_der_x509_certificate(certificate.raw_bytes)
+        return bundle, load_der_x509_certificate(certificate.raw_bytes)
     except ValueError as problem:
         raise SignatureInvalid(f"the signing certificate is malformed: {in_words(problem)}") from None

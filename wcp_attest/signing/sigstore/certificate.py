@@ -2,10 +2,10 @@
 
 Fulcio writes one subject alternative name, and the claims of the OIDC token as extensions numbered under
 1.3.6.1.4.1.57264.1. Those below 8 hold bare text, the later ones a DER UTF8String (Fulcio's `docs/oid-info.md`). Only
-the later ones are read, but for the issuer, whose both spellings must agree: two readers that take different ones must
-not see two signers.
+the later ones are read. The issuer is in both forms, and both must agree: two readers that take different ones must not
+see two signers.
 
-Nothing here verifies: give it a certificate whose chain was verified, or say that what comes back was not.
+Nothing here verifies. Give it a certificate whose chain was verified, or treat the claims as unproven.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ def claims_of(certificate: Certificate) -> CertificateClaims:
     Args:
         certificate: a signing certificate by Fulcio.
 
+    Returns:
+        The claims; those that the certificate does not make are None.
+
     Raises:
-        SignatureInvalid: it names no issuer or not exactly one subject, or a claim is malformed or too long.
+        SignatureInvalid: it names no issuer, two different ones, or not exactly one subject; or a claim is malformed,
+            longer than 1024 characters, or holds control characters.
     """
+    from cryptography import x509
+
     try:
         extensions = certificate.extensions
         claims = {name: _claim(extensions, number) for name, number in _CLAIMS.items()}
         old, new = _raw(extensions, _ISSUER), _claim(extensions, _ISSUER_V2)
-        issuer = new if new is not None else _text(old or b"")
-        if not issuer or (old is not None and _text(old) != issuer):
+        issuer = new if new is not None else _bounded((old or b"").decode())
+        if not issuer or (old is not None and old.decode() != issuer):
             raise SignatureInvalid("the signing certificate names no issuer, or two different ones")
-        return CertificateClaims(issuer=issuer, san=_subject(extensions), **claims)
+        try:
+            names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        except x509.ExtensionNotFound:
+            names = []
+        match names:
+            case [x509.RFC822Name(value=name) | x509.UniformResourceIdentifier(value=name)] if name:
+                return CertificateClaims(issuer=issuer, san=_bounded(name), **claims)
+            case [x509.OtherName(type_id=kind, value=value)] if kind.dotted_string == f"{_ARC}.{_OTHER_NAME}":
+                return CertificateClaims(issuer=issuer, san=_utf8_string(value), **claims)
     except (ValueError, TypeError) as problem:
         raise SignatureInvalid(f"the signing certificate's extensions are malformed: {problem}") from None
-
-
-def _subject(extensions: Extensions) -> str:
-    from cryptography import x509
-
-    try:
-        names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except x509.ExtensionNotFound:
-        names = []
-    match names:
-        case [x509.RFC822Name(value=name) | x509.UniformResourceIdentifier(value=name)] if name:
-            return _bounded(name)
-        case [x509.OtherName(type_id=kind, value=value)] if kind.dotted_string == f"{_ARC}.{_OTHER_NAME}":
-            return _bounded(_utf8_string(value))
     raise SignatureInvalid("the signing certificate does not name exactly one subject")
 
 
 def _claim(extensions: Extensions, number: int) -> str | None:
     raw = _raw(extensions, number)
-    return None if raw is None else _bounded(_utf8_string(raw))
+    return None if raw is None else _utf8_string(raw)
 
 
 def _raw(extensions: Extensions, number: int) -> bytes | None:
@@ -98,11 +98,7 @@ def _utf8_string(der: bytes) -> str:
             raise ValueError("a length of a UTF8String is not DER")
     if der[:1] != bytes([_UTF8_STRING]) or len(der) != start + size:
         raise ValueError("a claim is not a DER UTF8String")
-    return _text(der[start:])
-
-
-def _text(data: bytes) -> str:
-    return _bounded(data.decode("utf-8"))
+    return _bounded(der[start:].decode())
 
 
 def _bounded(text: str) -> str:

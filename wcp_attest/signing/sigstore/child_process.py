@@ -20,6 +20,8 @@ import os
 import signal
 import sys
 from base64 import b64decode
+from dataclasses import dataclass
+from logging.handlers import BufferingHandler
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 from wcp_attest.signing.sigstore.trusted_root import in_words, root_of, shortened
@@ -27,9 +29,10 @@ from wcp_attest.signing.sigstore.trusted_root import in_words, root_of, shortene
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from requests import Response
     from sigstore.models import Bundle, ClientTrustConfig, SigningConfig
     from sigstore.oidc import IdentityToken
+
+MAX_WARNINGS = 1000  # of the library, kept until a signature is made
 
 _NO_LOGIN = (
     "no identity token is at hand: this is no CI job that may ask for one, and there is no terminal to log in from; "
@@ -58,19 +61,23 @@ class SigningRequest(TypedDict):
 
 
 class Failed(Exception):
-    """A step that failed, said so that one knows which service and why."""
+    """A step failed. The text names the service and the reason."""
 
 
+@dataclass(frozen=True, slots=True)
 class Pipe:
-    """The way back to the waiting process."""
+    """The way back to the waiting process.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    Attributes:
+        stream: binary, for writing.
+    """
+
+    stream: BinaryIO
 
     def send(self, **fields: str) -> None:
-        """Send one line."""
-        self._stream.write(json.dumps(fields).encode() + b"\n")
-        self._stream.flush()
+        """Send one line: a JSON object of these fields."""
+        self.stream.write(json.dumps(fields).encode() + b"\n")
+        self.stream.flush()
 
     @contextlib.contextmanager
     def step(self, service: str, *, or_else: str = "") -> Iterator[None]:
@@ -91,7 +98,13 @@ class Pipe:
 
 
 def main() -> int:
-    """Serve one request; the exit status is 0 whenever the last line says what came of it."""
+    """Serve one request.
+
+    Returns:
+        The exit status: 0 whenever the last line tells the result, or why there is none.
+    """
+    from sigstore.models import ClientTrustConfig
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the waiting process says that it was interrupted
     # Keep the pipe for ourselves: what is printed goes to standard error, and a browser we start inherits nothing.
     pipe = Pipe(os.fdopen(os.dup(1), "wb"))
@@ -99,8 +112,14 @@ def main() -> int:
     request: SigningRequest = json.load(sys.stdin)
     with contextlib.suppress(OSError):  # a code that a person types comes from the terminal; the request used up stdin
         sys.stdin = open("/dev/tty", encoding="utf-8")  # noqa: SIM115  # stays open as long as the process
+    instance = request["instance"]
     try:
-        config = _config(pipe, request)
+        if request["config"] is not None:
+            with pipe.step("reading the trust config"):
+                config = ClientTrustConfig.from_json(request["config"])
+        else:
+            with pipe.step(f"the update repository of Sigstore's {instance} instance"):
+                config = ClientTrustConfig.staging() if instance == "staging" else ClientTrustConfig.production()
         token = _token(pipe, request, config)
         bundle = _sign(pipe, b64decode(request["payload"]), config, token)
     except Failed as failure:
@@ -108,17 +127,6 @@ def main() -> int:
         return 0
     pipe.send(bundle=bundle.to_json(), trusted_root=root_of(config).decode())
     return 0
-
-
-def _config(pipe: Pipe, request: SigningRequest) -> ClientTrustConfig:
-    from sigstore.models import ClientTrustConfig
-
-    if request["config"] is not None:
-        with pipe.step("reading the trust config"):
-            return ClientTrustConfig.from_json(request["config"])
-    instance = request["instance"]
-    with pipe.step(f"the update repository of Sigstore's {instance} instance"):
-        return ClientTrustConfig.staging() if instance == "staging" else ClientTrustConfig.production()
 
 
 def _token(pipe: Pipe, request: SigningRequest, config: ClientTrustConfig) -> IdentityToken:
@@ -152,12 +160,16 @@ def _sign(pipe: Pipe, payload: bytes, config: ClientTrustConfig, token: Identity
     with contextlib.ExitStack() as stack:
         with pipe.step(f"the certificate authority {authority}"):
             signer = stack.enter_context(context.signer(token))
-        warnings = stack.enter_context(_warnings())
+        warnings = BufferingHandler(MAX_WARNINGS)
+        warnings.setLevel(logging.WARNING)
+        logger = logging.getLogger("sigstore")
+        logger.addHandler(warnings)
+        stack.callback(logger.removeHandler, warnings)
         with pipe.step(f"the transparency log {log}", or_else=stamping):
-            return _timestamped(services, warnings, lambda: signer.sign_dsse(statement))
+            return _timestamped(services, warnings.buffer, lambda: signer.sign_dsse(statement))
 
 
-def _timestamped(services: SigningConfig, warnings: list[str], sign: Callable[[], Bundle]) -> Bundle:
+def _timestamped(services: SigningConfig, warnings: list[logging.LogRecord], sign: Callable[[], Bundle]) -> Bundle:
     """Sign, and insist on every timestamp that is configured: the library only warns of one that it cannot get.
 
     Raises:
@@ -180,27 +192,9 @@ def _timestamped(services: SigningConfig, warnings: list[str], sign: Callable[[]
     data = None if bundle is None else bundle.verification_material.timestamp_verification_data
     if bundle is None or len(data.rfc3161_timestamps if data else ()) < len(services.get_tsas()):
         authorities = ", ".join(authority.url for authority in services.get_tsas())
-        said = "; ".join(warning.rpartition("Failed with ")[2] for warning in warnings)
+        said = "; ".join(record.getMessage().rpartition("Failed with ")[2] for record in warnings)
         raise Failed(f"the timestamp authority {authorities} failed: {shortened(said) or 'no timestamp came of it'}")
     return bundle
-
-
-@contextlib.contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Collect what the library only warns of."""
-    said: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(" ".join(record.getMessage().split()))
-
-    handler = Collect(logging.WARNING)
-    logger = logging.getLogger("sigstore")
-    logger.addHandler(handler)
-    try:
-        yield said
-    finally:
-        logger.removeHandler(handler)
 
 
 def _foreseen() -> tuple[type[Exception], ...]:
@@ -237,11 +231,22 @@ def reason(problem: BaseException) -> str:
     """
     import requests
 
-    chain = list(_chain(problem))
+    # 1  The exception and those that led to it, as causes, contexts or arguments.
+    chain: list[BaseException] = []
+    following: BaseException | None = problem
+    while following is not None and following not in chain:
+        chain.append(following)
+        inner = next((argument for argument in following.args if isinstance(argument, BaseException)), None)
+        following = following.__cause__ or following.__context__ or inner
+    # 2  What a server answered: the message in the shape of a gRPC gateway, else the text.
     for error in chain:
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response):
-            return f"HTTP status {response.status_code}: {_answer(response)}"
+            text = response.text or response.reason
+            with contextlib.suppress(ValueError, AttributeError):
+                text = str(json.loads(text).get("message") or text)
+            return f"HTTP status {response.status_code}: {shortened(text)}"
+    # 3  No server answered: the first and the last text of the chain.
     if isinstance(problem, requests.JSONDecodeError):
         return "its answer is not JSON"
     if isinstance(problem, EOFError):
@@ -253,25 +258,6 @@ def reason(problem: BaseException) -> str:
         return f"its answer is malformed ({type(problem).__name__}: {problem})"
     first, last = (said[0], said[-1]) if said else (type(problem).__name__, "")
     return first if last in first else f"{first}: {last}"
-
-
-def _answer(response: Response) -> str:
-    """Return the message of an error in the shape of a gRPC gateway, else the text as it came."""
-    text = response.text or response.reason
-    with contextlib.suppress(ValueError, AttributeError):
-        text = str(json.loads(text).get("message") or text)
-    return shortened(text)
-
-
-def _chain(problem: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it, as causes, contexts or arguments."""
-    seen: set[int] = set()
-    while id(problem) not in seen:
-        seen.add(id(problem))
-        yield problem
-        following = problem.__cause__ or problem.__context__
-        inner = next((argument for argument in problem.args if isinstance(argument, BaseException)), None)
-        problem = following or inner or problem
 
 
 if __name__ == "__main__":

@@ -65,11 +65,18 @@ class SigstoreSigner:
             raise ConfigError(f"signing may take more than 0 and at most {MAX_DEADLINE:g} seconds, not {deadline:g}")
         if config is not None:
             config = _check_config(config)
+        text = None if token is None else token.decode("ascii", errors="replace").strip()
+        if text is not None and (
+            not text or len(text) > MAX_TOKEN_BYTES or not (text.isascii() and text.isprintable())
+        ):
+            raise ConfigError(
+                "the identity token is empty, too large, or not a token (three base64url parts, with dots)"
+            )
         self._request: SigningRequest = {
             "payload": "",
             "config": None if config is None else config.decode(),
             "instance": instance,
-            "token": None if token is None else _token_text(token),
+            "token": text,
             "ambient": ambient,
             "browser": browser,
         }
@@ -78,7 +85,13 @@ class SigstoreSigner:
         self._by: SignedBy | None = None
 
     def sign(self, payload: bytes) -> bytes:
-        """Sign a Statement and return the bundle as one line.
+        """Sign a Statement.
+
+        Args:
+            payload: the bytes of an in-toto Statement.
+
+        Returns:
+            One line of a signature file, without newline: a Sigstore bundle v0.3.
 
         Raises:
             SigningError: a service failed or did not answer in time; the message names it.
@@ -96,6 +109,12 @@ class SigstoreSigner:
     def check(self, line: Line) -> SignedBy:
         """Verify a line that this signer just made, by the trusted root of the instance that signed.
 
+        Args:
+            line: of a signature file.
+
+        Returns:
+            Who signed, as the certificate says.
+
         Raises:
             SignatureInvalid: it does not hold.
             TrustUnusable: the instance's trusted root cannot be used.
@@ -106,7 +125,11 @@ class SigstoreSigner:
         return self._by
 
     def made(self, line: Line) -> bool:
-        """Tell whether a line names who signed last, without verifying it."""
+        """Tell whether a line names the signer of the last signature made here. The line is not verified.
+
+        Args:
+            line: of a signature file.
+        """
         from wcp_attest.signing.sigstore.bundle_summary import claims_in
 
         if line.kind != "sigstore" or self._by is None:
@@ -150,13 +173,6 @@ def _lines(output: bytes | None) -> dict[str, object]:
     return cast("dict[str, object]", json.loads(whole.rpartition(b"\n")[2])) if whole else {}
 
 
-def _token_text(token: bytes) -> str:
-    text = token.decode("ascii", errors="replace").strip()
-    if not text or len(token) > MAX_TOKEN_BYTES or not text.isascii() or not text.isprintable():
-        raise ConfigError("the identity token is empty, too large, or not a token (three base64url parts, with dots)")
-    return text
-
-
 def _check_config(data: bytes) -> bytes:
     """Return what of a config can be used; refuse one that would send the identity token in the clear."""
     from sigstore_models.trustroot.v1 import ClientTrustConfig
@@ -173,17 +189,13 @@ def _check_config(data: bytes) -> bytes:
     except ValueError as problem:
         raise ConfigError(f"the trust config cannot be used: {in_words(problem)}") from None
     for service in (*config.ca_urls, *config.oidc_urls, *config.rekor_tlog_urls, *config.tsa_urls):
-        if not _confidential(service.url):
+        try:
+            parts = urlsplit(service.url)
+            allowed = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        except ValueError:
+            allowed = False
+        if not allowed or not parts.hostname:
             raise ConfigError(
                 f"the trust config names {service.url!r}; only https is used, or http on this very machine"
             )
     return data
-
-
-def _confidential(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))

@@ -118,17 +118,18 @@ class SigstoreIdentity:
             raise ConfigError(f"issuer `{self.issuer}` is not a URL; give it as the certificate has it, `https://…`")
         if (self.identity is None) == (self.repository is None):
             raise ConfigError("a sigstore signer needs either an `identity` or a `repository`, and not both")
-        if self.identity is not None:
-            self._check_identity(self.identity)
-        else:
+        if self.identity is None:
             self._check_claims()
-        self._normalise()
-
-    def _normalise(self) -> None:
-        """Keep one spelling, so that one signer written twice is equal to itself and never counts twice."""
-        if self.identity is not None:
-            object.__setattr__(self, "identity", trusted_spelling(self.identity))
+            self._normalise_claims()
             return
+        if self.workflow is not None or self.ref is not None:
+            raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
+        if "*" in self.identity:
+            raise ConfigError(f"identity `{self.identity}` has a wildcard; an identity is compared exactly")
+        object.__setattr__(self, "identity", trusted_spelling(self.identity))
+
+    def _normalise_claims(self) -> None:
+        """Keep one spelling, so that one signer written twice is equal to itself and never counts twice."""
         place = ForgeUri.parse(_repository_url(self.repository or ""))
         if place is None or not place.ignores_case:
             return
@@ -138,12 +139,6 @@ class SigstoreIdentity:
         if self.workflow is not None and self.workflow.find(f"/{WORKFLOW_DIRECTORY}") > 0:
             owner, name, path = self.workflow.split("/", 2)
             object.__setattr__(self, "workflow", f"{owner}/{name}".lower() + f"/{path}")
-
-    def _check_identity(self, identity: str) -> None:
-        if self.workflow is not None or self.ref is not None:
-            raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
-        if "*" in identity:
-            raise ConfigError(f"identity `{identity}` has a wildcard; an identity is compared exactly")
 
     def _check_claims(self) -> None:
         if _REPOSITORY.match(self.repository or "") is None:
@@ -202,28 +197,30 @@ class SigstoreIdentity:
         if self.identity is not None:
             compared.append(("identity", self.identity, claims.san))
         else:
-            compared.extend(self._compared_claims(claims))
+            # 1  The repository that the run belongs to.
+            repository = _repository_url(self.repository or "")
+            compared.append(("repository", repository, claims.source_repository_uri))
+            # 2  The workflows that it began with and that signed, without the refs behind their paths.
+            started, signing = (
+                claim["path"] if (claim := _WORKFLOW_CLAIM.match(uri or "")) else uri
+                for uri in (claims.build_config_uri, claims.build_signer_uri)
+            )
+            own = f"{repository}{self._own_workflow}"
+            if own != repository:
+                compared += [("workflow", own, started), ("signing workflow", own, signing)]
+            elif self.workflow is not None:
+                host = "/".join(repository.split("/", 3)[:3])
+                compared.append(("signing workflow", f"{host}/{self.workflow}", signing))
+            # 3  The ref that was built.
+            if self.ref is not None:
+                compared.append(("ref", self.ref, claims.source_repository_ref))
         wrong = [
-            f"{name}: expected `{expected}`, found {_shown(found)}"
+            f"{name}: expected `{expected}`, found {'nothing in the certificate' if found is None else f'`{found}`'}"
             for name, expected, found in compared
             if not _equal(expected, found, name)
         ]
         if wrong:
             raise SignerUntrusted("the signer is not the expected one; " + "; ".join(wrong))
-
-    def _compared_claims(self, claims: CertificateClaims) -> list[tuple[str, str, str | None]]:
-        repository = _repository_url(self.repository or "")
-        compared: list[tuple[str, str, str | None]] = [("repository", repository, claims.source_repository_uri)]
-        if self._own_workflow:
-            expected = f"{repository}{self._own_workflow}"
-            compared.append(("workflow", expected, _without_ref(claims.build_config_uri)))
-            compared.append(("signing workflow", expected, _without_ref(claims.build_signer_uri)))
-        elif self.workflow is not None:
-            host = "/".join(repository.split("/", 3)[:3])
-            compared.append(("signing workflow", f"{host}/{self.workflow}", _without_ref(claims.build_signer_uri)))
-        if self.ref is not None:
-            compared.append(("ref", self.ref, claims.source_repository_ref))
-        return compared
 
 
 def _check_text(name: str, value: object) -> None:
@@ -238,11 +235,6 @@ def _check_text(name: str, value: object) -> None:
 
 def _repository_url(repository: str) -> str:
     return repository if repository.startswith("https://") else GITHUB + repository
-
-
-def _without_ref(uri: str | None) -> str | None:
-    claim = _WORKFLOW_CLAIM.match(uri or "")
-    return claim["path"] if claim else uri
 
 
 def _equal(expected: str, found: str | None, name: str) -> bool:
@@ -262,15 +254,14 @@ def _equal(expected: str, found: str | None, name: str) -> bool:
 
 
 def issuer_of(repository: str) -> str | None:
-    """Return the issuer that vouches for the CI runs of a repository; None when its host has none of its own.
+    """Return the OIDC issuer that vouches for the CI runs of a repository.
 
     Args:
         repository: `owner/name` on github.com, or a full https URL.
+
+    Returns:
+        A URL; None when the host of the repository is neither github.com nor gitlab.com.
     """
     place = ForgeUri.parse(_repository_url(repository))
     hosts = {host: issuer for issuer, host in _HOST_OF_ISSUER.items()}
     return None if place is None else hosts.get(place.host)
-
-
-def _shown(found: str | None) -> str:
-    return "nothing in the certificate" if found is None else f"`{found}`"

@@ -30,9 +30,12 @@ def verified_times(
     """Verify every timestamp over a signature and return their times.
 
     Args:
-        timestamps: DER TimeStampResp.
-        signature: the raw signature they are over.
+        timestamps: each a TimeStampResp in DER (RFC 3161, section 2.4.2).
+        signature: the raw bytes of the signature that the timestamps are over.
         authorities: the timestamp authorities of the trusted root.
+
+    Returns:
+        The time of each, with its time zone, in the order given.
 
     Raises:
         SignatureInvalid: there are too many, or one is malformed, over something else, or by no trusted authority
@@ -41,45 +44,37 @@ def verified_times(
     """
     if len(timestamps) > MAX_TIMESTAMPS:
         raise SignatureInvalid(f"the bundle holds more than {MAX_TIMESTAMPS} timestamps")
+    from rfc3161_client import decode_timestamp_response
+
     chains = [(authority, _chain(authority)) for authority in authorities]
-    return tuple(_verified_time(_decoded(timestamp), signature, chains) for timestamp in timestamps)
+    try:
+        decoded = [decode_timestamp_response(timestamp) for timestamp in timestamps]
+        if any(each.tst_info.gen_time.tzinfo is None for each in decoded):
+            raise SignatureInvalid("a timestamp in the bundle has no time zone")
+    except ValueError as problem:
+        raise SignatureInvalid(f"a timestamp in the bundle is malformed: {in_words(problem)}") from None
+    return tuple(_verified_time(timestamp, signature, chains) for timestamp in decoded)
 
 
 def _verified_time(
     timestamp: TimeStampResponse, signature: bytes, chains: Sequence[tuple[CertificateAuthority, list[Certificate]]]
 ) -> datetime:
+    """Return the time of a timestamp that one of the authorities made within its window."""
+    from rfc3161_client import VerificationError, VerifierBuilder
+
     at = timestamp.tst_info.gen_time
     why = "the trusted root names no timestamp authority"
     for authority, chain in chains:
-        problem = _problem(timestamp, signature, chain)
-        if problem is None and within(authority.valid_for, at):
+        builder = VerifierBuilder(intermediates=chain[1:-1], roots=[chain[-1]]).tsa_certificate(chain[0])
+        try:
+            builder.build().verify_message(timestamp, signature)
+        except (VerificationError, ValueError) as problem:
+            why = in_words(problem)
+            continue
+        if within(authority.valid_for, at):
             return at
-        why = problem or f"its authority {authority.uri or ''} was not valid at {at.isoformat()}"
+        why = f"its authority {authority.uri or ''} was not valid at {at.isoformat()}"
     raise SignatureInvalid(f"a timestamp in the bundle does not hold: {why}")
-
-
-def _problem(timestamp: TimeStampResponse, signature: bytes, chain: list[Certificate]) -> str | None:
-    """Verify one timestamp by one authority; return why it does not hold, None when it does."""
-    from rfc3161_client import VerificationError, VerifierBuilder
-
-    builder = VerifierBuilder(intermediates=chain[1:-1], roots=[chain[-1]]).tsa_certificate(chain[0])
-    try:
-        builder.build().verify_message(timestamp, signature)
-    except (VerificationError, ValueError) as problem:
-        return in_words(problem)
-    return None
-
-
-def _decoded(timestamp: bytes) -> TimeStampResponse:
-    from rfc3161_client import decode_timestamp_response
-
-    try:
-        response = decode_timestamp_response(timestamp)
-        if response.tst_info.gen_time.tzinfo is None:
-            raise SignatureInvalid("a timestamp in the bundle has no time zone")
-    except ValueError as problem:
-        raise SignatureInvalid(f"a timestamp in the bundle is malformed: {in_words(problem)}") from None
-    return response
 
 
 def _chain(authority: CertificateAuthority) -> list[Certificate]:

@@ -60,14 +60,33 @@ def trusted_root(trust: SigstoreTrust) -> TrustedRoot:
 
 
 def public_root(instance: Instance) -> bytes:
-    """Return the trusted root of a public instance as JSON, through TUF.
+    """Return the trusted root of a public instance through TUF, as the library caches it in the user's folders.
+
+    What was fetched is used for an hour, and a failure for a minute, before TUF is asked again.
+
+    Args:
+        instance: `production` or `staging`.
+
+    Returns:
+        Its JSON (sigstore/protobuf-specs, trustroot.proto).
 
     Raises:
-        TrustUnusable: it cannot be had.
+        TrustUnusable: it cannot be fetched.
     """
+    from sigstore.errors import Error
+    from sigstore.models import ClientTrustConfig
+
     until, found = _remembered.get(instance, (0.0, ""))
     if time.monotonic() >= until:
-        found = _fetch(instance)
+        try:
+            fetch = ClientTrustConfig.staging if instance == "staging" else ClientTrustConfig.production
+            found = root_of(fetch())
+        except (Error, OSError, ValueError) as problem:
+            cause = f": {in_words(problem.__cause__)}" if problem.__cause__ else ""
+            found = (
+                f"the trusted root of Sigstore's {instance} instance cannot be fetched ({in_words(problem)}{cause}); "
+                f"without a network, {_PIN}"
+            )
         _remembered[instance] = (time.monotonic() + (FRESH if isinstance(found, bytes) else RETRY), found)
     if isinstance(found, str):
         raise TrustUnusable(found)
@@ -96,7 +115,9 @@ def parse_root(data: bytes) -> TrustedRoot:
     """
     from sigstore_models.trustroot.v1 import TrustedRoot
 
-    fields = _fields(data, "the trusted root")
+    fields = strictjson.loads_object(
+        data, what="the trusted root", max_bytes=MAX_TRUSTED_ROOT_BYTES, error=TrustUnusable
+    )
     if fields.get("mediaType") == _CLIENT_TRUST_CONFIG:
         inner = fields.get("trustedRoot")
         if not isinstance(inner, dict):
@@ -117,19 +138,21 @@ def usable_config(data: bytes) -> bytes:
     Raises:
         TrustUnusable: it is too large or no JSON object, or of one kind no log or authority is left.
     """
-    fields = _fields(data, "the trust config")
+    fields = strictjson.loads_object(
+        data, what="the trust config", max_bytes=MAX_TRUSTED_ROOT_BYTES, error=TrustUnusable
+    )
     inner = fields.get("trustedRoot")
     return json.dumps(
         {**fields, "trustedRoot": _without_later_kinds(inner)} if isinstance(inner, dict) else fields
     ).encode()
 
 
-def _fields(data: bytes, what: str) -> JsonObject:
-    return strictjson.loads_object(data, what=what, max_bytes=MAX_TRUSTED_ROOT_BYTES, error=TrustUnusable)
-
-
 def _without_later_kinds(root: JsonObject) -> JsonObject:
-    """Return the JSON of a trusted root with those of its members alone that the library can read and use."""
+    """Return the JSON of a trusted root with only those members that the library can read and use.
+
+    Raises:
+        TrustUnusable: of one kind no log or authority is left.
+    """
     kept = dict(root)
     for name in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"):
         members = root.get(name)
@@ -171,22 +194,6 @@ def root_of(config: ClientTrustConfig) -> bytes:
 _remembered: dict[Instance, tuple[float, bytes | str]] = {}
 
 
-def _fetch(instance: Instance) -> bytes | str:
-    """Ask TUF; a failure is returned in words."""
-    from sigstore.errors import Error
-    from sigstore.models import ClientTrustConfig
-
-    try:
-        fetch = ClientTrustConfig.staging if instance == "staging" else ClientTrustConfig.production
-        return root_of(fetch())
-    except (Error, OSError, ValueError) as problem:
-        cause = f": {in_words(problem.__cause__)}" if problem.__cause__ else ""
-        why = f"{in_words(problem)}{cause}"
-        return (
-            f"the trusted root of Sigstore's {instance} instance cannot be fetched ({why}); without a network, {_PIN}"
-        )
-
-
 def valid_at(root: TrustedRoot, times: Sequence[datetime]) -> tuple[TrustedRoot, tuple[str, ...]]:
     """Return the part of a trusted root that was valid at every one of the times, and what was left out.
 
@@ -215,7 +222,11 @@ def valid_at(root: TrustedRoot, times: Sequence[datetime]) -> tuple[TrustedRoot,
 
 
 def within(window: TimeRange | None, at: datetime) -> bool:
-    """Tell whether a time lies in a window; one that is not given has no limits.
+    """Tell whether a time lies in a window, both ends included.
+
+    Args:
+        window: None, or a window without an end, has no limit there.
+        at: with its time zone.
 
     Raises:
         TrustUnusable: the window has no time zone.
@@ -228,34 +239,28 @@ def within(window: TimeRange | None, at: datetime) -> bool:
 
 
 def _kept(members: Iterable[_Member], times: Sequence[datetime], left_out: list[str], what: str) -> list[_Member]:
+    """Return the members that were valid at all of the times; add a line for each other one to `left_out`."""
+    from sigstore_models.trustroot.v1 import CertificateAuthority
+
     kept = []
     for member in members:
-        window = _window(member)
+        window: TimeRange | None
+        if isinstance(member, CertificateAuthority):
+            window, name = member.valid_for, member.uri
+        else:
+            window, name = member.public_key.valid_for, member.base_url
         if all(within(window, at) for at in times):
             kept.append(member)
         elif window is not None:
             end = window.end.isoformat() if window.end else "now on"
-            left_out.append(f"{what} {_name(member)} is valid from {window.start.isoformat()} to {end}")
+            left_out.append(f"{what} {name or 'without a name'} is valid from {window.start.isoformat()} to {end}")
     return kept
 
 
-def _window(member: TransparencyLogInstance | CertificateAuthority) -> TimeRange | None:
-    from sigstore_models.trustroot.v1 import CertificateAuthority
-
-    return member.valid_for if isinstance(member, CertificateAuthority) else member.public_key.valid_for
-
-
-def _name(member: TransparencyLogInstance | CertificateAuthority) -> str:
-    from sigstore_models.trustroot.v1 import CertificateAuthority
-
-    name = member.uri if isinstance(member, CertificateAuthority) else member.base_url
-    return name or "without a name"
-
-
 def in_words(problem: BaseException) -> str:
-    """Return what an exception of a library says, on one line, without its longer explanations.
+    """Return what an exception of a library says, on one line and at most 301 characters long.
 
-    What the library was given is left out: who names the wrong file may have named a secret.
+    What the library was given is left out: a user who names the wrong file may have named a secret.
     """
     from pydantic import ValidationError
 
@@ -268,6 +273,6 @@ def in_words(problem: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a text that others wrote on one line and not longer than a message can bear."""
+    """Return a text that others wrote on one line, and cut after 300 characters."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_QUOTED else line[:MAX_QUOTED] + "…"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base.characters import refused_character
 from wcp_attest.base.digest import ALGORITHMS
 from wcp_attest.base.errors import ConfigError, NamespaceInvalid
-from wcp_attest.base.forge_name import ForgeUri, ban_prefix, ban_spelling
+from wcp_attest.base.forge_name import NOT_REPOSITORIES, ForgeUri, ban_prefix, ban_spelling
 from wcp_attest.base.identity import check_namespace, namespace_of, parse_utc
 from wcp_attest.trust.bans.versions import Specifier
 
@@ -70,8 +70,8 @@ class Ban:
         versions: of a worker, the specifier of the versions hit; empty for all.
         issuer: of an identity, the OIDC issuer; empty for any.
         reason: why, for people.
-        banned_at: since when, `2026-03-01T12:00:00Z`. Information only: a ban holds for what was signed before, too.
-        source: who says so.
+        banned_at: since when, `2026-03-01T12:00:00Z`. Information only: a ban also hits what was signed before.
+        source: who made the ban.
         reference: a URL with more, or empty.
     """
 
@@ -120,9 +120,12 @@ def make_ban(
         reason: 1 to 1000 visible characters.
         banned_at: `2026-03-01T12:00:00Z`.
         source: 1 to 200 visible characters.
-        versions: only of a worker: see `wcp_attest.trust.bans.versions`.
-        issuer: only of an identity.
-        reference: an http or https URL.
+        versions: only of a worker: see `wcp_attest.trust.bans.versions`; empty for all.
+        issuer: only of an identity: the URL of the OIDC issuer; empty for any.
+        reference: an http or https URL of at most 2000 characters, or empty.
+
+    Returns:
+        The ban, in the one spelling.
 
     Raises:
         ConfigError: a part is missing, malformed or does not belong to this kind.
@@ -197,7 +200,12 @@ def _subject(kind: Kind, subject: str) -> str:
             raise ConfigError(f"a {kind} is named by its sha256")
         return digest
     if kind is Kind.KEY:
-        return _key_id(subject)
+        if _SECRET_ID.match(subject.lower()):
+            return subject.lower()
+        digest = normal_digest(subject)
+        if not digest.startswith("sha256:"):
+            raise ConfigError("a key is named by the sha256 of its DER form, or by hmac-sha256:<16 hex digits>")
+        return digest
     if kind is Kind.NAMESPACE:
         return check_namespace(subject)
     if kind is Kind.WORKER:
@@ -207,16 +215,6 @@ def _subject(kind: Kind, subject: str) -> str:
             raise ConfigError(str(problem)) from None
         return subject
     return _identity(subject)
-
-
-def _key_id(subject: str) -> str:
-    lowered = subject.lower()
-    if _SECRET_ID.match(lowered):
-        return lowered
-    digest = normal_digest(subject)
-    if not digest.startswith("sha256:"):
-        raise ConfigError("a key is named by the sha256 of its DER form, or by hmac-sha256:<16 hex digits>")
-    return digest
 
 
 def _identity(subject: str) -> str:
@@ -263,7 +261,7 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
     doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
     if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
         return "holds empty or dot segments; write the plain path"
-    if not parts.holds_repositories:
+    if parts.host in NOT_REPOSITORIES:
         return "is not where a certificate names a repository; write https://github.com/owner/name"
     if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"

@@ -1,4 +1,4 @@
-"""The answer: asks every admitted list about a package, and refuses it with the most specific ban first."""
+"""Look a package up in every admitted list, and refuse it with the most specific ban first."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ class Bans:
     """The lists of a policy, verified; a `BanCheck`.
 
     Args:
-        opened: at least one.
+        opened: the lists, at least one.
 
     Attributes:
+        opened: the lists.
         versions: which issue of each list was opened: `acme-soc=7, acme-ci=12`.
 
     Raises:
@@ -68,6 +69,9 @@ class Bans:
 
     def hits(self, facts: PackageFacts) -> tuple[Hit, ...]:
         """Return every ban that hits what is known of a package before its files, most specific first.
+
+        Args:
+            facts: what is known of the package.
 
         Raises:
             BansUnusable: a list is damaged, or bans what cannot be looked up in this package.
@@ -86,7 +90,7 @@ class Bans:
         if files is not None and excludes and not found:
             raise BansUnusable(
                 f"list {files} bans files, and the package leaves {excludes[0]!r} out of its manifest: what lies there "
-                "was not looked up; sign the package without excludes"
+                "was not compared with the list; sign the package without excludes"
             )
         return tuple(sorted(found, key=lambda hit: (RANK[hit.ban.kind], bool(hit.ban.versions))))
 
@@ -94,7 +98,7 @@ class Bans:
         """Return every ban that hits a file.
 
         Args:
-            files: `(path, hex digest)`.
+            files: `(path, digest)`, digests as 64 lower-case hex digits.
             algorithm: of the digests.
 
         Raises:
@@ -103,8 +107,8 @@ class Bans:
         indexes = [each.index for each in self.opened if each.index.names_files]
         if indexes and algorithm != "sha256":
             raise BansUnusable(
-                f"list {indexes[0].head.name} bans files by their sha256, which a package hashed with {algorithm} does "
-                "not tell; build it with --algorithm sha256 and sign it anew"
+                f"list {indexes[0].head.name} bans files by their sha256, and this package is hashed with {algorithm}; "
+                "build it with --algorithm sha256 and sign it again"
             )
         listed = list(files) if len(indexes) > 1 else files
         return tuple(Hit(ban, index, path) for index in indexes for path, ban in find_files(index, listed))
@@ -112,18 +116,25 @@ class Bans:
     def check_before(self, facts: PackageFacts) -> None:
         """Refuse a package that a ban names.
 
+        Args:
+            facts: what is known of the package.
+
         Raises:
-            Banned: a ban names it.
-            BansUnusable: a list is damaged.
+            Banned: a ban names it; the message names the three most specific ones.
+            BansUnusable: as `hits`.
         """
         _refuse(self.hits(facts))
 
     def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
         """Refuse a package that holds a banned file.
 
+        Args:
+            files: `(path, digest)`, digests as 64 lower-case hex digits.
+            algorithm: of the digests.
+
         Raises:
             Banned: a ban names a file.
-            BansUnusable: a list is damaged, or the digests are not those that its file bans need.
+            BansUnusable: as `file_hits`.
         """
         _refuse(self.file_hits(files, algorithm))
 

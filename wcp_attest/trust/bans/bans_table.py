@@ -35,6 +35,7 @@ import math
 import os
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError
@@ -112,7 +113,7 @@ class BansCondition:
         return tuple(filter(None, named))
 
     def open(self, *, now: float) -> Bans:
-        """Get every list; one that did not change since the last call costs a few microseconds (`held_lists`).
+        """Get every list. One that did not change since the last call costs a few microseconds (`held_lists`).
 
         Keep the policy, and with it this condition, for as long as the program runs; several threads may share it.
 
@@ -122,15 +123,11 @@ class BansCondition:
         Raises:
             BansUnusable: a source brings no list that can be used.
         """
-
-        def verifier() -> ListVerifier:
-            return self.verifier_at(now=now)
-
-        seen = os.path.join(self.state, SEEN_NAME)
+        seen, verifier = os.path.join(self.state, SEEN_NAME), partial(self.verifier_at, now=now)
         return Bans([self._lists.get(feed, verifier, now=now, state=seen) for feed in self.feeds])
 
     def held(self, *, now: float) -> Bans | None:
-        """Return what `open` would, if each list is held and may be used as it is; else none.
+        """Return what `open` would, if each list is held and may be used as it is; else None.
 
         No file is opened and no server is asked, so this never waits.
 
@@ -244,20 +241,39 @@ def parse_bans_table(table: Table, inputs: PolicyInputs) -> BansCondition:
     """Read the `[bans]` table.
 
     Args:
-        table: the table; it is finished here.
+        table: the table; keys that are left over in it are refused here.
         inputs: what it refers to.
+
+    Returns:
+        The condition. No list is read yet.
 
     Raises:
         ConfigError: it is malformed, empty or contradicts itself, or a file it pins cannot be read.
     """
-    state = _state(table, inputs)
+    # 1  Where what was seen is kept, and the times.
+    if "state" in table:
+        state = _in_existing_folder(_path(table, "state", inputs), "`state` in [bans]")
+    else:
+        state = state_directory(inputs.environ)
     refresh = table.age("refresh") if "refresh" in table else DEFAULT_REFRESH
     max_age = table.age("max_age")
     timeout = table.age("timeout") if "timeout" in table else int(DEFAULT_TIMEOUT)
     if timeout > MAX_TIMEOUT:
         raise table.wrong("timeout", f"at most {MAX_TIMEOUT}s")
+    # 2  The sources, and who signs their lists.
     feeds = tuple(_feed(source, inputs, state, refresh, timeout) for source in table.tables("source"))
-    condition = BansCondition(feeds, _signers(table, inputs, feeds), max_age, state)
+    signers = None
+    if "signer" in table:
+        named = [inputs.signer(signer) for signer in table.tables("signer")]
+        signers = ListSigners(
+            keys=tuple(signer for signer in named if not isinstance(signer, SigstoreIdentity)),
+            identities=tuple(signer for signer in named if isinstance(signer, SigstoreIdentity)),
+            threshold=table.integer("threshold", 1),
+            sigstore=inputs.sigstore,
+        )
+    elif any(getattr(feed, "signed", True) for feed in feeds if not feed.name.startswith("registry:")):
+        raise ConfigError("[bans] has sources whose lists are signed, and no [[bans.signer]]; name who signs them")
+    condition = BansCondition(feeds, signers, max_age, state)
     table.finish()
     return condition
 
@@ -296,26 +312,6 @@ def _in_existing_folder(path: str, name: str) -> str:
     return path
 
 
-def _state(table: Table, inputs: PolicyInputs) -> str:
-    if "state" in table:
-        return _in_existing_folder(_path(table, "state", inputs), "`state` in [bans]")
-    return state_directory(inputs.environ)
-
-
-def _signers(table: Table, inputs: PolicyInputs, feeds: tuple[Feed, ...]) -> ListSigners | None:
-    if "signer" not in table:
-        if any(getattr(feed, "signed", True) for feed in feeds if not feed.name.startswith("registry:")):
-            raise ConfigError("[bans] has sources whose lists are signed, and no [[bans.signer]]; name who signs them")
-        return None
-    named = [inputs.signer(signer) for signer in table.tables("signer")]
-    return ListSigners(
-        keys=tuple(signer for signer in named if not isinstance(signer, SigstoreIdentity)),
-        identities=tuple(signer for signer in named if isinstance(signer, SigstoreIdentity)),
-        threshold=table.integer("threshold", 1),
-        sigstore=inputs.sigstore,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Network:
     """What every source behind a network needs; the parameters of its feed are called the same."""
@@ -345,30 +341,22 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
                 raise table.wrong("signed", "true: a list behind a URL must be signed")
             feed = UrlFeed(_checked_url(table, "url"), **asdict(network))
         case "tuf":
-            feed = _tuf(table.table("tuf"), inputs, network, signed=signed)
+            from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
+
+            place = table.table("tuf")
+            urls = _checked_url(place, "metadata"), _checked_url(place, "targets")
+            target, root = place.text("target"), place.text("root")
+            pinned = inputs.read(root, MAX_ROOT_BYTES, "the pinned TUF root")
+            feed = TufFeed(*urls, target, pinned, signed=signed, **asdict(network))
+            place.finish()
         case _:
             from wcp_attest.trust.bans.feeds.registry_feed import RegistryFeed
 
             if signed:
                 raise table.wrong(
-                    "signed", "false: a registry signs nothing, so say that its word is enough, or use a `url`"
+                    "signed", "false: a registry signs nothing. Say that its answer alone is enough, or use a `url`"
                 )
             feed = RegistryFeed(_checked_url(table, "registry"), **asdict(network))
-    table.finish()
-    return feed
-
-
-def _tuf(table: Table, inputs: PolicyInputs, network: _Network, *, signed: bool) -> Feed:
-    from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
-
-    feed = TufFeed(
-        metadata_url=_checked_url(table, "metadata"),
-        targets_url=_checked_url(table, "targets"),
-        target=table.text("target"),
-        root=inputs.read(table.text("root"), MAX_ROOT_BYTES, "the pinned TUF root"),
-        signed=signed,
-        **asdict(network),
-    )
     table.finish()
     return feed
 

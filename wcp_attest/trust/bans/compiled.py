@@ -9,19 +9,20 @@
                       the details: a line of JSON for each distinct reason, time, source and reference
                       the other bans: a line of JSON for each ban that names no digest
 
-The header names the SHA-256 of the list it was made from, and the list's own head, so that it cannot drift from the
-signed list: the verifier compares that digest with the signed one. It is a local file of the operator, and is refused
-when another user could have written it. Opening it checks the header and the sizes. A lookup checks the order of the
-records that it reads. `check_body` reads and checks all of it.
+The header names the SHA-256 of the list it was made from, and the list's own head. The verifier compares both with the
+signed ones, so an old compiled form is not taken for the signed list. It is a local file of the operator, and is
+refused when another user could have written it. Opening it checks the header and the sizes. A lookup checks the order
+of the records that it reads. `check_body` reads and checks all of it.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
@@ -53,8 +54,8 @@ class Section:
     """The records of one kind and algorithm.
 
     Attributes:
-        kind: of the bans.
-        algorithm: of the digests.
+        kind: of the bans: manifest, package or file.
+        algorithm: of the digests: `sha256` or `blake3`.
         count: number of records.
     """
 
@@ -69,8 +70,8 @@ class CompiledHeader:
 
     Attributes:
         head: of the list it was made from.
-        list_sha256: of that list's bytes.
-        body_sha256: of everything after the header's 4096 bytes.
+        list_sha256: of that list's bytes, 64 lower-case hex digits.
+        body_sha256: of everything after the header's 4096 bytes, 64 lower-case hex digits.
         sections: in the order of the records.
         details: length of the details in bytes.
         others: length of the other bans in bytes.
@@ -88,22 +89,8 @@ class CompiledHeader:
         """Where the details begin."""
         return HEADER_BYTES + RECORD * sum(section.count for section in self.sections)
 
-    @property
-    def size(self) -> int:
-        """The size the whole file must have."""
-        return self.details_at + self.details + self.others
-
-    def check_size(self, size: int) -> None:
-        """Check the file's size in bytes.
-
-        Raises:
-            ConfigError: it is another one.
-        """
-        if size != self.size:
-            raise ConfigError(f"it has {size} bytes instead of {self.size}: truncated or damaged")
-
     def to_bytes(self) -> bytes:
-        """Return the first 4096 bytes of the file."""
+        """Return the first 4096 bytes of the file, in the form of this module's description."""
         value: JsonObject = {
             "schema_version": SCHEMA,
             **self.head.to_json(),
@@ -117,12 +104,17 @@ class CompiledHeader:
         return (MAGIC + len(text).to_bytes(4, "big") + sha256(text).digest() + text).ljust(HEADER_BYTES, b"\0")
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> CompiledHeader:
+    def from_bytes(cls, data: bytes, size: int | None = None) -> CompiledHeader:
         """Read the first 4096 bytes of the file.
 
+        Args:
+            data: these bytes.
+            size: of the whole file in bytes; None does not compare it.
+
         Raises:
-            ConfigError: they are not those of a compiled list, or damaged.
+            ConfigError: they are not those of a compiled list, or damaged; or the file has another size than they say.
         """
+        # 1  The header's own digest, then its JSON.
         length = int.from_bytes(data[8:12], "big")
         text = data[PREFIX_BYTES : PREFIX_BYTES + length]
         if data[:8] != MAGIC or len(text) != length or sha256(text).digest() != data[12:PREFIX_BYTES]:
@@ -130,25 +122,47 @@ class CompiledHeader:
         value = strictjson.loads_object(text, what="the header", max_bytes=HEADER_BYTES)
         if value.get("schema_version") != SCHEMA:
             raise ConfigError(f"its schema is not {SCHEMA}")
+        # 2  The digests and the sections of records.
         digests = [value.get(field) for field in ("list_sha256", "body_sha256")]
-        sections = value.get("sections")
-        if not all(isinstance(text, str) and is_hex_digest(text) for text in digests) or not isinstance(sections, list):
+        listed = value.get("sections")
+        if not all(isinstance(text, str) and is_hex_digest(text) for text in digests) or not isinstance(listed, list):
             raise ConfigError("its header is malformed")
-        read = tuple(map(_section, sections))
-        if len({(section.kind, section.algorithm) for section in read}) != len(read):
+        sections: list[Section] = []
+        for each in listed:
+            match each:
+                case [("manifest" | "package" | "file") as kind, ("sha256" | "blake3") as algorithm, count]:
+                    sections.append(Section(Kind(kind), algorithm, _natural(count)))
+                case _:
+                    raise ConfigError("its header is malformed")
+        if len({(section.kind, section.algorithm) for section in sections}) != len(sections):
             raise ConfigError("its header names the same records twice")
-        return cls(
-            head=Head.from_json(value),
-            list_sha256=str(digests[0]),
-            body_sha256=str(digests[1]),
-            sections=read,
-            details=_natural(value.get("details")),
-            others=_natural(value.get("others")),
-        )
+        details, others = (_natural(value.get(field)) for field in ("details", "others"))
+        header = cls(Head.from_json(value), str(digests[0]), str(digests[1]), tuple(sections), details, others)
+        # 3  The size that follows from all of it.
+        right = header.details_at + details + others
+        if size is not None and size != right:
+            raise ConfigError(f"it has {size} bytes instead of {right}: truncated or damaged")
+        return header
 
 
-class CompiledBans:
-    """An open compiled list; close it, or use it as a context manager. Safe to use from several threads."""
+class CompiledBans(AbstractContextManager["CompiledBans"]):
+    """An open compiled list; close it, or use it as a context manager. Safe to use from several threads.
+
+    Args:
+        path: of the file, for messages.
+        header: its header.
+        view: the whole file, mapped into memory.
+
+    Attributes:
+        head: the head of the list it was made from.
+        list_sha256: the SHA-256 of that list, 64 lower-case hex digits.
+        others: the bans that name no digest.
+        names_files: whether the list bans any file.
+        package_algorithms: the algorithms of the package hashes that the list bans.
+
+    Raises:
+        ConfigError: a ban that names no digest is malformed, or there are too many of them.
+    """
 
     def __init__(self, path: str, header: CompiledHeader, view: mmap.mmap) -> None:
         self._path, self._header, self._view = path, header, view
@@ -158,7 +172,18 @@ class CompiledBans:
         for section in header.sections:
             self._starts[section.kind, section.algorithm] = start, section.count
             start += RECORD * section.count
-        self._others = self._read_others()
+        self.head, self.list_sha256 = header.head, header.list_sha256
+        self.names_files = any(section.kind is Kind.FILE for section in header.sections)
+        self.package_algorithms = frozenset(
+            each.algorithm for each in header.sections if each.kind is Kind.PACKAGE and each.count
+        )
+        if header.others > MAX_OTHERS_BYTES:
+            raise ConfigError(f"it holds more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
+        begin = header.details_at + header.details
+        self.others = NamedSources(
+            ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_DETAIL_BYTES))
+            for line in view[begin : begin + header.others].splitlines()
+        )
 
     @classmethod
     def open(cls, path: str) -> CompiledBans:
@@ -167,45 +192,22 @@ class CompiledBans:
         Args:
             path: of the file.
 
+        Returns:
+            The list; the caller closes it.
+
         Raises:
             BansUnusable: it is missing, unreadable, not a regular file, could have been written by another user, is
                 not a compiled list, damaged or truncated.
         """
         descriptor = open_regular(path, f"compiled ban list `{path}`", private=True)
         try:
-            header = CompiledHeader.from_bytes(os.pread(descriptor, HEADER_BYTES, 0))
-            header.check_size(os.fstat(descriptor).st_size)
-            view = mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)
-            return cls(path, header, view)
+            size = os.fstat(descriptor).st_size
+            header = CompiledHeader.from_bytes(os.pread(descriptor, HEADER_BYTES, 0), size)
+            return cls(path, header, mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
         except (ConfigError, OSError) as problem:
             raise BansUnusable(f"compiled ban list `{path}`: {problem}; compile it again") from None
         finally:
             os.close(descriptor)
-
-    @property
-    def head(self) -> Head:
-        """The head of the list it was made from."""
-        return self._header.head
-
-    @property
-    def list_sha256(self) -> str:
-        """The SHA-256 of the list it was made from."""
-        return self._header.list_sha256
-
-    @property
-    def others(self) -> NamedSources:
-        """The bans that name no digest."""
-        return self._others
-
-    @property
-    def names_files(self) -> bool:
-        """Whether the list bans any file."""
-        return any(section.kind is Kind.FILE for section in self._header.sections)
-
-    @property
-    def package_algorithms(self) -> frozenset[str]:
-        """The algorithms of the package hashes that the list bans."""
-        return frozenset(each.algorithm for each in self._header.sections if each.kind is Kind.PACKAGE and each.count)
 
     def __len__(self) -> int:
         return sum(section.count for section in self._header.sections)
@@ -215,23 +217,47 @@ class CompiledBans:
 
         Args:
             kind: what the digest is of.
-            digest: `sha256:<hex>` or `blake3:<hex>`.
+            digest: `sha256:<hex>` or `blake3:<hex>`, 64 lower-case hex digits.
 
         Raises:
-            BansUnusable: the records touched are not in order: the file is damaged.
+            BansUnusable: the records or details that were read are damaged.
         """
         algorithm, _, text = digest.partition(":")
+        view, key = self._view, bytes.fromhex(text)
+        # 1  Bisect the records of this kind; each one that is read must lie between its neighbours read before.
         start, count = self._starts.get((kind, algorithm), (0, 0))
-        at = self._bisect(start, count, bytes.fromhex(text))
-        if at is None:
+        low, high, at = 0, count, 0
+        floor, ceiling = b"", b"\xff" * (DIGEST + 1)
+        while low < high and not at:
+            middle = (low + high) >> 1
+            record = start + middle * RECORD
+            probe = view[record : record + DIGEST]
+            if not floor < probe < ceiling:
+                raise self._damaged(f"record {middle} is out of order")
+            if probe < key:
+                low, floor = middle + 1, probe
+            elif probe > key:
+                high, ceiling = middle, probe
+            else:
+                at = record
+        if not at:
             return None
-        offset = int.from_bytes(self._view[at + DIGEST : at + RECORD], "big")
-        # Many bans share their details; those of the last few are kept.
+        # 2  Its details. Many bans share theirs, so those of the last few are kept.
+        offset = int.from_bytes(view[at + DIGEST : at + RECORD], "big")
         known = self._known.get((kind, offset))
         if known is None:
+            begin, end = self._header.details_at + offset, self._header.details_at + self._header.details
+            end = view.find(b"\n", begin, min(begin + MAX_DETAIL_BYTES, end))
+            if end < 0:
+                raise self._damaged(f"the details of {digest} are missing")
+            try:
+                value = strictjson.loads_object(view[begin:end], what="details", max_bytes=MAX_DETAIL_BYTES)
+                known = ban_from_json({"kind": str(kind), "subject": digest, **value})
+            except ConfigError as problem:
+                raise self._damaged(str(problem)) from None
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            known = self._known[kind, offset] = self._read_detail(kind, digest, offset)
+            self._known[kind, offset] = known
         return replace(known, subject=digest)
 
     def check_body(self) -> None:
@@ -241,7 +267,7 @@ class CompiledBans:
             BansUnusable: it is damaged.
         """
         hasher = sha256()
-        for start in range(HEADER_BYTES, self._header.size, _BLOCK):
+        for start in range(HEADER_BYTES, len(self._view), _BLOCK):
             hasher.update(self._view[start : start + _BLOCK])
         if hasher.hexdigest() != self._header.body_sha256:
             raise self._damaged("its body is not what the header says")
@@ -250,60 +276,11 @@ class CompiledBans:
         """Unmap the file."""
         self._view.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _bisect(self, start: int, count: int, key: bytes) -> int | None:
-        view = self._view
-        low, high = 0, count
-        floor, ceiling = b"", b"\xff" * (DIGEST + 1)
-        while low < high:
-            middle = (low + high) >> 1
-            at = start + middle * RECORD
-            probe = view[at : at + DIGEST]
-            if not floor < probe < ceiling:
-                raise self._damaged(f"record {middle} is out of order")
-            if probe < key:
-                low, floor = middle + 1, probe
-            elif probe > key:
-                high, ceiling = middle, probe
-            else:
-                return at
-        return None
-
-    def _read_detail(self, kind: Kind, digest: str, offset: int) -> Ban:
-        begin = self._header.details_at + offset
-        limit = min(begin + MAX_DETAIL_BYTES, self._header.details_at + self._header.details)
-        end = self._view.find(b"\n", begin, limit)
-        if end < 0:
-            raise self._damaged(f"the details of {digest} are missing")
-        try:
-            value = strictjson.loads_object(self._view[begin:end], what="details", max_bytes=MAX_DETAIL_BYTES)
-            return ban_from_json({"kind": str(kind), "subject": digest, **value})
-        except ConfigError as problem:
-            raise self._damaged(str(problem)) from None
-
-    def _read_others(self) -> NamedSources:
-        begin = self._header.details_at + self._header.details
-        if self._header.others > MAX_OTHERS_BYTES:
-            raise ConfigError(f"it holds more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
-        lines = self._view[begin : begin + self._header.others].splitlines()
-        return NamedSources(
-            ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_DETAIL_BYTES)) for line in lines
-        )
-
     def _damaged(self, why: str) -> BansUnusable:
         return BansUnusable(f"compiled ban list `{self._path}` is damaged: {why}; compile it again")
-
-
-def _section(value: JsonValue) -> Section:
-    match value:
-        case [("manifest" | "package" | "file") as kind, ("sha256" | "blake3") as algorithm, count]:
-            return Section(Kind(kind), algorithm, _natural(count))
-    raise ConfigError("its header is malformed")
 
 
 def _natural(value: JsonValue) -> int:

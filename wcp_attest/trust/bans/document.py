@@ -58,7 +58,7 @@ class Head:
     expires_at: int
 
     def to_json(self) -> JsonObject:
-        """Return the four fields in the spelling of a list."""
+        """Return the four fields as a list spells them, times as `2026-03-01T12:00:00Z`."""
         return {
             "name": self.name,
             "version": self.version,
@@ -68,7 +68,10 @@ class Head:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> Head:
-        """Read the four fields out of an object; further fields are the caller's to judge.
+        """Read the four fields of an object. The caller checks its further fields.
+
+        Args:
+            value: the parsed JSON of a list, or of a predicate about one.
 
         Raises:
             ConfigError: a field is missing or malformed, or the list expires before it is issued.
@@ -78,10 +81,16 @@ class Head:
             raise ConfigError(f"name {str(name)[:80]!r} of the ban list is not 1 to 64 of a-z 0-9 . -")
         if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_VERSION:
             raise ConfigError("version of the ban list is not a whole number from 1 on")
-        issued_at, expires_at = (_time(value, field) for field in ("issued_at", "expires_at"))
-        if issued_at >= expires_at:
+        times: list[int] = []
+        for field in ("issued_at", "expires_at"):
+            text = value.get(field)
+            seconds = parse_utc(text) if isinstance(text, str) else None
+            if seconds is None:
+                raise ConfigError(f"{field} of the ban list is not of the form 2026-03-01T12:00:00Z")
+            times.append(seconds)
+        if times[0] >= times[1]:
             raise ConfigError("the ban list expires before it is issued")
-        return cls(name, version, issued_at, expires_at)
+        return cls(name, version, *times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,12 @@ class BanList:
 
     @classmethod
     def make(cls, head: Head, bans: Iterable[Ban]) -> BanList:
-        """Make a list of bans in any order; of two with the same subject the later one stays."""
+        """Make a list.
+
+        Args:
+            head: name, version and times.
+            bans: in any order; of two with the same subject the later one stays.
+        """
         by_subject = {ban.sort_key(): ban for ban in bans}
         return cls(head, tuple(by_subject[key] for key in sorted(by_subject)))
 
@@ -107,16 +121,16 @@ class BanList:
         """Read a list.
 
         Args:
-            data: the document.
-            what: what the document is called in messages.
+            data: the document, at most 64 MiB.
+            what: its name, for messages.
 
         Raises:
             BansUnusable: too large, not strict JSON, another schema, a field unknown, missing or malformed.
         """
         value = strictjson.loads_object(data, what=what, max_bytes=MAX_LIST_BYTES, error=BansUnusable)
         try:
-            check_shape(value)
-            return cls.make(Head.from_json(value), map(ban_from_json, _entries(value)))
+            bans = check_shape(value)
+            return cls.make(Head.from_json(value), map(ban_from_json, bans))
         except ConfigError as problem:
             raise BansUnusable(f"{what}: {problem}") from None
 
@@ -128,7 +142,7 @@ class BanList:
         """Return the next version of this list.
 
         Args:
-            now: the time of issue in seconds since the epoch; never earlier than this list's own.
+            now: the time of issue in seconds since the epoch; where it is earlier than this list's own, that is taken.
             lifetime: seconds until it expires.
             bans: all bans of the next version.
         """
@@ -137,21 +151,31 @@ class BanList:
         return BanList.make(head, bans)
 
 
-def check_shape(value: JsonObject) -> None:
+def check_shape(value: JsonObject) -> list[JsonValue]:
     """Check that an object has exactly the fields of a list of this schema.
 
+    Args:
+        value: the parsed JSON.
+
+    Returns:
+        Its entries, not yet read.
+
     Raises:
-        ConfigError: it is of another schema, or a field is unknown or missing.
+        ConfigError: it is of another schema, a field is unknown or missing, or `bans` is not a list.
     """
     if value.get("schema_version") != SCHEMA:
         raise ConfigError(f"schema_version {str(value.get('schema_version'))[:40]!r} is not {SCHEMA}")
     wrong = _FIELDS ^ value.keys()
     if wrong:
         raise ConfigError(f"unknown or missing fields: {', '.join(sorted(wrong))[:200]}")
+    bans = value["bans"]
+    if not isinstance(bans, list):
+        raise ConfigError("`bans` is not a list")
+    return bans
 
 
 def layout(head: Head, bans: Iterable[Ban]) -> Iterable[bytes]:
-    """Yield the lines of a list.
+    """Yield the one layout of a list that is written, piece by piece.
 
     Args:
         head: of the list.
@@ -166,18 +190,3 @@ def layout(head: Head, bans: Iterable[Ban]) -> Iterable[bytes]:
         yield comma + strictjson.dumps(ban.to_json())
         comma = b",\n"
     yield b"\n]\n}\n"
-
-
-def _entries(value: JsonObject) -> list[JsonValue]:
-    bans = value["bans"]
-    if not isinstance(bans, list):
-        raise ConfigError("`bans` is not a list")
-    return bans
-
-
-def _time(value: JsonObject, field: str) -> int:
-    text = value.get(field)
-    seconds = parse_utc(text) if isinstance(text, str) else None
-    if seconds is None:
-        raise ConfigError(f"{field} of the ban list is not of the form 2026-03-01T12:00:00Z")
-    return seconds

@@ -40,17 +40,6 @@ class _HeldList:
     fresh_until: float
     verified_at: float
 
-    def usable(self, now: float, state: str, *, background: bool) -> bool:
-        if not self.fresh_from <= now < self.fresh_until:
-            return False
-        if background and self.verified.ask_again_at is not None:
-            return True  # the refresher asks the source; here its freshness alone decides
-        if self.verified.ask_again_at is not None and now >= self.verified.ask_again_at:
-            return False
-        if time.monotonic() - self.verified_at >= MAX_SECONDS:
-            return False
-        return self.stamp == _stamp((*self.files, state))
-
 
 class HeldLists:
     """The lists of one `[bans]` table. Safe to use from several threads; one at a time opens a source."""
@@ -84,28 +73,47 @@ class HeldLists:
                 return found
             if self.background and feed.remote:
                 raise BansUnusable(f"{feed.name}: the background refresh has not brought a list that is fresh")
-            return self._open(feed, verifier(), _stamp((*feed.files, state)))
+            return self.refresh(feed, verifier(), state)
 
     def held(self, feed: Feed, *, now: float, state: str) -> VerifiedList | None:
-        """Return the held list of a source while it may be used, else none. Opens no file, asks no server."""
+        """Return the held list of a source while it may be used, else None. Opens no file, asks no server.
+
+        Args:
+            feed: the source.
+            now: the time to judge freshness by, in seconds since the epoch.
+            state: path of the record of versions seen.
+        """
         held = self._held.get(feed)
-        if held is None or not held.usable(now, state, background=self.background):
+        if held is None or not held.fresh_from <= now < held.fresh_until:
             return None
-        return held.verified
+        again = held.verified.ask_again_at
+        if self.background and again is not None:
+            return held.verified  # the refresher asks the source; here freshness alone decides
+        if (again is not None and now >= again) or time.monotonic() - held.verified_at >= MAX_SECONDS:
+            return None
+        return held.verified if held.stamp == _stamp((*held.files, state)) else None
 
     def refresh(self, feed: Feed, verifier: ListVerifier, state: str) -> VerifiedList:
         """Open a source anew, also while its list is held. The held list stays when that fails.
 
+        Args:
+            feed: the source.
+            verifier: the conditions of this moment.
+            state: path of the record of versions seen.
+
         Raises:
             BansUnusable: there is no list that can be used.
         """
-        return self._open(feed, verifier, _stamp((*feed.files, state)))
-
-    def _open(self, feed: Feed, verifier: ListVerifier, stamp: tuple[object, ...]) -> VerifiedList:
-        """Open a source. The stamp was taken before, so a change meanwhile shows the next time."""
+        stamp = _stamp((*feed.files, state))  # taken before, so that a change meanwhile shows the next time
         verified = feed.open(verifier)
         head = verified.index.head
-        if feed.remote or _settled(feed.files):
+        settled = True
+        if not feed.remote:
+            try:
+                settled = all(time.time() - os.stat(path).st_ctime >= SETTLED for path in feed.files)
+            except OSError:
+                settled = False
+        if settled:
             self._held[feed] = _HeldList(
                 verified,
                 feed.files,
@@ -124,9 +132,12 @@ class ListRefresher:
     an outage of its source costs no verification anything before that, and denies from then on.
 
     Args:
-        refresh: asks every source; returns why those failed that did.
-        lists: what is held; it opens no remote source while the refresher runs.
-        every: seconds between two rounds.
+        refresh: asks every source; returns a text for each that failed.
+        lists: the held lists; they open no remote source while the refresher runs.
+        every: seconds between two rounds, at least one.
+
+    Attributes:
+        problems: what failed in the last round, a text for each source; empty when nothing did.
     """
 
     def __init__(self, refresh: Callable[[], Sequence[str]], lists: HeldLists, every: float) -> None:
@@ -136,12 +147,15 @@ class ListRefresher:
         self.problems: tuple[str, ...] = ()
 
     def start(self, *, ask_now: bool = True) -> Self:
-        """Ask every source once, here, then go on in the background.
+        """Ask every source once, in this thread, then go on in the background.
 
-        What fails now does not raise: `problems` says it, and packages are denied until a list comes.
+        A failure is not raised: `problems` tells it, and packages are denied until a list comes.
 
         Args:
             ask_now: False begins with a wait; until the first round is over, verifications ask sources themselves.
+
+        Returns:
+            The refresher itself.
         """
         if ask_now:
             self.problems = tuple(self._refresh())
@@ -163,7 +177,7 @@ class ListRefresher:
             self._lists.background = False
 
     def forget(self) -> None:
-        """End as a forked child does, which has not got the thread and may have got its lock."""
+        """End in a forked child, which does not have the thread and may have its lock, held."""
         self._switching = threading.Lock()
         self._ending.set()
         self._lists.background = False
@@ -182,6 +196,7 @@ class ListRefresher:
 
 
 def _stamp(paths: Sequence[str]) -> tuple[object, ...]:
+    """Return what changes when one of the files does: device, inode, size and times of each."""
     found: list[object] = []
     for path in paths:
         try:
@@ -191,10 +206,3 @@ def _stamp(paths: Sequence[str]) -> tuple[object, ...]:
         else:
             found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(found)
-
-
-def _settled(paths: Sequence[str]) -> bool:
-    try:
-        return all(time.time() - os.stat(path).st_ctime >= SETTLED for path in paths)
-    except OSError:
-        return False

@@ -1,6 +1,6 @@
 """Compile a list in one pass over its lines, in bounded memory.
 
-A list small enough to be read whole is taken in any layout; a larger one must be in the layout that is written
+A list of at most 64 MiB is read whole, in any layout. A larger one must be in the layout that is written
 (`wcp_attest.trust.bans.document`), one ban a line and sorted, and is read line by line.
 """
 
@@ -58,7 +58,14 @@ class _CompiledOutput:
         """
         found = _DIGEST_LINE.match(line)
         if found is None:
-            self._add_other(line)
+            ban = ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_LINE_BYTES))
+            if ban.kind in DIGEST_KINDS:
+                raise ConfigError("a ban is not in the layout that is written")
+            self._in_order(*ban.sort_key())
+            self.others_length += len(line) + 1
+            if self.others_length > MAX_OTHERS_BYTES:
+                raise ConfigError(f"more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
+            self.others.append(line + b"\n")
             return
         kind, algorithm, digest = Kind(found[1].decode()), found[2].decode(), found[3]
         self._in_order(RANK[kind], algorithm, digest)
@@ -78,16 +85,6 @@ class _CompiledOutput:
         else:
             self.sections[-1] = Section(kind, algorithm, last.count + 1)
 
-    def _add_other(self, line: bytes) -> None:
-        ban = ban_from_json(strictjson.loads(line, what="a ban", max_bytes=MAX_LINE_BYTES))
-        if ban.kind in DIGEST_KINDS:
-            raise ConfigError("a ban is not in the layout that is written")
-        self._in_order(*ban.sort_key())
-        self.others_length += len(line) + 1
-        if self.others_length > MAX_OTHERS_BYTES:
-            raise ConfigError(f"more than {MAX_OTHERS_BYTES} bytes of bans that name no digest")
-        self.others.append(line + b"\n")
-
     def _in_order(self, *key: object) -> None:
         if not self.last < key:
             raise ConfigError("the bans are not sorted, or one stands twice")
@@ -98,14 +95,14 @@ def compile_list(source: str, target: str) -> CompiledHeader:
     """Compile a list into a file, which is replaced as a whole or not at all.
 
     Args:
-        source: path of the list.
-        target: path of the compiled form.
+        source: path of the list: at most 16 GiB, and above 64 MiB in the layout that is written.
+        target: path of the compiled form, readable by its owner only. Its folder takes two temporary files meanwhile.
 
     Returns:
         The header of what was written.
 
     Raises:
-        BansUnusable: the list is malformed, or too large and not in the layout that is written.
+        BansUnusable: the list is malformed, too large, or large and not in the layout that is written.
         ConfigError: a file cannot be read or written, or what stands at `target` is no compiled list.
     """
     check_place(target, COMPILED)
@@ -117,9 +114,10 @@ def compile_list(source: str, target: str) -> CompiledHeader:
 
 
 def _opened(source: str) -> int:
+    """Open a list that the command line names: a file that cannot be read is a mistake there, not a list to refuse."""
     try:
         return open_regular(source, f"the ban list `{source}`", follow=True)
-    except BansUnusable as problem:  # of the caller's own file nothing was found out yet
+    except BansUnusable as problem:
         raise ConfigError(str(problem)) from None
 
 
@@ -187,7 +185,12 @@ def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target
         with open(descriptor, "w+b", buffering=1 << 20) as records:
             records.write(bytes(HEADER_BYTES))
             output = _CompiledOutput(records, details)
-            head = _read(lines, output, source)
+            try:
+                head = _parse(lines, output)
+            except ConfigError as problem:
+                raise BansUnusable(
+                    f"`{source}`: {problem}; a list this large must be as `wcp-attest ban` writes it"
+                ) from None
             header = _finish(output, head, hasher.digest().hex())
             os.fsync(records.fileno())
         check_place(target, COMPILED)
@@ -196,13 +199,6 @@ def _write(lines: Iterator[bytes], hasher: Hasher, details: IO[bytes], *, target
         os.unlink(temporary)
         raise
     return header
-
-
-def _read(lines: Iterator[bytes], output: _CompiledOutput, source: str) -> Head:
-    try:
-        return _parse(lines, output)
-    except ConfigError as problem:
-        raise BansUnusable(f"`{source}`: {problem}; a list this large must be as `wcp-attest ban` writes it") from None
 
 
 def _parse(lines: Iterator[bytes], output: _CompiledOutput) -> Head:

@@ -48,8 +48,8 @@ class ListVerifier:
 
     Attributes:
         signers: who may sign; None where no source's list needs a signature.
-        max_age: seconds since its issue after which a list is too old, also when it says that it expires later.
-        seen: the memory of what was seen before.
+        max_age: seconds since its issue after which a list is too old, even if it says that it expires later.
+        seen: remembers the issues of each list that were seen before.
         now: seconds since the epoch.
         memo: lists parsed before, by the SHA-256 of their bytes; a program that verifies often parses a list once.
     """
@@ -68,7 +68,7 @@ class ListVerifier:
             copy: what it brought.
 
         Returns:
-            The list, ready to be looked into.
+            The list, in which bans can be looked up.
 
         Raises:
             PairMismatch: the signatures are over another list.
@@ -89,8 +89,8 @@ class ListVerifier:
 
         Args:
             source: the source's stable name, for messages.
-            document: the list.
-            digest: its SHA-256.
+            document: the bytes of the list.
+            digest: its SHA-256, 64 lower-case hex digits.
 
         Raises:
             BansUnusable: it is malformed.
@@ -104,7 +104,12 @@ class ListVerifier:
         return known
 
     def belong_together(self, source: str, copy: FetchedList) -> bool:
-        """Tell whether signatures are over this very document."""
+        """Tell whether the signatures of a copy are valid and over its own document.
+
+        Args:
+            source: the source's stable name.
+            copy: what it brought.
+        """
         try:
             said = self.signed(source, copy.signatures or b"")
         except BansUnusable:
@@ -114,15 +119,26 @@ class ListVerifier:
     def signed(self, source: str, signatures: bytes) -> Seen:
         """Return what the signers of a list say of it.
 
+        Args:
+            source: the source's stable name.
+            signatures: the bytes of the signature file.
+
+        Returns:
+            Head and digest of the list they signed.
+
         Raises:
-            BansUnusable: too few of those who may have signed it.
+            BansUnusable: the policy names no signer of lists, or too few of them have signed.
         """
         if self.signers is None:
             raise BansUnusable(f"{source}: the policy names no signer of ban lists; name one as [[bans.signer]]")
         return self.signers.verify(signatures, what=f"{source}.sig")
 
     def admit_head(self, source: str, seen: Seen) -> None:
-        """Check freshness and that the list follows what was seen before, and remember it.
+        """Check that a list is fresh and follows what was seen before, and remember it.
+
+        Args:
+            source: the source's stable name.
+            seen: head and digest of the list.
 
         Raises:
             BansUnusable: stale, dated in the future, or rolled back.
@@ -135,6 +151,10 @@ class ListVerifier:
 
     def check_fresh(self, source: str, head: Head) -> None:
         """Check a list's times.
+
+        Args:
+            source: the source's stable name, for messages.
+            head: of the list.
 
         Raises:
             BansUnusable: it has expired, is older than `max_age`, or is dated in the future.

@@ -19,30 +19,28 @@ if TYPE_CHECKING:
 
 
 class BanIndex(Protocol):
-    """A list that can be looked into."""
+    """A list in which bans can be looked up.
 
-    @property
-    def head(self) -> Head:
-        """The head of the list."""
+    Attributes:
+        head: the head of the list.
+        list_sha256: the SHA-256 of the document's exact bytes, 64 lower-case hex digits.
+        others: the bans that name no digest.
+        names_files: whether the list bans any file.
+        package_algorithms: the algorithms of the package hashes that the list bans.
+    """
 
-    @property
-    def list_sha256(self) -> str:
-        """The SHA-256 of the document's exact bytes, 64 lower-case hex digits."""
-
-    @property
-    def others(self) -> NamedSources:
-        """The bans that name no digest."""
-
-    @property
-    def names_files(self) -> bool:
-        """Whether the list bans any file."""
-
-    @property
-    def package_algorithms(self) -> frozenset[str]:
-        """The algorithms of the package hashes that the list bans."""
+    head: Head
+    list_sha256: str
+    others: NamedSources
+    names_files: bool
+    package_algorithms: frozenset[str]
 
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
-        """Return the ban of a digest in the spelling `sha256:<hex>`, or None.
+        """Return the ban of a digest, or None.
+
+        Args:
+            kind: what the digest is of: manifest, package or file.
+            digest: `sha256:<hex>` or `blake3:<hex>`, 64 lower-case hex digits.
 
         Raises:
             BansUnusable: what was read in order to answer is damaged.
@@ -50,7 +48,11 @@ class BanIndex(Protocol):
 
 
 class NamedSources:
-    """Bans of workers, keys, identities and namespaces, by what they name."""
+    """Bans of workers, keys, identities and namespaces, by what they name.
+
+    Args:
+        bans: in any order.
+    """
 
     def __init__(self, bans: Iterable[Ban]) -> None:
         self._by_subject: dict[tuple[Kind, str], list[tuple[Ban, Specifier | None]]] = {}
@@ -66,33 +68,37 @@ class NamedSources:
         return (ban for found in self._by_subject.values() for ban, _ in found)
 
     def find(self, facts: PackageFacts) -> Iterator[Ban]:
-        """Yield every ban that hits a package."""
-        if not self._by_subject:
+        """Yield every ban that hits a package; one that hits by two names comes twice.
+
+        Args:
+            facts: what is known of the package.
+        """
+        by_subject = self._by_subject
+        if not by_subject:
             return
+        # 1  The worker. A ban of a worker hits its instances, which lie below its id.
         segments = facts.worker_id.split(".")
         ids = [".".join(segments[:count]) for count in range(3, len(segments) + 1)]
-        # A ban of a worker hits its instances, which lie below its id.
-        for ban, specifier in (entry for worker_id in ids for entry in self._get(Kind.WORKER, worker_id)):
+        for ban, specifier in (entry for each in ids for entry in by_subject.get((Kind.WORKER, each), ())):
             if specifier is None or specifier.matches(facts.worker_version):
                 yield ban
+        # 2  The signers: by key, and by every name of a certificate.
         for signer in facts.signers:
             if signer.key_id:
                 key_id = signer.key_id if ":" in signer.key_id else f"sha256:{signer.key_id}"
-                yield from (ban for ban, _ in self._get(Kind.KEY, key_id))
+                yield from (ban for ban, _ in by_subject.get((Kind.KEY, key_id), ()))
             issuer = ban_spelling(signer.issuer)
             for name in filter(None, map(ban_spelling, (signer.identity, signer.repository, *signer.names))):
                 # A name is hit by itself, by its beginnings, and `…/worker` by `…/worker/*`.
                 beginnings = (name[:length] + "*" for length in self._lengths if length <= len(name))
                 for subject in (name, *beginnings, name + "/*"):
-                    yield from (ban for ban, _ in self._get(Kind.IDENTITY, subject) if ban.issuer in {"", issuer})
-        for ban, _ in self._get(Kind.NAMESPACE, namespace_of(facts.worker_id)):
-            yield ban
-
-    def _get(self, kind: Kind, subject: str) -> list[tuple[Ban, Specifier | None]]:
-        return self._by_subject.get((kind, subject), [])
+                    named = by_subject.get((Kind.IDENTITY, subject), ())
+                    yield from (ban for ban, _ in named if ban.issuer in {"", issuer})
+        # 3  The namespace.
+        yield from (ban for ban, _ in by_subject.get((Kind.NAMESPACE, namespace_of(facts.worker_id)), ()))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListIndex:
     """A list held in memory; made by `index_list`."""
 
@@ -113,7 +119,7 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
 
     Args:
         listed: the list.
-        list_sha256: of the bytes it was read from.
+        list_sha256: SHA-256 of the bytes it was read from, 64 lower-case hex digits.
     """
     digests: dict[tuple[Kind, str], Ban] = {
         (ban.kind, ban.subject): ban for ban in listed.bans if ban.kind in DIGEST_KINDS
@@ -131,9 +137,13 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
 def find(index: BanIndex, facts: PackageFacts) -> list[Ban]:
     """Return the bans of a list that hit what is known before the tree is read, most specific first.
 
+    Args:
+        index: the list.
+        facts: what is known of the package.
+
     Raises:
-        BansUnusable: the list is damaged; or it bans packages by their SHA-256 only, this one is hashed otherwise, and
-            no other ban of the list hits it.
+        BansUnusable: the list is damaged; or it bans packages by SHA-256, this one is hashed with another algorithm,
+            and no other ban of the list hits it.
     """
     digests = (
         (Kind.MANIFEST, f"sha256:{facts.manifest_sha256}"),

@@ -5,9 +5,9 @@
                                       "list_sha256":"9f86…"}}}
     <state directory>/lock          held while seen.json is replaced
 
-Of one source, a list is refused when its version is lower or its time earlier than before, when its name differs, or
-when other bytes have the same version: an old list, sent again, hides the newest bans. Without the state this is not
-noticed until the next list is seen; the list's expiry and the policy's `max_age` still bound its age.
+An old list, sent again, hides the newest bans. So a list of a source is refused when its version is lower or its time
+earlier than before, when its name differs, or when other bytes have the same version. A host that has no state yet does
+not notice an old list; the list's expiry and the policy's `max_age` still bound its age.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Seen:
 
     def check_follows(self, last: Seen) -> None:
         """Check that this issue is the last one again or a later one.
+
+        Args:
+            last: the issue that was seen before.
 
         Raises:
             BansUnusable: it is rolled back, of another list, or differs under the same version.
@@ -97,7 +100,12 @@ class RollbackGuard:
             if source in lists:
                 seen.check_follows(lists[source])
             lists[source] = seen
-            self._store(lists)
+            if len(lists) > MAX_LISTS:
+                raise BansUnusable(f"the ban state file `{self._path}` holds more than {MAX_LISTS} lists; move it away")
+            entries: JsonObject = {
+                name: {**each.head.to_json(), "list_sha256": each.list_sha256} for name, each in sorted(lists.items())
+            }
+            replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
 
     def _load(self) -> dict[str, Seen]:
         what = f"the ban state file `{self._path}`"
@@ -112,28 +120,25 @@ class RollbackGuard:
             or not isinstance(lists, dict)
         ):
             raise BansUnusable(f"{what} is not of schema {SCHEMA}; move it away to start over")
+        found: dict[str, Seen] = {}
         try:
-            return {source: _seen(entry) for source, entry in lists.items()}
+            for source, entry in lists.items():
+                digest = entry.get("list_sha256") if isinstance(entry, dict) else None
+                if not isinstance(entry, dict) or not isinstance(digest, str) or not is_hex_digest(digest):
+                    raise BansUnusable(
+                        f"{what} is damaged: no 64 hex digits of {source[:200]!r}; move it away to start over"
+                    )
+                found[source] = Seen(Head.from_json(entry), digest)
         except ConfigError as problem:
             raise BansUnusable(f"{what} is damaged: {problem}; move it away to start over") from None
-
-    def _store(self, lists: dict[str, Seen]) -> None:
-        if len(lists) > MAX_LISTS:
-            raise BansUnusable(f"the ban state file `{self._path}` holds more than {MAX_LISTS} lists; move it away")
-        entries: JsonObject = {
-            source: {**seen.head.to_json(), "list_sha256": seen.list_sha256} for source, seen in sorted(lists.items())
-        }
-        replace(self._path, strictjson.dumps({"schema_version": SCHEMA, "lists": entries}) + b"\n")
+        return found
 
 
 class NoRollbackGuard(RollbackGuard):
-    """Nothing was seen before and nothing is remembered; for looking at one list outside of any policy."""
-
-    def __init__(self) -> None:
-        super().__init__("")
+    """Nothing was seen before and nothing is remembered; for a look at one list outside of any policy."""
 
     def accept(self, source: str, seen: Seen) -> None:
-        """Accept."""
+        """Accept every issue."""
 
 
 @contextlib.contextmanager
@@ -151,12 +156,3 @@ def locked(directory: str, name: str = "lock", wait: float = LOCK_WAIT) -> Itera
     check_private_directory(directory)
     with exclusive(os.path.join(directory, name), wait=wait, error=BansUnusable):
         yield
-
-
-def _seen(entry: object) -> Seen:
-    if not isinstance(entry, dict):
-        raise ConfigError("an entry is not an object")
-    digest = entry.get("list_sha256")
-    if not isinstance(digest, str) or not is_hex_digest(digest):
-        raise ConfigError("a list_sha256 is not 64 hex digits")
-    return Seen(Head.from_json(entry), digest)

@@ -76,7 +76,7 @@ class ListSigners:
             what: its name, for messages.
 
         Returns:
-            What enough trusted signers say of one and the same list.
+            Head and digest of the list that the counted signers have signed.
 
         Raises:
             BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's does not hold, or
@@ -118,7 +118,11 @@ class _Found(Counted):
 
 
 def statement_of(seen: Seen) -> bytes:
-    """Return the bytes that a signer of a list signs."""
+    """Return the bytes that a signer of a list signs: an in-toto Statement v1.
+
+    Args:
+        seen: head and digest of the list.
+    """
     return statement.render(
         name=SUBJECT, sha256=seen.list_sha256, predicate_type=PREDICATE, predicate=seen.head.to_json()
     )
@@ -126,6 +130,12 @@ def statement_of(seen: Seen) -> bytes:
 
 def read_statement(payload: bytes) -> Seen:
     """Read the payload of a verified signature.
+
+    Args:
+        payload: the bytes of the Statement.
+
+    Returns:
+        Head and digest of the list that it is about.
 
     Raises:
         SignatureInvalid: it is not a statement about a list, or a field is missing, unknown or malformed.

@@ -42,20 +42,15 @@ _SIGNS: Final[dict[str, frozenset[int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One comparison, such as `>=1.2`."""
+    """One comparison, such as `>=1.2`.
+
+    Attributes:
+        operator: `==`, `!=`, `<=`, `>=`, `<` or `>`.
+        version: what a worker's version is compared with.
+    """
 
     operator: Operator
     version: str
-
-    def contains(self, version: str) -> bool:
-        """Tell whether a worker version is hit; a version that cannot be ordered is, except by `==`."""
-        ours, theirs = version_rank(self.version), version_rank(version)
-        if ours is not None and theirs is not None:
-            sign = (theirs > ours) - (theirs < ours)
-            return sign in _SIGNS[self.operator]
-        if self.operator == "==":
-            return version.lower() == self.version.lower()
-        return self.operator != "!=" or version != self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +65,65 @@ class Specifier:
 
     @classmethod
     def parse(cls, text: str) -> Specifier:
-        """Read a specifier such as `>=1.2,<1.4.3`; spaces around the parts are allowed.
+        """Read a specifier.
+
+        Args:
+            text: such as `>=1.2,<1.4.3`: at most 500 characters and 20 comparisons, with spaces around them or not.
 
         Raises:
             ConfigError: it is empty, too long, or not of that grammar; or a version that is to be ordered cannot be.
         """
         if len(text) > MAX_SPECIFIER or text.count(",") >= MAX_COMPARISONS:
             raise ConfigError(f"version specifier {text[:80]!r}… is too long; write several bans")
-        return cls(tuple(_comparison(part.strip(" "), text) for part in text.split(",")))
+        comparisons: list[Comparison] = []
+        for part in text.split(","):
+            found = _COMPARISON.match(part.strip(" "))
+            if found is None:
+                raise ConfigError(
+                    f"version specifier {text!r} is not of the form `>=1.2,<1.4.3` (==, !=, <, <=, >, >=)"
+                )
+            operator, version = cast("Operator", found[1]), found[2]
+            problem = version_problem(version)
+            if problem is not None:
+                raise ConfigError(f"version {version!r} of specifier {text!r} {problem}")
+            if operator not in ("==", "!=") and version_rank(version) is None:
+                raise ConfigError(
+                    f"version {version!r} of specifier {text!r} cannot be ordered; use == or dotted numbers"
+                )
+            comparisons.append(Comparison(operator, version))
+        return cls(tuple(comparisons))
 
     def matches(self, version: str) -> bool:
-        """Tell whether a worker version is inside the range."""
-        return all(comparison.contains(version) for comparison in self.comparisons)
+        """Tell whether a worker version is hit by every comparison.
+
+        One that cannot be ordered is hit by all but `==` and `!=`, which compare it as text.
+
+        Args:
+            version: as the manifest names it.
+        """
+        theirs = version_rank(version)
+        for each in self.comparisons:
+            ours = version_rank(each.version)
+            if ours is not None and theirs is not None:
+                hit = (theirs > ours) - (theirs < ours) in _SIGNS[each.operator]
+            elif each.operator == "==":
+                hit = version.lower() == each.version.lower()
+            else:
+                hit = each.operator != "!=" or version != each.version
+            if not hit:
+                return False
+        return True
 
     def __str__(self) -> str:
         return ",".join(comparison.operator + comparison.version for comparison in self.comparisons)
 
 
-def _comparison(part: str, whole: str) -> Comparison:
-    found = _COMPARISON.match(part)
-    if found is None:
-        raise ConfigError(f"version specifier {whole!r} is not of the form `>=1.2,<1.4.3` (==, !=, <, <=, >, >=)")
-    operator, version = cast("Operator", found[1]), found[2]
-    problem = version_problem(version)
-    if problem is not None:
-        raise ConfigError(f"version {version!r} of specifier {whole!r} {problem}")
-    if operator not in ("==", "!=") and version_rank(version) is None:
-        raise ConfigError(f"version {version!r} of specifier {whole!r} cannot be ordered; use == or dotted numbers")
-    return Comparison(operator, version)
-
-
 def version_rank(version: str) -> _Rank | None:
-    """Return what a version is ordered by, or None when it cannot be ordered."""
+    """Return what a version is ordered by (Semantic Versioning 2.0.0, section 11), or None when it cannot be ordered.
+
+    Args:
+        version: such as `1.4.2-rc.1+b7`.
+    """
     found = _ORDERED.match(version)
     if found is None:
         return None

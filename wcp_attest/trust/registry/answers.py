@@ -36,7 +36,7 @@ class VerifyResponse:
 
     Attributes:
         worker_id: that was asked for.
-        status: `banned` also where the registry says `active` and bans it in the same breath.
+        status: `banned` also where the registry says both `active` and `banned`.
         current_hash: package hash, 64 lower-case hex digits; None when the registry gives none.
         ban_reason: why it is banned.
         attested_at: as the registry spells it.
@@ -45,8 +45,8 @@ class VerifyResponse:
         ai_model: model.
         ai_session_fingerprint: session.
         manifest: the bytes of the worker's `manifest.json`, None when the registry keeps none.
-        signatures: the bytes of its `manifest.sig`; there exactly when the manifest is. The registry's word proves
-            nothing about either: check them with `wcp_attest.pair.check_pair`.
+        signatures: the bytes of its `manifest.sig`; None exactly when the manifest is. That the registry sent them
+            proves nothing: check both with `wcp_attest.pair.check_pair`.
     """
 
     worker_id: str
@@ -69,6 +69,10 @@ class VerifyResponse:
     @classmethod
     def from_json(cls, value: JsonObject, worker_id: str) -> VerifyResponse:
         """Read an answer about a worker.
+
+        Args:
+            value: the parsed JSON.
+            worker_id: that was asked for.
 
         Raises:
             RegistryAnswerError: it is malformed, or about another worker.
@@ -142,6 +146,9 @@ class Page:
     def from_bytes(cls, body: bytes) -> Page:
         """Read a page: a bare array of rows, or an object with the array and a cursor.
 
+        Args:
+            body: the bytes of the answer.
+
         Raises:
             RegistryAnswerError: it is malformed.
             RegistryIncompleteError: the registry says that there is more, and not where.
@@ -177,6 +184,9 @@ class Health:
     @classmethod
     def from_json(cls, value: JsonObject) -> Health:
         """Read the answer: `ok: true`, or `status: "ok"` as Hall servers spell it.
+
+        Args:
+            value: the parsed JSON.
 
         Raises:
             RegistryAnswerError: it is malformed.
@@ -277,6 +287,10 @@ class AttestationResponse:
     def from_json(cls, value: JsonObject, submission: Submission) -> AttestationResponse:
         """Read the answer.
 
+        Args:
+            value: the parsed JSON.
+            submission: what was sent.
+
         Raises:
             RegistryAnswerError: it is malformed, or the registry recorded something else.
         """
@@ -304,8 +318,11 @@ _WHAT = "the registry's answer"
 def parse_object(body: bytes) -> JsonObject:
     """Parse an answer that must be an object.
 
+    Args:
+        body: the bytes of the answer.
+
     Raises:
-        RegistryAnswerError: it is not.
+        RegistryAnswerError: it is not strict JSON, or no object.
     """
     value = strictjson.loads(body, what=_WHAT, max_bytes=MAX_ANSWER_BYTES, floats=True, error=RegistryAnswerError)
     if not isinstance(value, dict):
@@ -315,6 +332,9 @@ def parse_object(body: bytes) -> JsonObject:
 
 def check_worker_id(worker_id: str) -> str:
     """Return `worker_id` if it is one.
+
+    Args:
+        worker_id: such as `org.acme.summarizer`.
 
     Raises:
         ConfigError: it is not; a species id, for one, is not.
@@ -328,7 +348,10 @@ def check_worker_id(worker_id: str) -> str:
 
 
 def check_digest(text: str) -> str:
-    """Return a SHA-256 in lower-case hex, given in any case and with or without `sha256:`.
+    """Return a SHA-256 as 64 lower-case hex digits.
+
+    Args:
+        text: hex in any case, with or without `sha256:`.
 
     Raises:
         ConfigError: it is none.

@@ -1,4 +1,7 @@
-"""The registry's client."""
+"""A client of a worker registry: who is registered, which digests are banned, and what to tell it.
+
+Questions and answers are those of the public registry and of Hall servers (`wcp_attest.trust.registry.answers`).
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Credentials:
             raise ConfigError("the session token is empty or holds characters that no cookie may")
 
     def headers(self) -> dict[str, str]:
-        """Return the header to send, if any."""
+        """Return the header to send: `Authorization`, `Cookie`, or none."""
         if self.bearer_token is not None:
             return {"Authorization": f"Bearer {self.bearer_token}"}
         if self.session_token is not None:
@@ -92,6 +95,9 @@ class RegistryClient:
         ca_file: PEM certificates to trust instead of the system's.
         list_timeout: seconds for all pages of a ban list together.
 
+    Attributes:
+        base_url: where requests go, without a slash at its end.
+
     Raises:
         ConfigError: the URL cannot be used, or credentials would travel by plain http.
     """
@@ -110,7 +116,7 @@ class RegistryClient:
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
         if "?" in url:
             raise ConfigError("the registry's URL must not carry a query")
-        self._base = url.rstrip("/")
+        self.base_url = url.rstrip("/")
         self._transport = Transport(url, timeout=timeout, ca_file=ca_file)
         self._headers = (credentials or Credentials()).headers()
         if self._headers and not self._transport.encrypted:
@@ -120,11 +126,6 @@ class RegistryClient:
         self._active: dict[str, tuple[float, VerifyResponse]] = {}
         self._banned: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
-
-    @property
-    def base_url(self) -> str:
-        """Where requests go."""
-        return self._base
 
     def verify(self, worker_id: str) -> VerifyResponse:
         """Return what the registry knows of a worker.
@@ -147,18 +148,33 @@ class RegistryClient:
             kept = self._active.get(worker_id)
         if kept is not None and now < kept[0]:
             return kept[1]
-        reply = self._get(f"/api/v1/verify/{quote(worker_id, safe='')}")
+        reply = self._get(f"/api/v1/verify/{quote(worker_id, safe='')}", may_be_absent=True)
         if reply.status == 404:
             answer = VerifyResponse(worker_id, "unknown")
         else:
             answer = VerifyResponse.from_json(parse_object(reply.body), worker_id)
-        self._keep(answer, now + self._ttl)
+        with self._lock:
+            self._active.pop(worker_id, None)
+            if answer.status == "active":
+                while len(self._active) >= MAX_CACHED:
+                    del self._active[next(iter(self._active))]
+                self._active[worker_id] = now + self._ttl, answer
         return answer
 
     def get_worker_hash(self, worker_id: str) -> str | None:
         """Return the package hash that the registry holds for a worker, or None unless it is active.
 
-        Raises: as `verify`.
+        Args:
+            worker_id: such as `org.acme.summarizer`.
+
+        Returns:
+            64 lower-case hex digits, or None.
+
+        Raises:
+            ConfigError: it is not a worker id.
+            RegistryUnreachable: no answer came.
+            RegistryRateLimitError: too many requests.
+            RegistryAnswerError: the answer cannot be used.
         """
         answer = self.verify(worker_id)
         return answer.current_hash if answer.status == "active" else None
@@ -166,10 +182,15 @@ class RegistryClient:
     def prefetch(self, worker_ids: Iterable[str]) -> dict[str, VerifyResponse]:
         """Ask for several workers, so that the next questions are answered without a request.
 
+        Args:
+            worker_ids: such as `org.acme.summarizer`.
+
         Returns:
             The answer for each worker.
 
-        Raises: as `verify`, at the first failure.
+        Raises:
+            ConfigError: one is not a worker id.
+            RegistryError: as `verify`, at the first failure.
         """
         return {worker_id: self.verify(worker_id) for worker_id in worker_ids}
 
@@ -195,7 +216,9 @@ class RegistryClient:
         Args:
             digest: SHA-256 in hex, any case, with or without `sha256:`.
 
-        Raises: as `get_ban_list`, and ConfigError when it is no digest.
+        Raises:
+            ConfigError: it is no digest.
+            RegistryError: as `get_ban_list`.
         """
         wanted = check_digest(digest)
         now = time.monotonic()
@@ -224,7 +247,7 @@ class RegistryClient:
             if path in asked or len(asked) >= MAX_PAGES:
                 raise RegistryIncompleteError("the registry's ban list never ends: a page leads to one read before")
             asked.add(path)
-            reply = self._found(path, until)
+            reply = self._get(path, until)
             page = Page.from_bytes(reply.body)
             rows, size = rows + len(page.entries), size + len(reply.body)
             if rows > MAX_ROWS or size > MAX_LIST_BYTES:
@@ -237,7 +260,7 @@ class RegistryClient:
                 raise RegistryIncompleteError("the registry's ban list changed its `total` between pages; ask again")
             total = page.total if page.total is not None else total
             yield page.entries
-            path = _next_path(self._base, reply, page)
+            path = _next_path(self.base_url, reply, page)
         # Rows that come twice hide others that were never sent, so each counts once.
         if total is not None and total != len(seen):
             raise RegistryIncompleteError(
@@ -252,9 +275,10 @@ class RegistryClient:
     def health(self) -> Health:
         """Ask whether the registry is up.
 
-        Raises: as `verify`.
+        Raises:
+            RegistryError: as `verify`.
         """
-        return Health.from_json(parse_object(self._found("/health").body))
+        return Health.from_json(parse_object(self._get("/health").body))
 
     def report_hash(self, digest: str, reason: str, evidence_url: str | None = None) -> JsonObject:
         """Report a digest for review; nothing is banned by a report alone.
@@ -262,12 +286,14 @@ class RegistryClient:
         Args:
             digest: SHA-256 in hex.
             reason: 1 to 2000 characters.
-            evidence_url: where more is to be read.
+            evidence_url: a page with more about it, or None.
 
         Returns:
             The registry's answer.
 
-        Raises: as `verify`, and ConfigError when an argument is malformed.
+        Raises:
+            ConfigError: an argument is malformed.
+            RegistryError: as `verify`.
         """
         if not 0 < len(reason.strip()) <= MAX_REASON:
             raise ConfigError(f"the reason is not 1 to {MAX_REASON} characters")
@@ -279,7 +305,15 @@ class RegistryClient:
     def submit_attestation(self, submission: Submission) -> AttestationResponse:
         """Tell the registry which package a worker now is.
 
-        Raises: as `verify`; RegistryAnswerError also when the registry recorded something else.
+        Args:
+            submission: the worker and its package.
+
+        Returns:
+            What the registry recorded.
+
+        Raises:
+            RegistryAnswerError: the answer cannot be used, or the registry recorded something else.
+            RegistryError: otherwise as `verify`.
         """
         path = f"/api/v1/workers/{quote(submission.worker_id, safe='')}/attest"
         answer = self._send("PUT", path, submission.to_json())
@@ -289,6 +323,9 @@ class RegistryClient:
 
     def record_decision(self, worker_id: str) -> None:
         """Count a decision for a worker; kept here until `flush_decisions`, and only with `telemetry`.
+
+        Args:
+            worker_id: such as `org.acme.summarizer`.
 
         Raises:
             ConfigError: it is not a worker id.
@@ -300,9 +337,13 @@ class RegistryClient:
                     self._counts[worker_id] += 1
 
     def flush_decisions(self) -> int:
-        """Send the counts, if `telemetry` was asked for, and return how many decisions were told.
+        """Send the counts, if `telemetry` was asked for.
 
-        Raises: as `verify`; the counts are kept then.
+        Returns:
+            How many decisions were told.
+
+        Raises:
+            RegistryError: as `verify`; the counts are kept then.
         """
         with self._lock:
             counts, self._counts = self._counts, Counter()
@@ -323,33 +364,20 @@ class RegistryClient:
         """Close the connections kept."""
         self._transport.close()
 
-    def _keep(self, answer: VerifyResponse, until: float) -> None:
-        with self._lock:
-            self._active.pop(answer.worker_id, None)
-            if answer.status == "active":
-                while len(self._active) >= MAX_CACHED:
-                    del self._active[next(iter(self._active))]
-                self._active[answer.worker_id] = until, answer
-
-    def _get(self, path: str, until: float | None = None) -> HttpReply:
-        request = Request(
-            self._base + path,
-            headers={"Accept": "application/json", **self._headers},
-            max_bytes=MAX_ANSWER_BYTES,
-            types=_JSON,
+    def _get(self, path: str, until: float | None = None, *, may_be_absent: bool = False) -> HttpReply:
+        url = self.base_url + path
+        headers = {"Accept": "application/json", **self._headers}
+        reply = self._transport.request(
+            Request(url, headers=headers, max_bytes=MAX_ANSWER_BYTES, types=_JSON), until=until
         )
-        return self._transport.request(request, until=until)
-
-    def _found(self, path: str, until: float | None = None) -> HttpReply:
-        reply = self._get(path, until)
-        if reply.status != 200:
-            raise RegistryAnswerError(f"{self._base}{path}: status {reply.status}; is this a worker registry?")
+        if reply.status != 200 and not may_be_absent:
+            raise RegistryAnswerError(f"{url}: status {reply.status}; is this a worker registry?")
         return reply
 
     def _send(self, method: str, path: str, body: Mapping[str, object], *, read: bool = True) -> JsonObject:
         headers = {"Accept": "application/json", "Content-Type": "application/json", **self._headers}
         request = Request(
-            self._base + path,
+            self.base_url + path,
             method,
             headers=headers,
             body=strictjson.dumps(dict(body)),  # type: ignore[arg-type]
@@ -358,7 +386,7 @@ class RegistryClient:
         )
         reply = self._transport.request(request)
         if reply.status in {304, 404}:
-            raise RegistryAnswerError(f"{method} {self._base}{path}: status {reply.status}")
+            raise RegistryAnswerError(f"{method} {self.base_url}{path}: status {reply.status}")
         return parse_object(reply.body) if read and reply.body else {}
 
 

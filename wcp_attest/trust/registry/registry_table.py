@@ -35,7 +35,7 @@ QUICK: Final = 1.0  # seconds; after a failure that comes sooner the registry is
 
 @dataclass(frozen=True, slots=True)
 class RegistryCondition:
-    """A registry whose word a policy asks for; a `Condition`.
+    """A registry whose answer a policy asks for; a `Condition`.
 
     A registry that does not answer costs one verification its timeout. Those of the next `PAUSE` seconds are denied at
     once, as long as the program keeps the policy.
@@ -43,8 +43,8 @@ class RegistryCondition:
     Attributes:
         url: base URL of the registry.
         timeout: seconds for one question.
-        ca_file: PEM certificates to trust instead of the system's.
-        silence: when (on the monotonic clock) and in words why the registry did not answer the last time.
+        ca_file: path of PEM certificates to trust instead of the system's.
+        silence: when the registry did not answer the last time, in seconds of `time.monotonic`, and why; else empty.
     """
 
     url: str
@@ -59,7 +59,11 @@ class RegistryCondition:
         return (self.ca_file,) if self.ca_file else ()
 
     def open(self, *, now: float) -> RegistryCheck:
-        """Get ready to ask; nothing is asked yet."""
+        """Get ready to ask; nothing is asked yet.
+
+        Args:
+            now: not used: every package is asked about anew.
+        """
         del now
         return RegistryCheck(self)
 
@@ -76,6 +80,9 @@ class RegistryCheck:
 
     def check_before(self, facts: PackageFacts) -> None:
         """Refuse a package that the registry does not call active.
+
+        Args:
+            facts: what is known of the package.
 
         Raises:
             Banned: the registry bans the worker.
@@ -95,7 +102,7 @@ class RegistryCheck:
             with contextlib.closing(client):
                 answer = client.verify(facts.worker_id)
         except (RegistryError, ConfigError) as problem:
-            reason = f"the policy requires the word of {condition.url}: {problem}"
+            reason = f"the policy requires an answer of {condition.url}: {problem}"
             if isinstance(problem, RegistryUnreachable) and time.monotonic() - began > QUICK:
                 condition.silence[:] = [(time.monotonic(), reason)]
             raise TrustUnusable(reason) from None
@@ -142,7 +149,7 @@ def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
     """Read the `[registry]` table.
 
     Args:
-        table: the table; it is finished here.
+        table: the table; keys that are left over in it are refused here.
         folder: of the policy file; names of files are relative to it.
 
     Raises:

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 # every 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
-# A caller that was told that a receipt is durable brings the next soon, but callers decide one after the other. Without
-# a wait for all of them two crowds take turns, each with half of the callers in a transaction of its own, and every
-# caller waits for both. The wait ends when nobody has come for this time, or when it has lasted as long as the last
-# transaction: more could not be gained.
+# A caller that was told that a receipt is durable brings the next within a fifth of this, with attestation within half
+# of it. Without the wait two crowds take turns, each with half of the callers in a transaction of its own, and every
+# caller waits for both.
 COMPANY_SECONDS: Final = 0.0005
 
 
@@ -48,9 +47,10 @@ class Group:
         problems: why single drafts could not be written, by their place.
         delay: what it waited for; empty when it did not wait.
         placed: whether it is part of the transaction that is being made.
+        told: called when the wait is over; see `Submitted.when_settled`.
     """
 
-    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems")
+    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems", "told")
 
     def __init__(
         self,
@@ -67,10 +67,17 @@ class Group:
         self.given_up = False  # under the writer's lock
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
+        self.told: Callable[[], None] | None = None
 
     def settle(self) -> None:
         """End the wait."""
         self._open.release()
+        if self.told is not None:  # looked at after the release: whoever sets it later sees that the wait is over
+            self.told()
+
+    def is_settled(self) -> bool:
+        """Tell whether the wait is over."""
+        return not self._open.locked()
 
     def wait(self) -> bool:
         """Tell whether the wait is over before the caller's deadline."""
@@ -169,12 +176,11 @@ class GroupWriter:
 
     def _run(self) -> None:
         taken: list[Group] = []
-        served, lasted = 0, 0.0
+        served = 0
         try:
-            while taken := self._next(served, lasted):
-                served, begun = len(taken), time.monotonic()
+            while taken := self._next(served):
+                served = len(taken)
                 self._commit(list(taken), self._prepared)
-                lasted = time.monotonic() - begun
                 self._prepared()  # also when it failed
                 _settle(taken)
         finally:  # whatever ends this thread, nobody waits for it any more
@@ -185,20 +191,16 @@ class GroupWriter:
             _settle(self._gathered)
             self._finish()
 
-    def _next(self, served: int, lasted: float) -> list[Group]:
+    def _next(self, served: int) -> list[Group]:
         """Take what has gathered; nothing when there will be no more.
 
         Args:
             served: how many callers were told last, and may be back soon.
-            lasted: how long it took to serve them, seconds.
         """
         with self._lock:
             everybody = len(self._gathered) + served
             self._wait_for(1)
-            there, until = 0, time.monotonic() + lasted
-            while there < len(self._gathered) < everybody and not self._closed and time.monotonic() < until:
-                there = len(self._gathered)
-                self._wait_for(everybody, COMPANY_SECONDS)
+            self._wait_for(everybody, COMPANY_SECONDS)
             taken, self._gathered, self._count = self._gathered, [], 0
             self._preparing = True
             self._room.notify_all()
@@ -239,6 +241,24 @@ class Submitted:
             else:
                 found.update({places[place]: problem for place, problem in group.problems.items()})
         return found
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether all are durable by now."""
+        return not self.early and all(
+            group.is_settled() and group.problem is None and not group.problems for _, group in self.groups
+        )
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """Have the writer's thread say when no group is waited for any more.
+
+        Args:
+            told: called at least once, at once where nothing is waited for. It must return at once and raise nothing.
+        """
+        for _, group in self.groups:
+            group.told = told
+        if all(group.is_settled() for _, group in self.groups):
+            told()
 
     def wait(self) -> None:
         """Return when all are durable.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import ListVerifier
@@ -28,9 +28,9 @@ class VerifiedList:
         source: the stable name of the source.
         index: the list.
         note: what an operator should know (`the source is down …`), else empty.
-        ask_again_at: when the source should be asked again, in seconds since the epoch; None for a file, which is read
+        ask_again_at: when the source is to be asked again, in seconds since the epoch; None for a file, which is read
             again when it changes.
-        usable_until: when the source's own metadata expires, in seconds since the epoch.
+        usable_until: when the source's own metadata expires, in seconds since the epoch; infinite where it has none.
     """
 
     source: str
@@ -41,7 +41,13 @@ class VerifiedList:
 
 
 class Feed(Protocol):
-    """One source of a list."""
+    """One source of a list.
+
+    Attributes:
+        remote: whether opening may ask a server.
+    """
+
+    remote: ClassVar[bool]
 
     @property
     def name(self) -> str:
@@ -51,12 +57,11 @@ class Feed(Protocol):
     def files(self) -> tuple[str, ...]:
         """The local files that the list is read from."""
 
-    @property
-    def remote(self) -> bool:
-        """Whether opening may ask a server."""
-
     def open(self, verifier: ListVerifier) -> VerifiedList:
         """Get the list, from the source or its cache, and have it admitted.
+
+        Args:
+            verifier: the conditions of this moment.
 
         Raises:
             BansUnusable: there is no list that is admitted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.disk.private_files import open_regular, read_file
@@ -18,7 +18,6 @@ from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import BanIndex
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: `ban add --key` may be between their two renames
 PAIR_PAUSE: Final = 0.05  # seconds between the attempts
@@ -32,13 +31,14 @@ class FileFeed:
     Attributes:
         path: of the list; its signatures are beside it.
         compiled: path of the compiled form, or None to read the list itself.
-        signed: whether the list must be signed. One that need not is the operator's own: no other user may be able to
-            write it.
+        signed: whether the list must be signed. An unsigned one is the operator's own: it is refused when another user
+            could have written it.
     """
 
     path: str
     compiled: str | None = None
     signed: bool = True
+    remote: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -51,13 +51,11 @@ class FileFeed:
         named = (self.path, self.path + SIGNATURE_SUFFIX if self.signed else None, self.compiled)
         return tuple(path for path in named if path is not None)
 
-    @property
-    def remote(self) -> bool:
-        """False: nothing but files is read."""
-        return False
-
     def open(self, verifier: ListVerifier) -> VerifiedList:
         """Read the list or its compiled form, and have it admitted.
+
+        Args:
+            verifier: the conditions of this moment.
 
         Raises:
             BansUnusable: a file is missing, unreadable or too large; or the list is not admitted.
@@ -81,7 +79,15 @@ class FileFeed:
         from wcp_attest.trust.bans.compiled import CompiledBans
 
         index = CompiledBans.open(compiled)
-        said = verifier.signed(self.name, self._signatures()) if self.signed else self._own(index)
+        if self.signed:
+            said = verifier.signed(self.name, self._signatures())
+        else:  # the operator's own list: the digest that it has now
+            hasher, left = sha256(), MAX_SOURCE_BYTES
+            with open(open_regular(self.path, self.name, private=True), "rb") as stream:
+                while left > 0 and (block := stream.read(_BLOCK)):
+                    hasher.update(block)
+                    left -= len(block)
+            said = Seen(index.head, hasher.hexdigest())
         if (said.list_sha256, said.head) != (index.list_sha256, index.head):
             raise BansUnusable(
                 f"compiled ban list `{compiled}` was made from another list than {self.name} is now; compile it again"
@@ -92,12 +98,3 @@ class FileFeed:
     def _signatures(self) -> bytes:
         path = self.path + SIGNATURE_SUFFIX
         return read_file(path, MAX_SIGNATURE_FILE_BYTES, f"the signatures of the ban list, `{path}`,", follow=True)
-
-    def _own(self, index: BanIndex) -> Seen:
-        """Return the head with the digest that the operator's own list has now."""
-        hasher, left = sha256(), MAX_SOURCE_BYTES
-        with open(open_regular(self.path, self.name, private=True), "rb") as stream:
-            while left > 0 and (block := stream.read(_BLOCK)):
-                hasher.update(block)
-                left -= len(block)
-        return Seen(index.head, hasher.hexdigest())

@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.base.identity import format_utc, parse_utc
-from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, Ban, make_ban
+from wcp_attest.trust.bans.ban import DIGEST_KINDS, MAX_REASON, MAX_SOURCE, make_ban
 from wcp_attest.trust.bans.document import BanList, Head
 from wcp_attest.trust.bans.feeds import DEFAULT_TIMEOUT, SourceDown
 from wcp_attest.trust.bans.feeds.list_cache import CachedFeed, CachedList
 from wcp_attest.trust.bans.list_verifier import FetchedList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.lookup import BanIndex
-    from wcp_attest.trust.registry.answers import BanEntry
 
 LIST_NAME: Final = "registry"
 _HIDDEN = re.compile(r"[^\x20-\x7e]+")
@@ -38,9 +35,9 @@ class RegistryFeed(CachedFeed):
 
     Attributes:
         url: base URL of the registry.
-        directory: the state directory.
-        refresh: seconds during which the kept copy is used without asking.
-        ca_file: PEM certificates to trust instead of the system's.
+        directory: path of the state directory.
+        refresh: seconds during which the kept copy is used without asking the source.
+        ca_file: path of PEM certificates to trust instead of the system's.
         timeout: seconds for the whole list, all pages together.
     """
 
@@ -56,7 +53,15 @@ class RegistryFeed(CachedFeed):
         return f"registry:{self.url}"
 
     def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
-        """Check that the rows were fetched recently enough. Nothing else of them can be checked."""
+        """Check that the rows were fetched recently enough. Nothing else of them can be checked.
+
+        Args:
+            kept: what is kept, or was fetched just now.
+            verifier: the conditions of this moment.
+
+        Raises:
+            BansUnusable: the copy is malformed or too old.
+        """
         document = kept.copy.document
         index = verifier.parse(self.name, document, sha256(document).hexdigest())
         verifier.check_fresh(self.name, index.head)
@@ -64,6 +69,13 @@ class RegistryFeed(CachedFeed):
 
     def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Ask for all rows; a registry cannot be asked for changes only.
+
+        Args:
+            kept: not used.
+            verifier: the conditions of this moment.
+
+        Returns:
+            A list of the rows that are in force, issued now; it expires after `max_age`.
 
         Raises:
             SourceDown: no complete answer came.
@@ -83,20 +95,20 @@ class RegistryFeed(CachedFeed):
             raise BansUnusable(f"{self.name}: {problem}") from None
         now = int(verifier.now)
         head = Head(LIST_NAME, max(1, now), now, now + verifier.max_age)
-        bans = (ban for entry in entries if entry.in_force for ban in _bans(entry, format_utc(now)))
-        return CachedList(FetchedList(BanList.make(head, bans).to_bytes(), None))
-
-
-def _bans(entry: BanEntry, now: str) -> Iterator[Ban]:
-    """Ban manifest, package and file of the digest: a row does not say which of them it means."""
-    for kind in DIGEST_KINDS:
-        yield make_ban(
-            kind,
-            entry.sha256,
-            reason=_visible(entry.reason, "no reason given", MAX_REASON),
-            banned_at=entry.reported_at if parse_utc(entry.reported_at) is not None else now,
-            source=_visible(entry.source, "registry", MAX_SOURCE),
+        # A row does not say what its digest is of, so it bans the manifest, the package and the file that have it.
+        bans = (
+            make_ban(
+                kind,
+                entry.sha256,
+                reason=_visible(entry.reason, "no reason given", MAX_REASON),
+                banned_at=entry.reported_at if parse_utc(entry.reported_at) is not None else format_utc(now),
+                source=_visible(entry.source, "registry", MAX_SOURCE),
+            )
+            for entry in entries
+            if entry.in_force
+            for kind in DIGEST_KINDS
         )
+        return CachedList(FetchedList(BanList.make(head, bans).to_bytes(), None))
 
 
 def _visible(text: str, default: str, limit: int) -> str:

@@ -3,7 +3,7 @@
 The policy pins the repository's root; python-tuf checks signatures, thresholds, versions, expiry and consistency of all
 metadata (TUF specification 1.0, section 5), which rules out rollback, freeze and mix-and-match. Its metadata directory
 belongs to one policy and is used by one process at a time. While the repository is down, the kept copy is used until
-the list or the metadata it came with expires, whichever is first.
+the list expires, or the metadata it came with.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class TufFeed(CachedFeed):
         targets_url: where the targets are.
         target: path of the list below it.
         root: the pinned root metadata, bytes of `root.json`.
-        directory: the state directory.
-        refresh: seconds during which the kept copy is used without asking.
-        signed: whether the list must be signed as well, its signatures being the target with `.sig` appended; the
-            repository's own signatures stand for it otherwise.
-        ca_file: PEM certificates to trust instead of the system's.
+        directory: path of the state directory.
+        refresh: seconds during which the kept copy is used without asking the source.
+        signed: whether the list must be signed as well; its signatures are the target with `.sig` appended. False
+            relies on the repository's own signatures.
+        ca_file: path of PEM certificates to trust instead of the system's.
         timeout: seconds for one update with all its files, however many root rotations it has to follow.
     """
 
@@ -74,14 +74,29 @@ class TufFeed(CachedFeed):
         return f"tuf:{self.metadata_url}#{self.target}"
 
     def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
-        """Have a copy admitted, unless the metadata it came with has expired."""
+        """Have a copy admitted, unless the metadata it came with has expired.
+
+        Args:
+            kept: what is kept, or was fetched just now.
+            verifier: the conditions of this moment.
+
+        Raises:
+            BansUnusable: the metadata has expired, or the list is not admitted.
+        """
         if kept.usable_until is None or verifier.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
             raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
         return verifier.admit(self.name, kept.copy)
 
     def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
-        """Update the metadata, and get the target when it is another than the kept one.
+        """Update the metadata, and get the target when it differs from the kept one.
+
+        Args:
+            kept: what is kept of it.
+            verifier: not used: python-tuf compares expiry with the clock.
+
+        Returns:
+            List and signatures, and when the first of the four top-level roles expires.
 
         Raises:
             SourceDown: the repository gave no complete answer.
@@ -90,10 +105,17 @@ class TufFeed(CachedFeed):
         del verifier
         from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 
+        # Another root is another repository, so it gets another directory.
+        tag = sha256(self.metadata_url.encode() + b"\n" + self.root).hexdigest()[:16]
+        directory = os.path.join(self.directory, f"tuf-{tag}")
         try:
             with contextlib.ExitStack() as held:
-                self._lock(held)
-                return self._update(kept)
+                try:  # another process that updates is waited for, until a deadline
+                    check_private_directory(self.directory)
+                    held.enter_context(locked(directory, "update.lock", LOCK_WAIT))
+                except BansUnusable as problem:
+                    raise SourceDown(str(problem)) from None
+                return self._update(directory, kept)
         except (_Refused, DownloadHTTPError, ConfigError) as problem:
             raise BansUnusable(f"{self.name}: {problem}") from None
         except DownloadError as problem:
@@ -103,25 +125,12 @@ class TufFeed(CachedFeed):
         except OSError as problem:
             raise BansUnusable(f"{self.name}: the metadata directory cannot be used: {problem}") from None
 
-    def _lock(self, held: contextlib.ExitStack) -> None:
-        """Hold a lock while the metadata is updated. Another holder is waited for, until a deadline."""
-        try:
-            held.enter_context(locked(self._metadata_directory(), "update.lock", LOCK_WAIT))
-        except BansUnusable as problem:
-            raise SourceDown(str(problem)) from None
-
-    def _metadata_directory(self) -> str:
-        """Return the directory of this repository's metadata: another root is another repository."""
-        tag = sha256(self.metadata_url.encode() + b"\n" + self.root).hexdigest()[:16]
-        path = os.path.join(self.directory, f"tuf-{tag}")
-        check_private_directory(self.directory)
-        return path
-
-    def _update(self, kept: CachedList | None) -> CachedList:
+    def _update(self, directory: str, kept: CachedList | None) -> CachedList:
+        from tuf.api.metadata import Metadata
         from tuf.ngclient.config import UpdaterConfig
         from tuf.ngclient.updater import Updater
 
-        directory = self._metadata_directory()
+        # 1  The metadata, from the pinned root on.
         updater = Updater(
             directory,
             self.metadata_url,
@@ -131,15 +140,23 @@ class TufFeed(CachedFeed):
             bootstrap=self.root,
         )
         updater.refresh()
+        # 2  The list and its signatures, as far as they differ from what is kept.
         before = kept.copy if kept is not None else FetchedList(b"", None)
-        document = self._target(updater, self.target, before.document, MAX_LIST_BYTES)
+        part = os.path.join(directory, "target.part")
+        document = self._target(updater, self.target, before.document, MAX_LIST_BYTES, part)
         signatures = None
         if self.signed:
             name = self.target + SIGNATURE_SUFFIX
-            signatures = self._target(updater, name, before.signatures or b"", MAX_SIGNATURE_FILE_BYTES)
-        return CachedList(FetchedList(document, signatures), usable_until=_expiry(directory))
+            signatures = self._target(updater, name, before.signatures or b"", MAX_SIGNATURE_FILE_BYTES, part)
+        # 3  When the first of the four top-level roles expires.
+        expiries = []
+        for role in _ROLES:
+            with open(os.path.join(directory, f"{role}.json"), "rb") as stream:
+                expiries.append(Metadata.from_bytes(stream.read()).signed.expires.timestamp())
+        return CachedList(FetchedList(document, signatures), usable_until=int(min(expiries)))
 
-    def _target(self, updater: Updater, name: str, kept: bytes, limit: int) -> bytes:
+    def _target(self, updater: Updater, name: str, kept: bytes, limit: int, path: str) -> bytes:
+        """Return a target: what is kept when it still is that, else downloaded by way of a temporary file."""
         from tuf.api.exceptions import LengthOrHashMismatchError
 
         info = updater.get_targetinfo(name)
@@ -150,7 +167,6 @@ class TufFeed(CachedFeed):
         with contextlib.suppress(LengthOrHashMismatchError):
             info.verify_length_and_hashes(kept)
             return kept
-        path = os.path.join(self._metadata_directory(), "target.part")
         try:
             updater.download_target(info, path)
             with open(path, "rb") as stream:
@@ -162,19 +178,8 @@ class TufFeed(CachedFeed):
         return data
 
 
-def _expiry(directory: str) -> int:
-    """Return when the first of the four top-level roles expires, in seconds since the epoch."""
-    from tuf.api.metadata import Metadata
-
-    expiries = []
-    for role in _ROLES:
-        with open(os.path.join(directory, f"{role}.json"), "rb") as stream:
-            expiries.append(Metadata.from_bytes(stream.read()).signed.expires.timestamp())
-    return int(min(expiries))
-
-
 class _Refused(Exception):
-    """An answer that came and cannot be used; not a download that failed."""
+    """An answer came and cannot be used. Python-tuf must not take it for a download that failed."""
 
 
 def _fetcher(metadata_url: str, targets_url: str, ca_file: str | None, timeout: float) -> FetcherInterface:

@@ -18,7 +18,6 @@ from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 if TYPE_CHECKING:
     from wcp_attest.net.https import HttpReply, Transport
     from wcp_attest.trust.bans.list_verifier import ListVerifier
-    from wcp_attest.trust.bans.lookup import BanIndex
 
 PAIR_ATTEMPTS: Final = 3  # list and signatures are two files: a publisher may be between them
 PAIR_PAUSE: Final = 1.0  # seconds between the attempts
@@ -32,9 +31,9 @@ class UrlFeed(CachedFeed):
 
     Attributes:
         url: of the list; https, or http on loopback.
-        directory: the state directory.
-        refresh: seconds during which the kept copy is used without asking.
-        ca_file: PEM certificates to trust instead of the system's.
+        directory: path of the state directory.
+        refresh: seconds during which the kept copy is used without asking the source.
+        ca_file: path of PEM certificates to trust instead of the system's.
         timeout: seconds for list and signatures together, with every attempt.
     """
 
@@ -49,12 +48,15 @@ class UrlFeed(CachedFeed):
         """`url:` and the URL."""
         return f"url:{self.url}"
 
-    def admit(self, kept: CachedList, verifier: ListVerifier) -> BanIndex:
-        """Have a copy admitted."""
-        return verifier.admit(self.name, kept.copy)
-
     def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Ask for the list, only if it changed, and then for its signatures.
+
+        Args:
+            kept: what is kept of it; its entity tag or date makes the request conditional (RFC 9110, section 13).
+            verifier: the conditions of this moment.
+
+        Returns:
+            List and signatures, or None when the list did not change.
 
         Raises:
             SourceDown: no complete answer came.
@@ -75,8 +77,14 @@ class UrlFeed(CachedFeed):
     def _fetch_pair(self, transport: Transport, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Fetch both files until they belong together, all within one deadline."""
         until = time.monotonic() + self.timeout
+        conditions: dict[str, str] = {}
+        tag, date = (kept.etag, kept.last_modified) if kept is not None else ("", "")
+        if tag and tag.isprintable() and tag.isascii():
+            conditions["If-None-Match"] = tag
+        elif date and date.isprintable() and date.isascii():
+            conditions["If-Modified-Since"] = date
         for attempt in range(1, PAIR_ATTEMPTS + 1):
-            answer = self._get(transport, self.url, MAX_LIST_BYTES, _conditions(kept), until)
+            answer = self._get(transport, self.url, MAX_LIST_BYTES, conditions, until)
             if answer.status == 304:
                 return None
             signatures = self._get(transport, self.url + SIGNATURE_SUFFIX, MAX_SIGNATURE_FILE_BYTES, {}, until)
@@ -97,14 +105,3 @@ class UrlFeed(CachedFeed):
         if answer.status == 200 or (answer.status == 304 and headers):
             return answer
         raise BansUnusable(f"{self.name}: {url} answers with status {answer.status}")
-
-
-def _conditions(kept: CachedList | None) -> dict[str, str]:
-    """Return the headers of a conditional request (RFC 9110, section 13)."""
-    if kept is None:
-        return {}
-    if kept.etag and kept.etag.isprintable() and kept.etag.isascii():
-        return {"If-None-Match": kept.etag}
-    if kept.last_modified and kept.last_modified.isprintable() and kept.last_modified.isascii():
-        return {"If-Modified-Since": kept.last_modified}
-    return {}
