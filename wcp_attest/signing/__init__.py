@@ -1,4 +1,4 @@
-"""Who signs and who is trusted: one thin adapter for each method, behind two small protocols.
+"""Signers, and the signers that a policy trusts: one adapter for each method, behind two small protocols.
 
 A `Signer` makes a line of a signature file. A `TrustedSigner` is a signer that a policy trusts: it recognises the lines
 that name it and verifies them. Both say who they are by a `SignedBy`. The adapters (`signing.hmac`, `signing.key`,
@@ -37,12 +37,22 @@ class Signer(Protocol):
     def check(self, line: Line) -> SignedBy:
         """Verify a line that this signer made.
 
+        Args:
+            line: of a signature file.
+
+        Returns:
+            Who signed.
+
         Raises:
             SignatureInvalid: it does not hold.
         """
 
     def made(self, line: Line) -> bool:
-        """Tell whether a line names this signer, so that signing again replaces it."""
+        """Tell whether a line names this signer. Signing again replaces such a line.
+
+        Args:
+            line: of a signature file.
+        """
 
 
 class TrustedSigner(Protocol):
@@ -50,10 +60,16 @@ class TrustedSigner(Protocol):
 
     @property
     def key_id(self) -> str:
-        """What a line's hint must be to name this signer."""
+        """The hint of a line that names this signer: `hmac-sha256:` and 16 hex digits, or 64 hex digits of a key."""
 
     def verify(self, line: Line) -> SignedBy:
         """Verify a line that names this signer.
+
+        Args:
+            line: of a signature file.
+
+        Returns:
+            Who signed.
 
         Raises:
             SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
@@ -66,7 +82,7 @@ class SigstoreTrust:
 
     Attributes:
         trusted_root: the bytes of a pinned Sigstore trusted root (JSON); None takes the public-good root through TUF.
-        require_timestamp: whether a signed timestamp (RFC 3161) is demanded even where the log vouches for the time.
+        require_timestamp: whether a signed timestamp (RFC 3161) is demanded even where the log proves the time.
         instance: which public instance to take the root of when none is pinned.
         file: where `trusted_root` was read from; no package that is verified may hold it.
     """

@@ -2,8 +2,8 @@
 
 Public keys are read as PEM (SubjectPublicKeyInfo) or OpenSSH lines, private keys as PEM (PKCS#8 or the older EC form)
 or OpenSSH, encrypted or not. A PEM block may have around it what tools and editors leave there: comments, a byte order
-mark, CRLF, indentation, line breaks written as `\\n`. No key is passed over in silence: a file with a second key is
-either read whole or refused.
+mark, CRLF, indentation, line breaks written as `\\n`. No key is skipped in silence: a file with a second key is
+read whole or refused.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object
         raise ConfigError(f"{what} is {_kind_of(text) or 'not a private key in PEM or OpenSSH form'}")
     if len(private) > 1:
         raise ConfigError(f"{what} holds {len(private)} private keys; put each into a file of its own")
-    for block in blocks:  # a public key beside it says nothing that the private one does not say
+    for block in blocks:  # a public key beside it is allowed: it adds nothing
         if block is not private[0] and block.label not in {"PUBLIC KEY", "EC PARAMETERS"}:
             raise ConfigError(
                 f"{what} holds a private key and beside it {block.label!r}; put the private key into a file of its own"

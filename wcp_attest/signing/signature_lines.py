@@ -1,7 +1,7 @@
 """Lines of a signature file, of packages and of ban lists: make them, verify them, count who made them.
 
 A package and a ban list are signed by the same lines, so the rules are here once: a line that names a known key must
-be valid, a line by an unknown key is passed over, and each entry of a policy and each person or machine counts once.
+be valid, a line by an unknown key is skipped, and each entry of a policy and each person or machine counts once.
 """
 
 from __future__ import annotations

@@ -126,8 +126,7 @@ class ProvenanceCondition:
                 f"{wanted}, and none is given; give --provenance FILE, or put it beside the archive as"
                 f" {self.archive.name}{SUFFIXES[self.kind]}"
             )
-        # Every refusal becomes one of this condition: it says nothing of the package's own signatures, and must not be
-        # taken for a package without any.
+        # Every refusal becomes NotAcceptable, so that it is not taken for one of the package's own signatures.
         problems: list[VerificationError] = []
         data = self.archive.attestations
         try:

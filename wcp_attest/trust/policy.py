@@ -50,7 +50,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Who may speak for a namespace.
+    """Who may sign for a namespace.
 
     Attributes:
         name: `org.<name>` or `x.<name>`, matched exactly.
@@ -73,17 +73,20 @@ class Namespace:
         if not 0 < signers <= MAX_SIGNERS:
             raise ConfigError(f"namespace {self.name} names {signers} signers; it needs 1 to {MAX_SIGNERS}")
         if len({key.key_id for key in self.keys}) + len(set(self.identities)) != signers:
-            raise ConfigError(f"namespace {self.name} names the same signer twice; it could never count twice")
+            raise ConfigError(f"namespace {self.name} names the same signer twice; a signer counts once")
         if not 1 <= self.threshold <= signers:
             raise ConfigError(
                 f"namespace {self.name}: a threshold of {self.threshold} with {signers} signers; use 1 to {signers}"
             )
 
     def others(self, entries: Collection[object]) -> str:
-        """Return in words which signers of the namespace are not among some of its entries, at most `MAX_NAMED`.
+        """Return the names of the signers of the namespace that are not among some of its entries, for a message.
 
         Args:
             entries: keys and identities of this namespace.
+
+        Returns:
+            Up to `MAX_NAMED` names, with commas between them, and how many more there are.
         """
         names = [str(SignedBy(key_id=key.key_id)) for key in self.keys if key not in entries]
         names += [identity.label for identity in self.identities if identity not in entries]
@@ -185,8 +188,8 @@ class Policy:
     def check_outside(self, root: str) -> None:
         """Refuse to judge a package that holds something the policy was read from or will read.
 
-        Every path by which such a file is reached is looked at in every call, with one `lstat`; links are followed anew
-        only when one of them differs from what was found the last time, or the environment names other files.
+        Each call checks every path by which such a file is reached, with one `lstat`. Links are followed again only
+        when one of them has changed since the last call, or the environment names other files.
 
         Args:
             root: the package directory.
@@ -277,7 +280,7 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
     """Check that no path of `_follow` is the package.
 
     Returns:
-        Whether each link is still what it was; if not, the paths have to be followed anew.
+        Whether each link is still what it was; if not, the paths have to be followed again.
 
     Raises:
         ConfigError: one of them is the package.

@@ -125,7 +125,7 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder:
         The policy.
 
     Raises:
-        ConfigError: the policy is malformed, empty or contradicts itself, or what it names cannot be had.
+        ConfigError: the policy is malformed, empty or contradicts itself, or a file or secret that it names is missing.
     """
     top = Table(stricttoml.loads(data, "the policy"), "")
     if "version" not in top:

@@ -1,7 +1,7 @@
 """Verify a keyless line of a signature file: a Sigstore bundle with a certificate.
 
 The `sigstore` library checks certificate chain, certificate timestamp, inclusion proof, checkpoint, promise, DSSE
-signature and log entry. What it leaves to its caller is done here, and nothing of it is optional:
+signature and log entry. What it leaves to its caller is checked here, always:
 
 * the trusted root holds only what was valid at the proven times of the signature (`trusted_root`);
 * every timestamp that is there holds, and there is one where the policy demands it (`timestamps`);

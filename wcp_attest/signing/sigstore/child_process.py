@@ -225,7 +225,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
 
 
 def reason(problem: BaseException) -> str:
-    """Say in words why a service failed: what it answered, or else the innermost cause.
+    """Return why a service failed: what it answered, or else the innermost cause.
 
     The library raises some errors without any text, and others with the text of three layers of clients.
     """

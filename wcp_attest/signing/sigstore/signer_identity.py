@@ -28,7 +28,7 @@ from wcp_attest.base.forge_name import ForgeUri, repository_of, trusted_spelling
 
 GITHUB = "https://github.com/"
 WORKFLOW_DIRECTORY = ".github/workflows/"
-# The hosts whose runs these issuers vouch for; beside another host's repository nothing could ever match.
+# Each issuer gives tokens to the runs of one host only, so it can never match a repository of another host.
 _HOST_OF_ISSUER = {"https://token.actions.githubusercontent.com": "github.com", "https://gitlab.com": "gitlab.com"}
 
 # Longer than any SAN, URL or Git ref that Fulcio issues; keeps messages and labels readable.
@@ -149,7 +149,7 @@ class SigstoreIdentity:
         place = ForgeUri.parse(_repository_url(self.repository or ""))
         if host is not None and place is not None and place.host != host:
             raise ConfigError(
-                f"issuer `{self.issuer}` vouches for runs on {host}, and repository `{self.repository}` is on "
+                f"issuer `{self.issuer}` gives tokens to runs on {host}, and repository `{self.repository}` is on "
                 f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
             )
         elsewhere = place is not None and place.host != "github.com"
@@ -254,7 +254,7 @@ def _equal(expected: str, found: str | None, name: str) -> bool:
 
 
 def issuer_of(repository: str) -> str | None:
-    """Return the OIDC issuer that vouches for the CI runs of a repository.
+    """Return the OIDC issuer that gives tokens to the CI runs of a repository.
 
     Args:
         repository: `owner/name` on github.com, or a full https URL.

@@ -1,6 +1,6 @@
 """Signed timestamps (RFC 3161) over a signature: each one that is there must hold.
 
-The library needs one proven time and passes over timestamps that do not hold, so a bundle with a log's promise verifies
+The library needs one proven time and skips timestamps that do not hold, so a bundle with a log's promise verifies
 whether its timestamps hold or not. Here a timestamp that does not hold is a refusal: a signature file carries only
 proofs.
 """

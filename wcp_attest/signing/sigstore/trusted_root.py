@@ -104,8 +104,8 @@ def public_root_folders() -> tuple[str, ...]:
 def parse_root(data: bytes) -> TrustedRoot:
     """Parse a trusted root.
 
-    A log or authority of a later kind (a new key type, a field that is not known here) is left out: what it vouches for
-    is refused, and all else can still be verified.
+    A log or authority of a later kind (a new key type, a field that is not known here) is left out: a signature that
+    rests on it is refused, and all others can still be verified.
 
     Args:
         data: its JSON, or that of a client trust config, which holds one.
@@ -190,7 +190,7 @@ def root_of(config: ClientTrustConfig) -> bytes:
     return root.to_json().encode()
 
 
-# Until when (on the monotonic clock) what a public instance said is good: its root, or in words why there is none.
+# Of each public instance: when to ask it again, in seconds of `time.monotonic`, and its root, or why there is none.
 _remembered: dict[Instance, tuple[float, bytes | str]] = {}
 
 

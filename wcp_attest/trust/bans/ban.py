@@ -1,4 +1,4 @@
-"""One ban: what it names, why, since when, and who said so.
+"""One ban: what it names, why, since when, and who made it.
 
     {"kind":"package","subject":"sha256:9f86…","reason":"exfiltrates tokens","banned_at":"2026-03-01T12:00:00Z",
      "source":"acme-soc","reference":"https://acme.example/advisories/7"}
@@ -233,7 +233,7 @@ def _identity(subject: str) -> str:
 
 
 def _identity_problem(name: str, *, whole: bool) -> str | None:
-    """Say why a name, or the beginning of one, would hit nothing or not what it seems to, or return None."""
+    """Return why a name, or the beginning of one, would hit nothing or something unexpected; None when it is right."""
     scheme, colon, rest = name.partition("://")
     problem = None
     if "\\" in name:

@@ -26,7 +26,7 @@
       registry = "https://registry.example"
       signed = false                         # a registry signs nothing: only its host name is checked
 
-Every source is asked about every package. A source that brings no admitted list denies.
+Every source is asked about every package. When a source brings no admitted list, the package is denied.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class BansCondition:
             if verified is None:
                 return None
             found.append(verified)
-        last = self._last[0] if self._last else None  # made anew only when a list is another one (bar: bans, route.py)
+        last = self._last[0] if self._last else None  # made again only when a list differs (bar: bans, route.py)
         if last is None or any(one is not other for one, other in zip(last.opened, found, strict=True)):
             last = Bans(found)
             self._last[:] = [last]
@@ -242,7 +242,7 @@ def parse_bans_table(table: Table, inputs: PolicyInputs) -> BansCondition:
 
     Args:
         table: the table; keys that are left over in it are refused here.
-        inputs: what it refers to.
+        inputs: what the reader of the policy knows beside the table.
 
     Returns:
         The condition. No list is read yet.
@@ -285,8 +285,8 @@ def state_directory(environ: Mapping[str, str]) -> str:
         environ: `WCP_ATTEST_STATE_DIR`, else a place below `XDG_STATE_HOME` or `HOME`.
 
     Returns:
-        An absolute path. The directory is made when the first list is seen; what it lies in must be there already, so
-        that no home is made for a user who has none (Debian's `/nonexistent`).
+        An absolute path. The directory is made when the first list is seen. The folder around it must exist, so that no
+        home is made for a user who has none (Debian's `/nonexistent`).
 
     Raises:
         ConfigError: none of the three is set, or what the directory is to lie in does not exist.

@@ -1,6 +1,6 @@
 """Verified lists kept in memory between verifications, so that bans cost next to nothing while nothing changes.
 
-A list is used again as long as all of this holds; otherwise its source is opened anew:
+A list is used again as long as all of this holds; otherwise its source is opened again:
 
 * the files it was read from are the same (device, inode, size, times), and so is the record of versions seen;
 * it is fresh at the time that is asked about: neither expired nor older than `max_age`, nor dated in the future;
@@ -51,7 +51,7 @@ class HeldLists:
         self.background = False
 
     def get(self, feed: Feed, verifier: Callable[[], ListVerifier], *, now: float, state: str) -> VerifiedList:
-        """Return the list of a source: the held one while it may be used, else opened anew.
+        """Return the list of a source: the held one while it may be used, else opened again.
 
         Args:
             feed: the source.
@@ -94,7 +94,7 @@ class HeldLists:
         return held.verified if held.stamp == _stamp((*held.files, state)) else None
 
     def refresh(self, feed: Feed, verifier: ListVerifier, state: str) -> VerifiedList:
-        """Open a source anew, also while its list is held. The held list stays when that fails.
+        """Open a source again, also while its list is held. The held list stays when that fails.
 
         Args:
             feed: the source.

@@ -35,7 +35,7 @@ class FetchedList:
 
     Attributes:
         document: the bytes of the list.
-        signatures: the bytes of its signature file; None where the source itself vouches for the list.
+        signatures: the bytes of its signature file; None where the policy trusts the source without signatures.
     """
 
     document: bytes
@@ -77,7 +77,9 @@ class ListVerifier:
         digest = sha256(copy.document).hexdigest()
         said = None if copy.signatures is None else self.signed(source, copy.signatures)
         if said is not None and said.list_sha256 != digest:
-            raise PairMismatch(f"{source}: the signatures are over another list than this one; fetch or sign both anew")
+            raise PairMismatch(
+                f"{source}: the signatures are over another list than this one; fetch or sign both again"
+            )
         index = self.parse(source, copy.document, digest)
         if said is not None and said.head != index.head:
             raise BansUnusable(f"{source}: the signed statement and the list differ in name, version or times")

@@ -61,14 +61,14 @@ class ListSigners:
         if not count:
             raise ConfigError("the policy names no signer of ban lists; name one as [[bans.signer]]")
         if len({key.key_id for key in self.keys}) + len(set(self.identities)) != count:
-            raise ConfigError("the same signer of ban lists is named twice; it could never count twice")
+            raise ConfigError("the same signer of ban lists is named twice; a signer counts once")
         if not 1 <= self.threshold <= count:
             raise ConfigError(f"a threshold of {self.threshold} with {count} signers of ban lists; use 1 to {count}")
 
     def verify(self, signatures: bytes, *, what: str) -> Seen:
         """Verify the signatures of a list, without the list.
 
-        A line by a known key must be valid. A line by an unknown key is passed over. A keyless line that is not valid
+        A line by a known key must be valid. A line by an unknown key is skipped. A keyless line that is not valid
         does not count.
 
         Args:

@@ -8,7 +8,7 @@ A version that can be ordered is dotted numbers, an optional pre-release after `
 (`1.4.2-rc.1+b7`); a leading `v` or `V` is ignored, missing numbers are zero, and precedence is that of Semantic
 Versioning 2.0.0, section 11. Workers may carry versions that cannot be ordered (`2026-spring`). `==` and `!=` compare
 those as text (`==` without regard to case); for the other comparisons the answer is not known, so the ban hits: a
-worker must not dodge a ban by an odd version.
+worker must not escape a ban by an unusual version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a registry says and is told, as values: the union of the shapes that registries and their clients have.
+"""Answers and requests of a registry as values: the union of the forms that registries and their clients use.
 
 Answers may carry further fields, which are ignored; a field that is read must be of its type, and an answer must be
 about what was asked. Digests are lower-case hex inside; an optional `sha256:` and any case are accepted.
@@ -209,7 +209,7 @@ class Submission:
         ai_service: service, or None.
         ai_model: model, or None.
         ai_session_fingerprint: session, or None.
-        manifest: the bytes of `manifest.json`, so that a registry can check what it is told; None sends a bare claim.
+        manifest: the bytes of `manifest.json`, so that a registry can check the claim; None sends the claim alone.
         signatures: the bytes of `manifest.sig`; given exactly when the manifest is.
 
     Raises:

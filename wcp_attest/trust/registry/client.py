@@ -70,7 +70,7 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if self.bearer_token is not None and not _TOKEN.match(self.bearer_token):
-            raise ConfigError("the bearer token is empty or holds spaces, line breaks or other odd characters")
+            raise ConfigError("the bearer token is empty or holds spaces, line breaks or characters beyond ASCII")
         if self.session_token is not None and not _COOKIE.match(self.session_token):
             raise ConfigError("the session token is empty or holds characters that no cookie may")
 
@@ -211,7 +211,8 @@ class RegistryClient:
     def is_hash_banned(self, digest: str) -> bool:
         """Tell whether a digest is on the registry's ban list.
 
-        "Banned" is kept for the TTL, and told as soon as a page says so; "not banned" needs the whole list, each time.
+        "Banned" is kept for the TTL, and returned as soon as a page says so. "Not banned" needs the whole list, each
+        time.
 
         Args:
             digest: SHA-256 in hex, any case, with or without `sha256:`.

@@ -5,9 +5,9 @@
     url = "https://registry.example"
     timeout = "10s"
 
-An extra condition: it can only refuse. Every verification asks, and a package passes only when the registry says
-"active" with the same package hash now. Where the registry keeps the pair, its manifest must be the package's own, and
-its signatures must be about it. When the registry cannot be asked, its answer is unknown, and the package is denied.
+An extra condition: it can only refuse. Every verification asks, and a package passes only when the registry answers
+"active" with the same package hash. Where the registry keeps manifest and signatures, its manifest must be the
+package's own, and its signatures must be about it. When the registry cannot be asked, the package is denied.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RegistryCondition:
         """Get ready to ask; nothing is asked yet.
 
         Args:
-            now: not used: every package is asked about anew.
+            now: not used: the registry is asked about each package.
         """
         del now
         return RegistryCheck(self)
