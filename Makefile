@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The tests start hundreds of interpreters, which would compile what they import each time.
 tests quick nightly: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test quick nightly lint actions types tests js wheel site vectors bench bench-peers zipapp man image lock clean
+.PHONY: help setup demo test quick nightly lint actions types tests js wheel site vectors bench bench-peers zipapp man image parts rehearse lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -79,6 +79,9 @@ image: $(STAMP)   ## build dist/wcp-attest-image.tar, the container image; needs
 
 parts: $(STAMP)   ## download what the image is made of, as locked; says so where it cannot be reached
 	$(BIN)/python scripts/build_image.py --fetch
+
+rehearse: $(STAMP)  ## do here, in a clone, what the release workflow does before it signs
+	$(BIN)/python scripts/rehearse_release.py
 
 vectors: $(STAMP)  ## write tests/vectors again; CI expects no difference
 	$(BIN)/python -m tests.vectors.generate
