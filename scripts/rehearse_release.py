@@ -2,9 +2,9 @@
 
     python scripts/rehearse_release.py [--whole]
 
-It clones the last commit into build/rehearsal, prepares the clone as CONTRIBUTING.md says, and then runs the commands
-of the job `build` in .github/workflows/release.yml, in their order, as they stand there. Instead of the whole test suite
-it runs the wheel's smoke test; with --whole it runs what the workflow runs. Signing and publishing need GitHub's
+It clones the last commit into build/rehearsal and prepares the clone as CONTRIBUTING.md says. Then it runs the commands
+of the job `build` in .github/workflows/release.yml, in their order, as they stand there. Instead of the whole test
+suite it runs the wheel's smoke test; with --whole it runs what the workflow runs. Signing and publishing need GitHub's
 identity; tests/sigstore/test_release_provenance.py runs the signing step against a Sigstore instance on this machine.
 """
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.worlds import KEY, WORKER, make_package
+from tests.vectors.packages import materialise_case
 from wcp_attest import HmacSecret, build_manifest, sign
 from wcp_attest.signing.key import generate
 
@@ -77,6 +81,42 @@ def test_a_key_is_verified_by_python_alone(call: Callable[..., tuple[int, str, s
     status, out, _ = call("verify", package, "--public-key", "acme.pub", *TRUST)
     assert status == 1
     assert "ATTEST_HASH_MISMATCH" in out
+
+
+VECTORS = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from wcp_attest import load_policy, verify
+answers = {}
+for name, now, pair in json.load(sys.stdin):
+    policy = load_policy(f"{name}.toml")
+    verdict = verify(name, policy, now=now, attestation=pair)
+    answers[name] = [verdict.ok, str(verdict.code or "")]
+assert "cryptography" not in sys.modules
+json.dump(answers, sys.stdout)
+"""
+
+
+def test_it_answers_the_vectors_signed_by_ed25519_keys_as_the_wheel_does(zipapp: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tests/vectors/keys", tmp_path / "keys")
+    asked, wanted = [], {}
+    for path in sorted((ROOT / "tests/vectors/cases").glob("key-*.json")):
+        case = json.loads(path.read_bytes())
+        if set(re.findall(r'key = "(.*?)"', case["policy"])) != {"keys/ed25519.pub"} or case["expect"]:
+            continue
+        if "hmac" in case["policy"] or "blake3" in case["name"]:
+            continue
+        _, pair = materialise_case(case, tmp_path / case["name"])
+        (tmp_path / f"{case['name']}.toml").write_text(case["policy"])
+        asked.append((case["name"], case["now"], pair and str(pair)))
+        wanted[case["name"]] = [case["expected"]["ok"], case["expected"].get("code", "")]
+    assert len(asked) > 90
+    done = subprocess.run(
+        [*BARE, "-c", VECTORS, zipapp], input=json.dumps(asked), cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == wanted
 
 
 def test_another_key_and_a_spoilt_signature_are_refused(

@@ -53,7 +53,7 @@ def test_the_release_signs_a_provenance_that_another_client_verifies(
         asset = tmp_path / "assets" / name
         bundle = asset.with_name(f"{name}.sigstore.json")
         assert bundle.exists()
-        verify = [
+        verify: list[str | Path] = [
             sys.executable, "-m", "sigstore", "--trust-config", config, "verify", "identity", "--offline",
             "--bundle", bundle, "--cert-oidc-issuer", instance.issuer, "--cert-identity",
             f"https://github.com/{claims['job_workflow_ref']}", asset,
