@@ -1,6 +1,6 @@
 """Changes a ledger in every way, again and again, and is killed before its first, second, third … statement.
 
-python killed_writer.py ADDRESS
+python killed_writer.py ADDRESS [FIRST STEP]
 
 Each run is a forked child that the database kills by SIGKILL; what was acknowledged before goes to standard output. The
 last line is the number of runs, the last of which was not killed.
@@ -56,8 +56,8 @@ def run(address: str, run_number: int, limit: int) -> None:
             os.write(1, b"%d %d\n" % (run_number, number))
 
 
-def main(address: str) -> None:
-    for number in range(1, MAX_RUNS):
+def main(address: str, first: int = 1, step: int = 1) -> None:
+    for number in range(first, MAX_RUNS, step):
         child = os.fork()
         if child == 0:
             try:
@@ -72,4 +72,4 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))

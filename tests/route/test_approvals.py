@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,47 +184,3 @@ def test_it_is_there_again_after_a_restart_and_in_another_process(tmp_path: Path
             first.resolve("hold-1", "deny", by="bea", at_ms=NOW)
     with SqliteApprovals(path) as again:
         assert redeem(again, grant) == a_hold()
-
-
-REDEEMER = """
-import sys
-from tests.route.stores import SqliteApprovals
-from wcp_attest.base.errors import Error
-
-path, worker, now = sys.argv[1:]
-with SqliteApprovals(path) as store:
-    print("ready", flush=True)
-    for line in sys.stdin:
-        grant, input_hash = line.split()
-        try:
-            store.redeem(grant, input_hash=input_hash, worker_id=worker, level=None, at_ms=int(now), use=True)
-        except Error:
-            print("late", flush=True)
-        else:
-            print("mine", flush=True)
-"""
-
-
-def test_of_several_processes_one_uses_a_grant(tmp_path: Path) -> None:
-    path = str(tmp_path / "hall.db")
-    hashes = [f"sha256:{number:064x}" for number in range(1, 21)]
-    with SqliteApprovals(path) as store:
-        grants = [approved(store, a_hold(number, input_hash=each)) for number, each in enumerate(hashes)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REDEEMER, path, WORKER, str(NOW)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-        )
-        for _ in range(3)
-    ]  # fmt: skip
-    assert [process.stdout and process.stdout.readline() for process in processes] == ["ready\n"] * 3
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n".join(map(" ".join, zip(grants, hashes, strict=True))))
-        process.stdin.close()  # they are off
-    said = [process.stdout.read().split() for process in processes if process.stdout is not None]
-    for process in processes:
-        assert process.wait(60) == 0
-        assert process.stdout is not None
-        process.stdout.close()
-    assert [sorted(each) for each in zip(*said, strict=True)] == [["late", "late", "mine"]] * len(grants)

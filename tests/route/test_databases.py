@@ -41,6 +41,7 @@ class Place:
     address: str
     server: PostgresServer | None = None
     name: str = ""
+    pooled: bool = False
 
     def execute(self, statement: str) -> None:
         if self.server is not None:
@@ -59,7 +60,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     server: PostgresServer = request.getfixturevalue("postgres_server")
     port = request.getfixturevalue("pooler_port") if request.param == "pgbouncer" else 5432
     name = server.database()
-    return Place(server.address(name, port), server, name)
+    return Place(server.address(name, port), server, name, port != 5432)
 
 
 def test_a_worker_is_enrolled_held_approved_and_dispatched_once(place: Place, tmp_path: Path) -> None:

@@ -120,20 +120,37 @@ def test_of_two_operators_who_answer_at_once_one_is_late(state: State) -> None:
     assert sum(isinstance(one, ApprovalError) for one in found) == 1
 
 
-REDEEMER = """
-import sys
+# Processes that use the same grants, let off at once when each has opened the state: one line of answers for each.
+REDEEMERS = """
+import os, sys
 from tests.route.test_ledger_behaviour import SIGNER, Error, open_state, wanted
 
-with open_state(sys.argv[1], signer=SIGNER) as state:
-    print("ready", flush=True)
-    for line in sys.stdin:
-        number, grant = line.split()
-        try:
-            state.approvals.redeem(wanted(state, grant, int(number)), use=True)
-        except Error:
-            print("late", flush=True)
-        else:
-            print("mine", flush=True)
+address, processes, *grants = sys.argv[1:]
+closed, start = os.pipe()
+answers = []
+for _ in range(int(processes)):
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.close(start)
+        said = []
+        with open_state(address, signer=SIGNER) as state:
+            os.write(into, b"ready\\n")
+            os.read(closed, 1)
+            for number, grant in enumerate(grants, 1):
+                try:
+                    state.approvals.redeem(wanted(state, grant, number), use=True)
+                except Error:
+                    said.append("late")
+                else:
+                    said.append("mine")
+        os.write(into, " ".join(said).encode() + b"\\n")
+        os._exit(0)
+    os.close(into)
+    answers.append(open(out))
+assert [answer.readline() for answer in answers] == ["ready\\n"] * len(answers)
+os.close(start)
+for answer in answers:
+    print(answer.readline(), end="")
 """
 
 

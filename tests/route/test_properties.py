@@ -87,8 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, KeySigner]:
     return str(directory), signer
 
 
-def decide(scene: Scene, place: tuple[str, KeySigner], *, unsigned: frozenset[str] = frozenset()) -> Any:
-    directory, signer = place
+def enrolled(scene: Scene, directory: str, unsigned: frozenset[str] = frozenset()) -> MemoryRegistry:
     registry = MemoryRegistry()
     for record in scene.records:
         worker = read_record(record)
@@ -100,6 +99,12 @@ def decide(scene: Scene, place: tuple[str, KeySigner], *, unsigned: frozenset[st
         registry.enroll(replace(worker, package_root=os.path.join(directory, *home)))
     for name in scene.quarantined:
         registry.quarantine(name, "x", by="ops", at_ms=1)
+    return registry
+
+
+def decide(scene: Scene, place: tuple[str, KeySigner], registry: MemoryRegistry | None = None) -> Any:
+    directory, signer = place
+    registry = registry or enrolled(scene, directory)
     settings = {"unsafe_dispatch_without_signed_durable_receipts": True, "env": scene.request["env"]}
     config = HallConfig(**{**settings, "ceilings": GENEROUS, **scene.settings})
     services = Services(clock=Ticking(), ids=Counting(), bans=(Banning(scene.banned),), policy_gate=Gate())
@@ -174,21 +179,21 @@ hardly = settings(
 @given(scene=scenes(), data=st.data())
 def test_adding_a_ban_or_a_quarantine_lets_nothing_through(place: Any, scene: Scene, data: st.DataObject) -> None:
     names = frozenset(data.draw(st.lists(st.sampled_from(WORKERS), unique=True, min_size=1)))
-    before = decide(scene, place)
-    assume(before.denied)
-    assert decide(replace(scene, banned=names), place).denied
+    registry = enrolled(scene, place[0])
+    assume(decide(scene, place, registry).denied)
+    assert decide(replace(scene, banned=names), place, registry).denied
     assert decide(replace(scene, quarantined=names), place).denied
 
 
 @hardly
 @given(scene=scenes(), control=st.sampled_from(CONTROLS))
 def test_requiring_one_more_control_lets_nothing_through(place: Any, scene: Scene, control: str) -> None:
-    before = decide(scene, place)
-    assume(before.denied)
+    registry = enrolled(scene, place[0])
+    assume(decide(scene, place, registry).denied)
     decision: Any = scene.rule["decision"]
     wanted = sorted({*decision["required_controls_suggested"], control})
     by_rule = {**scene.rule, "decision": {**decision, "required_controls_suggested": wanted}}
-    assert decide(replace(scene, rule=by_rule), place).denied
+    assert decide(replace(scene, rule=by_rule), place, registry).denied
     by_worker: Any = tuple(
         {**record, "required_controls": sorted({*record["required_controls"], control})}  # type: ignore[misc]
         for record in scene.records
@@ -199,31 +204,31 @@ def test_requiring_one_more_control_lets_nothing_through(place: Any, scene: Scen
 @hardly
 @given(scene=scenes(), floor=st.sampled_from(FLOORS))
 def test_raising_a_floor_lets_nothing_through(place: Any, scene: Scene, floor: str) -> None:
-    before = decide(scene, place)
-    assume(before.denied)
-    assert decide(replace(scene, settings={**scene.settings, floor: True}), place).denied
+    registry = enrolled(scene, place[0])
+    assume(decide(scene, place, registry).denied)
+    assert decide(replace(scene, settings={**scene.settings, floor: True}), place, registry).denied
 
 
 @hardly
 @given(scene=scenes(), env=st.sampled_from(ENVS), lower=st.integers(0, 100), chain=st.integers(0, 25))
 def test_lowering_a_threshold_lets_nothing_through(place: Any, scene: Scene, env: str, lower: int, chain: int) -> None:
-    before = decide(scene, place)
-    assume(before.denied)
+    registry = enrolled(scene, place[0])
+    assume(decide(scene, place, registry).denied)
     strict = {
         **scene.settings,
         "blast_thresholds": {"prod": min(85, lower), "edge": min(85, lower), env: min(85, lower)},
         "chain_thresholds": {each: min(24, chain) for each in ENVS},
     }
-    assert decide(replace(scene, settings=strict), place).denied
+    assert decide(replace(scene, settings=strict), place, registry).denied
 
 
 @hardly
 @given(scene=scenes(), raised=st.integers(0, 100))
 def test_a_higher_score_of_the_caller_lets_nothing_through(place: Any, scene: Scene, raised: int) -> None:
-    before = decide(scene, place)
-    assume(before.denied)
+    registry = enrolled(scene, place[0])
+    assume(decide(scene, place, registry).denied)
     score = max(raised, scene.request["blast_score"] or 0)  # type: ignore[type-var]
-    assert decide(replace(scene, request={**scene.request, "blast_score": score}), place).denied
+    assert decide(replace(scene, request={**scene.request, "blast_score": score}), place, registry).denied
 
 
 @hardly
@@ -239,7 +244,7 @@ def test_no_input_lets_an_unattested_worker_through(
     assume(mode != "on-change" or scene.request["env"] in ("dev", "stage"))
     seals = {"attestation": mode, "seal_directory": os.path.join(place[0], "sealed")}
     lax = replace(scene, settings={**scene.settings, **seals, "fall_through_to_next_attested_worker": falls})
-    decision = decide(lax, place, unsigned=unsigned)
+    decision = decide(lax, place, enrolled(lax, place[0], unsigned))
     if not decision.denied:
         assert decision.worker_attestation_checked is True
         assert decision.worker_attestation_valid is True
