@@ -96,8 +96,7 @@ def test_verify_counts_towards_a_known_total(wcp: Command, many: Path, key: Path
     assert "100 %  58.6 KiB of 58.6 KiB" in done.stderr
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_terminal_gets_a_bar_that_moves_within_one_large_file(wcp: Command, key: Path, jobs: str) -> None:
+def test_a_terminal_gets_a_bar_that_moves_within_one_large_file(wcp: Command, key: Path) -> None:
     """The file has 2 GiB, so it also shows that no counter has 31 bits; it is a hole, so it takes no room."""
     root = write_files(wcp.folder / "large", {"empty": b""})
     with (root / "model.bin").open("wb") as file:
@@ -106,12 +105,13 @@ def test_a_terminal_gets_a_bar_that_moves_within_one_large_file(wcp: Command, ke
     digest = "a7c744c13cc101ed66c29f672f92455547889cc586ce6d44fe76ae824958ea51"  # by sha256sum
     assert f'"model.bin": {{"sha256":"{digest}","size":{2**31}}}' in (root / "manifest.json").read_text()
     trust = ("--public-key", "acme.key.pub", "--namespace", "org.acme")
-    status, _, shown = on_terminal(wcp, "verify", root, *trust, "-j", jobs)
-    assert status == 0
-    percents = [int(found) for found in re.findall(r"\[[#-]{12}\] +([0-9]+) %", shown)]
-    assert percents == sorted(percents)
-    assert len({percent for percent in percents if 0 < percent < 100}) >= 2
-    assert re.search(r"of 2\.0 GiB, [0-9.]+ [KMG]iB/s, [0-9: smin]+ left", shown)
+    for jobs in "12":
+        status, _, shown = on_terminal(wcp, "verify", root, *trust, "-j", jobs)
+        assert status == 0
+        percents = [int(found) for found in re.findall(r"\[[#-]{12}\] +([0-9]+) %", shown)]
+        assert percents == sorted(percents)
+        assert len({percent for percent in percents if 0 < percent < 100}) >= 2
+        assert re.search(r"of 2\.0 GiB, [0-9.]+ [KMG]iB/s, [0-9: smin]+ left", shown)
 
 
 def test_signing_gets_a_percentage_without_a_manifest(wcp: Command, many: Path, key: Path) -> None:

@@ -315,7 +315,7 @@ def test_an_interrupt_ends_everything_quietly(sparse: str) -> None:
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
     root = plant(tmp_path, {"model.bin": b"x"})
-    os.truncate(f"{root}/model.bin", 20 << 30 if os.environ.get("WCP_ATTEST_LONG_TESTS") else 1 << 30)
+    os.truncate(f"{root}/model.bin", 20 << 30 if os.environ.get("WCP_ATTEST_LONG_TESTS") else 1 << 28)
     code = """
         import resource, sys
         from wcp_attest.disk.options import ReadOptions
