@@ -48,6 +48,16 @@ def prepare(tree: Path, *arguments: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
+@pytest.fixture(scope="module")
+def ready(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree that can be released, for tests that put back what they change."""
+    tree = tmp_path_factory.mktemp("ready") / "tree"
+    shutil.copytree(original, tree, symlinks=True)
+    assert prepare(tree, "owner", "acme")[0] == 0
+    dated(tree)
+    return tree
+
+
 def dated(tree: Path) -> None:
     changes = tree / "CHANGELOG.md"
     changes.write_text(re.sub(r"^## 0\.1\.0\b.*$", "## 0.1.0, 2026-12-01", changes.read_text(), flags=re.MULTILINE))
@@ -81,13 +91,13 @@ def test_the_commit_of_the_release_takes_its_place_on_the_pages(tree: Path) -> N
         ("README.md", "https://github.com/acme/", "https://github.com/OWNER/", "README.md:"),
     ],
 )
-def test_whatever_is_not_ready_is_named(file: str, old: str, new: str, said: str, tree: Path) -> None:
-    assert prepare(tree, "owner", "acme")[0] == 0
-    dated(tree)
-    path = tree / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
-    status, lines = prepare(tree, "check", "v0.1.0")
+def test_whatever_is_not_ready_is_named(file: str, old: str, new: str, said: str, ready: Path) -> None:
+    path = ready / file
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    status, lines = prepare(ready, "check", "v0.1.0")
+    path.write_text(before)
     assert status == 1
     assert any(said in line for line in lines), lines
 
@@ -96,10 +106,10 @@ def test_whatever_is_not_ready_is_named(file: str, old: str, new: str, said: str
     "arguments",
     [[], ["owner"], ["owner", "a/b"], ["owner", "-x"], ["commit", "main"], ["commit", COMMIT[:12]], ["x", "y"]],
 )
-def test_a_mistake_changes_nothing(arguments: list[str], tree: Path) -> None:
-    before = (tree / "README.md").read_bytes()
-    assert prepare(tree, *arguments)[0] == 2
-    assert (tree / "README.md").read_bytes() == before
+def test_a_mistake_changes_nothing(arguments: list[str], original: Path) -> None:
+    assert prepare(original, *arguments)[0] == 2
+    changed = subprocess.run(["git", "diff", "--stat"], cwd=original, capture_output=True, text=True, check=True)
+    assert changed.stdout == ""
 
 
 def test_the_vex_document_speaks_of_packages_that_the_lock_names() -> None:

@@ -103,8 +103,10 @@ def running_server() -> Iterator[PostgresServer]:
             **owner,
         )
         server = PostgresServer(folder)
-        settings = ("listen_addresses=", f"unix_socket_directories={folder}", "port=5432", "fsync=off")
-        settings += ("full_page_writes=off", "autovacuum=off")
+        settings = [
+            "listen_addresses=", f"unix_socket_directories={folder}", "port=5432",
+            "fsync=off", "full_page_writes=off", "autovacuum=off",
+        ]  # fmt: skip
         command = [str(binaries / "postgres"), "-D", str(data)]
         for setting in settings:
             command += ["-c", setting]
