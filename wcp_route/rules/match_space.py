@@ -36,7 +36,14 @@ _NAMES: Final = tuple(
 
 
 def cell_of(env: Env, data_label: DataLabel, tenant_risk: TenantRisk, qos_class: QosClass) -> int:
-    """Return the number of one cell, 0 to 143."""
+    """Return the number of one cell, 0 to 143.
+
+    Args:
+        env: `dev`, `stage`, `prod` or `edge`.
+        data_label: `PUBLIC`, `INTERNAL` or `RESTRICTED`.
+        tenant_risk: `low`, `medium` or `high`.
+        qos_class: `P0` to `P3`.
+    """
     return _ENV[env] + _LABEL[data_label] + _RISK[tenant_risk] + _QOS[qos_class]
 
 
@@ -69,18 +76,13 @@ def describe(mask: int) -> tuple[str, ...]:
     """Return a set of cells in words, as coarse as is exact: `prod/RESTRICTED`, `edge/PUBLIC/low/P0`."""
     found: list[str] = []
     for first in range(0, CELLS, 12):
-        found += _describe_block(mask, first)
+        env, label, _, _ = _NAMES[first]
+        if (mask >> first) & 0xFFF == 0xFFF:
+            found.append(f"{env}/{label}")
+            continue
+        for start in range(first, first + 12, 4):
+            if (mask >> start) & 0xF == 0xF:
+                found.append(f"{env}/{label}/{_NAMES[start][2]}")
+            else:
+                found += ["/".join(_NAMES[cell]) for cell in range(start, start + 4) if mask >> cell & 1]
     return tuple(found)
-
-
-def _describe_block(mask: int, first: int) -> list[str]:
-    env, label, _, _ = _NAMES[first]
-    if (mask >> first) & 0xFFF == 0xFFF:
-        return [f"{env}/{label}"]
-    found = []
-    for start in range(first, first + 12, 4):
-        if (mask >> start) & 0xF == 0xF:
-            found.append(f"{env}/{label}/{_NAMES[start][2]}")
-        else:
-            found += ["/".join(_NAMES[cell]) for cell in range(start, start + 4) if mask >> cell & 1]
-    return found

@@ -47,7 +47,11 @@ class RuleAnswer(NamedTuple):
         return ", ".join([self.matched_rule_id, *filter(None, said)])
 
     def differs_from(self, recorded: RuleAnswer) -> bool:
-        """Tell whether the rule differs, or the decision where both have one."""
+        """Tell whether the rule differs, or the decision where both have one.
+
+        Args:
+            recorded: an earlier answer to the same test.
+        """
         both = self.outcome is not None and recorded.outcome is not None
         return self != recorded if both else self.matched_rule_id != recorded.matched_rule_id
 
@@ -89,10 +93,6 @@ class SnapshotModel(Model):
     deny_code: Token | None = None
     worker_id: Token | None = None
 
-    def answer(self) -> RuleAnswer:
-        """Return it without the name of the test."""
-        return RuleAnswer(self.matched_rule_id, self.outcome, self.deny_code, self.worker_id)
-
 
 class GoldensModel(Model):
     """A file of recorded answers."""
@@ -102,6 +102,9 @@ class GoldensModel(Model):
 
 def read_tests(data: bytes) -> tuple[TestModel, ...]:
     """Read tests.
+
+    Args:
+        data: JSON text.
 
     Raises:
         WireError: the shape is wrong.
@@ -114,13 +117,19 @@ def read_tests(data: bytes) -> tuple[TestModel, ...]:
 
 
 def read_goldens(data: bytes) -> dict[str, RuleAnswer]:
-    """Read recorded answers, by test id.
+    """Read recorded answers.
+
+    Args:
+        data: JSON text.
+
+    Returns:
+        The answers by test id.
 
     Raises:
         WireError: the shape is wrong.
     """
     found = read(GoldensModel, data, what="goldens", max_bytes=MAX_BYTES).snapshots
-    return {snapshot.test_id: snapshot.answer() for snapshot in found}
+    return {one.test_id: RuleAnswer(one.matched_rule_id, one.outcome, one.deny_code, one.worker_id) for one in found}
 
 
 def run_tests(
@@ -157,7 +166,16 @@ def run_tests(
 def compare(
     tests: Sequence[TestModel], answers: Mapping[str, RuleAnswer], goldens: Mapping[str, RuleAnswer] | None
 ) -> tuple[str, ...]:
-    """Return in words what differs from what is expected and, when given, from what was recorded."""
+    """Return in words what differs from what is expected and from what was recorded.
+
+    Args:
+        tests: the tests that were run.
+        answers: what became of each, by test id.
+        goldens: what was recorded before, by test id; None when nothing is to be compared.
+
+    Returns:
+        One sentence for each difference; empty when all tests pass.
+    """
     problems = []
     for test in tests:
         expect, answer = test.expect, answers[test.test_id]
@@ -178,13 +196,22 @@ def compare(
 
 
 def untested(rules: RuleSet, answers: Mapping[str, RuleAnswer]) -> tuple[str, ...]:
-    """Return the ids of the rules that no test matches, in their order."""
+    """Return the ids of the rules that no test matches, in their order.
+
+    Args:
+        rules: compiled.
+        answers: what became of each test, by test id.
+    """
     matched = {answer.matched_rule_id for answer in answers.values()}
     return tuple(rule.rule_id for rule in rules.rules if rule.rule_id not in matched)
 
 
 def write_goldens(path: str, answers: Mapping[str, RuleAnswer]) -> None:
     """Record answers, whole or not at all.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        answers: what became of each test, by test id.
 
     Raises:
         ConfigError: the file cannot be written.

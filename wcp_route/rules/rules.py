@@ -12,6 +12,7 @@ a rule is dead only if it takes no cell for any of its tenants.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -40,7 +41,7 @@ class Rule:
 
     Attributes:
         rule_id: unique in its set.
-        capabilities: which ones it is for; none means any.
+        capabilities: which ones it is for; None means any.
         cells: where it matches, a set of `wcp_route.rules.match_space`.
         candidates: species in rank order.
         required_controls: folded, sorted.
@@ -50,7 +51,7 @@ class Rule:
         preconditions: what must be before anything runs.
         demands_artifact_hash: it says `must_record_artifact_hash_if_executes` itself, so a Hall for prod or edge must
             keep receipts.
-        tenants: whose requests it is for; none means anybody's.
+        tenants: whose requests it is for; None means anybody's.
     """
 
     rule_id: str
@@ -114,7 +115,13 @@ class RuleSet:
     __slots__ = ("_others", "_tenants", "digest", "rules", "shadows")
 
     def __init__(self, rules: Sequence[Rule], digest: str) -> None:
-        _check(rules)
+        if not rules:
+            raise ConfigError("the rule set is empty: every request would be refused; add a rule")
+        if len(rules) > MAX_RULES:
+            raise ConfigError(f"the rule set has {len(rules)} rules; at most {MAX_RULES} are accepted")
+        twice = [name for name, count in Counter(rule.rule_id for rule in rules).items() if count > 1]
+        if twice:
+            raise ConfigError(f"two rules are called `{twice[0]}`; rename one")
         self.rules = tuple(rules)
         self.digest = digest
         named = sorted({tenant for rule in rules if rule.tenants for tenant in rule.tenants})
@@ -128,7 +135,11 @@ class RuleSet:
         self.shadows = tuple(_shadows(self.rules, (self._others, *self._tenants.values())))
 
     def match(self, request: RouteInput) -> Rule | None:
-        """Return the first rule that matches, or none."""
+        """Return the first rule that matches, or None.
+
+        Args:
+            request: what is asked, checked.
+        """
         cell = cell_of(request.env, request.data_label, request.tenant_risk, request.qos_class)
         tables = self._tenants.get(request.tenant_id, self._others)
         found = tables.any[cell]
@@ -150,19 +161,8 @@ class RuleSet:
         return tuple(found)
 
 
-def _check(rules: Sequence[Rule]) -> None:
-    if not rules:
-        raise ConfigError("the rule set is empty: every request would be refused; add a rule")
-    if len(rules) > MAX_RULES:
-        raise ConfigError(f"the rule set has {len(rules)} rules; at most {MAX_RULES} are accepted")
-    seen: set[str] = set()
-    for rule in rules:
-        if rule.rule_id in seen:
-            raise ConfigError(f"two rules are called `{rule.rule_id}`; rename one")
-        seen.add(rule.rule_id)
-
-
 def _unset(table: array[int]) -> int:
+    """Return the cells of a table that no rule took."""
     return sum(1 << cell for cell, number in enumerate(table) if number == _NONE)
 
 
@@ -252,6 +252,7 @@ def _shadows(rules: Sequence[Rule], tables: Sequence[_Tables]) -> Iterator[Shado
 
 
 def _covers(early: Rule, late: Rule) -> bool:
+    """Tell whether a rule alone takes all that a later one could match."""
     if late.cells & ~early.cells:
         return False
     if early.tenants is not None and (late.tenants is None or not late.tenants <= early.tenants):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import gc
 import re
-from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from hashlib import sha256
+from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema
@@ -40,7 +40,7 @@ from wcp_route.rules.match_space import mask_of
 from wcp_route.rules.rules import MAX_RULES, Rule, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
 
@@ -60,28 +60,27 @@ def _condition(is_value: Callable[[str], object], expected: str) -> PlainValidat
     """Return a reader of conditions over one axis."""
 
     def read_condition(given: object) -> tuple[str, ...] | None:
-        values = _allowed(given)
-        wrong = next((value for value in values or () if not is_value(value)), None)
+        match given:
+            case {"any": bool(anything), **rest} if not rest and anything:
+                return None
+            case str(value):
+                values: tuple[str, ...] = (value,)
+            case {"eq": str(value), **rest} if not rest:
+                values = (value,)
+            case {"in": [*many], **rest} if not rest and 0 < len({v for v in many if isinstance(v, str)}) == len(many):
+                values = tuple(many)  # all of them text, and no two alike
+            case _:
+                raise ValueError(
+                    f'is not a value, {{"eq": value}}, {{"in": [1 to {MAX_IN} different values]}} or {{"any": true}}'
+                )
+        if len(values) > MAX_IN:
+            raise ValueError(f"lists {len(values)} values; at most {MAX_IN} are accepted")
+        wrong = next((value for value in values if not is_value(value)), None)
         if wrong is not None:
             raise ValueError(f"{wrong!r:.80} is not {expected}")
         return values
 
     return PlainValidator(read_condition)
-
-
-def _allowed(given: object) -> tuple[str, ...] | None:
-    """Return the values that a condition allows, or none for any; what they are is checked by the caller."""
-    if isinstance(given, str):
-        return (given,)
-    match given:
-        case {"any": bool(value), **rest} if not rest and value:
-            return None
-        case {"eq": str(value), **rest} if not rest:
-            return (value,)
-        case {"in": [*values], **rest} if not rest and 0 < len(values) <= MAX_IN:
-            if all(isinstance(value, str) for value in values) and len(set(values)) == len(values):
-                return tuple(values)
-    raise ValueError(f'is not a value, {{"eq": value}}, {{"in": [1 to {MAX_IN} different values]}} or {{"any": true}}')
 
 
 def _schema(value: JsonObject) -> WithJsonSchema:
@@ -167,13 +166,6 @@ class EscalationModel(Model):
     human_required_if: Annotated[list[CellsModel], Field(max_length=MAX_CANDIDATES)] = Field(default_factory=list)
     rationale: Text = ""
 
-    def cells(self) -> int:
-        """Return the cells in which a human is required."""
-        cells = 0
-        for condition in self.human_required_if:
-            cells |= mask_of(condition.named())
-        return cells
-
     def to_value(self) -> Escalation:
         """Return the frozen value; most rules share one."""
         said = self.policy_gate, self.msavx_step_up, self.human_required_default
@@ -194,10 +186,6 @@ class PreconditionsModel(Model):
     deny_if_missing_required_controls: bool = True
     deny_if_unsigned_artifact_in_prod: bool = False
     deny_if_no_attestation_in_prod: bool = False
-
-    def to_value(self) -> Preconditions:
-        """Return the frozen value; most rules share one."""
-        return _preconditions(*self.__dict__.values())
 
 
 class ProfileModel(Model):
@@ -249,8 +237,8 @@ class RuleModel(Model):
                 p if isinstance(p, str) else p.model_dump() for p in decision.recommended_profiles
             ),
             escalation=decision.escalation.to_value(),
-            human_cells=decision.escalation.cells(),
-            preconditions=decision.preconditions.to_value(),
+            human_cells=reduce(or_, [mask_of(each.named()) for each in decision.escalation.human_required_if], 0),
+            preconditions=_preconditions(*decision.preconditions.__dict__.values()),
             tenants=None if tenants is None else frozenset(tenants),
             demands_artifact_hash="must_record_artifact_hash_if_executes" in decision.preconditions.model_fields_set
             and decision.preconditions.must_record_artifact_hash_if_executes,
@@ -280,7 +268,11 @@ def read_rules(data: bytes | JsonValue) -> RuleSet:
         ConfigError: two rules have the same id.
     """
     digest = "sha256:" + sha256(data).hexdigest() if isinstance(data, bytes) else sha256_of(data)
-    with _uncollected():
+    # Hundreds of thousands of objects are made, none in a cycle; looking for cycles among them again and again would
+    # take a third of the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
         outline = read(_Outline, data, what=_WHAT, max_bytes=MAX_RULES_BYTES)
         rules: list[Rule] = []
         for place, rule in enumerate(outline.rules):
@@ -289,19 +281,6 @@ def read_rules(data: bytes | JsonValue) -> RuleSet:
             except ValidationError as problem:
                 raise refused(problem, _WHAT, ("rules", place)) from None
         return RuleSet(rules, digest)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Do not look for cycles meanwhile.
-
-    Hundreds of thousands of objects are made, none in a cycle; looking at all of them again and again takes a third of
-    the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
     finally:
-        if enabled:
+        if collecting:
             gc.enable()
