@@ -55,6 +55,7 @@ class Options:
     principal: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class LegacyDecision:
     """A decision whose members of the wire object are attributes, as the earlier SDK's model had them.
 
@@ -62,18 +63,12 @@ class LegacyDecision:
         wire: what `to_wire` made.
     """
 
-    __slots__ = ("_wire",)
-
-    def __init__(self, wire: JsonObject) -> None:
-        self._wire = wire
+    _wire: JsonObject
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._wire:
             raise AttributeError(f"a decision has no member {name!r}")
         return self._wire[name]
-
-    def __repr__(self) -> str:
-        return f"LegacyDecision({self._wire['outcome']}, {self._wire['deny_code']})"
 
     def model_dump(self, **_: object) -> JsonObject:
         """Return all members as a JSON object, as the earlier SDK's model did."""
@@ -97,12 +92,7 @@ def make_decision(route_input: RouteInput | bytes | JsonValue, registry: Registr
     Raises:
         ConfigError: the options cannot be used.
     """
-    decision = _hall(registry, options).route(route_input, grant=options.grant, principal=options.principal)
-    return LegacyDecision(to_wire(decision, operator=True))
-
-
-def _hall(registry: Registry, options: Options) -> Hall:
-    """Return the Hall of these options and this registry; the values kept beside it keep their identities unique."""
+    # One Hall for these options and this registry; the values kept beside it keep their identities unique.
     key = (id(options), id(registry))
     with _making:
         known = _halls.get(key)
@@ -111,22 +101,38 @@ def _hall(registry: Registry, options: Options) -> Hall:
             if len(_halls) >= MAX_HALLS:
                 _halls.pop(next(iter(_halls)))[2].close()
             known = _halls[key] = (options, registry, hall)
-    return known[2]
+    decision = known[2].route(route_input, grant=options.grant, principal=options.principal)
+    return LegacyDecision(to_wire(decision, operator=True))
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyGate:
-    """A policy gate in the earlier SDKs' form: a function of a context mapping that returns three values.
+    """A policy gate in the earlier SDKs' form: functions that it asks one after the other.
 
     Attributes:
-        function: returns decision, policy version and reason.
+        function: takes a context mapping; returns decision, policy version and reason. None allows.
+        envelope: returns the privilege envelope of a species; asked only beside `allows`.
+        allows: takes environment, data label and envelope; tells whether that is allowed, and why not.
     """
 
-    function: Callable[[Mapping[str, str]], tuple[str, str, str]]
+    function: Callable[[Mapping[str, str]], tuple[str, str, str]] | None
+    envelope: Callable[[str], Mapping[str, Any] | None] | None = None
+    allows: Callable[[str, str, Any], tuple[bool, str]] | None = None
 
     def evaluate(self, context: PolicyContext) -> PolicyAnswer:
-        """Ask the function; what is no such answer is refused by the Hall."""
+        """Ask about the envelope, then about the request; what is no answer is refused by the Hall.
+
+        Args:
+            context: what the Hall knows about the request.
+        """
         request = context.request
+        if self.allows is not None and self.envelope is not None:
+            held = self.envelope(context.worker.worker_species_id) or {}
+            allowed, reason = self.allows(request.env, request.data_label, held)
+            if allowed is not True:
+                return PolicyAnswer("DENY", context.policy_version, f"privilege: {reason}")
+        if self.function is None:
+            return PolicyAnswer("ALLOW", context.policy_version)
         decision, version, reason = self.function(
             {
                 "capability_id": request.capability_id,

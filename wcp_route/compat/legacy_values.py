@@ -31,7 +31,10 @@ class PolicyGate:
     """A base for policy gates. The earlier one allowed everything unless overridden; this one has nothing to say."""
 
     def evaluate(self, context: Mapping[str, Any]) -> tuple[str, str, str]:
-        """Return decision, policy version and reason; to be overridden, else each request is denied.
+        """Return decision, policy version and reason; override it, else each request is denied.
+
+        Args:
+            context: `capability_id`, `tenant_id`, `env`, `data_label`, `tenant_risk`, `qos_class`, `policy_version`.
 
         Raises:
             NotImplementedError: always.

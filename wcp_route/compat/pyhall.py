@@ -34,7 +34,6 @@ from wcp_route.domain.ids import new_id
 from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
 from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.values import DATA_LABELS, ENVS, GUARDED_ENVS
-from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Hall, Services
 from wcp_route.rules.rules_model import MAX_RULES_BYTES, read_rules
 from wcp_route.storage.state import open_state
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_route.gates.policy_gate import PolicyContext
-    from wcp_route.gates.policy_gate import PolicyGate as Gate
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.receipts import ReceiptStore
     from wcp_route.storage.registry import LedgerRegistry
@@ -104,7 +101,11 @@ def configure(
 
 
 def fill_record(record: JsonObject) -> JsonObject:
-    """Return a record with what it lacks from `DEFAULTS`; a record so filled may run in `dev` alone."""
+    """Return a record with what it lacks from `DEFAULTS`; a record so filled may run in `dev` alone.
+
+    Args:
+        record: of any earlier SDK, above all the four fields of Go's.
+    """
     lacking = DEFAULTS.keys() - record.keys()
     if not lacking:
         return record
@@ -140,6 +141,9 @@ class Registry:
     def enroll(self, record: JsonObject) -> None:
         """Enroll a worker; a later record of the same id takes its place.
 
+        Args:
+            record: what it lacks is filled in (`fill_record`).
+
         Raises:
             ConfigError: the record is malformed.
         """
@@ -149,48 +153,89 @@ class Registry:
         self._records.append(record)
 
     def controls_present(self) -> set[str]:
-        """Return the controls that were set or added; what records claim counts once their workers are attested."""
+        """Return the controls that were set or added, in the protocol's spelling.
+
+        What records claim is not among them: it counts once their workers are attested.
+        """
         return set(self._controls)
 
     def set_controls_present(self, controls: Iterable[str]) -> None:
-        """Say which controls the platform provides; what is no control id is left out, with a warning."""
-        self._controls = _control_ids(controls)
+        """Say which controls the platform provides, in place of those said before.
+
+        Args:
+            controls: control ids, with hyphens or underscores; what is no control id is left out, with a warning.
+        """
+        self._controls = set()
+        self.add_controls_present(controls)
 
     def add_controls_present(self, controls: Iterable[str]) -> None:
-        """Say which controls the platform provides as well; what is no control id is left out, with a warning."""
-        self._controls |= _control_ids(controls)
+        """Say which controls the platform provides as well.
+
+        Args:
+            controls: control ids, with hyphens or underscores; what is no control id is left out, with a warning.
+        """
+        for name in controls:
+            try:
+                self._controls.add(fold_control_id(name))
+            except ConfigError as problem:
+                _log.warning("left out: %s", problem)
 
     def set_workers_available(self, worker_species_ids: Iterable[str]) -> None:
-        """Say which species can take work."""
+        """Say which species can take work, in place of those said before.
+
+        Args:
+            worker_species_ids: such as `wrk.doc.summarizer`.
+        """
         self._available = set(worker_species_ids)
 
     def add_workers_available(self, worker_species_ids: Iterable[str]) -> None:
-        """Say which species can take work as well."""
+        """Say which species can take work as well.
+
+        Args:
+            worker_species_ids: such as `wrk.doc.summarizer`.
+        """
         self._available |= set(worker_species_ids)
 
     def worker_available(self, worker_species_id: str) -> bool:
-        """Tell whether a species is enrolled or was said to be available."""
+        """Tell whether a species is enrolled or was said to be available.
+
+        Args:
+            worker_species_id: such as `wrk.doc.summarizer`.
+        """
         return worker_species_id in self._available or bool(self.store.worker_ids(worker_species_id))
 
     def workers_for_capability(self, capability_id: str) -> list[str]:
-        """Return the species that declare a capability."""
+        """Return the species that declare a capability, sorted.
+
+        Args:
+            capability_id: such as `cap.doc.summarize`.
+        """
         return sorted({each.worker_species_id for each in self.store.workers_for_capability(capability_id)})
 
     def enrolled_count(self) -> int:
-        """Return how many workers are enrolled."""
+        """Return how many workers are enrolled; one that was enrolled again counts once."""
         return len(self.store.workers())
 
     def enrolled_workers(self) -> list[JsonObject]:
-        """Return the records as they were given."""
+        """Return the records as they were given, oldest first."""
         return [*self._records]
 
     def get_privilege_envelope(self, worker_species_id: str) -> JsonObject | None:
-        """Return the envelope that the first enrolled worker of a species declares, or none."""
+        """Return the envelope that the first enrolled worker of a species declares, or None.
+
+        Args:
+            worker_species_id: such as `wrk.doc.summarizer`.
+        """
         found = self.store.snapshot().species.get(worker_species_id, ())
         return json.loads(json.dumps(asdict(found[0].privilege_envelope))) if found else None
 
     def summary(self) -> JsonObject:
-        """Return what is enrolled and said, for a health check."""
+        """Return what is enrolled and said, for a health check.
+
+        Returns:
+            `enrolled_workers` and `controls_present_count` as numbers; `available_species`, `controls_present` and
+            `capabilities_mapped` as sorted lists.
+        """
         enrolled, named = self.store.workers(), sorted(self._controls)
         species = self._available | {each.worker_species_id for each in enrolled}
         return {
@@ -204,7 +249,13 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule as the earlier SDK kept it: the members of the rules document."""
+    """One rule as the earlier SDK kept it: the members of the rules document.
+
+    Attributes:
+        rule_id: unique among the rules.
+        match: conditions by axis.
+        decision: candidates, controls, escalation and preconditions.
+    """
 
     rule_id: str
     match: JsonObject
@@ -213,7 +264,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class HallConfig:
-    """The settings of the earlier SDK. `require_worker_attestation` is not read: workers are always attested."""
+    """The settings of the earlier SDK; those of `wcp_route.config.HallConfig` have the same names.
+
+    Attributes:
+        require_signatory: whether only `allowed_tenants` are served.
+        allowed_tenants: tenant ids.
+        require_credential: whether each tenant must bring a credential; enforced here, so without one all is denied.
+        require_worker_attestation: not read, because workers are always attested.
+        enforce_correlation_id: whether a blank correlation id is denied.
+        enforce_required_controls: whether the rule's controls must be provided.
+        enforce_blast_scoring_in_prod: whether a high blast score needs a human in prod and edge.
+        enforce_privilege_envelopes: whether envelopes are held against ceilings although the rule does not ask.
+    """
 
     require_signatory: bool = False
     allowed_tenants: Sequence[str] = ()
@@ -227,6 +289,9 @@ class HallConfig:
 
 def load_rules(seed_path: str | os.PathLike[str]) -> list[Rule]:
     """Read a rules document.
+
+    Args:
+        seed_path: of the file (JSON).
 
     Raises:
         ConfigError: it cannot be read or used.
@@ -245,6 +310,9 @@ def load_rules(seed_path: str | os.PathLike[str]) -> list[Rule]:
 def load_rules_from_dict(doc: JsonObject) -> list[Rule]:
     """Return the rules of a document.
 
+    Args:
+        doc: the parsed document, `{"rules": [...]}`.
+
     Raises:
         ConfigError: it cannot be used.
     """
@@ -254,7 +322,14 @@ def load_rules_from_dict(doc: JsonObject) -> list[Rule]:
 
 
 def detect_shadow_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return the rules that can never match, with the first rule that takes their place; only `match` is looked at.
+    """Return the rules that can never match.
+
+    Args:
+        rules: from `load_rules`; only `match` is looked at.
+
+    Returns:
+        For each dead rule its id (`shadowed`), the first rule that takes its place (`shadower`), and a sentence
+        (`reason`).
 
     Raises:
         ConfigError: the rules cannot be used.
@@ -267,7 +342,11 @@ def detect_shadow_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
 
 
 def route_first_match(rules: Sequence[Rule], inp: Mapping[str, Any]) -> Rule | None:
-    """Return the first rule that matches the given fields of a request, or none; only `match` is looked at.
+    """Return the first rule that matches the given fields of a request, or None.
+
+    Args:
+        rules: from `load_rules`; only `match` is looked at.
+        inp: fields of a request by name; one that is missing matches `any` alone.
 
     Raises:
         ConfigError: the rules cannot be used.
@@ -285,6 +364,7 @@ def route_first_match(rules: Sequence[Rule], inp: Mapping[str, Any]) -> Rule | N
 
 
 def _compiled(rules: Sequence[Rule]) -> RuleSet:
+    """Compile rules again from their members; a caller may have changed these since."""
     listed: list[JsonValue] = [
         {"rule_id": each.rule_id, "match": each.match, "decision": each.decision} for each in rules
     ]
@@ -353,20 +433,18 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         enforce_privilege_envelopes=given.enforce_privilege_envelopes,
         unsafe_dispatch_workers_without_attestation=_setup.unattested and env not in {"prod", "edge"},
     )
+    asks_envelope = registry_policy_allows_privilege is not None and registry_get_privilege_envelope is not None
     named = {control for rule in compiled.rules for control in rule.required_controls}
     config = replace(
         config,
         controls_present=config.controls_present | {fold_control_id(name) for name in registry_controls_present},
         control_scopes={**dict.fromkeys(named - {"ctrl.blast-radius-scoring"}, "platform"), **config.control_scopes},
         ceilings=config.ceilings or (_ANYTHING if registry_policy_allows_privilege is not None else ()),
+        ask_policy_gate=asks_envelope,
     )
-    legacy = None if policy_gate_eval is None else LegacyGate(policy_gate_eval)
-    gate: Gate | None = legacy
-    if registry_policy_allows_privilege is not None and registry_get_privilege_envelope is not None:
-        gate = _PrivilegeGate(legacy, registry_get_privilege_envelope, registry_policy_allows_privilege)
-        config = replace(config, ask_policy_gate=True)
+    gate = LegacyGate(policy_gate_eval, registry_get_privilege_envelope, registry_policy_allows_privilege)
     services = Services(
-        policy_gate=gate,
+        policy_gate=None if policy_gate_eval is None and not asks_envelope else gate,
         availability=lambda worker: registry_worker_available(worker.worker_species_id),
         receipts=_setup.receipts,
         task_id=task_id,
@@ -405,36 +483,6 @@ _ANYTHING: Final = (
         tools=("*",),
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _PrivilegeGate:
-    """Asks the earlier SDK's callbacks about the envelope, then the policy gate."""
-
-    inner: LegacyGate | None
-    envelope: Callable[[str], Mapping[str, Any] | None]
-    allows: Callable[[str, str, Any], tuple[bool, str]]
-
-    def evaluate(self, context: PolicyContext) -> PolicyAnswer:
-        request = context.request
-        allowed, reason = self.allows(
-            request.env, request.data_label, self.envelope(context.worker.worker_species_id) or {}
-        )
-        if allowed is not True:
-            return PolicyAnswer("DENY", context.policy_version, f"privilege: {reason}")
-        if self.inner is None:
-            return PolicyAnswer("ALLOW", context.policy_version)
-        return self.inner.evaluate(context)
-
-
-def _control_ids(controls: Iterable[str]) -> set[str]:
-    found = set()
-    for name in controls:
-        try:
-            found.add(fold_control_id(name))
-        except ConfigError as problem:
-            _log.warning("left out: %s", problem)
-    return found
 
 
 def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> LedgerRegistry:
