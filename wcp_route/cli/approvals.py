@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,11 +11,12 @@ from wcp_route.cli.opening import by_option, key_option, opened_state, os_user, 
 from wcp_route.cli.say import format_option, note, say, say_json, table
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from collections.abc import Callable
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.domain.decision import Hold
     from wcp_route.domain.values import Level
+    from wcp_route.storage.holds import Action
 
 reason_option = click.option("--reason", default="", help="Why; goes into the receipt.")
 authority_option = click.option(
@@ -78,74 +79,52 @@ def _as_json(hold: Hold) -> JsonValue:
     }
 
 
-def _resolve(
-    pending_id: str,
-    action: Literal["approve", "deny", "escalate"],
-    by: str,
-    reason: str,
-    state: str,
-    receipt_key: str | None,
-    form: str,
-    authority: Level = "gatekeeper",
-) -> int:
-    from wcp_route.domain.clock import now_ms
-    from wcp_route.storage.approvals import Approver
+def _answering(action: Action) -> Callable[..., int]:
+    """Return a command that answers a hold in one way."""
 
-    who = Approver(by, authority, f"os-user:{os_user()}")
-    with opened_state(state, receipt_key=receipt_key) as store:
-        done = store.approvals.resolve(pending_id, action, by=who, at_ms=now_ms(), reason=reason)
-    if form == "json":
-        answer: JsonObject = {
-            "pending_approval_id": pending_id,
-            "state": done.state,
-            "supervisor_level": done.level,
-            "grant": done.grant_id or None,
-        }
-        say_json(answer, "approval-answer")
+    @click.argument("pending_id")
+    @by_option
+    @reason_option
+    @state_option
+    @key_option
+    @format_option
+    def resolve(
+        pending_id: str,
+        by: str,
+        reason: str,
+        state: str,
+        receipt_key: str | None,
+        form: str,
+        authority: Level = "gatekeeper",
+    ) -> int:
+        from wcp_route.domain.clock import now_ms
+        from wcp_route.storage.approvals import Approver
+
+        who = Approver(by, authority, f"os-user:{os_user()}")
+        with opened_state(state, receipt_key=receipt_key) as store:
+            done = store.approvals.resolve(pending_id, action, by=who, at_ms=now_ms(), reason=reason)
+        if form == "json":
+            answer: JsonObject = {
+                "pending_approval_id": pending_id,
+                "state": done.state,
+                "supervisor_level": done.level,
+                "grant": done.grant_id or None,
+            }
+            say_json(answer, "approval-answer")
+            return 0
+        note(f"{pending_id} is {done.state}" + (f" to {done.level}" if action == "escalate" else ""))
+        if done.grant_id:
+            note("send the very same request again with this grant; it is good once, and shown once:")
+            say(done.grant_id)
+        elif action == "approve":
+            note(f"level {done.level} means that a human does the work; no worker is dispatched, and there is no grant")
         return 0
-    note(f"{pending_id} is {done.state}" + (f" to {done.level}" if action == "escalate" else ""))
-    if done.grant_id:
-        note("send the very same request again with this grant; it is good once, and shown once:")
-        say(done.grant_id)
-    elif action == "approve":
-        note(f"level {done.level} means that a human does the work; no worker is dispatched, and there is no grant")
-    return 0
+
+    return resolve
 
 
-@approvals.command()
-@click.argument("pending_id")
-@by_option
-@reason_option
-@authority_option
-@state_option
-@key_option
-@format_option
-def approve(
-    pending_id: str, by: str, reason: str, authority: Level, state: str, receipt_key: str | None, form: str
-) -> int:
-    """Approve a request. Prints the grant that lets this very request pass once."""
-    return _resolve(pending_id, "approve", by, reason, state, receipt_key, form, authority)
-
-
-@approvals.command()
-@click.argument("pending_id")
-@by_option
-@reason_option
-@state_option
-@key_option
-@format_option
-def deny(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None, form: str) -> int:
-    """Deny a request."""
-    return _resolve(pending_id, "deny", by, reason, state, receipt_key, form)
-
-
-@approvals.command()
-@click.argument("pending_id")
-@by_option
-@reason_option
-@state_option
-@key_option
-@format_option
-def escalate(pending_id: str, by: str, reason: str, state: str, receipt_key: str | None, form: str) -> int:
-    """Hand a request to the next higher level; it goes on waiting."""
-    return _resolve(pending_id, "escalate", by, reason, state, receipt_key, form)
+_APPROVE: Final = "Approve a request. Prints the grant that lets this very request pass once."
+_ESCALATE: Final = "Hand a request to the next higher level; it goes on waiting."
+approvals.command("approve", help=_APPROVE)(authority_option(_answering("approve")))
+approvals.command("deny", help="Deny a request.")(_answering("deny"))
+approvals.command("escalate", help=_ESCALATE)(_answering("escalate"))

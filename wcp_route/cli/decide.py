@@ -20,8 +20,12 @@ _UNDECIDED: Final = frozenset({"DENY_INTERNAL_ERROR", "DENY_RECEIPT_UNAVAILABLE"
 _MARKS: Final = {"pass": "ok", "deny": "DENY", "hold": "HOLD", "warn": "warn", "off": "off", "skipped": "-"}
 
 
-def _deciding(show: Callable[[Evidence, str], None], *, rehearsal: bool) -> Callable[..., int]:
-    """Return a command that decides on a request, shows the outcome by `show`, and exits by it."""
+def _deciding(*, rehearsal: bool) -> Callable[..., int]:
+    """Return a command that decides on a request, shows the outcome, and exits by it.
+
+    Args:
+        rehearsal: whether nothing comes of it; then every check is shown.
+    """
 
     @click.argument("request", metavar="[REQUEST]", default="-")
     @hall_options
@@ -35,7 +39,7 @@ def _deciding(show: Callable[[Evidence, str], None], *, rehearsal: bool) -> Call
         with opened(**places, rehearsal=rehearsal) as each:
             ask = each.hall.explain if rehearsal else each.hall.decide
             evidence = ask(data, grant=grant, principal=principal)
-        show(evidence, form)
+        _show(evidence, form, checks=rehearsal)
         return _status(evidence.decision)
 
     return decide
@@ -49,28 +53,23 @@ def _status(decision: RouteDecision) -> int:
     return 3 if decision.outcome == "STEWARD_HOLD" or decision.supervisor_required else 1
 
 
-def _show_decision(evidence: Evidence, form: str) -> None:
-    if form == "json":
-        say_json(_wire(evidence), "route-decision")
-    else:
-        _say(evidence.decision)
-
-
-def _show_checks(evidence: Evidence, form: str) -> None:
-    if form == "json":
-        checks: list[JsonValue] = [
-            {"name": check.name, "outcome": check.outcome, "detail": check.detail} for check in evidence.checks
-        ]
-        say_json({"decision": _wire(evidence), "checks": checks}, "route-explanation")
-    else:
-        table((_MARKS[check.outcome], check.name, check.detail) for check in evidence.checks)
-        _say(evidence.decision)
-
-
-def _wire(evidence: Evidence) -> JsonValue:
+def _show(evidence: Evidence, form: str, *, checks: bool) -> None:
+    """Show a decision, and on request each check that led to it."""
     from wcp_route.domain.decision_wire import to_wire
 
-    return to_wire(evidence.decision, operator=True)
+    if form == "json":
+        wire = to_wire(evidence.decision, operator=True)
+        looked: list[JsonValue] = [
+            {"name": check.name, "outcome": check.outcome, "detail": check.detail} for check in evidence.checks
+        ]
+        if checks:
+            say_json({"decision": wire, "checks": looked}, "route-explanation")
+        else:
+            say_json(wire, "route-decision")
+        return
+    if checks:
+        table((_MARKS[check.outcome], check.name, check.detail) for check in evidence.checks)
+    _say(evidence.decision)
 
 
 def _say(decision: RouteDecision) -> None:
@@ -87,9 +86,9 @@ def _say(decision: RouteDecision) -> None:
 
 
 decide = click.command("decide", help="Decide on the request in a JSON file, or on standard input.")(
-    _deciding(_show_decision, rehearsal=False)
+    _deciding(rehearsal=False)
 )
 explain = click.command(
     "explain",
     help="Show what `decide` would say, and why. No hold, receipt or quarantine comes of it.",
-)(_deciding(_show_checks, rehearsal=True))
+)(_deciding(rehearsal=True))

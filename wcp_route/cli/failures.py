@@ -27,7 +27,11 @@ def report(error: Exception) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
-        _discard_output()
+        with contextlib.suppress(OSError, ValueError):
+            # What is still buffered for the closed pipe goes nowhere, so that the interpreter's last flush is silent.
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
         return UNDECIDED
     message, status = _classify(error)
     with contextlib.suppress(OSError, ValueError):  # nobody is left to be told
@@ -62,11 +66,3 @@ def _classify(error: Exception) -> tuple[str, int]:
 def _lower(message: str) -> str:
     message = message.rstrip(".")
     return message[:1].lower() + message[1:]
-
-
-def _discard_output() -> None:
-    """Let what is still buffered for a closed pipe go nowhere, so that the interpreter's last flush is silent."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

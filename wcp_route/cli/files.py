@@ -29,7 +29,7 @@ def read_file(path: str, *, limit: int, what: str) -> bytes:
         ConfigError: it is absent, unreadable, not a regular file, or too large.
     """
     try:
-        data = _read_input(limit) if path == "-" else _read(path, limit)
+        data = _read(path, limit)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ConfigError(f"cannot read the {what} {path!r}: {reason.lower()}") from None
@@ -59,13 +59,12 @@ def create_file(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _read_input(limit: int) -> bytes:
-    if sys.stdin is None:
-        raise ValueError("standard input is closed")
-    return sys.stdin.buffer.read(limit + 1)
-
-
 def _read(path: str, limit: int) -> bytes:
+    """Read one byte more than the limit at most, so that the caller can tell that there is more."""
+    if path == "-":
+        if sys.stdin is None:
+            raise ValueError("standard input is closed")
+        return sys.stdin.buffer.read(limit + 1)
     with open(os.open(path, _FLAGS), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("not a regular file")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from wcp_route.rules.rules import RuleSet
     from wcp_route.storage.receipts import KeyFileSigner
     from wcp_route.storage.state import State
-    from wcp_route.telemetry.cloudevents import Telemetry
 
 MAX_KEY_BYTES = 64 << 10
 MAX_CEDAR_BYTES = 1 << 20
@@ -288,7 +287,13 @@ def opened(
     if config_path is None or state is None:
         raise ConfigError("a Hall needs its settings and its state file; give --config and --state")
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
-    trust = _trust(trust_path, config)
+    trust = None
+    if trust_path is not None:
+        from wcp_attest import load_policy
+
+        trust = load_policy(trust_path)
+    elif not config.unsafe_dispatch_workers_without_attestation:
+        raise ConfigError("no trust policy: workers are attested by one; give --policy or set WCP_ATTEST_POLICY")
     gate = None if cedar is None else load_cedar(cedar)
     with ExitStack() as stack:
         stack.enter_context(logs_in_lines())
@@ -298,7 +303,11 @@ def opened(
         store = stack.enter_context(
             open_state(state, signer=signer, head=kept, create=create, guarded=guarded, read_only=rehearsal)
         )
-        sink = None if events is None else stack.enter_context(_events(events, config))
+        sink = None
+        if events is not None:
+            from wcp_route.telemetry.cloudevents import Telemetry, to_file
+
+            sink = stack.enter_context(Telemetry(f"urn:wcp:hall:{config.env}", to_file(events)))
         services = Services(
             policy_gate=gate,
             approvals=store.approvals,
@@ -307,16 +316,6 @@ def opened(
         )
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
         yield Opened(hall, store, trust)
-
-
-def _trust(path: str | None, config: HallConfig) -> Policy | None:
-    if path is not None:
-        from wcp_attest import load_policy
-
-        return load_policy(path)
-    if config.unsafe_dispatch_workers_without_attestation:
-        return None
-    raise ConfigError("no trust policy: workers are attested by one; give --policy or set WCP_ATTEST_POLICY")
 
 
 def load_cedar(path: str) -> CedarGate:
@@ -328,9 +327,3 @@ def load_cedar(path: str) -> CedarGate:
     from wcp_route.gates.cedar import CedarGate
 
     return CedarGate(read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))
-
-
-def _events(path: str, config: HallConfig) -> Telemetry:
-    from wcp_route.telemetry.cloudevents import Telemetry, to_file
-
-    return Telemetry(f"urn:wcp:hall:{config.env}", to_file(path))

@@ -18,7 +18,6 @@ from wcp_route.cli.say import format_option, note, raw, say, say_json, table
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.storage.receipts import Checked, ReceiptKey
 
 state_path = click.option("--state", metavar="FILE", envvar="WCP_ROUTE_STATE", show_envvar=True, help="The state file.")
 
@@ -63,10 +62,23 @@ def verify(
     named = click.get_current_context().get_parameter_source("state") is ParameterSource.COMMANDLINE
     if (exported is not None and named) or (exported is None and state is None):
         raise click.UsageError("give either --state or --export")
+    from wcp_route.storage.receipts import ReceiptKey, verify_export
+    from wcp_route.storage.receipts import verify as check
     from wcp_route.storage.receipts.sign import MAX_HEAD_BYTES
 
     kept = None if head is None else read_file(head, limit=MAX_HEAD_BYTES, what="head")
-    found = _verify(state, exported, [_key(path) for path in keys], kept, unsigned=allow_unsigned)
+    trusted = [
+        ReceiptKey.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
+        for path in keys
+    ]
+    if exported is None:
+        found = check(state or "", keys=trusted, head=kept, unsigned=allow_unsigned)
+    else:
+        try:
+            with open(exported, "rb") as file:
+                found = verify_export(file, keys=trusted, head=kept, unsigned=allow_unsigned)
+        except OSError as problem:
+            raise ConfigError(f"cannot read the export {exported!r}: {problem.strerror}") from None
     if form == "json":
         say_json(
             {
@@ -81,34 +93,11 @@ def verify(
         )
     else:
         signed = "all signed by a given key" if found.signed else "NOT all signed by a given key"
-        say(f"{_count(found.receipts, 'receipt')} in {_count(found.streams, 'stream')} hold, {signed}")
+        many, streams = "s" * (found.receipts != 1), "s" * (found.streams != 1)
+        say(f"{found.receipts} receipt{many} in {found.streams} stream{streams} hold, {signed}")
     if head is None:
         note("without --head nobody can tell whether receipts were cut off at the end")
     return 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _verify(
-    state: str | None, exported: str | None, keys: list[ReceiptKey], head: bytes | None, *, unsigned: bool
-) -> Checked:
-    from wcp_route.storage.receipts import verify, verify_export
-
-    if exported is None:
-        return verify(state or "", keys=keys, head=head, unsigned=unsigned)
-    try:
-        with open(exported, "rb") as file:
-            return verify_export(file, keys=keys, head=head, unsigned=unsigned)
-    except OSError as problem:
-        raise ConfigError(f"cannot read the export {exported!r}: {problem.strerror}") from None
-
-
-def _key(path: str) -> ReceiptKey:
-    from wcp_route.storage.receipts import ReceiptKey
-
-    return ReceiptKey.from_file_bytes(read_file(path, limit=MAX_KEY_BYTES, what="receipt key"), what="receipt key")
 
 
 @receipts.command("list")
@@ -206,7 +195,7 @@ def export(state: str, output: str | None) -> int:
     else:
         with create_file(output) as file:
             count = export(state, file.write)
-    note(f"{_count(count, 'receipt')} written")
+    note(f"{count} receipt{'s' * (count != 1)} written")
     return 0
 
 

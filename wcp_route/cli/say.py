@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonValue
 
+printable = one_line  # text on one line, with everything that a terminal or a runner could act on spelled out
 SCHEMA_VERSION = 1  # of the JSON objects that commands print
 Command = Callable[..., Any]
 
@@ -57,8 +58,12 @@ def _write_file(path: str, text: str) -> None:
         file.write(text.encode())
 
 
-def _out(text: str) -> None:
-    """Write data to standard output, or to the file that `--output` names."""
+def raw(text: str) -> None:
+    """Write text of our own as it stands, to standard output or to the file that `--output` names.
+
+    Args:
+        text: with its line breaks; nothing in it is escaped.
+    """
     context = click.get_current_context(silent=True)
     lines = None if context is None else context.meta.get("wcp_route.lines")
     if lines is None:
@@ -67,25 +72,15 @@ def _out(text: str) -> None:
         lines.append(text)
 
 
-def printable(text: str) -> str:
-    """Return text on one line, with everything that a terminal or a runner could act on spelled out."""
-    return one_line(text)
-
-
 def say(text: str) -> None:
     """Write one line of data."""
-    _out(printable(text) + "\n")
-
-
-def raw(text: str) -> None:
-    """Write text of our own as it stands."""
-    _out(text)
+    raw(printable(text) + "\n")
 
 
 def say_json(value: JsonValue, kind: str) -> None:
     """Write one JSON object that names its kind and the version of its schema; what is no object is its `items`."""
     members = value if isinstance(value, dict) else {"items": value}
-    _out(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **members}, indent=2) + "\n")
+    raw(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **members}, indent=2) + "\n")
 
 
 def answer(form: str, kind: str, text: str, **members: JsonValue) -> None:
@@ -110,4 +105,4 @@ def table(rows: Iterable[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
-        _out("  ".join([*padded, line[-1]]).rstrip() + "\n")
+        raw("  ".join([*padded, line[-1]]).rstrip() + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
-from wcp_route.cli.opening import DEMO, hall_options, opened, read_rules_file
+from wcp_route.cli.opening import DEMO, MAX_KEY_BYTES, hall_options, opened, read_rules_file
 
 if TYPE_CHECKING:
     from wcp_attest import Policy
@@ -79,11 +80,17 @@ def serve(
         from wcp_route.service.server import Server, Sources
         from wcp_route.service.settings import read_service
     except ModuleNotFoundError as problem:
-        raise ConfigError(f"{problem.name} is missing; the service needs `pip install wcp-attest[hall]`") from None
+        raise _missing(problem) from None
     from wcp_route.config_model import read_hall_file
 
     table, folder = read_hall_file(config_path).service, os.path.dirname(os.path.abspath(config_path))
     service = read_service({**table, **({} if listen is None else {"listen": listen})}, folder)
+
+    # The secret that makes grants comes from the receipt key, which the Halls of one database share.
+    secret = None
+    if receipt_key is not None:
+        data = read_file(receipt_key, limit=MAX_KEY_BYTES, what="receipt key")
+        secret = hashlib.sha256(b"wcp-route grants\0" + data).digest()
 
     def reload() -> tuple[RuleSet, Policy | None]:
         from wcp_attest import load_policy
@@ -103,18 +110,8 @@ def serve(
             trust=found.trust,
             sources=Sources(reload, tuple(path for path in (rules_path, trust_path) if path is not None)),
             pairs=pairs or os.path.join(folder, "pairs"),
-            secret=None if receipt_key is None else _secret(receipt_key),
+            secret=secret,
         )
         place = server.listen()
         where = service.listen if not server.port else f"{server.scheme}://{service.address[0]}:{server.port}"
         server.run(place, lambda: click.echo(f"listening on {where}", err=True))
-
-
-def _secret(receipt_key: str) -> bytes:
-    """Derive the secret that makes grants from the receipt key, which the Halls of one database share."""
-    import hashlib
-
-    from wcp_route.cli.opening import MAX_KEY_BYTES
-
-    data = read_file(receipt_key, limit=MAX_KEY_BYTES, what="receipt key")
-    return hashlib.sha256(b"wcp-route grants\0" + data).digest()

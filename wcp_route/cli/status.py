@@ -18,9 +18,6 @@ from wcp_route.cli.say import format_option, say_json, table
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.config import HallConfig
-    from wcp_route.rules.rules import RuleSet
-    from wcp_route.storage.state import State
 
 
 @click.command()
@@ -30,22 +27,13 @@ if TYPE_CHECKING:
 @format_option
 def status(config_path: str, rules_path: str, state: str, form: str) -> int:
     """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
-    config, rules = read_config_file(config_path), read_rules_file(rules_path)
-    with opened_state(state, read_only=True) as store:
-        facts = _facts(config, rules, store)
-    if form == "json":
-        say_json(facts, "hall-status")
-    else:
-        table((name.replace("_", " "), str(value)) for name, value in facts.items())
-    return 1 if facts["quarantined"] or facts["waiting_for_a_human"] or facts["unreachable_rules"] else 0
-
-
-def _facts(config: HallConfig, rules: RuleSet, store: State) -> JsonObject:
     from wcp_route.domain.clock import now_ms
 
-    snapshot = store.registry.snapshot()
+    config, rules = read_config_file(config_path), read_rules_file(rules_path)
+    with opened_state(state, read_only=True) as store:
+        snapshot, waiting = store.registry.snapshot(), store.approvals.pending(now_ms())
     off = config.unsafe_dispatch_workers_without_attestation
-    return {
+    facts: JsonObject = {
         "env": config.env,
         "attestation": "OFF: anything may run" if off else config.attestation,
         "signatory": "listed tenants" if config.require_signatory else "any tenant",
@@ -56,5 +44,10 @@ def _facts(config: HallConfig, rules: RuleSet, store: State) -> JsonObject:
         "registry_version": snapshot.version,
         "enrolled": len(snapshot.workers),
         "quarantined": len(snapshot.quarantined),
-        "waiting_for_a_human": len(store.approvals.pending(now_ms())),
+        "waiting_for_a_human": len(waiting),
     }
+    if form == "json":
+        say_json(facts, "hall-status")
+    else:
+        table((name.replace("_", " "), str(value)) for name, value in facts.items())
+    return 1 if facts["quarantined"] or facts["waiting_for_a_human"] or facts["unreachable_rules"] else 0

@@ -327,12 +327,9 @@ def _terminal() -> Iterator[int]:
     except ImportError:
         raise ConfigError("this system has no terminals that `watch` can use; use `wcp-route approvals`") from None
 
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    handlers = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         tty.setcbreak(descriptor)
         sys.stdout.write(_BEGIN)

@@ -8,7 +8,7 @@ server is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 from wcp_attest.base import strictjson
@@ -78,22 +78,6 @@ class Watched:
     decisions: tuple[dict[str, Any], ...]
     at_ms: int
     hidden: dict[str, str] = field(default_factory=dict)
-
-
-class Watching(Protocol):
-    """What `watch` asks of either place.
-
-    Attributes:
-        name: of the state, or the address of the Hall.
-    """
-
-    name: str
-
-    def look(self) -> Watched:
-        """Look once. Raises `Error`: the place cannot be read."""
-
-    def answer(self, deed: Deed, name: str, reason: str) -> list[str]:
-        """Answer a hold, or clear a worker; return what to tell. Raises `Error`: it was refused or is not known."""
 
 
 class WatchedState:
@@ -306,6 +290,9 @@ class WatchedService:
         if 0 < len(tag) <= MAX_TAG and tag.isascii() and tag.isprintable():
             self._kept[path] = (tag, reply)
         return rows
+
+
+Watching: TypeAlias = WatchedState | WatchedService
 
 
 def token_of(path: str | None) -> str | None:

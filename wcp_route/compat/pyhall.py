@@ -13,15 +13,15 @@ What differs on purpose stands in docs/route/coming-from-pyhall.md.
 from __future__ import annotations
 
 import json
-import logging
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_route.compat.go_codes import GO_CODES
 from wcp_route.compat.legacy_options import LegacyGate
+from wcp_route.compat.legacy_registry import DEFAULTS, Registry, configure, fill_record, setup
 from wcp_route.compat.legacy_values import PolicyGate, RouteDecision, RouteInput
 from wcp_route.config import Ceiling, fold_control_id
 from wcp_route.config import HallConfig as Settings
@@ -31,7 +31,7 @@ from wcp_route.domain.decision import NO_MATCH, DenyReason
 from wcp_route.domain.decision import RouteDecision as Decision
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.domain.ids import new_id
-from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
+from wcp_route.domain.record_model import read_record
 from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.values import DATA_LABELS, ENVS, GUARDED_ENVS
 from wcp_route.hall import Hall, Services
@@ -41,10 +41,8 @@ from wcp_route.storage.state import open_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.rules.rules import RuleSet
-    from wcp_route.storage.receipts import ReceiptStore
     from wcp_route.storage.registry import LedgerRegistry
 
 __all__ = [
@@ -53,198 +51,6 @@ __all__ = [
 ]  # fmt: skip
 
 _AXES: Final = ("capability_id", "env", "data_label", "tenant_risk", "qos_class", "tenant_id")
-_log = logging.getLogger("wcp_route")
-MAX_RECORDS: Final = 10_000  # files that a registry directory may hold
-
-# What a record of the Go SDK (worker_id, worker_species_id, capabilities, risk_tier) lacks. It runs in dev alone.
-DEFAULTS: Final[Mapping[str, JsonValue]] = {
-    "risk_tier": "medium",
-    "idempotency": "none",
-    "determinism": "nondeterministic",
-    "required_controls": [],
-    "currently_implements": [],
-    "allowed_environments": ["dev"],
-    "privilege_envelope": {"secrets_access": [], "network_egress": "none", "filesystem_writes": [], "tools": []},
-    "blast_radius": {"data": 5, "network": 0, "financial": 0, "time": 0, "reversibility": 0},
-    "owner": "unknown",
-}
-
-
-@dataclass(slots=True)
-class _Setup:
-    trust_policy: Policy | None = None
-    packages: dict[str, str] = field(default_factory=dict)
-    receipts: ReceiptStore | None = None
-    unattested: bool = False
-
-
-_setup = _Setup()
-
-
-def configure(
-    *,
-    trust_policy: Policy | None = None,
-    packages: Mapping[str, str] | None = None,
-    receipts: ReceiptStore | None = None,
-    unsafe_dispatch_workers_without_attestation: bool = False,
-) -> None:
-    """Say what the earlier SDK did not ask for; for all calls of `make_decision` from now on.
-
-    Args:
-        trust_policy: who is trusted about packages.
-        packages: the package directory of each worker, by worker id.
-        receipts: where evidence goes; prod and edge need a signed durable store.
-        unsafe_dispatch_workers_without_attestation: do without attestation, in `dev` and `stage` alone.
-    """
-    _setup.trust_policy, _setup.packages = trust_policy, dict(packages or {})
-    _setup.receipts, _setup.unattested = receipts, unsafe_dispatch_workers_without_attestation
-
-
-def fill_record(record: JsonObject) -> JsonObject:
-    """Return a record with what it lacks from `DEFAULTS`; a record so filled may run in `dev` alone.
-
-    Args:
-        record: of any earlier SDK, above all the four fields of Go's.
-    """
-    lacking = DEFAULTS.keys() - record.keys()
-    if not lacking:
-        return record
-    return {**DEFAULTS, **record, "allowed_environments": ["dev"]}
-
-
-class Registry:
-    """Enrolled workers, as the earlier SDK kept them.
-
-    Args:
-        registry_dir: a directory of `*.json` records to enroll.
-
-    Raises:
-        ConfigError: the directory or a record cannot be read.
-    """
-
-    def __init__(self, registry_dir: str | os.PathLike[str] | None = None) -> None:
-        self.store = open_state().registry
-        self._records: list[JsonObject] = []
-        self._controls: set[str] = set()
-        self._available: set[str] = set()
-        if registry_dir is None:
-            return
-        try:
-            names = sorted(name for name in os.listdir(registry_dir) if name.endswith(".json"))
-            for name in names[: MAX_RECORDS + 1]:
-                with open(os.path.join(registry_dir, name), "rb") as file:
-                    data = file.read(MAX_RECORD_BYTES + 1)
-                self.enroll(strictjson.loads_object(data, what=name, max_bytes=MAX_RECORD_BYTES))
-        except OSError as problem:
-            raise ConfigError(f"cannot read the registry {os.fspath(registry_dir)!r}: {problem.strerror}") from None
-
-    def enroll(self, record: JsonObject) -> None:
-        """Enroll a worker; a later record of the same id takes its place.
-
-        Args:
-            record: what it lacks is filled in (`fill_record`).
-
-        Raises:
-            ConfigError: the record is malformed.
-        """
-        worker = read_record(fill_record(record))
-        root = _setup.packages.get(worker.worker_id, "")
-        self.store.enroll(replace(worker, package_root=os.path.abspath(root) if root else ""), replace=True)
-        self._records.append(record)
-
-    def controls_present(self) -> set[str]:
-        """Return the controls that were set or added, in the protocol's spelling.
-
-        What records claim is not among them: it counts once their workers are attested.
-        """
-        return set(self._controls)
-
-    def set_controls_present(self, controls: Iterable[str]) -> None:
-        """Say which controls the platform provides, in place of those said before.
-
-        Args:
-            controls: control ids, with hyphens or underscores; what is no control id is left out, with a warning.
-        """
-        self._controls = set()
-        self.add_controls_present(controls)
-
-    def add_controls_present(self, controls: Iterable[str]) -> None:
-        """Say which controls the platform provides as well.
-
-        Args:
-            controls: control ids, with hyphens or underscores; what is no control id is left out, with a warning.
-        """
-        for name in controls:
-            try:
-                self._controls.add(fold_control_id(name))
-            except ConfigError as problem:
-                _log.warning("left out: %s", problem)
-
-    def set_workers_available(self, worker_species_ids: Iterable[str]) -> None:
-        """Say which species can take work, in place of those said before.
-
-        Args:
-            worker_species_ids: such as `wrk.doc.summarizer`.
-        """
-        self._available = set(worker_species_ids)
-
-    def add_workers_available(self, worker_species_ids: Iterable[str]) -> None:
-        """Say which species can take work as well.
-
-        Args:
-            worker_species_ids: such as `wrk.doc.summarizer`.
-        """
-        self._available |= set(worker_species_ids)
-
-    def worker_available(self, worker_species_id: str) -> bool:
-        """Tell whether a species is enrolled or was said to be available.
-
-        Args:
-            worker_species_id: such as `wrk.doc.summarizer`.
-        """
-        return worker_species_id in self._available or bool(self.store.worker_ids(worker_species_id))
-
-    def workers_for_capability(self, capability_id: str) -> list[str]:
-        """Return the species that declare a capability, sorted.
-
-        Args:
-            capability_id: such as `cap.doc.summarize`.
-        """
-        return sorted({each.worker_species_id for each in self.store.workers_for_capability(capability_id)})
-
-    def enrolled_count(self) -> int:
-        """Return how many workers are enrolled; one that was enrolled again counts once."""
-        return len(self.store.workers())
-
-    def enrolled_workers(self) -> list[JsonObject]:
-        """Return the records as they were given, oldest first."""
-        return [*self._records]
-
-    def get_privilege_envelope(self, worker_species_id: str) -> JsonObject | None:
-        """Return the envelope that the first enrolled worker of a species declares, or None.
-
-        Args:
-            worker_species_id: such as `wrk.doc.summarizer`.
-        """
-        found = self.store.snapshot().species.get(worker_species_id, ())
-        return json.loads(json.dumps(asdict(found[0].privilege_envelope))) if found else None
-
-    def summary(self) -> JsonObject:
-        """Return what is enrolled and said, for a health check.
-
-        Returns:
-            `enrolled_workers` and `controls_present_count` as numbers; `available_species`, `controls_present` and
-            `capabilities_mapped` as sorted lists.
-        """
-        enrolled, named = self.store.workers(), sorted(self._controls)
-        species = self._available | {each.worker_species_id for each in enrolled}
-        return {
-            "enrolled_workers": len(enrolled),
-            "available_species": [*sorted(species)],
-            "controls_present_count": len(named),
-            "controls_present": [*named],
-            "capabilities_mapped": [*sorted({name for each in enrolled for name in each.capabilities})],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +237,7 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         enforce_required_controls=given.enforce_required_controls,
         enforce_blast_scoring_in_prod=given.enforce_blast_scoring_in_prod,
         enforce_privilege_envelopes=given.enforce_privilege_envelopes,
-        unsafe_dispatch_workers_without_attestation=_setup.unattested and env not in {"prod", "edge"},
+        unsafe_dispatch_workers_without_attestation=setup.unattested and env not in {"prod", "edge"},
     )
     asks_envelope = registry_policy_allows_privilege is not None and registry_get_privilege_envelope is not None
     named = {control for rule in compiled.rules for control in rule.required_controls}
@@ -446,10 +252,10 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
     services = Services(
         policy_gate=None if policy_gate_eval is None and not asks_envelope else gate,
         availability=lambda worker: registry_worker_available(worker.worker_species_id),
-        receipts=_setup.receipts,
+        receipts=setup.receipts,
         task_id=task_id,
     )
-    with store, Hall(compiled, store, _setup.trust_policy, config, services=services) as hall:
+    with store, Hall(compiled, store, setup.trust_policy, config, services=services) as hall:
         return RouteDecision(to_wire(hall.route(request), operator=True))
 
 
@@ -499,7 +305,7 @@ def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> Ledger
     for species, named in capabilities.items():
         worker_id = f"x.dev.{species.removeprefix('wrk.').replace('.', '-')}"
         record: JsonObject = {"worker_id": worker_id, "worker_species_id": species, "capabilities": [*sorted(named)]}
-        root = _setup.packages.get(worker_id, "")
+        root = setup.packages.get(worker_id, "")
         worker = read_record(json.loads(json.dumps(fill_record(record))))
         store.enroll(replace(worker, package_root=os.path.abspath(root) if root else ""))
     return store
