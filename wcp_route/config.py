@@ -187,16 +187,14 @@ def _problem(config: HallConfig) -> str | None:
         ),
     )
     found = next((message for wrong, message in problems if wrong), None)
-    return found or (_threshold_problem(config) if guarded else None)
-
-
-def _threshold_problem(config: HallConfig) -> str | None:
-    """A table that names other environments only would switch the gate off in this one, and nobody would see it."""
+    if found is not None or not guarded:
+        return found
+    # A table that names other environments only would switch the gate off in this one, and nobody would see it.
     for name, table in (("blast_thresholds", config.blast_thresholds), ("chain_thresholds", config.chain_thresholds)):
-        if config.env not in table:
-            return f"{name} names no threshold for {config.env}, which needs one; add {config.env} to it"
-    if not 0 <= config.blast_thresholds[config.env] <= MAX_SCORE:
-        return f"the blast threshold for {config.env} must be 0 to {MAX_SCORE}; no score is higher"
+        if env not in table:
+            return f"{name} names no threshold for {env}, which needs one; add {env} to it"
+    if not 0 <= config.blast_thresholds[env] <= MAX_SCORE:
+        return f"the blast threshold for {env} must be 0 to {MAX_SCORE}; no score is higher"
     return None
 
 

@@ -111,12 +111,10 @@ class HallConfigModel(Model):
         for name in ("allowed_tenants", "controls_present"):
             if name in given:
                 given[name] = frozenset(given[name])
-        ceilings = tuple(Ceiling(**{k: _tuple(v) for k, v in each.__dict__.items()}) for each in self.ceiling)
+        tables: list[dict[str, Any]] = [each.__dict__ for each in self.ceiling]
+        frozen = [{name: tuple(v) if isinstance(v, list) else v for name, v in table.items()} for table in tables]
+        ceilings = tuple(Ceiling(**table) for table in frozen)
         return HallConfig(ceilings=ceilings, **{name: value for name, value in given.items() if value is not None})
-
-
-def _tuple(value: object) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def read_config(data: bytes) -> HallConfig:

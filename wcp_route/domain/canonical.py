@@ -54,11 +54,13 @@ def canonical_json(value: JsonValue) -> bytes:
         ConfigError: RFC 8785 cannot carry the value: NaN, an infinity, an integer beyond 2**53, a lone surrogate, a key
             that is not text, a type that is not JSON's, or nesting deeper than `MAX_DEPTH`.
     """
-    if not _is_plain(value):
-        return _library(value)
     try:
-        return _encode(value).encode()
-    except (UnicodeEncodeError, RecursionError) as problem:
+        if _is_plain(value):
+            return _encode(value).encode()
+        import rfc8785
+
+        return rfc8785.dumps(value)
+    except (ValueError, RecursionError) as problem:  # also UnicodeEncodeError, for lone surrogates
         raise ConfigError(f"value has no canonical JSON form: {problem}") from None
 
 
@@ -143,12 +145,3 @@ def _check_size(depth: int, boxes: int) -> None:
         raise ConfigError(f"value has no canonical JSON form: nested deeper than {MAX_DEPTH} levels")
     if boxes > MAX_BOXES:
         raise ConfigError(f"value has no canonical JSON form: more than {MAX_BOXES} lists and objects")
-
-
-def _library(value: JsonValue) -> bytes:
-    import rfc8785
-
-    try:
-        return rfc8785.dumps(value)
-    except (ValueError, RecursionError) as problem:  # also UnicodeEncodeError, for lone surrogates in keys
-        raise ConfigError(f"value has no canonical JSON form: {problem}") from None

@@ -40,8 +40,9 @@ def check_compliance(record: JsonObject) -> Compliance:
     Args:
         record: the parsed object, in whatever state.
     """
+    named = ("worker_id", "worker_species_id", "capabilities", "risk_tier")
     missing: tuple[tuple[ComplianceLevel, tuple[str, ...]], ...] = (
-        ("basic", tuple(_basic(record))),
+        ("basic", tuple(name for name in named if not record.get(name))),
         ("standard", tuple(_standard(record))),
         ("full", tuple(_full(record))),
     )
@@ -51,10 +52,6 @@ def check_compliance(record: JsonObject) -> Compliance:
             break
         level = name
     return Compliance(level, missing)
-
-
-def _basic(record: JsonObject) -> list[str]:
-    return [name for name in ("worker_id", "worker_species_id", "capabilities", "risk_tier") if not record.get(name)]
 
 
 def _standard(record: JsonObject) -> list[str]:

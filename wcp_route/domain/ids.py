@@ -40,16 +40,11 @@ def _spelled(first: str, version: str, rest: str) -> str:
 
 
 def _random() -> str:
-    """Return 128 random bits, as 32 hex digits."""
+    """Return 128 random bits, as 32 hex digits, that nobody else gets."""
     try:
         return _ready.pop()
-    except IndexError:
-        return _refill()
-
-
-def _refill() -> str:
-    """Get ready a block of them, and return one that nobody else gets."""
-    noise = os.urandom(16 * BLOCK).hex()
-    mine, *others = (noise[start : start + 32] for start in range(0, len(noise), 32))
-    _ready.extend(others)
-    return mine
+    except IndexError:  # get another block of them ready
+        noise = os.urandom(16 * BLOCK).hex()
+        mine, *others = (noise[start : start + 32] for start in range(0, len(noise), 32))
+        _ready.extend(others)
+        return mine

@@ -26,7 +26,7 @@ from wcp_route.domain.values import (
 from wcp_route.domain.wire_model import MAX_TEXT, Model, WireError, catalogue_id, refused
 
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject, JsonValue
+    from wcp_attest.base.strictjson import JsonValue
 
 MAX_REQUEST_BYTES: Final = 1 << 20  # a request is a job ticket; large data travels by reference
 
@@ -73,7 +73,10 @@ def parse_request(data: bytes | JsonValue | RouteInput) -> RouteInput:
         WireError: it is not a request; the pointer says where.
     """
     if isinstance(data, RouteInput):
-        data = _as_object(data)
+        given = {name: getattr(data, name) for name in RouteInputModel.model_fields}
+        if isinstance(data.blast_radius, BlastRadius):
+            given["blast_radius"] = asdict(data.blast_radius)
+        data = given
     elif isinstance(data, bytes):
         data = strictjson.loads(data, what=_WHAT, max_bytes=MAX_REQUEST_BYTES, floats=True, error=WireError)
     try:
@@ -90,13 +93,6 @@ def parse_request(data: bytes | JsonValue | RouteInput) -> RouteInput:
         fields |= {name: ids.checked(name, fields[name]) for name in _IDS}
         fields["reported"] = tuple(ids.reported)
     return RouteInput(**fields)
-
-
-def _as_object(request: RouteInput) -> JsonObject:
-    given = {name: getattr(request, name) for name in RouteInputModel.model_fields}
-    if isinstance(request.blast_radius, BlastRadius):
-        given["blast_radius"] = asdict(request.blast_radius)
-    return given
 
 
 _capability = catalogue_id("cap")
