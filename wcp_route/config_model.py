@@ -111,10 +111,15 @@ class HallConfigModel(Model):
         for name in ("allowed_tenants", "controls_present"):
             if name in given:
                 given[name] = frozenset(given[name])
-        tables: list[dict[str, Any]] = [each.__dict__ for each in self.ceiling]
-        frozen = [{name: tuple(v) if isinstance(v, list) else v for name, v in table.items()} for table in tables]
-        ceilings = tuple(Ceiling(**table) for table in frozen)
-        return HallConfig(ceilings=ceilings, **{name: value for name, value in given.items() if value is not None})
+        ceilings = []
+        for table in self.ceiling:
+            members: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in table.__dict__.items()
+            }
+            ceilings.append(Ceiling(**members))
+        return HallConfig(
+            ceilings=tuple(ceilings), **{name: value for name, value in given.items() if value is not None}
+        )
 
 
 def read_config(data: bytes) -> HallConfig:
