@@ -6,10 +6,12 @@
 
 What is compared is measured in turns in one run, in processor time of the process where no disk is waited for, so a bar
 is a ratio and does not depend on the machine. The one figure that is not, decisions a second with receipts on eight
-threads, is by the wall clock. The earlier router is `pyhall-wcp` 0.2.2 as published, installed below build/ by its
-digest; both routers start from the same request as a parsed object, check it, find the same rule among ten, see that
-the same control and worker are there, and keep no receipt. The earlier one builds its telemetry in each decision: the
-row "with events" has ours do that as well. Attestation is taken out of ours there, for the earlier one has none.
+threads, is by the wall clock; beside it stands the machine's own floor, a bare writer: eight threads bring rows of a
+receipt's size, one thread commits what has gathered, with the same database and the same flush, and nothing else. The
+earlier router is `pyhall-wcp` 0.2.2 as published, installed below build/ by its digest; both routers start from the
+same request as a parsed object, check it, find the same rule among ten, see that the same control and worker are there,
+and keep no receipt. The earlier one builds its telemetry in each decision: the row "with events" has ours do that as
+well. Attestation is taken out of ours there, for the earlier one has none.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -51,7 +54,7 @@ from wcp_route.storage.receipts.read import find
 from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wcp_route import RouteDecision
     from wcp_route.storage.state import State
@@ -133,6 +136,8 @@ BARS = (
     RouteBar("durable receipts / plain rows, batches of 100", least=0.4),
     RouteBar("sealed with receipts, 8 threads, SQLite", least=1000, unit="a second"),
     RouteBar("sealed with receipts, 8 threads, PostgreSQL", least=1000, unit="a second"),
+    RouteBar("sealed with receipts / bare writer, 8 threads, SQLite", least=0.4),
+    RouteBar("sealed with receipts / bare writer, 8 threads, PostgreSQL", least=0.3),
     RouteBar("receipts show, full ledger / 1,000 receipts", most=1.5),
     RouteBar("load and prove 10,000 rules / 1,000 rules", most=12),
 )
@@ -418,25 +423,107 @@ def on_threads(hall: Hall, threads: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
+class BareWriter:
+    """The least that answers after the disk: rows of a receipt's size that threads bring, and one thread that commits.
+
+    Nothing is decided, hashed, chained or signed. What a Hall does less in a second is the price of its decisions.
+
+    Args:
+        write: makes rows durable.
+    """
+
+    def __init__(self, write: Callable[[Sequence[bytes]], object]) -> None:
+        self._write, self._more = write, threading.Condition()
+        self._brought: list[tuple[bytes, threading.Lock]] = []
+
+    def rows_a_second(self, threads: int, seconds: float) -> float:
+        """Let so many threads bring rows, each the next one once the last is durable."""
+        counts, until = [0] * threads, time.perf_counter() + seconds
+
+        def bring(number: int) -> None:
+            told = threading.Lock()
+            told.acquire()
+            while time.perf_counter() < until:
+                with self._more:
+                    self._brought.append((os.urandom(RECEIPT_BYTES), told))
+                    self._more.notify()
+                told.acquire()
+                counts[number] += 1
+
+        workers = [threading.Thread(target=bring, args=(number,)) for number in range(threads)]
+        started = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            with self._more:
+                self._more.wait_for(lambda: self._brought, timeout=0.1)
+                rows, self._brought = self._brought, []
+            if rows:
+                self._write([row for row, _ in rows])
+            for _, told in rows:
+                told.release()
+        return sum(counts) / (time.perf_counter() - started)
+
+
+def bare_rows(folder: str, address: str | None, threads: int, seconds: float) -> float:
+    """Rows a second of a bare writer with the same disk, database and settings of durability."""
+    table = "CREATE TABLE IF NOT EXISTS rows (position {} PRIMARY KEY, body {})"
+    if address is None:
+        path = os.path.join(folder, "bare.db")
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as database:
+            for setting in ("journal_mode = WAL", "synchronous = FULL"):
+                database.execute(f"PRAGMA {setting}")
+            database.execute(table.format("INTEGER", "BLOB"))
+
+            def write(rows: Sequence[bytes]) -> None:
+                database.execute("BEGIN IMMEDIATE")
+                database.executemany("INSERT INTO rows (body) VALUES (?)", [(row,) for row in rows])
+                database.execute("COMMIT")
+
+            return BareWriter(write).rows_a_second(threads, seconds)
+    with psycopg.connect(address) as server:
+        server.execute(table.format("BIGSERIAL", "BYTEA").encode())
+
+        def insert(rows: Sequence[bytes]) -> None:
+            marks = ", ".join(["(%s)"] * len(rows))
+            server.execute(f"INSERT INTO rows (body) VALUES {marks}".encode(), rows)
+            server.commit()
+
+        server.commit()
+        return BareWriter(insert).rows_a_second(threads, seconds)
+
+
 def threaded(bench: RouteBench, seconds: float) -> None:
-    """Attested decisions with durable receipts on one and eight threads, in both databases."""
-    addresses: dict[str, str | None] = {"SQLite": None}
+    """Attested decisions with durable receipts on one and eight threads, in both databases, beside a bare writer."""
+    addresses: dict[str, tuple[str, str] | None] = {"SQLite": None}
     try:
-        server = bench.stack.enter_context(running_server())
-        addresses["PostgreSQL"] = server.address(server.database())
+        server = bench.stack.enter_context(running_server(fsync=True))
+        addresses["PostgreSQL"] = server.address(server.database()), server.address(server.database())
     except pytest.skip.Exception as absent:
         print(f"\n{absent}")
-    print("\nWith durable signed receipts, wall clock (PostgreSQL runs without fsync)")
+    print("\nWith durable signed receipts, wall clock; best of 3, in turns with a bare writer of the same rows")
     for database, address in addresses.items():
         if address is not None:
-            Database.bring_up(address)
-        state = bench.state(address, signed=True)
-        for attestation in ("sealed", "always"):
-            hall = bench.hall(state, attestation=attestation, receipts=True)
-            for threads in (1, 8):
-                rate = on_threads(hall, threads, seconds)
-                print(f"  {attestation:7} {database:11} {threads} threads {rate:9,.0f} decisions a second")
-                bench.figures[f"{attestation} with receipts, {threads} threads, {database}"] = rate
+            Database.bring_up(address[0])
+        state = bench.state(None if address is None else address[0], signed=True)
+        halls = {
+            attestation: bench.hall(state, attestation=attestation, receipts=True)
+            for attestation in ("sealed", "always")
+        }
+        for threads in (1, 8):
+            found: dict[str, list[float]] = defaultdict(list)
+            for _ in range(3):
+                with fresh(bench) as folder:
+                    bare = None if address is None else address[1]
+                    found["bare writer"].append(bare_rows(folder, bare, threads, seconds))
+                for attestation, hall in halls.items():
+                    found[attestation].append(on_threads(hall, threads, seconds))
+            for name, rates in found.items():
+                print(f"  {name:11} {database:11} {threads} threads {max(rates):9,.0f} a second")
+            for attestation in halls:
+                bench.figures[f"{attestation} with receipts, {threads} threads, {database}"] = max(found[attestation])
+            floor = max(found["sealed"]) / max(found["bare writer"])
+            bench.figures[f"sealed with receipts / bare writer, {threads} threads, {database}"] = floor
 
 
 def _find_all(address: str, names: list[str]) -> None:
@@ -473,7 +560,7 @@ def main() -> int:
         "plain": plain,
         "bans": with_bans,
         "receipts": receipts,
-        "threads": lambda bench: threaded(bench, 4.0),
+        "threads": lambda bench: threaded(bench, 1.5),
         "show": lambda bench: shown(bench, given.receipts),
     }
     with ExitStack() as stack:

@@ -65,6 +65,7 @@ CHUNK: Final = 128  # decisions whose receipts `route_many` hands over together
 MAX_MESSAGE: Final = 1024  # characters of what is wrong with an input that are repeated
 MAX_POINTER: Final = 256  # characters of where it is wrong
 MAX_UNKNOWN_BYTES: Final = 16 << 10  # of a request whose tenant has not been looked at; a larger one is looked at first
+MAX_ANEW: Final = 50  # times that a request is decided because what it was decided from has changed meanwhile
 SHARE_OF_GATES: Final = 0.8  # of the time for a decision; what is left is for its receipt, also that of a late denial
 
 
@@ -251,7 +252,7 @@ class Hall:
         message = "the Hall failed; its log says why"
         try:
             now = self._services.clock()
-            known = None if self._closed or asked.grant else known_now(world, now)
+            known = None if self._closed or asked.grant else known_now(world, now, rehearsal=asked.rehearsal)
             if known is None:  # the threads refuse when the Hall is closed
                 seconds = asked.for_gates.remaining()
                 ruling = self._decisions.call("Hall", lambda: self._ruled(asked, world, now), seconds=seconds)
@@ -347,6 +348,8 @@ class Hall:
         receipts: Any = self._services.receipts
         evidence, seconds = [ruling.evidence for ruling in part], part[-1].asked.deadline.remaining()
         if getattr(receipts, "keeps_deadlines", False):
+            if part[-1].world.checked_by_receipts:
+                return receipts.submit(evidence, seconds=seconds, current=True)  # type: ignore[no-any-return]
             return receipts.submit(evidence, seconds=seconds)  # type: ignore[no-any-return]
         waitable: Waitable = self._decisions.call(
             "receipt store", lambda: receipts.submit(evidence, seconds=seconds), seconds=seconds
@@ -384,16 +387,18 @@ class Hall:
         return {}
 
     def _unstored(self, part: list[_Ruling], place: int, problem: BaseException) -> None:
-        """Decide once more when a hold or a grant has changed since; deny what has no receipt."""
-        ruling = part[place]
-        if not isinstance(problem, StateMoved):
-            self._withdraw([ruling], problem)
-            return
-        self._release(ruling)
-        again = part[place] = self._decide(ruling.asked)  # by the same deadline
-        stored = self._submit([again])
-        for still in self._problems([again], stored).values() if stored is not None else ():
-            self._withdraw([again], still)
+        """Decide again when the registry, a hold or a grant has changed since; deny what has no receipt."""
+        for _ in range(MAX_ANEW):
+            if not isinstance(problem, StateMoved):
+                break
+            self._release(part[place])
+            part[place] = self._decide(part[place].asked)  # by the same deadline
+            stored = self._submit([part[place]])
+            found = {} if stored is None else self._problems([part[place]], stored)
+            if not found:
+                return
+            problem = found[0]
+        self._withdraw([part[place]], problem)
 
     def _withdraw(self, part: Sequence[_Ruling], problem: BaseException) -> None:
         """Refuse after all, because the receipt cannot be stored."""

@@ -92,6 +92,7 @@ def open_world(
         config_digest=config.digest(),
         keeps_receipts=receipts is not None,
         holds_with_receipts=ledger is not None and ledger is receipts,  # so one transaction carries both
+        checked_by_receipts=receipts is not None and getattr(registry, "ledger", None) is receipts,
     )
 
 

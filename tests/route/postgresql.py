@@ -82,8 +82,8 @@ def _running(command: list[str], folder: Path, socket: str, end: signal.Signals)
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """Run a server with a cluster of its own; skip where PostgreSQL is absent."""
+def running_server(*, fsync: bool = False) -> Iterator[PostgresServer]:
+    """Run a server with a cluster of its own; skip where PostgreSQL is absent. Only what is measured needs `fsync`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: path.parts[-3].zfill(4))
     if not found:
         pytest.skip("PostgreSQL is NOT tested: there is no /usr/lib/postgresql/*/bin/initdb (Debian: postgresql)")
@@ -103,10 +103,8 @@ def running_server() -> Iterator[PostgresServer]:
             **owner,
         )
         server = PostgresServer(folder)
-        settings = [
-            "listen_addresses=", f"unix_socket_directories={folder}", "port=5432",
-            "fsync=off", "full_page_writes=off", "autovacuum=off",
-        ]  # fmt: skip
+        settings = ["listen_addresses=", f"unix_socket_directories={folder}", "port=5432"]
+        settings += [] if fsync else ["fsync=off", "full_page_writes=off", "autovacuum=off"]
         command = [str(binaries / "postgres"), "-D", str(data)]
         for setting in settings:
             command += ["-c", setting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -18,15 +19,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.route import receipt_writer
 from tests.route.state_worlds import a_hold, a_record, some_evidence
 from tests.route.test_ledger_behaviour import NOW, WORKER, approved, at_once, wanted
+from tests.route.worlds import WORKER as DOC
 from tests.route.worlds import Counting, World, a_request, a_rule
 from wcp_attest.base.errors import Error
+from wcp_route.domain.codes import Code
+from wcp_route.gates.policy_gate import PolicyAnswer
 from wcp_route.hall import Services
-from wcp_route.storage.receipts import KeyFileSigner, export, head, verify
+from wcp_route.storage.receipts import KeyFileSigner, export, find, head, verify
 from wcp_route.storage.state import open_state
 from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.route.postgresql import PostgresServer
+    from wcp_route.gates.policy_gate import PolicyContext
+    from wcp_route.storage.registry import LedgerRegistry
 
 ROOT = Path(__file__).parents[2]
 SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
@@ -100,6 +108,66 @@ def test_two_states_on_one_database_see_each_other_and_share_one_grant(place: Pl
         assert one.approvals.state("hold-2") == "cancelled"
     # enrolled, held, approved, redeemed, eight decisions, held, quarantined
     assert verify(place.address, keys=KEYS).receipts == 14
+
+
+class ChangesMeanwhile:
+    """A policy that allows, and during each of its answers up to a number somebody else changes the registry."""
+
+    version = "1"
+
+    def __init__(self, change: Callable[[], object], times: int) -> None:
+        self.change, self.left = change, times
+
+    def evaluate(self, _: PolicyContext, /) -> PolicyAnswer:
+        if self.left:
+            self.left -= 1
+            self.change()
+        return PolicyAnswer("ALLOW", self.version, "policy_gate_allow")
+
+
+CHANGES: dict[str, tuple[Callable[[LedgerRegistry], object], Code | None]] = {
+    "quarantined": (
+        lambda registry: registry.quarantine(DOC, "DENY_WORKER_TAMPERED", by="ada", at_ms=NOW),
+        Code.WORKER_QUARANTINED,
+    ),
+    "withdrawn": (lambda registry: registry.withdraw(DOC, by="ada"), Code.NO_AVAILABLE_WORKER),
+    "another enrolled": (lambda registry: registry.enroll(a_record("org.acme.zebra"), by="ada"), None),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_change_between_a_decision_and_its_receipt_decides_again(change: str, place: Place, tmp_path: Path) -> None:
+    """Nobody looks at the registry before a decision: the transaction of its receipt does, and refuses a stale one."""
+    with open_state(place.address, signer=SIGNER) as state, open_state(place.address, signer=SIGNER) as other:
+        world = World(tmp_path / "packages", registry=state.registry)
+        world.directory.mkdir()
+        world.enroll()
+        act, code = CHANGES[change]
+        gate = ChangesMeanwhile(lambda: act(other.registry), 1)
+        services = Services(receipts=state.ledger, approvals=state.approvals, policy_gate=gate)
+        hall = world.hall(a_rule(escalation={"policy_gate": True}), services=services)
+        evidence = hall.decide(a_request())
+        assert (evidence.decision.code, gate.left) == (code, 0)
+        assert evidence.versions.registry == other.registry.snapshot().version
+        told = hall.route_many([a_request() for _ in range(3)])
+        assert [one.code for one in told] == [code] * 3
+        assert len(find(place.address, evidence.decision.correlation_id)) == 4  # and none of the stale decision
+    assert verify(place.address, keys=KEYS).signed
+
+
+def test_a_registry_that_changes_at_every_decision_ends_in_a_denial_in_time(place: Place, tmp_path: Path) -> None:
+    with open_state(place.address, signer=SIGNER) as state, open_state(place.address, signer=SIGNER) as other:
+        world = World(tmp_path / "packages", registry=state.registry)
+        world.directory.mkdir()
+        world.enroll()
+        numbers = itertools.count()
+        gate = ChangesMeanwhile(lambda: other.registry.enroll(a_record(f"org.acme.w{next(numbers)}"), by="ada"), -1)
+        services = Services(receipts=state.ledger, approvals=state.approvals, policy_gate=gate)
+        hall = world.hall(a_rule(escalation={"policy_gate": True}), services=services, decision_seconds=2.0)
+        assert hall.route(a_request()).code in (Code.INTERNAL_ERROR, Code.RECEIPT_UNAVAILABLE)
+        gate.left = 0
+        assert hall.route(a_request()).denied is False
+    assert verify(place.address, keys=KEYS).signed
 
 
 @pytest.mark.parametrize(

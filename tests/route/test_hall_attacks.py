@@ -364,7 +364,7 @@ def test_a_rate_is_each_tenants_own_and_a_stranger_does_not_use_it_up(world: Wor
 class Broken(MemoryReceipts):
     """Takes evidence and loses it."""
 
-    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = 5.0) -> Submitted:
+    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = 5.0, current: bool = False) -> Submitted:
         raise ConfigError("lost")
 
 

@@ -6,7 +6,6 @@ operator names, the keeper: the kernel must prevent everybody else. Times, inode
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 ROOT = 0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # with an ACL, the group bits are the most that it can allow
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 # File systems on which this machine's kernel decides who may write. On others (nfs, cifs, 9p, fuse, …) a server or
 # another process decides.
 _LOCAL = frozenset(
@@ -102,27 +100,27 @@ def changeable(
 
 
 def _steps(store: str, entry: str, members: Sequence[str]) -> Iterator[Step]:
-    """Open each component from the root on, through no link; raise OSError when one is missing or a link."""
+    """Look at each component, from the root on, through no link.
+
+    Each is looked at once the caller has found that nobody else can change what lies above it, so its path means the
+    same at each look, and no descriptor is needed (a third of the system calls; bar: sealed decisions on 8 threads).
+
+    Raises:
+        OSError: one is missing, no directory, or a link.
+    """
     names = [name for name in store.split("/") if name]
-    with contextlib.ExitStack() as opened:
-
-        def enter(name: str, above: int | None) -> int:
-            descriptor = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=above)
-            opened.callback(os.close, descriptor)
-            return descriptor
-
-        at = enter("/", None)
-        path = "/"
-        yield Step(path, os.fstat(at), bool(names))
-        for index, name in enumerate([*names, entry]):
-            path = os.path.join(path, name)
-            at = enter(name, at)
-            yield Step(path, os.fstat(at), index < len(names) - 1)
-        for name in members:
-            status = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                raise NotADirectoryError(20, "neither a file nor a directory", name)
-            yield Step(os.path.join(path, name), status, above=False)
+    path = ""
+    for index, name in enumerate(["", *names, entry]):
+        path = f"{path}/{name}" if index > 1 else f"/{name}"
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(20, os.strerror(20), path)
+        yield Step(path, status, index < len(names))
+    for name in members:
+        status = os.lstat(f"{path}/{name}")
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise NotADirectoryError(20, "neither a file nor a directory", name)
+        yield Step(f"{path}/{name}", status, above=False)
 
 
 def _ids_are_real(keeper: int) -> bool:

@@ -23,10 +23,11 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from wcp_route.domain.clock import now_ms
 from wcp_route.storage import tables
+from wcp_route.storage.database_errors import failure
 from wcp_route.storage.state_errors import StateBusy, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -38,7 +39,10 @@ CHECKPOINT_PAGES: Final = 2000  # the log is copied back every 32 MB: fewer, lar
 CACHE_KIB: Final = 32_768  # memory for pages, per connection
 WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
 MEMORY: Final = ":memory:"
+WAIT_STEP_MS: Final = 250  # longer waits are rounded down to these, so that SQLite is told rarely
 _STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
+_LAST_BATCH: Final = "wcp_last_batch"  # and what it was told already
+_WAIT: Final = "wcp_wait"  # and how long it waits, milliseconds
 
 _MAKING = threading.Lock()
 
@@ -64,6 +68,7 @@ class Database:
         self._process = os.getpid()
         self._alone = threading.RLock()  # memory has one connection; it is used by one thread at a time
         self.is_postgresql, self.name, self._engine = _engine(address, create=create)
+        self._last_batch = f"SELECT coalesce(max(number), 0) FROM {self.prefix}batches"  # noqa: S608
         self._last_event = f"SELECT state_seq FROM {self.prefix}batches ORDER BY number DESC LIMIT 1"  # noqa: S608
         self._peeking = threading.Lock()
         self._peek: Any = None  # a connection of its own, so that a decision never waits for a write
@@ -99,30 +104,70 @@ class Database:
             if not self.is_postgresql:
                 yield connection
                 return
-            _set_timeouts(connection, WAIT_SECONDS)
+            connection.exec_driver_sql(_timeouts(round(WAIT_SECONDS * 1000)))
             try:
                 yield connection
             finally:
                 _close_streams(connection)
 
     @contextlib.contextmanager
-    def writing(self, seconds: float = WAIT_SECONDS) -> Iterator[Connection]:
+    def writing(self, seconds: float = WAIT_SECONDS, *, appending: bool = False) -> Iterator[Connection]:
         """Give the only connection that writes; commit after the block, roll back when it raises.
 
         Args:
             seconds: how long to wait for another writer, and for each statement.
+            appending: whether `last_batch` will be asked for, so that PostgreSQL can answer at once.
 
         Raises:
             StateError: another process writes for so long, or the database cannot be written.
         """
-        with self._connection(write=True) as connection:
-            if not self.is_postgresql:
-                connection.connection.cursor().execute(f"PRAGMA busy_timeout = {max(1, round(seconds * 1000))}")
+        milliseconds = round(seconds * 1000)
+        wait = max(1, milliseconds if milliseconds < WAIT_STEP_MS else milliseconds // WAIT_STEP_MS * WAIT_STEP_MS)
+        with self._connection(write=True, autocommit=True) as connection:
+            if not self.is_postgresql and connection.info.get(_WAIT) != wait:
+                self.run(connection, f"PRAGMA busy_timeout = {wait}")
+                connection.info[_WAIT] = wait
             with connection.begin():
                 if self.is_postgresql:
-                    _set_timeouts(connection, seconds)
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{WRITER_LOCK}")
+                    self._begin_alone(connection, wait, appending=appending)
                 yield connection
+
+    def _begin_alone(self, connection: Connection, wait: int, *, appending: bool) -> None:
+        """Begin a transaction of PostgreSQL and take the writer's lock, in one message to the server.
+
+        Each of these statements sees what is committed when it begins, hence the last one all that others have written.
+        """
+        begin = (
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(wait)}; SELECT pg_advisory_xact_lock{WRITER_LOCK}; "
+            f"{self._last_batch if appending else 'SELECT 0'}"
+        )
+        cursor = self.run(connection, begin)
+        while cursor.nextset():
+            pass
+        if appending:
+            connection.info[_LAST_BATCH] = cursor.fetchone()[0]
+
+    def last_batch(self, connection: Connection) -> int:
+        """Return the number of the last batch, 0 before the first, in a transaction that was begun for appending."""
+        known = connection.info.pop(_LAST_BATCH, None)
+        return int(self.run(connection, self._last_batch).fetchone()[0] if known is None else known)
+
+    def run(self, connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
+        """Run a statement with the driver itself, and return the driver's cursor.
+
+        What SQLAlchemy does around each statement costs more than the statement (bar: 8 threads, benchmarks/route.py).
+
+        Args:
+            connection: of `writing`.
+            statement: with `?` for each value in SQLite, and `$1` and so on in PostgreSQL.
+            values: in their order.
+        """
+        driver: Any = connection.connection.driver_connection
+        if not self.is_postgresql:
+            return driver.execute(statement, values)
+        import psycopg
+
+        return psycopg.RawCursor(driver).execute(statement, values)
 
     def moved(self) -> int:
         """Return the number of the last event in the ledger; cheap, because every decision asks.
@@ -175,7 +220,7 @@ class Database:
                 self._event_seen = 0 if row is None else row[0]
                 self._version_seen = version
         except (exc.SQLAlchemyError, sqlite3.Error) as problem:
-            raise self._failure(problem) from problem
+            raise failure(self.name, problem) from problem
         else:
             return self._event_seen
         finally:
@@ -259,13 +304,6 @@ class Database:
                 stack.callback(self._alone.release)
             yield stack.enter_context(self._engine.connect().execution_options(**options))
 
-    @staticmethod
-    def is_damage(problem: Exception) -> bool:
-        """Tell whether the database says that it is damaged."""
-        cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        return code == sqlite3.SQLITE_CORRUPT or getattr(cause, "sqlstate", None) in ("XX001", "XX002")
-
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise StateError("the state was opened before a fork; open it in the process that uses it")
@@ -275,12 +313,8 @@ class Database:
         """Turn what the database raises inside the block into a `StateError`."""
         try:
             yield
-        except (exc.SQLAlchemyError, sqlite3.Error) as problem:
-            raise self._failure(problem) from problem
-
-    def _failure(self, problem: exc.SQLAlchemyError | sqlite3.Error) -> StateError:
-        kind = StateBusy if _is_busy(problem) else StateError
-        return kind(f"state `{self.name}` {_meaning(problem)}")
+        except (exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as problem:
+            raise failure(self.name, problem) from problem
 
 
 def _engine(address: str, *, create: bool) -> tuple[bool, str, Engine]:
@@ -356,7 +390,7 @@ def _sqlite(path: str, *, create: bool) -> tuple[bool, str, Engine]:
 def _connect(path: str) -> sqlite3.Connection:
     """Open by URI, so that SQLite itself never creates a file."""
     options: dict[str, Any] = {
-        "timeout": WAIT_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 64
+        "timeout": WAIT_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 128
     }  # fmt: skip
     if path == MEMORY:
         connection: sqlite3.Connection = sqlite3.connect(path, **options)
@@ -430,11 +464,11 @@ def _use_log(connection: sqlite3.Connection, path: str) -> None:
         return
 
 
-def _set_timeouts(connection: Connection, seconds: float) -> None:
-    """Bound every wait of this transaction, and flush it to the disk whatever the server's own settings are."""
-    wait = f"{max(1, round(seconds * 1000))}ms"
-    connection.exec_driver_sql(
-        f"SELECT set_config('lock_timeout', '{wait}', true), set_config('statement_timeout', '{wait}', true),"
+def _timeouts(milliseconds: int) -> str:
+    """Return what bounds every wait of a transaction, and flushes it to the disk whatever the server's settings are."""
+    return (
+        f"SELECT set_config('lock_timeout', '{milliseconds}ms', true),"
+        f" set_config('statement_timeout', '{milliseconds}ms', true),"
         " set_config('synchronous_commit', 'on', true), set_config('search_path', 'pg_catalog', true)"
     )
 
@@ -442,51 +476,3 @@ def _set_timeouts(connection: Connection, seconds: float) -> None:
 def _read_text(data: bytes) -> str:
     """Read what should be text; bytes that are not it must not stop a verification half-way."""
     return data.decode(errors="replace")
-
-
-def _is_busy(problem: exc.SQLAlchemyError | sqlite3.Error) -> bool:
-    cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
-    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in busy or getattr(cause, "sqlstate", None) == "55P03"
-
-
-def _meaning(problem: exc.SQLAlchemyError | sqlite3.Error) -> str:
-    """Say what an error of the database means for the operator, and what to do."""
-    cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
-    if isinstance(problem, exc.TimeoutError):
-        return f"has no connection free within {WAIT_SECONDS:g} seconds"
-    if isinstance(cause, sqlite3.Error):
-        return _sqlite_meaning(cause)
-    state = getattr(cause, "sqlstate", None) or ""
-    words = str(cause).strip().splitlines() or ["unknown error"]
-    for prefix, meaning in _SQLSTATES:
-        if state and state.startswith(prefix):
-            return meaning
-    return f"cannot be reached: {words[0][:200]}" if not state else f"cannot be used: {words[0][:200]}"
-
-
-_SQLSTATES: Final = (
-    ("55P03", "is locked by another process for too long"),
-    ("57014", "did not answer in time"),
-    ("53", "cannot grow: the server is out of disk, memory or connections"),
-    ("25006", "is read-only"),
-    ("28", "refuses the login"),
-    ("42501", "does not allow this user to do that"),
-    ("3D000", "does not exist on that server"),
-    ("57P", "is shutting down"),
-)
-
-
-def _sqlite_meaning(problem: sqlite3.Error) -> str:
-    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "is locked by another process for too long"
-    if code == sqlite3.SQLITE_FULL:
-        return "cannot grow: the disk is full"
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "is damaged or not a database; restore it from a backup"
-    if code == sqlite3.SQLITE_READONLY:
-        return "is read-only"
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return "cannot be opened; SQLite must be able to write beside it, so copy it to where that is possible"
-    return f"cannot be used: {problem}"

@@ -145,7 +145,9 @@ class Ledger:
         """
         self.submit(evidence, seconds=seconds).wait()
 
-    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS) -> Submitted:
+    def submit(
+        self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS, current: bool = False
+    ) -> Submitted:
         """Begin to `append`, so that the caller can go on deciding while the disk works.
 
         A hold or a grant that goes along with a piece of evidence is made or used up in the transaction of its receipt.
@@ -159,7 +161,7 @@ class Ledger:
         plain: list[tuple[int, Draft]] = []
         for place, one in enumerate(evidence):
             try:
-                written = draft(one)
+                written = draft(one, current=current)
             except ReceiptError as problem:
                 submitted.early[place] = problem
                 continue
@@ -205,6 +207,14 @@ class Ledger:
                 known = self._state  # before the database is looked at, so that it cannot be the newer one
                 with database.reading() as connection:
                     self._look(connection, known)
+        return self._state
+
+    @property
+    def known_state(self) -> LedgerState:
+        """What all events add up to as far as this process has seen them; nobody was asked for newer ones.
+
+        A decision made from it is good only if its receipt is submitted as `current`.
+        """
         return self._state
 
     def state_now(self) -> LedgerState | None:
@@ -306,7 +316,8 @@ class Ledger:
             begun = False
             try:
                 left = min(group.deadline for group in waiting) - time.monotonic()
-                with self._database.writing(max(0.01, left * 0.8)) as connection:  # so that callers hear the reason
+                wait = max(0.01, left * 0.8)  # less than is left, so that callers hear the reason
+                with self._database.writing(wait, appending=True) as connection:
                     written = self._write(connection, waiting)
                     prepared()
                     _check_wanted(wanted=writer.begin_commit(waiting))
@@ -394,8 +405,7 @@ class Ledger:
     def _look_at_end(self, connection: Connection) -> None:
         """Read the end of the chain afresh when another process may have moved it."""
         columns = tables.batches.c
-        last = connection.exec_driver_sql(f"SELECT max(number) FROM {self._database.prefix}batches").scalar() or 0  # noqa: S608
-        if last == self._tip.batch:
+        if self._database.last_batch(connection) == self._tip.batch:
             return
         self._heads.clear()
         self._tip = self._look(connection, self._state)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from wcp_route.storage import tables
 from wcp_route.storage.ledger_state import STATE_STREAM, LedgerState, event
 from wcp_route.storage.receipts.chain import Batch, ChainRow, Tip, link
 from wcp_route.storage.receipts.receipt import ReceiptHead, key_of
-from wcp_route.storage.state_errors import ReceiptError
+from wcp_route.storage.state_errors import ReceiptError, StateMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.writer import Group
 
-INSERT_SIZES: Final = (64, 8, 1)  # rows a statement
+INSERT_ROWS: Final = 64  # of receipts, with one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Placing:
         if group is not None:
             group.problems.clear()
         for number, one in enumerate(drafts):
+            if one.registry and one.registry != self.state.registry_seq:
+                stale = StateMoved("the registry has changed since the decision was made")
+                if whole or group is None:
+                    raise stale
+                group.problems[number] = stale
+                continue
             head = moved.get(one.stream) or self.heads.get(one.stream) or self._head_of(one.stream)
             try:
                 row, moved[one.stream] = link(one, head, self._position + len(self.rows) + len(mine) + 1)
@@ -117,26 +125,29 @@ def insert_rows(
 ) -> None:
     """Insert many rows with few statements.
 
-    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back.
+    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back; on
+    PostgreSQL it is a message to the server and back.
     """
-    start = 0
-    columns = ", ".join(column.name for column in tables.receipts.c)
-    mark = "%s" if database.is_postgresql else "?"
-    one = f"({', '.join([mark] * len(tables.receipts.c))})"
-    for size in INSERT_SIZES:
-        while len(rows) - start >= size:
-            values: list[object] = []
-            for row in rows[start : start + size]:
-                values += (*row[:5], *(row.found_by or ())[:6], key_of(row.hash), *(row.found_by or ())[6:])
-            connection.exec_driver_sql(
-                f"INSERT INTO {database.prefix}receipts ({columns}) VALUES {', '.join([one] * size)}",  # noqa: S608
-                tuple(values),
-            )
-            start += size
+    for start in range(0, len(rows), INSERT_ROWS):
+        values: list[object] = []
+        part = rows[start : start + INSERT_ROWS]
+        for row in part:
+            found_by = row.found_by or ()
+            values += (*row[:5], *found_by[:6], key_of(row.hash), *found_by[6:])
+        database.run(connection, _inserting(database.prefix, "receipts", len(part)), values)
     for batch, end in sealed:
-        connection.exec_driver_sql(  # building the expression would take longer than SQLite (bar: 8 threads, route.py)
-            f"INSERT INTO {database.prefix}batches (number, first_position, state_seq, statement, key_id, signature)"  # noqa: S608
-            f" VALUES ({', '.join([mark] * 6)})",
+        database.run(
+            connection,
+            _inserting(database.prefix, "batches", 1),
             (batch.number, tip.position + 1, end.state.seq, batch.statement, batch.key_id, batch.signature),
         )
         tip = end
+
+
+@lru_cache(maxsize=4 * INSERT_ROWS)
+def _inserting(prefix: str, name: str, rows: int) -> str:
+    """Return the statement that inserts so many rows; PostgreSQL numbers the places of values, SQLite does not."""
+    columns = [column.name for column in getattr(tables, name).c]
+    numbers = itertools.count(1)
+    marks = [f"({', '.join(f'${next(numbers)}' if prefix else '?' for _ in columns)})" for _ in range(rows)]
+    return f"INSERT INTO {prefix}{name} ({', '.join(columns)}) VALUES {', '.join(marks)}"  # noqa: S608

@@ -102,6 +102,20 @@ class LedgerRegistry:
         state = self._ledger.state_now()
         return None if state is None else self._snapshot_of(state)
 
+    def known_snapshot(self) -> RegistrySnapshot | None:
+        """Return the state as this process last saw it, or none before the first worker.
+
+        A decision made from it is good only if its receipt is submitted as `current`: then the transaction of the
+        receipt compares it with the state as it is.
+        """
+        state = self._ledger.known_state
+        return self._snapshot_of(state) if state.registry_seq else None
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the workers are kept."""
+        return self._ledger
+
     def _snapshot_of(self, state: LedgerState) -> RegistrySnapshot:
         known = self._snapshot
         if known is not None and (known[0] is state or known[1].version == state.registry_seq):

@@ -53,6 +53,7 @@ class Draft(NamedTuple):
         after: the rest.
         found_by: what it is found by.
         event: its fields, when it changes the ledger's state.
+        registry: the version of the registry that must still be in force when it is written; 0 for whichever is.
     """
 
     stream: str
@@ -61,6 +62,7 @@ class Draft(NamedTuple):
     after: str
     found_by: ReceiptIndex
     event: JsonObject | None = None
+    registry: int = 0
 
     def body(self, head: ReceiptHead) -> bytes:
         """Return the body of the receipt that follows `head` in its stream.
@@ -78,8 +80,13 @@ class Draft(NamedTuple):
         return body
 
 
-def draft(evidence: Evidence) -> Draft:
+def draft(evidence: Evidence, *, current: bool = False) -> Draft:
     """Write all of a receipt that can be written before its place in its chain is known.
+
+    Args:
+        evidence: what the receipt says.
+        current: whether the registry that the decision was made from must still be in force when it is written. A
+            decision that put its worker into quarantine has changed it itself.
 
     Raises:
         ReceiptError: the stream's name cannot be one, or the decision holds what JSON cannot carry.
@@ -103,6 +110,7 @@ def draft(evidence: Evidence) -> Draft:
                 key_of(decision.decision_id),
                 key_of(decision.correlation_id),
             ),
+            registry=evidence.versions.registry if current and not decision.quarantined else 0,
         )
     except ReceiptError:
         raise

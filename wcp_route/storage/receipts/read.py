@@ -48,7 +48,9 @@ def verify(address: str, *, keys: Sequence[ReceiptKey], head: bytes | None = Non
         ReceiptsBroken: they are not what was written; it names the first bad one.
         ConfigError: the state, the keys or the head cannot be used, or there are no receipts.
     """
-    with _opened(address) as (database, connection):
+    from wcp_route.storage.database_errors import is_damage
+
+    with _opened(address) as (_, connection):
         checker = Checker(keys, head=head, unsigned=unsigned, origin=_origin(connection))
         try:
             rows = _rows(connection)
@@ -56,7 +58,7 @@ def verify(address: str, *, keys: Sequence[ReceiptKey], head: bytes | None = Non
                 checker.check(batch, rows)
             return checker.finish(next(rows, None))
         except Exception as problem:
-            if database.is_damage(problem):
+            if is_damage(problem):
                 raise ReceiptsBroken("unreadable", checker.position + 1, "the database is damaged there") from None
             raise
 

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 # every 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
-# A caller that was told that a receipt is durable brings the next within a fifth of this, with attestation within half
-# of it. Without the wait two crowds take turns, each with half of the callers in a transaction of its own, and every
-# caller waits for both.
+# A caller that was told that a receipt is durable brings the next soon, but callers decide one after the other. Without
+# a wait for all of them two crowds take turns, each with half of the callers in a transaction of its own, and every
+# caller waits for both. The wait ends when nobody has come for this time, or when it has lasted as long as the last
+# transaction: more could not be gained.
 COMPANY_SECONDS: Final = 0.0005
 
 
@@ -176,11 +177,12 @@ class GroupWriter:
 
     def _run(self) -> None:
         taken: list[Group] = []
-        served = 0
+        served, lasted = 0, 0.0
         try:
-            while taken := self._next(served):
-                served = len(taken)
+            while taken := self._next(served, lasted):
+                served, begun = len(taken), time.monotonic()
                 self._commit(list(taken), self._prepared)
+                lasted = time.monotonic() - begun
                 self._prepared()  # also when it failed
                 _settle(taken)
         finally:  # whatever ends this thread, nobody waits for it any more
@@ -191,16 +193,20 @@ class GroupWriter:
             _settle(self._gathered)
             self._finish()
 
-    def _next(self, served: int) -> list[Group]:
+    def _next(self, served: int, lasted: float) -> list[Group]:
         """Take what has gathered; nothing when there will be no more.
 
         Args:
             served: how many callers were told last, and may be back soon.
+            lasted: how long it took to serve them, seconds.
         """
         with self._lock:
             everybody = len(self._gathered) + served
             self._wait_for(1)
-            self._wait_for(everybody, COMPANY_SECONDS)
+            there, until = 0, time.monotonic() + lasted
+            while there < len(self._gathered) < everybody and not self._closed and time.monotonic() < until:
+                there = len(self._gathered)
+                self._wait_for(everybody, COMPANY_SECONDS)
             taken, self._gathered, self._count = self._gathered, [], 0
             self._preparing = True
             self._room.notify_all()
