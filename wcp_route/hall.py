@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from wcp_attest.base import strictjson
-from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.clock import now_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import DenyReason
@@ -335,13 +335,11 @@ class Hall:
             if len(part) == 1:
                 self._withdraw(part, error)
                 return None
-        stored = []
         for ruling in part:  # one bad receipt must not cost its neighbours theirs
-            try:
-                stored.append((ruling, self._handed_over([ruling])))
-            except Exception as error:  # noqa: BLE001
-                self._withdraw([ruling], error)
-        return _Several(stored, self._withdraw)
+            one = [ruling]
+            for problem in self._problems(one, self._submit(one)).values():
+                self._withdraw(one, problem)
+        return None
 
     def _handed_over(self, part: Sequence[_Ruling]) -> Waitable:
         """Give evidence to the store, with what is left of the deadline; a store of others is called under it."""
@@ -359,9 +357,8 @@ class Hall:
     def _finish(self, part: list[_Ruling], stored: Waitable | None = None, *, submitted: bool = False) -> list[_Ruling]:
         """Wait for the receipts, then tell. What has no receipt is not dispatched."""
         stored = stored if submitted else self._submit(part)
-        if stored is not None:
-            for place, problem in self._problems(part, stored).items():
-                self._unstored(part, place, problem)
+        for place, problem in self._problems(part, stored).items():
+            self._unstored(part, place, problem)
         events = self._services.events
         for ruling in part if events is not None else ():
             tell = functools.partial(events.emit, ruling.decision, ruling.elapsed_ns)  # type: ignore[union-attr]
@@ -375,8 +372,10 @@ class Hall:
                 _log.error("events could not be sent: %s", one_line(error))
         return part
 
-    def _problems(self, part: Sequence[_Ruling], stored: Waitable) -> dict[int, BaseException]:
+    def _problems(self, part: Sequence[_Ruling], stored: Waitable | None) -> dict[int, BaseException]:
         """Wait for the receipts, and return by place which of them are not stored, and why."""
+        if stored is None:
+            return {}
         try:
             single: Callable[[], dict[int, BaseException]] | None = getattr(stored, "problems", None)
             if single is not None:
@@ -393,8 +392,7 @@ class Hall:
                 break
             self._release(part[place])
             part[place] = self._decide(part[place].asked)  # by the same deadline
-            stored = self._submit([part[place]])
-            found = {} if stored is None else self._problems([part[place]], stored)
+            found = self._problems([part[place]], self._submit([part[place]]))
             if not found:
                 return
             problem = found[0]
@@ -469,21 +467,6 @@ class _Asked:
     def for_gates(self) -> Deadline:
         """The earlier deadline of everything before the receipt."""
         return Deadline(self.deadline.at - self.seconds * (1 - SHARE_OF_GATES))
-
-
-@dataclass(slots=True)
-class _Several:
-    """Receipts that are on their way one by one."""
-
-    stored: list[tuple[_Ruling, Waitable]]
-    withdraw: Callable[[Sequence[_Ruling], BaseException], None]
-
-    def wait(self) -> None:
-        for ruling, each in self.stored:
-            try:
-                each.wait()
-            except Error as problem:
-                self.withdraw([ruling], problem)
 
 
 @dataclass(slots=True)
