@@ -60,7 +60,7 @@ def explain(verdict: Verdict) -> str:
 def main(folder: Path) -> None:
     """Release, deploy, tamper, and be refused."""
     package, signer = folder / "summarizer", generate()
-    scaffold_package(package, worker_id=WORKER, species_id="wrk.doc.summarizer")
+    scaffold_package(package, worker_id=WORKER, worker_species_id="wrk.doc.summarizer")
     print("package hash", release(package, signer))
 
     policy = policy_for(signer.trusted)

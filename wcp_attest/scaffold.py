@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import warnings
 from typing import Final
 
 from wcp_attest.base.errors import ConfigError
@@ -36,20 +37,24 @@ def scaffold_package(
     directory: str | os.PathLike[str],
     *,
     worker_id: str,
-    species_id: str,
-    version: str = "0.1.0",
+    worker_species_id: str | None = None,
+    worker_version: str | None = None,
     logic: bytes | None = None,
     force: bool = False,
+    species_id: str | None = None,
+    version: str | None = None,
 ) -> tuple[str, ...]:
     """Write a worker package that runs.
 
     Args:
         directory: where; created when it is not there.
         worker_id: `org.acme.summarizer`.
-        species_id: `wrk.doc.summarizer`.
-        version: of the worker.
+        worker_species_id: `wrk.doc.summarizer`.
+        worker_version: of the worker; `0.1.0` when it is not given.
         logic: the bytes of your own `worker_logic.py`, which defines `execute(request, context)`; None for a stub.
         force: replace files that are already there; each that is not as written here is kept as `NAME.orig`.
+        species_id: the earlier spelling of `worker_species_id`; deprecated.
+        version: the earlier spelling of `worker_version`; deprecated.
 
     Returns:
         The paths of the files written.
@@ -57,9 +62,25 @@ def scaffold_package(
     Raises:
         ConfigError: an id is malformed, the logic cannot be used, a file is already there, or one of them cannot be
             written. Then none was.
+        TypeError: the species is not given, or an argument is given in both spellings.
     """
-    check_metadata(worker_id, species_id, version, "local")
-    contents = _contents(worker_id, species_id, version)
+    from importlib.resources import files
+
+    for name, value, earlier in (("species_id", worker_species_id, species_id), ("version", worker_version, version)):
+        if earlier is not None and value is not None:
+            raise TypeError(f"`{name}` is the earlier spelling of `worker_{name}`; give one of them")
+        if earlier is not None:
+            warnings.warn(f"scaffold_package({name}=…) is spelled worker_{name}", DeprecationWarning, stacklevel=2)
+    species, number = worker_species_id or species_id, worker_version or version or "0.1.0"
+    if species is None:
+        raise TypeError("scaffold_package() needs the argument `worker_species_id`")
+    check_metadata(worker_id, species, number, "local")
+    templates = files("wcp_attest").joinpath("templates", "worker")
+    contents = {name: templates.joinpath(f"{os.path.basename(name)}.in").read_bytes() for name in FILES}
+    text = contents[BOOTSTRAP].decode()
+    for example, real in (("org.example.worker", worker_id), ("wrk.example.worker", species), ("0.1.0", number)):
+        text = text.replace(f'"{example}"', f'"{real}"')
+    contents[BOOTSTRAP] = text.encode()
     if logic is not None:
         _check_logic(logic)
         contents[LOGIC] = logic
@@ -158,17 +179,6 @@ def _make_folders(folder: str) -> list[str]:
     except (OSError, ValueError) as problem:
         raise ConfigError(f"cannot create {folder!r}: {describe_os_error(problem)}; nothing was changed") from None
     return missing[::-1]
-
-
-def _contents(worker_id: str, species_id: str, version: str) -> dict[str, bytes]:
-    from importlib.resources import files
-
-    templates = files("wcp_attest").joinpath("templates", "worker")
-    contents = {name: templates.joinpath(f"{os.path.basename(name)}.in").read_bytes() for name in FILES}
-    text = contents[BOOTSTRAP].decode()
-    for example, real in (("org.example.worker", worker_id), ("wrk.example.worker", species_id), ("0.1.0", version)):
-        text = text.replace(f'"{example}"', f'"{real}"')
-    return {**contents, BOOTSTRAP: text.encode()}
 
 
 def _check_logic(logic: bytes) -> None:

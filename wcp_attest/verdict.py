@@ -125,7 +125,8 @@ class Question:
         for value, kind in given:
             if not isinstance(value, kind):
                 wanted = "a number of seconds" if isinstance(kind, tuple) else f"a {kind.__name__}"
-                raise TypeError(f"expected {wanted}, got a {type(value).__name__}")
+                advice = "; load_policy(path) reads one from a file" if kind is Policy else ""
+                raise TypeError(f"expected {wanted}, got a {type(value).__name__}{advice}")
         if not all(hasattr(check, "check_before") and hasattr(check, "check_files") for check in checks):
             raise TypeError("`bans` takes ban checks, such as the one that wcp_attest.bans.load_bans returns")
         package, detached = os.fspath(root), None if attestation is None else os.fspath(attestation)

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
-from wcp_attest import Expectation, HmacSecret, KeySigner, TrustedKey, load_policy, verify
+from wcp_attest import Expectation, HmacSecret, KeySigner, TrustedKey, load_policy, scaffold_package, verify
+from wcp_attest.scaffold import BOOTSTRAP
 from wcp_attest.signing.key import generate
 from wcp_attest.testing import SignedPackage, make_signed_package, signed_packages
 
@@ -70,6 +71,24 @@ def test_the_earlier_spelling_of_an_expectation_is_taken_with_a_warning() -> Non
     assert old.species_id == "wrk.doc.summarizer"
     with pytest.raises(TypeError):
         Expectation(worker_species_id="wrk.a.b", species_id="wrk.a.b")
+
+
+def test_the_earlier_spellings_of_a_new_package_are_taken_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="is spelled worker_") as warned:
+        scaffold_package(tmp_path / "old", worker_id="org.acme.w", species_id="wrk.doc.w", version="1.0.0")
+    assert [str(each.message).rpartition(" ")[2] for each in warned] == ["worker_species_id", "worker_version"]
+    scaffold_package(tmp_path / "new", worker_id="org.acme.w", worker_species_id="wrk.doc.w", worker_version="1.0.0")
+    assert (tmp_path / "old" / BOOTSTRAP).read_bytes() == (tmp_path / "new" / BOOTSTRAP).read_bytes()
+    wrongs: list[dict[str, Any]] = [{}, {"worker_species_id": "wrk.doc.w", "species_id": "wrk.doc.w"}]
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="worker_species_id"):
+            scaffold_package(tmp_path / "none", worker_id="org.acme.w", **wrong)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_path_in_place_of_a_policy_is_the_callers_mistake(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"expected a Policy, got a str; load_policy\(path\) reads one from a file"):
+        verify(tmp_path, "policy.toml")  # type: ignore[arg-type]
 
 
 def test_packages_for_tests_are_signed_and_apart(signed_packages: Callable[..., SignedPackage], tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import build_manifest
 from wcp_attest.scaffold import FILES, MAX_LOGIC_BYTES, scaffold_package
 
-WHO: dict[str, Any] = {"worker_id": "org.acme.summarizer", "species_id": "wrk.doc.summarizer", "version": "1.4.0"}
+WHO: dict[str, Any] = {
+    "worker_id": "org.acme.summarizer",
+    "worker_species_id": "wrk.doc.summarizer",
+    "worker_version": "1.4.0",
+}
 ASK = {"correlation_id": "c-1", "tenant_id": "t-1", "capability_id": "cap.doc.count", "text": "one two three"}
 CONFIGURATION = str(Path(__file__).parents[2] / "pyproject.toml")
 
@@ -244,7 +248,9 @@ def test_a_place_that_cannot_be_is_the_callers_mistake(tmp_path: Path) -> None:
             scaffold_package(target, **WHO)
 
 
-@pytest.mark.parametrize("wrong", [{"worker_id": 'org.acme.x"; import os'}, {"species_id": "W"}, {"version": '"'}])
+@pytest.mark.parametrize(
+    "wrong", [{"worker_id": 'org.acme.x"; import os'}, {"worker_species_id": "W"}, {"worker_version": '"'}]
+)
 def test_ids_are_checked_before_they_go_into_code(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         scaffold_package(tmp_path / "w", **{**WHO, **wrong})

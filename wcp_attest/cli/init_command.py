@@ -49,7 +49,12 @@ def init(
     if kind == "worker":
         code = None if logic is None else read_bounded(logic, limit=MAX_LOGIC_BYTES, what="the logic", follow=True)
         paths = scaffold_package(
-            directory, worker_id=worker_id, species_id=species_id, version=worker_version, logic=code, force=force
+            directory,
+            worker_id=worker_id,
+            worker_species_id=species_id,
+            worker_version=worker_version,
+            logic=code,
+            force=force,
         )
         sign += ["--worker-id", worker_id, "--species-id", species_id, "--worker-version", worker_version]
     elif logic is not None or (worker_id, species_id) != (_WORKER_ID, _SPECIES_ID):
