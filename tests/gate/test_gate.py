@@ -201,3 +201,18 @@ def test_time_that_runs_out_blocks(site: Site) -> None:
     assert (process.returncode, json.loads(out)["continue"]) == (0, False)
     assert b"no answer within 0.3 seconds" in err
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("host", ["json", "openclaw", "claude-code"])
+def test_a_reply_holds_no_command_to_a_ci_runner(site: Site, host: str) -> None:
+    hostile = "##[set-output name=verified]true"
+    path = f"{site.folder}/{hostile}"
+    request: dict[str, object] = {"version": 1, "path": path}
+    if host == "openclaw":
+        request = {"protocolVersion": 1, "targetType": "skill", "sourcePathKind": "directory", "sourcePath": path}
+    elif host == "claude-code":
+        request = {"hook_event_name": hostile, "cwd": str(site.folder)}
+    answered = site.ask(host, request)
+    assert not answered.allowed
+    assert "set-output" in answered.out + answered.err
+    assert "##[" not in answered.out + answered.err

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import subprocess
+import sys
+import termios
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.command import Command
+from tests.cli.inprocess import wcp as in_process
 from wcp_attest import KeySigner, sign
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.build import build_manifest
@@ -194,3 +201,36 @@ def test_what_is_written_is_read_again(packages: list[LockedPackage]) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(ConfigError):
         assert all(package.signers for package in parse_lock(data, "x"))
+
+
+@pytest.mark.parametrize("given", ["skills/mail", "skills/forms"])
+def test_a_lock_file_that_changes_meanwhile_is_left_to_the_other_writer(
+    wcp: Command, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """The key comes through a pipe, and the other command writes once this one has begun to read it."""
+    monkeypatch.chdir(wcp.folder)
+    others = render_lock((LockedPackage("skills/forms", "org.acme.forms", "1.0.0", "ab" * 32, ("key x",)),))
+    lock, read_end, write_end = wcp.folder / "wcp.lock", *os.pipe()
+    until = time.monotonic() + 60
+
+    def write_meanwhile() -> None:
+        os.write(write_end, ADA.public_pem()[:10])
+        while unread(read_end) and time.monotonic() < until:
+            time.sleep(0.01)
+        lock.write_bytes(others)
+        os.write(write_end, ADA.public_pem()[10:])
+        os.close(write_end)
+
+    writer = threading.Thread(target=write_meanwhile)
+    writer.start()
+    ran = in_process("lock", given, "--public-key", f"/dev/fd/{read_end}", "--namespace", "org.acme")
+    writer.join()
+    os.close(read_end)
+    assert (ran.status, ran.out) == (2, "")
+    assert "wcp.lock' was changed by another program in the meantime; nothing was changed, try again" in ran.err
+    assert lock.read_bytes() == others
+
+
+def unread(descriptor: int) -> int:
+    """Return how many bytes wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)

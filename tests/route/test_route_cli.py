@@ -467,3 +467,22 @@ def test_init_with_a_worker_dispatches_at_once(desk: Desk, monkeypatch: pytest.M
     desk.write("new/worker/code/worker_logic.py", "import os")
     assert desk.run("decide", "new/request.json", "--config", "new/hall.toml")[0] == 1
     assert desk.run("init", "new", "--with-worker")[0] == 2
+
+
+def test_no_output_holds_a_command_to_a_ci_runner(desk: Desk) -> None:
+    hostile = "##vso[task.setvariable variable=ok]true"
+    assert desk.enroll("--policy", desk.path("trust.toml"), "--by", f"a {hostile}")[0] == 0
+    state = ("--state", desk.path("hall.db"))
+    desk.write("hostile.json", {**a_request(), "correlation_id": hostile})
+    said = [
+        desk.decide("--format", "json", request="hostile.json"),
+        desk.decide(request="hostile.json"),
+        *(
+            desk.run("receipts", "show", "--last", "5", *state, "--format", form)
+            for form in ("json", "text")
+        ),
+        desk.run("receipts", "list", *state, "--format", "json"),
+        desk.run("list", *state, "--format", "json"),
+    ]  # fmt: skip
+    assert any("task.setvariable" in out for _, out, _ in said)
+    assert not any("##vso[" in out or "##vso[" in err for _, out, err in said)

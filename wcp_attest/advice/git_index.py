@@ -213,7 +213,7 @@ class GitIndex(ExitStack):
         size = self._open_blob(version.object_id, path)
         if size > limit:
             self.close()  # what git is about to say is not wanted
-            raise _TooLarge(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
+            raise _LargerThanRead(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
         data = b"".join(chunks(self._cat_file(), size + 1))
         return data[:-1]  # git adds a line break
 
@@ -318,7 +318,7 @@ class GitIndex(ExitStack):
         if path in self._lfs:
             try:
                 data = self.read(path, MAX_POINTER_BYTES)
-            except _TooLarge:
+            except _LargerThanRead:
                 data = b"no pointer"
         if not data:  # Git LFS keeps an empty file as it is: an empty pointer stands for it
             key = staged.object_id, algorithm
@@ -397,7 +397,7 @@ class GitIndex(ExitStack):
         return f"{start}; run `git fsck`"
 
 
-class _TooLarge(ConfigError):
+class _LargerThanRead(ConfigError):
     """The staged content of a file is larger than what is read of it."""
 
 

@@ -11,7 +11,7 @@ import click
 
 from wcp_attest.base.errors import Error
 from wcp_attest.cli.option_groups import GroupedCommand, grouped
-from wcp_attest.cli.text import printable
+from wcp_attest.cli.text import json_text, printable
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def gate(host: str, unsigned: Literal["block", "warn"], timeout: float, **trust:
     \b
       wcp-attest gate --host openclaw --policy /etc/wcp/policy.toml < request.json
     """
-    from wcp_attest.gate.decision import adapter_of, decide
+    from wcp_attest.gate.decision import ADAPTERS, decide
     from wcp_attest.gate.request import MAX_REQUEST_BYTES
 
-    adapter = adapter_of(host)
+    adapter = ADAPTERS[host]()
     try:
         with _deadline(timeout):
             # The request comes first: how a host is told no may depend on what it asks.
@@ -67,7 +67,8 @@ def gate(host: str, unsigned: Literal["block", "warn"], timeout: float, **trust:
         reply = adapter.failure(f"no answer within {timeout:g} seconds")
     except (Error, click.ClickException, OSError, MemoryError, RecursionError) as problem:
         reply = adapter.failure(problem.format_message() if isinstance(problem, click.ClickException) else str(problem))
-    sys.stdout.write(reply.out)
+    if reply.out is not None:
+        sys.stdout.write(json_text(reply.out, indent=None))
     sys.stdout.flush()
     with contextlib.suppress(OSError):
         sys.stderr.write(printable(reply.err))

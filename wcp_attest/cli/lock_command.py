@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_attest.lock import LockChange, Observed
-    from wcp_attest.package.lock_file import LockedPackage
 
 LOCK_NAME: Final = "wcp.lock"
 
@@ -67,10 +67,11 @@ def lock(  # a command's parameters are its options
       wcp-attest lock --check --policy policy.toml          in CI, or as a pre-commit hook
       wcp-attest lock --upgrade --policy policy.toml        after a package was replaced on purpose
     """
+    from wcp_attest.disk.files import read_bounded
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.overwrite import OutputKind, check_place, check_unchanged, only_writer, write_file
     from wcp_attest.lock import changes_of, observe
-    from wcp_attest.package.lock_file import MAX_LOCK_BYTES, render_lock
+    from wcp_attest.package.lock_file import MAX_LOCK_BYTES, parse_lock, render_lock
 
     if checking and (packages or upgrade):
         raise click.UsageError("--check looks at what is locked; give neither DIR nor --upgrade with it")
@@ -78,11 +79,19 @@ def lock(  # a command's parameters are its options
         raise click.UsageError("--dry-run goes with --upgrade")
     place = os.path.abspath(lock_file)
     folder = os.path.dirname(place)
-    kind = OutputKind("a lock file of wcp-attest", lambda data: _is_lock(data, lock_file), limit=MAX_LOCK_BYTES)
+
+    def is_lock(data: bytes) -> bool:
+        with suppress(ConfigError):
+            return parse_lock(data, lock_file) is not None
+        return False
+
+    kind = OutputKind("a lock file of wcp-attest", is_lock, limit=MAX_LOCK_BYTES)
     if not checking:
         check_place(place, kind)
-    before = _read(place)
-    locked = _parsed(before, lock_file)
+    before = None
+    if os.path.lexists(place):
+        before = read_bounded(place, limit=MAX_LOCK_BYTES, what="lock file")
+    locked = () if before is None else parse_lock(before, lock_file)
     if not locked and not packages:
         raise ConfigError(f"there is no {lock_file!r} that locks anything; name the directories to lock")
     policy = policy_of(TrustFlags(**trust))
@@ -91,24 +100,19 @@ def lock(  # a command's parameters are its options
     with Counter(progress, quiet=out.quiet) as counter:
         found = observe(folder, paths, policy, ReadOptions(jobs=jobs, progress=counter.callback))
     changes = changes_of(locked, found)
-    refused = [change for change in changes if _stops(change, found, upgrade=upgrade)]
-    _report(out, lock_file, changes, refused, found)
-    if refused:
-        undecided = any(not one.verdict.ok and not one.verdict.decided for one in found)
-        return UNDECIDED if undecided else REFUSED
+    # Nothing is written because of a package that is refused, nor of another change, unless --upgrade is given.
+    denied = {one.path for one in found if one.package is None}
+    refused = [change for change in changes if change.path in denied or (change.kind != "added" and not upgrade)]
     data = render_lock(tuple(one.package for one in found if one.package is not None))
-    if not checking and not dry_run and data != before:
+    if not refused and not checking and not dry_run and data != before:
         with only_writer(folder):
             check_unchanged(place, before)
             write_file(place, data, kind)
-    return 0
-
-
-def _stops(change: LockChange, found: Sequence[Observed], *, upgrade: bool) -> bool:
-    """Tell whether nothing may be written because of a change: what is refused never is, the rest by --upgrade only."""
-    if any(one.path == change.path and one.package is None for one in found):
-        return True
-    return change.kind != "added" and not upgrade
+    _report(out, lock_file, changes, refused, found)
+    if not refused:
+        return 0
+    undecided = any(not one.verdict.ok and not one.verdict.decided for one in found)
+    return UNDECIDED if undecided else REFUSED
 
 
 def _report(
@@ -139,26 +143,3 @@ def _relative(package: str, folder: str) -> str:
             f"{package!r} is outside the directory of the lock file; put the lock file above all packages"
         )
     return path
-
-
-def _read(place: str) -> bytes | None:
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.package.lock_file import MAX_LOCK_BYTES
-
-    if not os.path.lexists(place):
-        return None
-    return read_bounded(place, limit=MAX_LOCK_BYTES, what="lock file")
-
-
-def _parsed(data: bytes | None, lock_file: str) -> tuple[LockedPackage, ...]:
-    from wcp_attest.package.lock_file import parse_lock
-
-    return () if data is None else parse_lock(data, lock_file)
-
-
-def _is_lock(data: bytes, lock_file: str) -> bool:
-    try:
-        _parsed(data, lock_file)
-    except ConfigError:
-        return False
-    return True

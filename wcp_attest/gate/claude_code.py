@@ -13,7 +13,6 @@ name that is in two places is checked in both; a link, as skills often are, is f
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Final
@@ -69,7 +68,8 @@ class ClaudeCode:
             return _skill(given.get("skill", given.get("command")), roots, plugins)
         if tool.startswith(_PLUGIN_TOOL):
             server = tool.removeprefix(_PLUGIN_TOOL)
-            paths = [p for name, where in plugins.items() if server.startswith(_as_tool(name) + "_") for p in where]
+            tools = {name: re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in plugins}  # as they stand in a tool's name
+            paths = [p for name, where in plugins.items() if server.startswith(f"{tools[name]}_") for p in where]
             if not paths:
                 raise RequestError(f"the plugin of the tool {tool[:80]!r} is not installed")
             return paths
@@ -78,16 +78,14 @@ class ClaudeCode:
     def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided. A warning stops the call as well: a hook has no third answer that asks safely."""
         refused = [f"{answer.path}: {answer.reason}" for answer in answers if answer.decision != "allow"]
-        return self.failure("; ".join(refused)) if refused else HostReply("", "", 0)
+        return self.failure("; ".join(refused)) if refused else HostReply(None, "", 0)
 
     def failure(self, reason: str) -> HostReply:
         """Stop the call, or the session."""
         text = f"wcp-attest: {reason}"[:4000]
         if self.stops_call:
-            return HostReply("", text + "\n", BLOCK)
-        return HostReply(
-            json.dumps({"continue": False, "stopReason": text, "systemMessage": text}) + "\n", text + "\n", 0
-        )
+            return HostReply(None, text + "\n", BLOCK)
+        return HostReply({"continue": False, "stopReason": text, "systemMessage": text}, text + "\n", 0)
 
 
 def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str]:
@@ -101,10 +99,6 @@ def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) ->
     if not paths:
         raise RequestError(f"the skill {name[:80]!r} is in no directory that is known here")
     return paths
-
-
-def _as_tool(plugin: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", plugin)
 
 
 def _installed(path: str) -> dict[str, list[str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.gate.claude_code import ClaudeCode
@@ -16,9 +17,15 @@ from wcp_attest.verification import attest
 
 if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
-    from wcp_attest.gate.request import Adapter, Decision
+    from wcp_attest.gate.request import Decision
     from wcp_attest.trust.policy import Policy
-    from wcp_attest.verdict import Verified
+
+# Which words a host understands. Each class has `read`, `answer` and `failure`.
+ADAPTERS: Final[dict[str, type[OpenClaw | ClaudeCode | Generic]]] = {
+    "openclaw": OpenClaw,
+    "claude-code": ClaudeCode,
+    "json": Generic,
+}
 
 
 def decide(
@@ -39,22 +46,13 @@ def decide(
         mode = os.stat(path, follow_symlinks=False).st_mode
     except (OSError, ValueError):
         raise RequestError(f"there is no package at {path!r}") from None
-
-    def attempt() -> Verified:
-        if not stat.S_ISREG(mode):
-            return attest(path, policy, options=options)
-        from wcp_attest.pack import verify_archive
-
-        return verify_archive(path, policy, options=options)
-
-    verdict = judge(attempt)
+    check = attest
+    if stat.S_ISREG(mode):
+        from wcp_attest.pack import verify_archive as check  # type: ignore[assignment]
+    verdict = judge(partial(check, path, policy, options=options))
     decision: Decision = "allow" if verdict.ok else "block"
     if verdict.code in {DenyCode.SIGNATURE_MISSING, DenyCode.MANIFEST_MISSING}:
         decision = unsigned
-    return Answer(path, decision, verdict)
-
-
-def adapter_of(host: str) -> Adapter:
-    """Return the adapter of a host: `openclaw`, `claude-code` or `json`."""
-    hosts: dict[str, type[Adapter]] = {"openclaw": OpenClaw, "claude-code": ClaudeCode, "json": Generic}
-    return hosts[host]()
+    signed = verdict.verified
+    reason = f"{verdict.code}: {verdict.message}" if signed is None else signed.trust_statement
+    return Answer(path, decision, verdict, reason)

@@ -8,7 +8,6 @@ Exit status 0 allows, 1 blocks, 2 says that nothing could be decided, which is a
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from wcp_attest.gate.request import HostReply, RequestError, parse_request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.gate.request import Answer
 
 VERSION: Final = 1
@@ -43,7 +43,7 @@ class Generic:
         """Say what was decided."""
         (answer,) = answers
         verified = answer.verdict.verified
-        package = (
+        package: JsonObject | None = (
             None
             if verified is None
             else {
@@ -53,7 +53,7 @@ class Generic:
                 "signers": [str(signer) for signer in verified.signers],
             }
         )
-        fields = {
+        fields: JsonObject = {
             "version": VERSION,
             "decision": answer.decision,
             "code": None if answer.verdict.code is None else str(answer.verdict.code),
@@ -61,9 +61,15 @@ class Generic:
             "package": package,
         }
         status = 0 if answer.decision == "allow" else 1 if answer.verdict.decided else 2
-        return HostReply(json.dumps(fields) + "\n", "", status)
+        return HostReply(fields, "", status)
 
     def failure(self, reason: str) -> HostReply:
         """Block because there is no answer."""
-        fields = {"version": VERSION, "decision": "block", "code": None, "reason": reason, "package": None}
-        return HostReply(json.dumps(fields) + "\n", f"{reason}\n", 2)
+        fields: JsonObject = {
+            "version": VERSION,
+            "decision": "block",
+            "code": None,
+            "reason": reason,
+            "package": None,
+        }
+        return HostReply(fields, f"{reason}\n", 2)

@@ -12,7 +12,6 @@ the reason is shown.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from wcp_attest.gate.request import HostReply, RequestError, parse_request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.gate.request import Answer
 
 VERSION: Final = 1
@@ -52,7 +52,7 @@ class OpenClaw:
     def answer(self, answers: Sequence[Answer]) -> HostReply:
         """Say what was decided."""
         (answer,) = answers
-        fields: dict[str, object] = {"protocolVersion": VERSION, "decision": answer.decision}
+        fields: JsonObject = {"protocolVersion": VERSION, "decision": answer.decision}
         if answer.decision != "allow":
             severity = "warn" if answer.decision == "warn" else "critical"
             rule = str(answer.verdict.code)
@@ -61,9 +61,9 @@ class OpenClaw:
                 {"ruleId": rule, "severity": severity, "message": str(each)[:MAX_TEXT]}
                 for each in answer.verdict.differences[:MAX_FINDINGS]
             ] or [{"ruleId": rule, "severity": severity, "message": answer.verdict.message[:MAX_TEXT] or rule}]
-        return HostReply(json.dumps(fields) + "\n", "", 0)
+        return HostReply(fields, "", 0)
 
     def failure(self, reason: str) -> HostReply:
         """Block because there is no answer."""
-        fields = {"protocolVersion": VERSION, "decision": "block", "reason": f"wcp-attest: {reason}"[:MAX_TEXT]}
-        return HostReply(json.dumps(fields) + "\n", f"{reason}\n", 0)
+        text = f"wcp-attest: {reason}"[:MAX_TEXT]
+        return HostReply({"protocolVersion": VERSION, "decision": "block", "reason": text}, f"{reason}\n", 0)

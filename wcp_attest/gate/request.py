@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from wcp_attest.base.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.verdict import Verdict
 
 Decision = Literal["allow", "warn", "block"]
@@ -29,43 +28,27 @@ class Answer:
         path: of the package, as the request names it.
         decision: `allow`; `warn` where an unsigned package is to be a person's decision; `block`.
         verdict: what it rests on.
+        reason: one line: the code and why, or who signed.
     """
 
     path: str
     decision: Decision
     verdict: Verdict
-
-    @property
-    def reason(self) -> str:
-        """One line: the code and why, or who signed."""
-        if self.verdict.verified is not None:
-            return self.verdict.verified.trust_statement
-        return f"{self.verdict.code}: {self.verdict.message}"
+    reason: str
 
 
 class HostReply(NamedTuple):
-    """What to write, and the exit status."""
+    """What a host is told.
 
-    out: str
+    Attributes:
+        out: the JSON object on standard output, one line; None for nothing.
+        err: the text on standard error.
+        status: the exit status.
+    """
+
+    out: JsonObject | None
     err: str
     status: int
-
-
-class Adapter(Protocol):
-    """The words of one host."""
-
-    def read(self, request: bytes) -> Sequence[str]:
-        """Return the packages that a request is about; none when it concerns no package.
-
-        Raises:
-            RequestError: the request cannot be answered with yes.
-        """
-
-    def answer(self, answers: Sequence[Answer]) -> HostReply:
-        """Say what was decided; an empty sequence says that the request concerns no package."""
-
-    def failure(self, reason: str) -> HostReply:
-        """Say no because there is no answer."""
 
 
 def parse_request(request: bytes) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.text import json_text
 from wcp_route.cli.files import create_file, read_file
 from wcp_route.cli.groups import HintingGroup
 from wcp_route.cli.opening import MAX_KEY_BYTES, state_option
@@ -175,7 +175,7 @@ def show(name: str | None, count: int, state: str, form: str) -> int:
     if form == "json":
         say_json([receipt.to_dict() for receipt in found], "receipt-list")
     for receipt in found if form == "text" else ():
-        raw(json.dumps(receipt.to_dict(), indent=2) + "\n")
+        raw(json_text(receipt.to_dict()))
     if not found:
         note("there is no such receipt")
         return 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wcp_attest.cli.text import one_line
+from wcp_attest.cli.text import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +79,7 @@ def say(text: str) -> None:
 def say_json(value: JsonValue, kind: str) -> None:
     """Write one JSON object that names its kind and the version of its schema; what is no object is its `items`."""
     members = value if isinstance(value, dict) else {"items": value}
-    raw(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **members}, indent=2) + "\n")
+    raw(json_text({"schema_version": SCHEMA_VERSION, "kind": kind, **members}))
 
 
 def answer(form: str, kind: str, text: str, **members: JsonValue) -> None:
