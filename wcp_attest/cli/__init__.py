@@ -31,26 +31,22 @@ class _Ended(BaseException):
 def program() -> NoReturn:
     """Run as a process of its own: `main`, and then out, without taking a hundred modules to pieces first."""
     import gc
+    import signal
 
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
-        _clean_up_when_ended()
+        # The signals of a supervisor or a closed terminal end the program as Ctrl-C does, where they are not ignored:
+        # a copy that is being staged may be large, and nobody would look for it beside the place that it never got to.
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _end)
         status = main()
     except _Ended as ended:
-        _die_of(ended.args[0])
+        # Die of the signal after all, so that the sender sees that it worked.
+        signal.signal(ended.args[0], signal.SIG_DFL)
+        os.kill(os.getpid(), ended.args[0])
+        os._exit(128 + ended.args[0])  # not reached, except where the signal is blocked
     _leave(status)
-
-
-def _clean_up_when_ended() -> None:
-    """Let the signals of a supervisor or a closed terminal end the program as Ctrl-C does, where they are not ignored.
-
-    A copy that is being staged may be large, and nobody would look for it beside the place that it never got to.
-    """
-    import signal
-
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _end)
 
 
 def _end(number: int, frame: object) -> NoReturn:
@@ -61,21 +57,10 @@ def _end(number: int, frame: object) -> NoReturn:
     raise _Ended(number)
 
 
-def _die_of(number: int) -> NoReturn:
-    """Die of the signal after all, so that the sender sees that it worked."""
-    import os
-    import signal
-
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)  # not reached, except where the signal is blocked
-
-
 def _leave(status: int) -> NoReturn:
     """End the process as `sys.exit` does, callbacks and flushes included, but leave its memory to the system."""
     import atexit
     import contextlib
-    import os
 
     threading = sys.modules.get("threading")
     if threading is not None and threading.active_count() > 1:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from wcp_attest.advice.ban_impact import Impact
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_attest.trust.bans.ban_check import Bans
     from wcp_attest.trust.bans.bans_table import BansCondition
     from wcp_attest.trust.bans.feeds import VerifiedList
     from wcp_attest.trust.bans.signed_list import ListSigners
@@ -49,7 +48,9 @@ def check(out: Output, /, file: str | None, policy: str | None, **trust: Any) ->
 
     Exit status 0: they can. Exit status 1: one cannot.
     """
-    rows = list(_check_policy(policy, trust) if file is None else _check_list(file, policy, trust))
+    threshold = trust.pop("threshold")
+    flags = TrustFlags(**trust)
+    rows = list(_check_policy(policy, flags) if file is None else _check_list(file, policy, flags, threshold))
     ok = all(row["ok"] for row in rows)
     if out.format == "json":
         out.deliver_json("ban-check", {"ok": ok, "lists": list(rows)})
@@ -58,10 +59,10 @@ def check(out: Output, /, file: str | None, policy: str | None, **trust: Any) ->
     return 0 if ok else REFUSED
 
 
-def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
+def _check_policy(policy: str | None, flags: TrustFlags) -> Iterator[JsonObject]:
     if policy is None:
         raise click.UsageError(f"nothing to check: give a LIST, or --policy FILE (or {POLICY_VARIABLE})")
-    if _flags(trust).given:
+    if flags.given:
         raise click.UsageError("--public-key, --hmac, --identity and the like are for one LIST; a policy names its own")
     condition = _condition(policy)
     verifier = condition.verifier_at(now=ban_lists.now())
@@ -72,12 +73,12 @@ def _check_policy(policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObj
             yield {"source": feed.name, "ok": False, "message": str(problem)}
 
 
-def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterator[JsonObject]:
+def _check_list(file: str, policy: str | None, flags: TrustFlags, threshold: int) -> Iterator[JsonObject]:
     from wcp_attest.trust.bans.feeds.file_feed import FileFeed
     from wcp_attest.trust.bans.list_verifier import ListVerifier
     from wcp_attest.trust.bans.rollback_guard import NoRollbackGuard
 
-    signers = _signers(policy, trust)
+    signers = _signers(policy, flags, threshold)
     feed = FileFeed(os.path.abspath(file))
     max_age = _condition(policy).max_age if policy is not None else ban_lists.MAX_LIFETIME
     try:
@@ -86,25 +87,20 @@ def _check_list(file: str, policy: str | None, trust: dict[str, Any]) -> Iterato
         yield {"source": feed.name, "ok": False, "message": str(problem)}
 
 
-def _signers(policy: str | None, trust: dict[str, Any]) -> ListSigners:
+def _signers(policy: str | None, flags: TrustFlags, threshold: int) -> ListSigners:
     from wcp_attest.cli.trust import identities_of, keys_of, sigstore_trust_of
     from wcp_attest.trust.bans.signed_list import ListSigners
 
-    flags = _flags(trust)
     if flags.given:
         if policy is not None:
             raise click.UsageError("a policy and --public-key, --hmac, --identity and the like exclude each other")
-        return ListSigners(keys_of(flags), identities_of(flags), trust["threshold"], sigstore_trust_of(flags))
+        return ListSigners(keys_of(flags), identities_of(flags), threshold, sigstore_trust_of(flags))
     if policy is None:
         raise click.UsageError("who may have signed it? give --public-key FILE, --identity, --hmac or --policy FILE")
     signers = _condition(policy).signers
     if signers is None:
         raise ConfigError(f"the policy {policy!r} names no signer of ban lists")
     return signers
-
-
-def _flags(trust: dict[str, Any]) -> TrustFlags:
-    return TrustFlags(**{name: value for name, value in trust.items() if name != "threshold"})
 
 
 def _condition(policy: str) -> BansCondition:
@@ -147,8 +143,19 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
     Exit status 0: none. Exit status 1: some. Exit status 2: some could not be judged.
     """
     from wcp_attest.advice.ban_impact import find_manifests, impact_on
+    from wcp_attest.trust.bans.ban_check import Bans
+    from wcp_attest.trust.bans.feeds import VerifiedList
 
-    bans = _bans(file, compiled=compiled)
+    if compiled:
+        from wcp_attest.trust.bans.compiled import CompiledBans
+
+        bans = Bans([VerifiedList(file, CompiledBans.open(file))])
+    else:
+        from wcp_attest.base.digest import sha256_hex
+        from wcp_attest.trust.bans.lookup import index_list
+
+        data, listed = ban_lists.read_list(file)
+        bans = Bans([VerifiedList(file, index_list(listed, sha256_hex(data)))])
     judged = foreign = 0
     found: list[Impact] = []
     for path in find_manifests(places):
@@ -167,28 +174,21 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
     return REFUSED if found else 0
 
 
-def _bans(file: str, *, compiled: bool) -> Bans:
-    from wcp_attest.trust.bans.ban_check import Bans
-    from wcp_attest.trust.bans.feeds import VerifiedList
-
-    if compiled:
-        from wcp_attest.trust.bans.compiled import CompiledBans
-
-        return Bans([VerifiedList(file, CompiledBans.open(file))])
-    from wcp_attest.base.digest import sha256_hex
-    from wcp_attest.trust.bans.lookup import index_list
-
-    data, listed = ban_lists.read_list(file)
-    return Bans([VerifiedList(file, index_list(listed, sha256_hex(data)))])
-
-
 def _report_impact(out: Output, file: str, counts: tuple[int, int], found: Sequence[Impact]) -> None:
     judged, foreign = counts
     hit = [result for result in found if result.hits]
     unread = [result for result in found if result.problem]
     if out.format == "json":
         value: JsonObject = {"file": file, "judged": judged, "foreign": foreign, "verified": False}
-        value["refused"] = [_impact_json(result) for result in hit]
+        value["refused"] = [
+            {
+                "path": result.path,
+                "worker_id": result.worker_id,
+                "worker_version": result.worker_version,
+                "bans": [{**each.ban.to_json(), "path": each.path} for each in result.hits],
+            }
+            for result in hit
+        ]
         value["undecided"] = [{"path": result.path, "message": result.problem} for result in unread]
         out.deliver_json("ban-impact", value)
         return
@@ -202,12 +202,3 @@ def _report_impact(out: Output, file: str, counts: tuple[int, int], found: Seque
     out.deliver("".join(lines))
     if foreign:
         out.note(f"passed over {count(foreign, 'file')} called manifest.json of other programs")
-
-
-def _impact_json(result: Impact) -> JsonObject:
-    return {
-        "path": result.path,
-        "worker_id": result.worker_id,
-        "worker_version": result.worker_version,
-        "bans": [{**each.ban.to_json(), "path": each.path} for each in result.hits],
-    }

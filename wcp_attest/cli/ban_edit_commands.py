@@ -177,13 +177,15 @@ def _signers(file: str, options: dict[str, Any]) -> tuple[tuple[Signer, ...], st
     Returns:
         The signers, none when no option names one; and the file for the bundle.
     """
+    from wcp_attest.disk.overwrite import check_place
+
     flags = SignerFlags(**{name: options.pop(name) for name in _SIGNER_NAMES})
     if flags.bundle_out is not None:
         for taken in (file, file + ".sig"):
             if os.path.realpath(flags.bundle_out) == os.path.realpath(taken):
                 raise ConfigError(f"--bundle-out {flags.bundle_out!r} would overwrite {taken!r}; name another place")
         check_bundle_path(flags.bundle_out)
-    ban_lists.check_signature_place(file)
+    check_place(*ban_lists.signature_place(file))
     given = any(value not in {None, False, ()} for value in flags)
     return (signers_of(flags) if given else ()), flags.bundle_out
 

@@ -187,17 +187,6 @@ def editing(path: str) -> Iterator[None]:
         yield
 
 
-def check_signature_place(path: str) -> None:
-    """Check that the signature file of a list may be written.
-
-    Raises:
-        ConfigError: something else stands in its place.
-    """
-    from wcp_attest.disk.overwrite import check_place
-
-    check_place(_beside(path), _signature_kind())
-
-
 def write_list(path: str, before: bytes | None, listed: BanList, signatures: bytes | None = None) -> None:
     """Write a list and its signatures, both or neither. Call it inside `editing`.
 
@@ -220,7 +209,8 @@ def write_list(path: str, before: bytes | None, listed: BanList, signatures: byt
     kind = OutputKind("the ban list that was read", lambda found: found == before, MAX_LIST_BYTES + 1)
     files = [Planned(real, data, kind)]
     if signatures is not None:
-        files.append(Planned(_beside(path), signatures, _signature_kind()))
+        place, signature_kind = signature_place(path)
+        files.append(Planned(place, signatures, signature_kind))
     check_unchanged(real, before)
     write_files(files)
 
@@ -239,21 +229,23 @@ def write_signatures(path: str, before: bytes, signatures: bytes) -> None:
     from wcp_attest.disk.overwrite import check_unchanged, write_file
 
     check_unchanged(os.path.realpath(path), before)
-    write_file(_beside(path), signatures, _signature_kind())
+    place, kind = signature_place(path)
+    write_file(place, signatures, kind)
 
 
-def _beside(path: str) -> str:
-    from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
+def signature_place(path: str) -> tuple[str, OutputKind]:
+    """Return where the signatures of a list go, and which files may be replaced there.
 
-    return os.path.realpath(path) + SIGNATURE_SUFFIX
-
-
-def _signature_kind() -> OutputKind:
+    Args:
+        path: of the list; a link is followed.
+    """
     from wcp_attest.disk.overwrite import OutputKind
     from wcp_attest.package.ours import is_signature_lines
     from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
+    from wcp_attest.trust.bans.signed_list import SIGNATURE_SUFFIX
 
-    return OutputKind("a signature file of wcp-attest", is_signature_lines, MAX_SIGNATURE_FILE_BYTES + 1)
+    kind = OutputKind("a signature file of wcp-attest", is_signature_lines, MAX_SIGNATURE_FILE_BYTES + 1)
+    return os.path.realpath(path) + SIGNATURE_SUFFIX, kind
 
 
 def sign_bytes(
@@ -281,7 +273,7 @@ def sign_bytes(
     from wcp_attest.trust.bans.rollback_guard import Seen
     from wcp_attest.trust.bans.signed_list import sign_list
 
-    beside = _beside(path)
+    beside, _ = signature_place(path)
     earlier = b""
     if os.path.lexists(beside):
         earlier = read_bounded(beside, limit=MAX_SIGNATURE_FILE_BYTES, what="the signatures")

@@ -12,9 +12,7 @@ from wcp_attest.cli.option_groups import GroupedCommand
 from wcp_attest.cli.output import Output, reporting
 
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject
-    from wcp_attest.cli.text import Painter
-    from wcp_attest.deny_code_help import Explanation
+    from wcp_attest.base.strictjson import JsonValue
 
 
 @click.command(cls=GroupedCommand)
@@ -33,9 +31,26 @@ def explain(out: Output, /, code: str | None, everything: bool) -> None:
     codes = list(DenyCode) if code is None else [_find(code)]
     pages = {found: EXPLANATIONS[found] for found in codes}
     if out.format == "json":
-        out.deliver_json("explanations", {"codes": [_as_json(found, page) for found, page in pages.items()]})
-    else:
-        out.deliver("\n".join(_as_text(found, page, out.paint) for found, page in pages.items()))
+        rows: list[JsonValue] = [
+            {
+                "code": found.value,
+                "what": page.what,
+                "why": list(page.why),
+                "fix": list(page.fix),
+                "url": code_page(found.value),
+            }
+            for found, page in pages.items()
+        ]
+        out.deliver_json("explanations", {"codes": rows})
+        return
+    texts = []
+    for found, page in pages.items():
+        lines = [out.paint("bold", found.value), f"  {page.what}", "", "  Why it happens"]
+        lines += [f"    - {item}" for item in page.why]
+        lines += ["", "  What to do"]
+        lines += [f"    - {item}" for item in page.fix]
+        texts.append("\n".join([*lines, "", f"  With an example: {code_page(found.value)}"]) + "\n")
+    out.deliver("\n".join(texts))
 
 
 def _find(text: str) -> DenyCode:
@@ -48,21 +63,3 @@ def _find(text: str) -> DenyCode:
     near = get_close_matches(wanted, [code.value for code in DenyCode], 1, 0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"unknown deny code {text[:80]!r}; {hint}`wcp-attest explain --all` lists them")
-
-
-def _as_text(code: DenyCode, page: Explanation, paint: Painter) -> str:
-    lines = [paint("bold", code.value), f"  {page.what}", "", "  Why it happens"]
-    lines += [f"    - {item}" for item in page.why]
-    lines += ["", "  What to do"]
-    lines += [f"    - {item}" for item in page.fix]
-    return "\n".join([*lines, "", f"  With an example: {code_page(code.value)}"]) + "\n"
-
-
-def _as_json(code: DenyCode, page: Explanation) -> JsonObject:
-    return {
-        "code": code.value,
-        "what": page.what,
-        "why": list(page.why),
-        "fix": list(page.fix),
-        "url": code_page(code.value),
-    }

@@ -71,7 +71,7 @@ def report(error: Exception, arguments: list[str]) -> int:
         traceback.print_exception(error)
     output = None
     if isinstance(error, Undelivered):
-        output, error = error.output, error.failure
+        output, error = error.args
     failure = classify(error)
     if failure is None:
         _discard_output()
@@ -102,7 +102,12 @@ def classify(error: BaseException) -> Failure | None:
         case MemoryError():
             return Failure("system", "out of memory")
         case OSError():
-            return Failure("system", _os_message(error))
+            what = error.strerror or type(error).__name__
+            if isinstance(error, FileNotFoundError) and error.filename is None:
+                what = "the current directory is not there any more; change to one that is"
+            elif isinstance(error.filename, str | bytes):
+                what += f": {os.fsdecode(error.filename)!r}"
+            return Failure("system", what)
     return _classify_foreign(error)
 
 
@@ -127,13 +132,6 @@ def _classify_foreign(error: BaseException) -> Failure:
         "internal",
         f"internal error, please report it: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)",
     )
-
-
-def _os_message(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename is None:
-        return "the current directory is not there any more; change to one that is"
-    what = error.strerror or type(error).__name__
-    return f"{what}: {os.fsdecode(error.filename)!r}" if isinstance(error.filename, str | bytes) else what
 
 
 def _lower(message: str) -> str:

@@ -14,8 +14,7 @@ from wcp_attest.cli.option_groups import GroupedCommand, grouped
 from wcp_attest.cli.output import Misplaced, Output, reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.signing.key import KeyType
 
 
@@ -59,30 +58,25 @@ def keygen(
     from wcp_attest.signing.key import generate
 
     signer = generate(key_type)
-    with _whole_or_not_at_all() as made:
+    key_id, encrypted = signer.trusted.key_id, passphrase is not None
+    made: list[str] = []  # removed again when one of them, or the result, cannot be written
+    try:
         _create(out_path, signer.to_pem(passphrase), 0o600, made)
         _create(public_path, signer.public_pem(), 0o644, made)
-        _tell(out, key_type, out_path, signer.trusted.key_id, encrypted=passphrase is not None)
-
-
-def _tell(out: Output, key_type: str, path: str, key_id: str, *, encrypted: bool) -> None:
-    if out.format == "json":
-        out.deliver_json(
-            "keygen",
-            {
-                "type": key_type,
-                "private_key": path,
-                "public_key": path + ".pub",
-                "key_id": key_id,
-                "encrypted": encrypted,
-            },
-        )
-        return
-    out.decide(
-        f"private key  {path}  ({'encrypted' if encrypted else 'not encrypted'}; keep it secret)\n"
-        f"public key   {path}.pub  (give it to those who verify)\n"
-        f"key id       sha256:{key_id}\n"
-    )
+        if out.format == "json":
+            value: JsonObject = {"type": key_type, "private_key": out_path, "public_key": public_path}
+            out.deliver_json("keygen", {**value, "key_id": key_id, "encrypted": encrypted})
+        else:
+            out.decide(
+                f"private key  {out_path}  ({'encrypted' if encrypted else 'not encrypted'}; keep it secret)\n"
+                f"public key   {public_path}  (give it to those who verify)\n"
+                f"key id       sha256:{key_id}\n"
+            )
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
 
 
 def _passphrase(path: str | None, none: bool) -> bytes | None:
@@ -101,35 +95,18 @@ def _passphrase(path: str | None, none: bool) -> bytes | None:
     return passphrase
 
 
-@contextlib.contextmanager
-def _whole_or_not_at_all() -> Iterator[list[str]]:
-    """Note each file that is made, and remove them all when a later one cannot be made."""
-    made: list[str] = []
-    try:
-        yield made
-    except BaseException:
-        for path in made:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        raise
-
-
 def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
+    """Write a new file to the disk, and note that it was made."""
+    from wcp_attest.disk.directory import describe_os_error
+
+    step = "create"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    except OSError as error:
-        raise _failed("create", path, error) from None
-    made.append(path)
-    try:
+        made.append(path)
+        step = "write"
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
-        raise _failed("write", path, error) from None
-
-
-def _failed(step: str, path: str, error: OSError) -> ConfigError:
-    from wcp_attest.disk.directory import describe_os_error
-
-    return ConfigError(f"cannot {step} {path!r}: {describe_os_error(error)}")
+        raise ConfigError(f"cannot {step} {path!r}: {describe_os_error(error)}") from None

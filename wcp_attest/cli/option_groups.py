@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -64,13 +65,7 @@ def group_of(parameter: click.Parameter) -> str:
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator that gives a command all of these options, in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def grouped(title: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -65,11 +65,6 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         """The path of the file that takes the data, if one does."""
         return None if self.path == "-" else self.path
 
-    @property
-    def mute(self) -> bool:
-        """Whether the text of a decision goes nowhere."""
-        return self.quiet and self.path is None
-
     def deliver(self, text: str) -> None:
         """Write data, complete with its last line break.
 
@@ -95,7 +90,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         Raises:
             ConfigError: the file cannot be written.
         """
-        if not self.mute:
+        if not (self.quiet and self.path is None):
             self.deliver(text)
 
     def deliver_json(self, kind: str, value: JsonObject) -> None:
@@ -134,15 +129,8 @@ class Misplaced(ConfigError):
 class Undelivered(Exception):
     """A command failed whose JSON goes to a file: the file gets this failure, so that no old result stays there.
 
-    Attributes:
-        output: where it was to go.
-        failure: what the command raised.
+    Its two arguments are the `Output` and what the command raised.
     """
-
-    def __init__(self, output: Output, failure: Exception) -> None:
-        super().__init__(output, failure)
-        self.output = output
-        self.failure = failure
 
 
 def reporting(
@@ -250,8 +238,11 @@ progress_option = grouped(
 )
 
 
-class Counter:
+class Counter(contextlib.AbstractContextManager["Counter"]):
     """Shows how far the reading of a tree is; use it as a context, and hand `callback` to the reader.
+
+    Attributes:
+        callback: what the reader calls; None when nothing is to be shown, so that it need not call at all.
 
     Args:
         wanted: what the user said; None decides by whether standard error is a terminal.
@@ -262,25 +253,18 @@ class Counter:
 
     def __init__(self, wanted: bool | None, *, quiet: bool, package: str | None = None) -> None:
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._on = wanted if wanted is not None else self._terminal and not quiet
+        shown = wanted if wanted is not None else self._terminal and not quiet
         self._start = time.monotonic()
         self._next = self._start + FIRST_AFTER
         self._shown = 0
         self._package = package
         self._measured: tuple[int, int] | None = None
-
-    def __enter__(self) -> Self:
-        return self
+        self.callback: Callable[[Progress], None] | None = self.update if shown and sys.stderr is not None else None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._shown and self._terminal:
             sys.stderr.write("\r" + " " * self._shown + "\r")
             sys.stderr.flush()
-
-    @property
-    def callback(self) -> Callable[[Progress], None] | None:
-        """What the reader calls; None when nothing is to be shown, so that it need not call at all."""
-        return self.update if self._on and sys.stderr is not None else None
 
     def update(self, progress: Progress) -> None:
         """Show the state, if the last time was long enough ago."""

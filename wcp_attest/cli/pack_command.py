@@ -134,7 +134,7 @@ def unpack(
 
         verdict = judge(attempt)
     if out.format == "json":
-        out.deliver_json("verify-result", verdicts.as_json(verdict, archive))
+        out.deliver_json("verify-result", verdict.to_dict(archive))
     else:
         out.decide(verdicts.as_text(verdict, archive, out.paint))
     if verdict.ok:

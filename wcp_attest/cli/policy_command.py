@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wcp_attest.base.strictjson import JsonObject, JsonValue
-    from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
-    from wcp_attest.trust.policy import Namespace, Policy
+    from wcp_attest.trust.policy import Policy
 
 _file_argument = click.argument("file", metavar="[FILE]", envvar=POLICY_VARIABLE, type=click.Path(), required=False)
 
@@ -193,13 +192,14 @@ def _parse(text: str, file: str) -> None:
     from wcp_attest.trust.policy_file import parse_policy
 
     folder = os.path.dirname(file)
-
-    def read(name: str, limit: int, what: str) -> bytes:
-        return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
-
     # The secret belongs to the verifier; it need not be here, and its value does not matter to the text.
     environ = {"HOME": "/", "WCP_ATTEST_HMAC_KEY": "0" * 64, **os.environ}
-    parse_policy(text.encode(), read=read, environ=environ, folder=folder)
+    parse_policy(
+        text.encode(),
+        read=lambda name, limit, what: read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True),
+        environ=environ,
+        folder=folder,
+    )
 
 
 def _signers(given: Mapping[str, Any], file: str) -> list[dict[str, object]]:
@@ -290,9 +290,14 @@ def _as_text(found: Policy) -> str:
     accept = found.accept
     age = "no limit" if accept.max_age is None else f"at most {_span(accept.max_age)}"
     excludes = "allowed" if accept.excludes else "refused"
+    root = f"public {found.sigstore.instance} root, fetched when needed"
+    if found.sigstore.trusted_root is not None:
+        root = "pinned root, no network"
+    if not found.identities:
+        root = "no keyless signer is trusted"
     lines += [
         f"  accepts: {', '.join(accept.schemas)}; excludes {excludes}; age {age}; permissions {accept.permissions}",
-        f"  sigstore: {_sigstore_words(found)}",
+        f"  sigstore: {root}",
         *(f"  {line}" for condition in found.conditions for line in condition_lines(condition)),
         *([] if found.conditions else ["  ban lists and registry: none"]),
     ]
@@ -352,20 +357,24 @@ def _key_words(key_id: str) -> str:
     return f"shared secret {key_id}" if key_id.startswith("hmac-") else f"key sha256:{key_id}"
 
 
-def _sigstore_words(found: Policy) -> str:
-    if not found.identities:
-        return "no keyless signer is trusted"
-    if found.sigstore.trusted_root is not None:
-        return "pinned root, no network"
-    return f"public {found.sigstore.instance} root, fetched when needed"
-
-
 def _as_json(found: Policy) -> JsonObject:
     accept = found.accept
+    namespaces: list[JsonValue] = []
+    for namespace in found.namespaces:
+        signers: list[JsonValue] = [
+            {"kind": "hmac" if key.key_id.startswith("hmac-") else "key", "key_id": key.key_id}
+            for key in namespace.keys
+        ]
+        names = ("issuer", "identity", "repository", "workflow", "ref")
+        signers += [
+            {"kind": "sigstore", **{name: getattr(identity, name) for name in names}}
+            for identity in namespace.identities
+        ]
+        namespaces.append({"name": namespace.name, "threshold": namespace.threshold, "signers": signers})
     return {
         "sha256": found.digest,
         "content_sha256": found.content_digest,
-        "namespaces": [_namespace_json(namespace) for namespace in found.namespaces],
+        "namespaces": namespaces,
         "accept": {
             "schemas": [*accept.schemas],
             "excludes": accept.excludes,
@@ -379,20 +388,3 @@ def _as_json(found: Policy) -> JsonObject:
         },
         "conditions": len(found.conditions),
     }
-
-
-def _namespace_json(namespace: Namespace) -> JsonObject:
-    keys: list[JsonValue] = [
-        {"kind": "hmac" if key.key_id.startswith("hmac-") else "key", "key_id": key.key_id} for key in namespace.keys
-    ]
-    return {
-        "name": namespace.name,
-        "threshold": namespace.threshold,
-        "signers": [*keys, *(_identity_json(identity) for identity in namespace.identities)],
-    }
-
-
-def _identity_json(identity: SigstoreIdentity) -> JsonObject:
-    names = ("issuer", "identity", "repository", "workflow", "ref")
-    fields: JsonObject = {name: getattr(identity, name) for name in names}
-    return {"kind": "sigstore", **fields}

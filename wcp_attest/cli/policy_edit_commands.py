@@ -60,12 +60,14 @@ def add_signer(out: Output, /, file: str, namespace: str | None, threshold: int 
     from wcp_attest.trust import policy_text
 
     signer = signer_of(_Named(**named), file)
-
-    def change(text: str, policy: Policy, index: int) -> str:
-        del policy
-        return policy_text.add_signer(text, index, signer)
-
-    _change(out, file, namespace, threshold, change, f"added to {file}: {policy_text.signer_line(signer)}\n")
+    _change(
+        out,
+        file,
+        namespace,
+        threshold,
+        lambda text, _, index: policy_text.add_signer(text, index, signer),
+        f"added to {file}: {policy_text.signer_line(signer)}\n",
+    )
 
 
 @click.command("remove-signer", cls=GroupedCommand)
@@ -88,11 +90,14 @@ def remove_signer(
 
     given = _Named(**named)
     wanted = _identity_of(given, file, key_id)
-
-    def change(text: str, policy: Policy, index: int) -> str:
-        return policy_text.remove_signer(text, index, _index_of(text, policy, index, wanted))
-
-    _change(out, file, namespace, threshold, change, f"removed from {file}: {wanted}\n")
+    _change(
+        out,
+        file,
+        namespace,
+        threshold,
+        lambda text, policy, index: policy_text.remove_signer(text, index, _index_of(text, policy, index, wanted)),
+        f"removed from {file}: {wanted}\n",
+    )
 
 
 def signer_of(named: _Named, file: str) -> dict[str, object]:
@@ -182,10 +187,6 @@ def _change(
     place = os.path.realpath(file)
     folder = os.path.dirname(place)
     environ = {"WCP_ATTEST_HMAC_KEY": "0" * 64, **os.environ}  # the verifier's secret need not be here
-
-    def read(name: str, limit: int, what: str) -> bytes:
-        return read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True)
-
     with only_writer(folder):
         before = read_bounded(place, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
         policy = load_policy(place, environ)
@@ -198,7 +199,14 @@ def _change(
         text = change(before.decode(), policy, index)
         if threshold is not None:
             text = policy_text.set_threshold(text, index, threshold)
-        parse_policy(text.encode(), read=read, environ=environ, folder=folder)
+        parse_policy(
+            text.encode(),
+            read=lambda name, limit, what: read_bounded(
+                os.path.join(folder, name), limit=limit, what=what, follow=True
+            ),
+            environ=environ,
+            folder=folder,
+        )
         check_unchanged(place, before)
         write_atomic(place, text.encode(), mode=os.stat(place).st_mode & 0o777)
     if out.format != "json":

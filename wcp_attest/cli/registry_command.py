@@ -15,8 +15,9 @@ from wcp_attest.cli.shared_options import root_argument
 from wcp_attest.cli.text import count, one_line
 
 if TYPE_CHECKING:
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_attest.package.manifest import Manifest
-    from wcp_attest.trust.registry.answers import BanEntry, VerifyResponse
+    from wcp_attest.trust.registry.answers import VerifyResponse
     from wcp_attest.trust.registry.client import Credentials, RegistryClient
 
 TOKEN_VARIABLE = "PYHALL_TOKEN"  # noqa: S105  # the name of a variable
@@ -147,11 +148,26 @@ def submit(
 @reporting("text", "json")
 def ban_list(out: Output, /, **where: Any) -> None:
     """Print the registry's whole ban list, or fail: a part is never called the list."""
-    entries = _client(where).get_ban_list()
+    entries, lines = _client(where).get_ban_list(), []
     if out.format == "json":
-        out.deliver_json("registry-ban-list", {"entries": [_entry_json(entry) for entry in entries]})
+        rows: list[JsonValue] = [
+            {
+                "sha256": entry.sha256,
+                "reason": entry.reason,
+                "reported_at": entry.reported_at,
+                "source": entry.source,
+                "review_status": entry.review_status,
+                "in_force": entry.in_force,
+            }
+            for entry in entries
+        ]
+        out.deliver_json("registry-ban-list", {"entries": rows})
         return
-    out.deliver("".join(_entry_text(entry) for entry in entries))
+    for entry in entries:
+        state = "" if entry.in_force else f"  ({entry.review_status}, not a ban)"
+        line = f"sha256:{entry.sha256}  {entry.reported_at}  {entry.source}: {entry.reason}{state}"
+        lines.append(one_line(line) + "\n")
+    out.deliver("".join(lines))
     out.note(count(len(entries), "entry"))
 
 
@@ -277,19 +293,3 @@ def _check_kept_pair(answer: VerifyResponse, policy: str) -> tuple[str, ...]:
             f"the registry says package hash {answer.current_hash}, the signed manifest {signed.package_hash}"
         )
     return signed.signers
-
-
-def _entry_json(entry: BanEntry) -> dict[str, Any]:
-    return {
-        "sha256": entry.sha256,
-        "reason": entry.reason,
-        "reported_at": entry.reported_at,
-        "source": entry.source,
-        "review_status": entry.review_status,
-        "in_force": entry.in_force,
-    }
-
-
-def _entry_text(entry: BanEntry) -> str:
-    state = "" if entry.in_force else f"  ({entry.review_status}, not a ban)"
-    return one_line(f"sha256:{entry.sha256}  {entry.reported_at}  {entry.source}: {entry.reason}{state}") + "\n"

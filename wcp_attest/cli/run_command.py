@@ -152,7 +152,7 @@ def _tell(out: Output, found: StoredPackage | VerificationError, root: str) -> N
     passed = None if isinstance(found, VerificationError) else found
     with redirect_stdout(sys.stderr):
         if out.format == "json":
-            value = verdicts.as_json(verdict, root)
+            value = verdict.to_dict(root)
             value["content"] = None if passed is None else passed.content
             if passed is None:
                 value["exit_status"] = RUN_FAILED

@@ -168,12 +168,14 @@ def _statement(line: Line) -> Statement | None:
 
 def _as_text(claims: Claims, paint: Painter, place: ShownPlace, *, entries: bool) -> str:
     lines = [paint("warn", "NOT VERIFIED"), *(f"  unreadable: {problem}" for problem in claims.problems)]
+    rows: Iterable[tuple[str, str]] = ()
     if claims.manifest is not None:
-        lines += rows_text(_manifest_rows(claims.manifest, claims.manifest_sha256 or ""))
-        if entries:
-            lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
-    if claims.awp1 is not None:
-        lines += rows_text(awp1_rows(claims.awp1))
+        rows = _manifest_rows(claims.manifest, claims.manifest_sha256 or "")
+    elif claims.awp1 is not None:
+        rows = awp1_rows(claims.awp1)
+    lines += [f"  {label:<10} {value}" for label, value in rows]
+    if claims.manifest is not None and entries:
+        lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
     for number, (line, statement) in enumerate(claims.signatures, start=1):
         lines += _signature_text(number, line, statement, claims.manifest_sha256)
         summary = keyless_show.summary_of(line)
@@ -186,11 +188,6 @@ def _as_text(claims: Claims, paint: Painter, place: ShownPlace, *, entries: bool
         words = " ".join(word for word in (said.kind, said.name, said.version) if word)
         lines.append(f"  calls itself {one_line(words)} ({said.source})")
     return "".join(f"{line}\n" for line in lines)
-
-
-def rows_text(rows: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """Return labels and values in two columns."""
-    return [f"  {label:<10} {value}" for label, value in rows]
 
 
 def _manifest_rows(manifest: Manifest, sha256: str) -> Iterable[tuple[str, str]]:
@@ -211,7 +208,7 @@ def _manifest_rows(manifest: Manifest, sha256: str) -> Iterable[tuple[str, str]]
 
 
 def _signature_text(number: int, line: Line, statement: Statement | None, sha256: str | None) -> Iterable[str]:
-    who = f"{_WORDS[line.kind]} {line.hint}".rstrip()
+    who = f"{_WORDS[line.kind]} {'sha256:' if line.kind == 'key' else ''}{line.hint}".rstrip()
     lines = [f"  signature {number}: {who}, {human_size(len(line.raw))}"]
     if statement is None:
         return [*lines, "    its statement is not about a package, or malformed"]
@@ -234,7 +231,7 @@ def _as_json(claims: Claims, target: str, place: ShownPlace, *, entries: bool) -
         "manifest_sha256": claims.manifest_sha256,
         "entries": None if listed is None else [*listed],
         "signatures": [
-            {**_signature_json(line, statement, claims), "keyless": _keyless_json(line, statement, place, number)}
+            _signature_json(number, line, statement, claims, place)
             for number, (line, statement) in enumerate(claims.signatures, start=1)
         ],
         "described": None
@@ -244,24 +241,22 @@ def _as_json(claims: Claims, target: str, place: ShownPlace, *, entries: bool) -
     }
 
 
-def _signature_json(line: Line, statement: Statement | None, claims: Claims) -> JsonObject:
+def _signature_json(
+    number: int, line: Line, statement: Statement | None, claims: Claims, place: ShownPlace
+) -> JsonObject:
     covers = None
     if statement is not None and claims.manifest_sha256 is not None:
         covers = statement.manifest_sha256 == claims.manifest_sha256
+    summary = keyless_show.summary_of(line)
+    worker_id = None if statement is None else statement.worker_id
+    commands = None if summary is None else keyless_show.commands_of(summary, place, number, worker_id)
     return {
         "kind": line.kind,
         "key_id": line.hint or None,
         "covers_this_manifest": covers,
-        "worker_id": None if statement is None else statement.worker_id,
+        "worker_id": worker_id,
         "worker_version": None if statement is None else statement.worker_version,
         "manifest_sha256": None if statement is None else statement.manifest_sha256,
         "signed_at_utc": None if statement is None else statement.signed_at_utc,
+        "keyless": None if summary is None or commands is None else keyless_show.as_json(summary, commands),
     }
-
-
-def _keyless_json(line: Line, statement: Statement | None, place: ShownPlace, number: int) -> JsonObject | None:
-    summary = keyless_show.summary_of(line)
-    if summary is None:
-        return None
-    worker_id = None if statement is None else statement.worker_id
-    return keyless_show.as_json(summary, keyless_show.commands_of(summary, place, number, worker_id))

@@ -186,8 +186,6 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
     if result.dropped:
         out.note(f"dropped {count(result.dropped, 'signature')} that did not cover this manifest")
     if out.format == "json":
-        from wcp_attest.cli.verdicts import signer_json
-
         out.deliver_json(
             "sign-result",
             {
@@ -195,7 +193,7 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
                 "root": package,
                 "manifest_sha256": result.manifest_sha256,
                 "signed_at_utc": result.signed_at_utc,
-                "signers": [signer_json(signer) for signer in result.signers],
+                "signers": [signer.to_dict() for signer in result.signers],
                 "signatures_kept": result.kept,
                 "signatures_dropped": result.dropped,
                 "verify_command": command,
@@ -203,7 +201,7 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
             },
         )
         return
-    if out.mute:
+    if out.quiet and out.path is None:
         return  # counting 100,000 entries takes longer than all the rest
     lines = [
         f"{out.paint('good', 'SIGNED')}  {one_line(package)}",

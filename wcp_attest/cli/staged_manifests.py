@@ -309,20 +309,24 @@ def _expected(
     from wcp_attest.advice.project_config import PackageConfig
     from wcp_attest.build import IGNORE_NAME, MAX_IGNORE_BYTES, combine_excludes
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.names import bytecode_among, folded
 
     ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
     config = target.configured or PackageConfig(os.curdir)
     # What is configured is complete; only where nothing is does the staged manifest say what is left out.
     given = target.configured.exclude if target.configured else current.excludes if current else ()
     algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
-    bytecode = config.bytecode or ("include" if current and _lists_bytecode(current) else "leave")
+    # What the signer of the staged manifest allowed stays allowed, where no configuration says otherwise.
+    listed = current.entries().keys() if current else ()
+    bytecode = config.bytecode or ("include" if any(bytecode_among(path.split("/")) for path in listed) else "leave")
+    twins = len(set(map(folded, listed))) < len(listed) if config.allow_twins is None else config.allow_twins
     with cache_option.remembered_blobs(cache, index, target.directory, algorithm):
         staged = read_staged(
             index,
             algorithm=algorithm,
             excludes=combine_excludes(ignore, given),
             bytecode=bytecode,
-            allow_twins=config.allow_twins or (config.allow_twins is None and current is not None and _twins(current)),
+            allow_twins=twins,
         )
     reading = staged.reading
     try:
@@ -344,20 +348,6 @@ def _expected(
     return expected, _checkout_notes(index, staged.converted)
 
 
-def _lists_bytecode(manifest: Manifest) -> bool:
-    from wcp_attest.package.names import is_bytecode
-
-    return any(is_bytecode(name) for path in manifest.entries() for name in path.split("/"))
-
-
-def _twins(manifest: Manifest) -> bool:
-    """Tell whether a manifest lists names that differ only by case or Unicode form, which the signer allowed."""
-    from wcp_attest.package.names import folded
-
-    paths = manifest.entries().keys()
-    return len(set(map(folded, paths))) < len(paths)
-
-
 def _said(key: str, configured: str | None, current: str | None) -> str:
     text = configured or current
     if not text:
@@ -367,12 +357,15 @@ def _said(key: str, configured: str | None, current: str | None) -> str:
 
 def _header_problems(current: Manifest, expected: Manifest) -> tuple[str, ...]:
     names = ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes")
-    values = [(name, getattr(current, name), getattr(expected, name)) for name in names]
-    return tuple(
-        f"manifest.json says {name} {_words(says)}; it is {_words(should)}"
-        for name, says, should in values
-        if says != should
-    )
+    found = []
+    for name in names:
+        says, should = (
+            " ".join(value) or "none" if isinstance(value, tuple) else str(value)
+            for value in (getattr(current, name), getattr(expected, name))
+        )
+        if says != should:
+            found.append(f"manifest.json says {name} {says}; it is {should}")
+    return tuple(found)
 
 
 def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...]:
@@ -383,10 +376,6 @@ def _differences(current: Manifest, expected: Manifest) -> tuple[Difference, ...
     before, after = current.entries(), expected.entries()
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     return tuple(difference_of(path, before.get(path), after.get(path)) for path in changed)
-
-
-def _words(value: object) -> str:
-    return " ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _checkout_notes(index: GitIndex, converted: int) -> tuple[str, ...]:

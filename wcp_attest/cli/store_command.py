@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -121,16 +122,14 @@ def add(
     flags = TrustFlags(**trust)
     policy = policy_of(flags, out)
     place = _open(store, group=group)
-
-    def attempt() -> StoredPackage:
-        return place.add(
-            package,
-            policy,
-            expect=Expectation(flags.worker_id, flags.species_id),
-            options=ReadOptions(jobs=jobs),
-            attestation=attestation,
-        )
-
+    attempt = partial(
+        place.add,
+        package,
+        policy,
+        expect=Expectation(flags.worker_id, flags.species_id),
+        options=ReadOptions(jobs=jobs),
+        attestation=attestation,
+    )
     return _hand_out(out, attempt, package)
 
 
@@ -159,18 +158,15 @@ def path(
     policy = policy_of(flags, out)
     worker_id, version = split_worker(worker)
     place = _open(store, owner=store_owner)
-    expect = Expectation(flags.worker_id or worker_id, flags.species_id)
-
-    def attempt() -> StoredPackage:
-        return place.newest(
-            worker_id,
-            version,
-            policy,
-            expect=expect,
-            options=ReadOptions(jobs=jobs),
-            require_hashed=require_hashed,
-        )
-
+    attempt = partial(
+        place.newest,
+        worker_id,
+        version,
+        policy,
+        expect=Expectation(flags.worker_id or worker_id, flags.species_id),
+        options=ReadOptions(jobs=jobs),
+        require_hashed=require_hashed,
+    )
     return _hand_out(out, attempt, worker)
 
 
@@ -188,7 +184,7 @@ def _hand_out(out: Output, attempt: Callable[[], StoredPackage], named: str) -> 
     for held in found:
         held.close()
     if out.format == "json":
-        value = verdicts.as_json(verdict, named)
+        value = verdict.to_dict(named)
         if found:
             value |= {"content": found[0].content, "path": found[0].path}
         out.deliver_json("verify-result", value)

@@ -1,4 +1,4 @@
-"""A verdict in words and as JSON, and its exit status."""
+"""A verdict in words, and its exit status; `Verdict.to_dict` is the same as JSON."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from wcp_attest.cli.text import one_line
 from wcp_attest.deny_code_help import advice_for
 
 if TYPE_CHECKING:
-    from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.cli.text import Painter
-    from wcp_attest.signing import SignedBy
-    from wcp_attest.verdict import Verdict, Verified
+    from wcp_attest.verdict import Verdict
 
 _PLACES = {"beside": "", "folder": ", in .wcp/", "detached": ", outside of the package"}
 MAX_HINTS = 2  # the rest is a command away
@@ -35,9 +33,19 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
         paint: colours.
         every: whether differences that are alike are listed one by one.
     """
-    if verdict.verified is not None:
-        return _pass_text(verdict.verified, root, paint)
-    code = verdict.code
+    verified, code = verdict.verified, verdict.code
+    if verified is not None:
+        rows = [
+            ("worker", f"{verified.worker_id} {verified.worker_version} ({verified.worker_species_id})"),
+            *(("signed by", str(signer)) for signer in verified.signers),
+            ("manifest", f"sha256:{verified.manifest_sha256}" + _PLACES[verified.placement]),
+            *(
+                ("excluded", f"{pattern!r}, by the signer; what it matches was not checked")
+                for pattern in verified.excludes
+            ),
+        ]
+        text = f"{paint('good', 'VERIFIED')}  {one_line(root)}\n  {verified.trust_statement}\n"
+        return text + "".join(f"  {label:<10} {value}\n" for label, value in rows)
     if code is None:  # a verdict is one or the other
         raise TypeError("a verdict is either a proof or a code")
     head = "DENIED" if verdict.decided else "UNDECIDED, hence DENIED"
@@ -47,27 +55,3 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
     advice = advice_for(code, verdict.message, verdict.differences, root)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice[:MAX_HINTS])
     return text + f"  - `wcp-attest explain {code.value}` says more\n"
-
-
-def _pass_text(verified: Verified, root: str, paint: Painter) -> str:
-    rows = [
-        ("worker", f"{verified.worker_id} {verified.worker_version} ({verified.worker_species_id})"),
-        *(("signed by", str(signer)) for signer in verified.signers),
-        ("manifest", f"sha256:{verified.manifest_sha256}" + _PLACES[verified.placement]),
-        *(
-            ("excluded", f"{pattern!r}, by the signer; what it matches was not checked")
-            for pattern in verified.excludes
-        ),
-    ]
-    text = f"{paint('good', 'VERIFIED')}  {one_line(root)}\n  {verified.trust_statement}\n"
-    return text + "".join(f"  {label:<10} {value}\n" for label, value in rows)
-
-
-def as_json(verdict: Verdict, root: str) -> JsonObject:
-    """Return the verdict as JSON (`wcp_attest/schemas/verify-result.json`)."""
-    return verdict.to_dict(root)
-
-
-def signer_json(signer: SignedBy) -> JsonObject:
-    """Return a signer as JSON."""
-    return signer.to_dict()

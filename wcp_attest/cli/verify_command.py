@@ -23,8 +23,6 @@ from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 if TYPE_CHECKING:
     from wcp_attest.verdict import Verdict, Verified
 
-_STATEMENT_OPTIONS = ("attest_verdict", "verdict_out", "verdict_passphrase_file", "verifier_id", "resource_uri")
-
 
 @click.command(cls=GroupedCommand)
 @root_argument
@@ -90,8 +88,7 @@ def verify(
     from wcp_attest.verdict import Expectation, judge
     from wcp_attest.verification import attest
 
-    statements_of = {name: options.pop(name) for name in _STATEMENT_OPTIONS}
-    flags = TrustFlags(**options)
+    flags = TrustFlags(**{name: options.pop(name) for name in TrustFlags._fields})
     archived = stat.S_ISREG(os.lstat(package).st_mode) if os.path.lexists(package) else False
     if not archived:
         require_package(package, out)
@@ -99,10 +96,10 @@ def verify(
             raise click.UsageError("--provenance is about an archive, and ROOT is a directory; verify the archive")
     policy = policy_of(flags, out)
     statements = None
-    if any(value is not None for value in statements_of.values()):
+    if any(value is not None for value in options.values()):  # those of a signed verdict are left
         from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
 
-        statements = VerdictFile(VerdictFlags(**statements_of), package)
+        statements = VerdictFile(VerdictFlags(**options), package)
     if stage_link is not None:
         from wcp_attest.cli.stage_link import private_stage, publish
 
@@ -144,7 +141,7 @@ def verify(
 
 def _deliver(out: Output, verdict: Verdict, package: str, *, every: bool) -> None:
     if out.format == "json":
-        out.deliver_json("verify-result", verdicts.as_json(verdict, package))
+        out.deliver_json("verify-result", verdict.to_dict(package))
     elif out.format == "text":
         out.decide(verdicts.as_text(verdict, package, out.paint, every=every))
     else:

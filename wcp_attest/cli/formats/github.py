@@ -17,13 +17,8 @@ _TITLE = "wcp-attest"
 
 
 def escape_data(text: str) -> str:
-    """Escape the message of a command."""
+    """Return text as the message of a command."""
     return visible(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
-
-
-def escape_property(text: str) -> str:
-    """Escape the value of a command's property."""
-    return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def to_workflow_commands(report: Report) -> str:
@@ -33,8 +28,11 @@ def to_workflow_commands(report: Report) -> str:
     """
     if not report.findings:
         return f"::notice title={_TITLE}::{escape_data(report.summary)}\n"
-    return "".join(
-        f"::error file={escape_property(finding.path)},title={escape_property(f'{_TITLE} {finding.rule.id}')}"
-        f"::{escape_data(finding.message)}\n"
-        for finding in report.findings
-    )
+    lines = []
+    for finding in report.findings:
+        path, title = (
+            escape_data(value).replace(":", "%3A").replace(",", "%2C")  # of a property, these two end it
+            for value in (finding.path, f"{_TITLE} {finding.rule.id}")
+        )
+        lines.append(f"::error file={path},title={title}::{escape_data(finding.message)}\n")
+    return "".join(lines)

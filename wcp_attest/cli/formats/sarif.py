@@ -26,12 +26,16 @@ def to_sarif(report: Report) -> str:
     A decision that could not be reached is an invocation without success *and* a result.
     """
     rules = list(dict.fromkeys(finding.rule for finding in report.findings))
+    invocation: JsonObject = {"executionSuccessful": report.decided, "exitCode": report.exit_status}
+    if not report.decided:
+        message: JsonObject = {"text": visible(report.summary) or "no message"}
+        invocation["toolExecutionNotifications"] = [{"level": "error", "message": message}]
     driver: JsonObject = {"name": "wcp-attest", "version": __version__, "informationUri": SITE}
     run: JsonObject = {
         "tool": {"driver": {**driver, "rules": [_rule(rule) for rule in rules]}},
         "automationDetails": {"id": f"wcp-attest/{_uri(report.subject)}/"},
         "columnKind": "unicodeCodePoints",
-        "invocations": [_invocation(report)],
+        "invocations": [invocation],
         "results": [_result(finding, rules) for finding in report.findings],
     }
     return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
@@ -44,13 +48,6 @@ def _uri(path: str) -> str:
         return f"file://{escaped}"
     # A colon in the first segment would read as a scheme (RFC 3986, 4.2); quote() has escaped it.
     return escaped
-
-
-def _invocation(report: Report) -> JsonObject:
-    invocation: JsonObject = {"executionSuccessful": report.decided, "exitCode": report.exit_status}
-    if not report.decided:
-        invocation["toolExecutionNotifications"] = [{"level": "error", "message": {"text": _text(report.summary)}}]
-    return invocation
 
 
 def _rule(rule: ReportRule) -> JsonValue:
@@ -73,11 +70,7 @@ def _result(finding: Finding, rules: list[ReportRule]) -> JsonValue:
         "ruleId": finding.rule.id,
         "ruleIndex": rules.index(finding.rule),
         "level": "error",
-        "message": {"text": _text(finding.message)},
+        "message": {"text": visible(finding.message) or "no message"},
         "locations": [{"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": 1}}}],
         "partialFingerprints": {_FINGERPRINT: sha256(identity).hexdigest()},
     }
-
-
-def _text(message: str) -> str:
-    return visible(message) or "no message"
