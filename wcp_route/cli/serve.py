@@ -113,5 +113,6 @@ def serve(
             secret=secret,
         )
         place = server.listen()
-        where = service.listen if not server.port else f"{server.scheme}://{service.address[0]}:{server.port}"
+        scheme = "http" if service.tls is None else "https"
+        where = service.listen if not server.port else f"{scheme}://{service.address[0]}:{server.port}"
         server.run(place, lambda: click.echo(f"listening on {where}", err=True))

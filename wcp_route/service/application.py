@@ -12,7 +12,7 @@ from wcp_route.service import ban_lists, machines, operators, pages, protocol, r
 from wcp_route.service.context import AUTHENTICATED
 from wcp_route.service.limits import Limits
 from wcp_route.service.problems import Problem
-from wcp_route.service.sessions import COOKIE, Sessions
+from wcp_route.service.sessions import Sessions
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -43,8 +43,7 @@ def application(context: Context) -> Limits:
     def known(scope: Scope) -> bool:
         """Tell whether the caller is authenticated, from the headers alone."""
         connection = HTTPConnection(scope)
-        cookie = connection.cookies.get(COOKIE, "")
-        if sessions.knows(cookie):
+        if sessions.of(connection) is not None:
             return True
         try:
             scope["state"][AUTHENTICATED] = context.authenticator.of(connection)

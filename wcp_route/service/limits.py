@@ -6,7 +6,6 @@ This is plain ASGI middleware. It reads the body itself, so that no handler ever
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -16,8 +15,6 @@ from wcp_route.domain.ids import new_id
 from wcp_route.service.problems import MAX_BODY, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from wcp_route.service.settings import ServiceModel
@@ -49,25 +46,24 @@ class Limits:
         app: what is behind.
         service: the settings.
         known: tells from the headers whether the caller is authenticated.
+
+    Attributes:
+        hosts: the names that a request may have in `Host`.
+        draining: whether the service is stopping, so that nothing new is begun.
     """
 
     def __init__(self, app: ASGIApp, service: ServiceModel, known: object) -> None:
         self.app, self.service, self._known = app, service, known
         if service.listen.startswith("unix:"):
-            self._hosts = {*service.hosts, "localhost"}
+            self.hosts = {*service.hosts, "localhost"}
         else:
             host, port = service.address
             local = {"localhost", "127.0.0.1", "[::1]"} if service.is_local else set()
-            self._hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
+            self.hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
         self._lines: list[str] = []
-        self.running = 0
         self.draining = False
-
-    def answer_for(self, hosts: Iterable[str]) -> None:
-        """Answer for further names in `Host`: those of the address that was bound."""
-        self._hosts.update(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -91,8 +87,7 @@ class Limits:
         try:
             self._check_head(scope)
             body = await self._body(scope, receive)
-            async with self._place():
-                await self.app(scope, _replay(body, receive), sending)
+            await self._take_turn(scope, _replay(body, receive), sending)
         except Problem as problem:
             await problem.response()(scope, receive, sending)
         finally:
@@ -113,12 +108,27 @@ class Limits:
         _log.info("%s", "\n".join(self._lines))
         self._lines.clear()
 
+    async def _take_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.draining:
+            raise Problem(503, "stopping", "the service is stopping; ask another one", {"retry-after": "1"})
+        if self._places.locked() and self._waiting >= self.service.waiting:
+            raise Problem(429, "busy", "too many requests are waiting; ask again later", {"retry-after": "1"})
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._places.release()
+
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
+        if len(hosts) != 1 or hosts[0] not in self.hosts:
             raise Problem(421, "unknown-host", "the Host header names no host that this service answers for")
         lengths = [value for name, value in headers if name == b"content-length"]
         coded = any(name == b"transfer-encoding" for name, _ in headers)
@@ -146,24 +156,6 @@ class Limits:
                         return b"".join(parts)
         except TimeoutError:
             raise Problem(408, "too-slow", f"the body must arrive within {self.service.body_seconds:g} s") from None
-
-    @contextlib.asynccontextmanager
-    async def _place(self):  # type: ignore[no-untyped-def]
-        if self.draining:
-            raise Problem(503, "stopping", "the service is stopping; ask another one", {"retry-after": "1"})
-        if self._places.locked() and self._waiting >= self.service.waiting:
-            raise Problem(429, "busy", "too many requests are waiting; ask again later", {"retry-after": "1"})
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._places.release()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

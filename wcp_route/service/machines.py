@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-@endpoint
-async def healthz(request: Request) -> Response:
-    """GET /healthz: the process answers."""
-    del request
-    return PlainTextResponse("ok\n")
-
-
 def missing(context: Context) -> dict[str, str]:
     """Return what keeps the service from being ready, by name."""
     found = dict(context.problems)
@@ -68,7 +61,9 @@ async def metrics(request: Request) -> Response:
     context = context_of(request)
     waiting = await working(lambda: len(context.state.approvals.pending(now_ms())))
     context.metrics.pending.set(waiting)
-    return Response(context.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    from prometheus_client import generate_latest
+
+    return Response(generate_latest(context.metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @endpoint
@@ -79,7 +74,7 @@ async def description(request: Request) -> Response:
 
 
 ROUTES: Final = [
-    Route("/healthz", healthz),
+    Route("/healthz", PlainTextResponse("ok\n"), methods=["GET"]),  # the process answers
     Route("/readyz", readyz),
     Route("/metrics", metrics),
     Route("/openapi.json", description),

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wcp_route.domain.decision import RouteDecision
-
 
 class Metrics:
     """What `/metrics` shows."""
@@ -27,15 +22,3 @@ class Metrics:
         self.pending = Gauge("wcp_approvals_pending", "Holds that wait for a human.", registry=self.registry)
         self.ready = Gauge("wcp_ready", "1 when nothing is missing.", registry=self.registry)
         self.reloads = Counter("wcp_reloads", "Reloads by result.", ["result"], registry=self.registry)
-
-    def decided(self, decision: RouteDecision, seconds: float) -> None:
-        """Count a decision."""
-        code = "" if decision.reason is None else str(decision.reason.code)
-        self.decisions.labels(decision.outcome, code).inc()
-        self.seconds.observe(seconds)
-
-    def render(self) -> bytes:
-        """Return the text format."""
-        from prometheus_client import generate_latest
-
-        return generate_latest(self.registry)

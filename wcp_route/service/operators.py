@@ -40,12 +40,13 @@ async def enroll(request: Request) -> Response:
     if body.get("worker_id") != name or not isinstance(root, str) or not root.startswith("/"):
         raise Problem(400, "malformed", "give the record of this worker, with an absolute `package_root`")
 
-    def act() -> None:
-        record = replace(read_record(json.dumps(body).encode()), package_root=root)
-        again = request.query_params.get("replace") == "true"
-        context.state.registry.enroll(record, replace=again, by=principal.name, via="token", at_ms=now_ms())
-
-    await working(act)
+    again = request.query_params.get("replace") == "true"
+    await working(
+        lambda: context.state.registry.enroll(
+            replace(read_record(json.dumps(body).encode()), package_root=root), replace=again,
+            by=principal.name, via="token", at_ms=now_ms(),
+        )
+    )  # fmt: skip
     return CanonicalJSON({"worker_id": name, "enrolled": True}, 201)
 
 
@@ -92,11 +93,8 @@ async def clear(request: Request) -> Response:
     if len(reason) > MAX_REASON:
         raise Problem(400, "malformed", f"`reason` may have at most {MAX_REASON} characters")
 
-    def act() -> bool:
-        registry = context.state.registry
-        return registry.clear(name, by=principal.name, at_ms=now_ms(), via="token", reason=reason)
-
-    if not await working(act):
+    registry = context.state.registry
+    if not await working(lambda: registry.clear(name, by=principal.name, at_ms=now_ms(), via="token", reason=reason)):
         raise not_found()
     return Response(status_code=204)
 

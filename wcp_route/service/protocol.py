@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from wcp_route.domain.decision import Hold, RouteDecision
-    from wcp_route.domain.record import WorkerRecord
     from wcp_route.service.context import Context
     from wcp_route.service.principals import Principal
 
@@ -35,7 +34,8 @@ async def decide(context: Context, body: dict[str, Any], principal: Principal, g
     """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
     started = time.perf_counter()
     decision = await context.decider.decide(body, grant=grant, principal=principal.name)
-    context.metrics.decided(decision, time.perf_counter() - started)
+    context.metrics.seconds.observe(time.perf_counter() - started)
+    context.metrics.decisions.labels(decision.outcome, str(decision.code or "")).inc()
     return decision
 
 
@@ -68,41 +68,29 @@ async def capabilities(request: Request) -> Response:
     return CanonicalJSON({"capabilities": rows, "count": len(rows)})
 
 
-def public_worker(worker: WorkerRecord, *, quarantined: bool) -> dict[str, Any]:
-    """Return what a tenant may know of a worker: no path, no hash, no secret's name."""
-    return {
-        "worker_id": worker.worker_id,
-        "worker_species_id": worker.worker_species_id,
-        "capabilities": [*worker.capabilities],
-        "risk_tier": worker.risk_tier,
-        "allowed_environments": [*worker.allowed_environments],
-        "status": "quarantined" if quarantined else "active",
-    }
-
-
 @endpoint
 async def workers(request: Request) -> Response:
-    """GET /wcp/workers."""
+    """GET /wcp/workers and /wcp/workers/{id}: what a tenant may know of workers; no path, no hash, no secret's name."""
     context = context_of(request)
     principal_of(request, "router", "reader", "operator")
     snapshot = await working(context.state.registry.snapshot)
     rows = [
-        public_worker(worker, quarantined=name in snapshot.quarantined)
+        {
+            "worker_id": worker.worker_id,
+            "worker_species_id": worker.worker_species_id,
+            "capabilities": [*worker.capabilities],
+            "risk_tier": worker.risk_tier,
+            "allowed_environments": [*worker.allowed_environments],
+            "status": "quarantined" if name in snapshot.quarantined else "active",
+        }
         for name, worker in sorted(snapshot.workers.items())
+        if name == request.path_params.get("worker_id", name)
     ]
+    if "worker_id" in request.path_params:
+        if not rows:
+            raise not_found()
+        return CanonicalJSON(rows[0])
     return CanonicalJSON({"workers": rows, "count": len(rows)})
-
-
-@endpoint
-async def worker(request: Request) -> Response:
-    """GET /wcp/workers/{id}."""
-    context = context_of(request)
-    principal_of(request, "router", "reader", "operator")
-    snapshot = await working(context.state.registry.snapshot)
-    name = request.path_params["worker_id"]
-    if name not in snapshot.workers:
-        raise not_found()
-    return CanonicalJSON(public_worker(snapshot.workers[name], quarantined=name in snapshot.quarantined))
 
 
 @endpoint
@@ -198,21 +186,14 @@ async def answer_hold(
 
 @endpoint
 async def resolve(request: Request) -> Response:
-    """POST /wcp/approvals/resolve: {"pending_approval_id", "decision": "approve" | "deny", "reason"}."""
-    return await _answered(request, None)
+    """POST /wcp/approvals/resolve and /wcp/approvals/escalate: {"pending_approval_id", "decision", "reason"}.
 
-
-@endpoint
-async def escalate(request: Request) -> Response:
-    """POST /wcp/approvals/escalate: {"pending_approval_id", "reason"}."""
-    return await _answered(request, "escalate")
-
-
-async def _answered(request: Request, action: str | None) -> Response:
+    `decision` is `approve`, `deny` or `escalate`; the second path means the last of them and needs none.
+    """
     principal = principal_of(request, "approver")
     body = await json_of(request)
     name, reason = body.get("pending_approval_id"), body.get("reason", "")
-    chosen = body.get("decision") if action is None else action
+    chosen = "escalate" if request.url.path.endswith("/escalate") else body.get("decision")
     if not isinstance(name, str) or not isinstance(reason, str) or not isinstance(chosen, str) or len(reason) > 500:
         raise Problem(
             400, "malformed", "give `pending_approval_id`, `decision` and a `reason` of at most 500 characters"
@@ -306,12 +287,12 @@ ROUTES: Final = [
     Route("/wcp/route", route, methods=["POST"]),
     Route("/wcp/capabilities", capabilities),
     Route("/wcp/workers", workers),
-    Route("/wcp/workers/{worker_id}", worker),
+    Route("/wcp/workers/{worker_id}", workers),
     Route("/wcp/health", health),
     Route("/health", health),
     Route("/wcp/approvals/pending", pending),
     Route("/wcp/approvals/resolve", resolve, methods=["POST"]),
-    Route("/wcp/approvals/escalate", escalate, methods=["POST"]),
+    Route("/wcp/approvals/escalate", resolve, methods=["POST"]),
     Route("/wcp/approvals/{pending_id}", hold),
     Route("/wcp/approvals/{pending_id}/history", history),
     Route("/access/v1/evaluation", evaluation, methods=["POST"]),

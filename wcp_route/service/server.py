@@ -62,6 +62,12 @@ class Server:
         sources: where rules and trust policy come from; None for a Hall that is never reloaded.
         pairs: the directory of the registry's pairs.
         secret: makes grants; shared by the Halls of one database.
+
+    Attributes:
+        context: what the handlers share.
+        app: the ASGI application.
+        port: where it listens, once it does; 0 with a Unix socket.
+        stop: stops as SIGTERM does, from any thread.
     """
 
     def __init__(  # one for each piece that a service is made of
@@ -88,7 +94,7 @@ class Server:
         self._watched = () if sources is None else sources.watched
         self._stamp = self._digest()
         self.port = 0
-        self._stop: Callable[[], object] = lambda: None
+        self.stop: Callable[[], object] = lambda: None  # until it runs
 
     def listen(self) -> socket.socket:
         """Bind the address.
@@ -117,21 +123,12 @@ class Server:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 found.bind((host, port))
                 self.port = found.getsockname()[1]
-                self.app.answer_for(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
+                self.app.hosts.update(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
         except OSError as problem:
             why = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
         found.listen(1024)
         return found
-
-    @property
-    def scheme(self) -> str:
-        """`https` with a certificate of its own, else `http`."""
-        return "http" if self.context.settings.tls is None else "https"
-
-    def stop(self) -> None:
-        """Stop as SIGTERM does, from another thread."""
-        self._stop()
 
     def run(self, found: socket.socket, started: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT; finish what was begun, for as long as the grace lasts.
@@ -157,7 +154,7 @@ class Server:
         )  # fmt: skip
         server = uvicorn.Server(config)
         loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
+        self.stop = lambda: loop.call_soon_threadsafe(stopping.set)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stopping.set)

@@ -17,7 +17,7 @@ from wcp_route.service.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection, Request
 
     from wcp_route.service.principals import Principal
 
@@ -62,15 +62,10 @@ class Sessions:
             self._found[name] = Session(principal, secrets.token_urlsafe(32), now + SECONDS)
         return name
 
-    def of(self, request: Request) -> Session | None:
+    def of(self, request: HTTPConnection) -> Session | None:
         """Return the session of a request, or None."""
         found = self._found.get(request.cookies.get(COOKIE, ""))
         return found if found is not None and found.until > time.monotonic() else None
-
-    def knows(self, cookie: str) -> bool:
-        """Tell whether a cookie is one of a session."""
-        found = self._found.get(cookie)
-        return found is not None and found.until > time.monotonic()
 
     def end(self, request: Request) -> None:
         """End the session of a request."""
