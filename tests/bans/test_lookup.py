@@ -39,6 +39,9 @@ SPELLINGS = (
     "http://github.com/acme/worker",
     "HTTPS://GitHub.COM/acme/worker",
     "https://github.com:443/acme/worker",
+    "https://github.com:0443/acme/worker",
+    "https://github.com:/acme/worker.git",
+    "http://github.com:80/acme/worker",
     "https://github.com./acme/worker",
     "https://www.github.com/acme/worker/*",
     "https://github.com/%61cme/worker",
@@ -225,6 +228,16 @@ DEAD = (
     "https://acme.ghe.com/acme/worker/.github/workflows/release.yml",
     "https://api.github.com/repos/acme/worker",
     "https://raw.githubusercontent.com/acme/worker/*",
+    "https://github.com:8443/acme/worker",
+    "http://github.com:443/acme/worker",
+    "https://gitlab.com:22/acme/worker",
+    "https://github.com/acme/%2e%2e",
+    "https://gitlab.com/acme/%2E%2e/worker",
+    "https://github.com/acme/worker;v=1",
+    "https://github.com/acme/wor(ker/*",
+    "file:///srv/git/acme/worker.git",
+    "ftp://github.com/acme/worker",
+    "svn+ssh://github.com/acme/worker",
 )
 
 

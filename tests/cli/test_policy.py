@@ -127,6 +127,30 @@ def test_check_refuses_a_root_that_verify_could_not_use(do: Do, tmp_path: Path, 
     assert (status, "trusted root" in err) == (2, True), err
 
 
+@pytest.mark.parametrize("content", [None, "", "rubbish"])
+def test_check_refuses_certificates_that_verify_could_not_use(do: Do, tmp_path: Path, content: str | None) -> None:
+    init(do)
+    text = (tmp_path / "p.toml").read_text()
+    table = '[registry]\nrequire = true\nurl = "https://registry.example"\nca_file = "ca.pem"\n'
+    (tmp_path / "p.toml").write_text(text + table)
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    status, _, err = do("policy", "check", "p.toml")
+    assert (status, "ca.pem" in err) == (2, True), err
+
+
+def test_check_refuses_certificates_that_the_environment_names_wrongly(
+    do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(do)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
+    assert do("policy", "check", "p.toml")[0] == 0  # nothing is asked over a network
+    text = (tmp_path / "p.toml").read_text()
+    (tmp_path / "p.toml").write_text(text + '[registry]\nrequire = true\nurl = "https://registry.example"\n')
+    status, _, err = do("policy", "check", "p.toml")
+    assert (status, "(SSL_CERT_FILE)" in err) == (2, True), err
+
+
 def test_show_names_lists_their_signers_and_their_age(do: Do) -> None:
     do("ban", "new", "bans.json", "--name", "acme", "--expires", "7d")
     do("ban", "sign", "bans.json", "--key", "soc.key")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from base64 import b64decode, b64encode, encodebytes
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,6 +220,75 @@ def test_tells_which_keys_ask_for_a_passphrase() -> None:
         closed = key.private_bytes(Encoding.PEM, form, encrypted)
         assert is_encrypted(closed)
         assert KeySigner.from_file_bytes(closed.replace(b"\n", b"\r\n"), b"x").trusted.spki
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content
+
+
+def integer(value: int) -> bytes:
+    return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def armored(label: str, body: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n".encode() + encodebytes(body) + f"-----END {label}-----\n".encode()
+
+
+def encrypted_by(derivation: str, *numbers: int) -> bytes:
+    """A PKCS#8 key that asks for this derivation (RFC 8018, appendix A); nothing behind it is a key."""
+    kdf = der(0x30, bytes.fromhex(derivation), der(0x30, der(0x04, b"salt"), *map(integer, numbers)))
+    cipher = der(0x30, bytes.fromhex("060960864801650304012a"), der(0x04, bytes(16)))  # AES-256-CBC
+    scheme = der(0x30, bytes.fromhex("06092a864886f70d01050d"), der(0x30, kdf, cipher))  # PBES2
+    return armored("ENCRYPTED PRIVATE KEY", der(0x30, scheme, der(0x04, bytes(48))))
+
+
+def bcrypt(rounds: int) -> bytes:
+    """An OpenSSH key that asks for this many rounds (openssh-portable, PROTOCOL.key)."""
+    whole = A.private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"x"))
+    body = b64decode(b"".join(whole.splitlines()[1:-1]))
+    end = body.index(b"bcrypt") + 6 + 4 + 4 + 16  # the lengths of options and salt, and the salt
+    return armored("OPENSSH PRIVATE KEY", body[:end] + rounds.to_bytes(4, "big") + body[end + 4 :])
+
+
+PBKDF2, SCRYPT, PBE = "06092a864886f70d01050c", "06092b06010401da47040b", "060b2a864886f70d010c010103"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bcrypt(1001),
+        bcrypt(2**32 - 1),
+        encrypted_by(PBKDF2, 2**31 - 1),
+        encrypted_by(PBKDF2, 2**64, 32),
+        encrypted_by(SCRYPT, 2**30, 8, 1),
+        encrypted_by(SCRYPT, 2**14, 8, 2**20),
+        encrypted_by(SCRYPT, 2, 2**29, 1),
+        armored("ENCRYPTED PRIVATE KEY", der(0x30, der(0x30, bytes.fromhex(PBE), der(0x30, integer(2**31))))),
+    ],
+    ids=["bcrypt", "bcrypt-most", "pbkdf2", "pbkdf2-most", "scrypt-memory", "scrypt-time", "scrypt-width", "pkcs12"],
+)
+def test_refuses_at_once_a_key_that_is_encrypted_with_absurdly_many_rounds(data: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(ConfigError, match="so many rounds"):
+        KeySigner.from_file_bytes(data, b"x")
+    assert time.process_time() - began < 1
+
+
+def test_opens_keys_with_the_rounds_that_people_ask_for() -> None:
+    assert KeySigner.from_file_bytes(bcrypt(16), b"x").trusted == A.trusted
+    with pytest.raises(ConfigError, match="passphrase is wrong"):
+        KeySigner.from_file_bytes(encrypted_by(PBKDF2, 600_000, 32), b"x")
+    with pytest.raises(ConfigError, match="passphrase is wrong"):
+        KeySigner.from_file_bytes(encrypted_by(SCRYPT, 2**14, 8, 1), b"x")
+
+
+@given(st.binary(max_size=200), st.sampled_from(["ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY"]))
+def test_any_bytes_in_place_of_an_encrypted_key_are_a_clear_refusal(body: bytes, label: str) -> None:
+    prefix = b"openssh-key-v1\0" if label.startswith("OPENSSH") else b"\x30\x82\x00\xc8\x30"
+    with pytest.raises(ConfigError) as refused:
+        KeySigner.from_file_bytes(armored(label, prefix + body), b"x")
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @given(st.binary(max_size=300) | st.builds(lambda a, b: a + PEM + b, st.binary(max_size=40), st.binary(max_size=40)))

@@ -147,6 +147,18 @@ def test_a_reusable_workflow_is_named_in_full_and_bound_to_the_calling_repositor
         {"issuer": ISSUER, "repository": "acme/*"},
         {"issuer": ISSUER, "repository": "http://github.com/acme/worker"},
         {"issuer": ISSUER, "repository": "acme/worker/"},
+        {"issuer": ISSUER, "repository": "acme/.."},
+        {"issuer": ISSUER, "repository": "https://github.com/acme/../worker"},
+        {"issuer": ISSUER, "repository": "https://github.com/acme/worker/tree/release"},
+        {"issuer": ISSUER, "repository": "https://github.com/acme/worker/.git"},
+        {"issuer": ISSUER, "repository": "https://github.com:8443/acme/worker"},
+        {"issuer": ISSUER, "repository": "https://user@github.com/acme/worker"},
+        {"issuer": ISSUER, "repository": "https://github.com/acme%2Fworker"},
+        {"issuer": ISSUER, "repository": "https://g\u0456thub.com/acme/worker"},
+        {"issuer": ISSUER, "repository": "git@github.com:acme/worker"},
+        {"issuer": ISSUER, "repository": "ssh://git@github.com/acme/worker"},
+        {"issuer": "https://gitlab.com", "repository": "https://gitlab.com/acme/worker/-/tree/main"},
+        {"issuer": "https://git.example", "repository": "https://git.example/acme/worker/-/tree/main"},
         {"issuer": ISSUER, "repository": "acme/worker", "workflow": ""},
         {"issuer": ISSUER, "repository": "acme/worker", "workflow": "release.yml"},
         {"issuer": ISSUER, "repository": "acme/worker", "workflow": ".github/workflows/*.yml"},
@@ -180,7 +192,13 @@ def test_the_label_is_stable_and_tells_expectations_apart() -> None:
 
 def test_one_repository_spelled_twice_is_one_signer() -> None:
     """A threshold of two must not be met by two runs of one repository."""
-    spellings = ("acme/worker", "Acme/Worker", "acme/worker.git", "https://github.com/Acme/worker")
+    spellings = (
+        "acme/worker",
+        "Acme/Worker",
+        "acme/worker.git",
+        "https://github.com/Acme/worker",
+        "https://github.com:0443/acme/worker",
+    )
     signers = {SigstoreIdentity(issuer=ISSUER, repository=spelling) for spelling in spellings}
     assert len(signers) == 1
     with pytest.raises(ConfigError, match="twice"):

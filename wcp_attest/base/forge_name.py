@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _URI = re.compile(r"(https?)://([^/?#]*)(/.*)?\Z", re.IGNORECASE | re.DOTALL)
-_DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
+_PORT = re.compile(r":0*([0-9]*)\Z")
+_DEFAULT_PORTS: Final = {"https": ("", "443"), "http": ("", "80")}  # an empty port is the default (RFC 3986, 3.2.3)
 # Further hosts of GitHub, which show repositories under other paths; no certificate names a repository by them.
 NOT_REPOSITORIES: Final = frozenset(
     ("api.github.com", "codeload.github.com", "gist.github.com", "raw.github.com", "raw.githubusercontent.com")
@@ -65,8 +66,12 @@ class ForgeUri:
         found = _URI.match(uri)
         if found is None:
             return None
-        host = found[2].rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS[found[1].lower()]).rstrip(".")
-        host = _ALIASES.get(host, host)
+        name, port = found[2].rpartition("@")[2].lower(), ""
+        if (end_of_name := _PORT.search(name)) is not None:
+            name, port = name[: end_of_name.start()], end_of_name[1]
+        host = _ALIASES.get(name.rstrip("."), name.rstrip("."))
+        if port not in _DEFAULT_PORTS[found[1].lower()]:
+            host = f"{host}:{port}"
         path = found[3] or ""
         on_github = host == "github.com" or host.endswith(".ghe.com")
         whole = _GITHUB_REPOSITORY.match(path) if on_github else None

@@ -110,6 +110,7 @@ def check(out: Output, /, file: str | None) -> None:
     import time
 
     from wcp_attest.base.errors import VerificationError
+    from wcp_attest.net.authorities import tls_context
 
     found = _load(file)
     try:
@@ -119,6 +120,8 @@ def check(out: Output, /, file: str | None) -> None:
             parse_root(found.sigstore.trusted_root)
         for condition in found.conditions:
             condition.open(now=time.time())
+            if getattr(condition, "remote", False):
+                tls_context(getattr(condition, "ca_file", None))
     except VerificationError as problem:
         raise ConfigError(f"{file}: {problem}") from None
     if out.format == "json":

@@ -17,6 +17,11 @@ from wcp_attest.base.errors import ConfigError
 from wcp_attest.signing.secret_text import UTF8_MARK, UTF16_MARKS
 
 MAX_KEYS: Final = 100  # of one file; each is a signer of its own
+# Work for a passphrase, each some ten seconds; programs write a hundredth of it.
+MAX_BCRYPT_ROUNDS: Final = 1_000
+MAX_PBKDF2_ROUNDS: Final = 20_000_000
+MAX_SCRYPT_BLOCKS: Final = 1 << 21  # of 128 bytes: 256 MiB
+MAX_SCRYPT_WORK: Final = 1 << 24
 _BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
 _SPACE: Final = re.compile(rb"\s+")
 _ESCAPED_BREAK: Final = re.compile(rb"\\r|\\n")
@@ -234,6 +239,11 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
     encrypted = is_encrypted(block.pem)
     if encrypted and not passphrase:
         raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt")
+    if encrypted and _is_slow(block):
+        raise ConfigError(
+            f"{what} is encrypted with so many rounds that opening it takes minutes, or too much memory; encrypt it"
+            " again with fewer, by `ssh-keygen -p -a 100 -f FILE` or `openssl pkcs8 -topk8`"
+        )
     try:
         return load(block.pem, passphrase if encrypted else None)
     except (UnsupportedAlgorithm, InvalidTag, ValueError, TypeError) as problem:
@@ -247,6 +257,41 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
         else:
             why = "cannot be read: it is not a private key in PEM (PKCS#8) or OpenSSH form, or it is damaged"
         raise ConfigError(f"{what} {why}") from None
+
+
+def _is_slow(block: PemBlock) -> bool:
+    """Tell whether making the key of the encryption out of the passphrase takes more work than anybody needs.
+
+    The file says how much (bcrypt: openssh-portable, PROTOCOL.key; PBKDF2: RFC 8018, appendix A.2; scrypt: RFC 7914,
+    section 7), and a hostile one may ask for days. A file that is malformed is left to the library.
+    """
+    body, at = block.body, 15
+    if block.label == "OPENSSH PRIVATE KEY":
+        for _ in range(2):  # the names of cipher and derivation; then its options: a salt and the rounds
+            at += 4 + int.from_bytes(body[at : at + 4], "big")
+        at += 8 + int.from_bytes(body[at + 4 : at + 8], "big")
+        return int.from_bytes(body[at : at + 4], "big") > MAX_BCRYPT_ROUNDS
+    # The integers of each SEQUENCE in DER (X.690). Three in one are those of scrypt: N, r and p.
+    sequences = [body] if block.label == "ENCRYPTED PRIVATE KEY" else []
+    while sequences:
+        data, at = sequences.pop(), 0
+        numbers: list[int] = []
+        while at + 2 <= len(data):
+            tag, size, at = data[at], data[at + 1], at + 2
+            if size & 0x80:
+                size, at = int.from_bytes(data[at : at + (size & 0x7F)], "big"), at + (size & 0x7F)
+            if tag == 0x30:
+                sequences.append(data[at : at + size])
+            elif tag == 0x02:
+                numbers.append(int.from_bytes(data[at : at + size], "big"))
+            at += size
+        if len(numbers) >= 3:
+            cost, width, copies = numbers[:3]
+            if cost * width > MAX_SCRYPT_BLOCKS or cost * width * copies > MAX_SCRYPT_WORK:
+                return True
+        elif numbers and max(numbers) > MAX_PBKDF2_ROUNDS:
+            return True
+    return False
 
 
 def _kind_of(text: bytes, label: str = "") -> str | None:

@@ -145,12 +145,19 @@ class SigstoreIdentity:
             raise ConfigError(
                 f"repository `{self.repository}` is neither `owner/name` nor an https URL of a repository"
             )
+        if {".", ".."} & {*(self.repository or "").split("/")}:
+            raise ConfigError(f"repository `{self.repository}` holds a dot segment; write the plain path")
         host = _HOST_OF_ISSUER.get(self.issuer)
         place = ForgeUri.parse(_repository_url(self.repository or ""))
         if host is not None and place is not None and place.host != host:
             raise ConfigError(
                 f"issuer `{self.issuer}` gives tokens to runs on {host}, and repository `{self.repository}` is on "
                 f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
+            )
+        if place is not None and place.rest:
+            raise ConfigError(
+                f"repository `{self.repository}` names something inside a repository; write the repository alone, and "
+                "narrow it with `workflow` and `ref`"
             )
         elsewhere = place is not None and place.host != "github.com"
         if (

@@ -37,7 +37,8 @@ _SECRET_ID = re.compile(r"hmac-sha256:[0-9a-f]{16}\Z")
 _GITHUB_NAMED: Final = ("/.github/workflows/", "/actions/runs/")  # what follows a repository in a certificate
 _URL = re.compile(r"https?://[!-~]+\Z", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
-_REMOTE_SCHEME = re.compile(r"(?:git|ssh|(?:git|ssh)\+[a-z]+)\Z", re.IGNORECASE)
+_REMOTE_SCHEME = re.compile(r"(?:git|ssh|ftps?|file|rsync|[a-z]+\+[a-z]+)\Z", re.IGNORECASE)  # of git remotes
+_GITHUB_PATH = re.compile(r"[A-Za-z0-9._/-]*\Z")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:.")  # git@github.com:acme/worker
 
@@ -254,15 +255,19 @@ def _identity_problem(name: str, *, whole: bool) -> str | None:
 
 
 def _address_problem(name: str, *, whole: bool) -> str | None:
-    parts = ForgeUri.parse(name)
+    parts = ForgeUri.parse(name, decode=True)
     if parts is None or "?" in parts.repository or "#" in parts.repository:
         return "carries a query or fragment; leave it out"
     segments = [segment for segment in ban_spelling(parts.repository).split("/") if segment]
     doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
     if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
         return "holds empty or dot segments; write the plain path"
-    if parts.host in NOT_REPOSITORIES:
-        return "is not where a certificate names a repository; write https://github.com/owner/name"
+    host, _, port = parts.host.partition(":")
+    if parts.host in NOT_REPOSITORIES or (port and host in {"github.com", "gitlab.com"}):
+        named = host if port else "github.com"
+        return f"is not where a certificate names a repository; write https://{named}/owner/name"
+    if parts.is_github and not _GITHUB_PATH.match(ban_spelling(parts.repository)):
+        return "holds characters that no repository on GitHub has; write https://github.com/owner/name"
     if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
     return _rest_problem(parts, whole=whole)
