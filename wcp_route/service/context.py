@@ -57,6 +57,8 @@ class Context:
         reports: packages that somebody asked to ban.
         decider: asks the Hall for the event loop.
         problems: why the service is not ready, by the name of what is missing.
+        unstored_at: when the last receipt could not be stored, seconds on the monotonic clock; a later one that was
+            stored puts it back to minus infinity.
     """
 
     hall: Hall
@@ -71,6 +73,7 @@ class Context:
     reports: LedgerBanReports
     decider: Decider
     problems: dict[str, str] = field(default_factory=dict)
+    unstored_at: float = float("-inf")
 
     def grant_of(self, pending_id: str) -> str:
         """Return the grant of a hold: known to whoever has the secret, and to nobody else."""

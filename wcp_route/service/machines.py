@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import PlainTextResponse, Response
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
+UNSTORED_SECONDS: Final = 30.0  # afterwards requests may come again and show whether receipts can be stored
+
+
 def missing(context: Context) -> dict[str, str]:
     """Return what keeps the service from being ready, by name."""
     found = dict(context.problems)
@@ -25,6 +29,8 @@ def missing(context: Context) -> dict[str, str]:
         context.state.registry.snapshot()
     except Exception as problem:  # noqa: BLE001  # whatever the database raises means that it cannot be used
         found["database"] = str(problem)[:200]
+    if time.monotonic() - context.unstored_at < UNSTORED_SECONDS:
+        found["receipts"] = "the last receipt could not be stored; the log says why"
     if context.trust is not None:
         for condition in context.trust.conditions:
             try:
@@ -51,6 +57,7 @@ _ABOUT: Final = {
     "bans": "a ban list is missing or stale",
     "database": "the state cannot be used",
     "oidc": "the issuer's keys are missing",
+    "receipts": "the last receipt could not be stored",
     "reload": "the files changed and cannot be used; the earlier ones stay in force",
 }
 

@@ -34,6 +34,7 @@ async def decide(context: Context, body: dict[str, Any], principal: Principal, g
     """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
     started = time.perf_counter()
     decision = await context.decider.decide(body, grant=grant, principal=principal.name)
+    context.unstored_at = time.monotonic() if decision.code == Code.RECEIPT_UNAVAILABLE else float("-inf")
     context.metrics.seconds.observe(time.perf_counter() - started)
     context.metrics.decisions.labels(decision.outcome, str(decision.code or "")).inc()
     return decision

@@ -176,6 +176,7 @@ class Server:
             server.should_exit = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(serving, service.grace_seconds + 2)
+            self.stop = lambda: None
 
     async def _watch(self, again: asyncio.Event) -> None:
         while True:
