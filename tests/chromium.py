@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,8 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 SIZES = {"desktop": {"width": 1200, "height": 800}, "phone": {"width": 390, "height": 800}}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@contextmanager
+def launched() -> Iterator[Any]:
     """Start the browser, or skip loudly where there is none."""
     if CHROMIUM is None:
         pytest.skip("no chromium here: the pages were NOT tried in a browser")

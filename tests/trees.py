@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 SIMPLE = {
     "code/bootstrap.py": b"#!/usr/bin/env python3\nprint('up')\n",
@@ -19,13 +20,33 @@ SIMPLE = {
 }
 
 
-def write_tree(root: Path, files: Mapping[str, bytes]) -> Path:
-    """Write files, and the directories they need, below `root`."""
-    root.mkdir(parents=True, exist_ok=True)
-    for path, data in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-    return root
+def plant(root: str | os.PathLike[str], entries: Mapping[str, bytes | str | None]) -> Path:
+    """Make a tree: bytes are files, texts are links, None is an empty directory; `x:` makes a file executable."""
+    base = Path(root)
+    base.mkdir(parents=True, exist_ok=True)
+    for name, content in entries.items():
+        path = base / name.removeprefix("x:")
+        if content is None:
+            path.mkdir(parents=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.symlink_to(content)
+            continue
+        path.write_bytes(content)
+        path.chmod(0o755 if name.startswith("x:") else 0o644)
+    return base
+
+
+def snapshot(root: str | os.PathLike[str]) -> dict[str, tuple[int, bytes]]:
+    """Return the kind and mode of everything below a directory, with what files hold and links name."""
+    found: dict[str, tuple[int, bytes]] = {}
+    for folder, folders, files in os.walk(root):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            content = b"" if stat.S_ISDIR(mode) else os.fsencode(os.readlink(path)) if path.is_symlink() else None
+            found[path.relative_to(root).as_posix()] = (mode, path.read_bytes() if content is None else content)
+    return found
 
 
 def described_hash(files: Mapping[str, bytes], *, by_parts: bool = False) -> str:

@@ -18,7 +18,6 @@ from wcp_attest.base.digest import sha256_hex
 if TYPE_CHECKING:
     from tests.composite_action import Result
 
-pytestmark = pytest.mark.xdist_group("action")
 
 IDS = {"worker_id": "org.acme.worker", "species_id": "wrk.doc.worker", "worker_version": "1.0.0"}
 SECRET = "correct horse battery staple"

@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 import yaml
 
 from action import install
 from tests.action.conftest import ROOT, copy_checkout, make_job, skip_when_unreachable
+from tests.trees import snapshot
 
-pytestmark = pytest.mark.xdist_group("action")
+if TYPE_CHECKING:
+    import pytest
 
 HOSTILE = {
     "click.py": "raise SystemExit('owned: click of the workspace')",
@@ -29,11 +31,6 @@ HOSTILE = {
     "python3": "#!/bin/sh\necho owned python3\n",
     ".env": "PYTHONPATH=.\n",
 }
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_a_hostile_workspace_changes_nothing(tmp_path: Path) -> None:

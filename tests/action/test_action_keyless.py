@@ -11,30 +11,21 @@ import pytest
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore, github_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.action.conftest import Job
     from tests.composite_action import Result
 
-pytestmark = pytest.mark.xdist_group("action")
 
 IDS = {"worker_id": "org.acme.worker", "species_id": "wrk.doc.worker", "worker_version": "1.0.0"}
 FORK = {"pull_request": {"head": {"repo": {"full_name": "stranger/worker", "fork": True}}}}
 
 
-@pytest.fixture(scope="module")
-def sigstore() -> Iterator[LoopbackSigstore]:
-    with LoopbackSigstore() as instance:
-        yield instance
-
-
 @pytest.fixture
-def keyless(job: Job, sigstore: LoopbackSigstore) -> Job:
+def keyless(job: Job, sigstore_instance: LoopbackSigstore) -> Job:
     """A job with `id-token: write`, whose identity tokens the loopback instance makes."""
     (job.workspace / "deploy").mkdir()
-    (job.workspace / "deploy/trust-config.json").write_text(json.dumps(sigstore.client_trust_config()))
-    (job.workspace / "deploy/trusted_root.json").write_text(json.dumps(sigstore.trusted_root()))
-    return job.under(environment={**DIRECT, **sigstore.ambient_environment(**github_claims("acme/worker"))})
+    (job.workspace / "deploy/trust-config.json").write_text(json.dumps(sigstore_instance.client_trust_config()))
+    (job.workspace / "deploy/trusted_root.json").write_text(json.dumps(sigstore_instance.trusted_root()))
+    return job.under(environment={**DIRECT, **sigstore_instance.ambient_environment(**github_claims("acme/worker"))})
 
 
 def sign(job: Job, **inputs: str) -> Result:
@@ -45,18 +36,18 @@ def errors(result: Result) -> str:
     return "\n".join(issue.data for issue in result.annotations if issue.name == "error")
 
 
-def test_sign_keyless_and_verify_with_a_pinned_root(keyless: Job, sigstore: LoopbackSigstore) -> None:
+def test_sign_keyless_and_verify_with_a_pinned_root(keyless: Job, sigstore_instance: LoopbackSigstore) -> None:
     signing = sign(keyless)
     assert signing.ok, (signing.annotations, signing.log)
     bundle = Path(signing.outputs["bundle-path"])
     assert bundle.name == "pkg.sigstore.json"
     assert json.loads(bundle.read_text())["mediaType"].startswith("application/vnd.dev.sigstore.bundle")
     assert (keyless.temp / "created_attestation_paths.txt").read_text() == f"{bundle}\n"
-    assert sigstore.issuer in signing.summary
+    assert sigstore_instance.issuer in signing.summary
     assert "--identity" in signing.summary
 
     identity = _identity(signing)
-    trust = {"identity": identity, "issuer": sigstore.issuer, "trusted_root": "deploy/trusted_root.json",
+    trust = {"identity": identity, "issuer": sigstore_instance.issuer, "trusted_root": "deploy/trusted_root.json",
              "worker_id": "org.acme.worker"}  # fmt: skip
     verified = keyless.run(mode="verify", path="pkg", **trust)
     assert verified.outputs["verified"] == "true", verified.annotations
@@ -72,13 +63,13 @@ def _identity(signing: Result) -> str:
     return identity
 
 
-def test_a_policy_with_github_claims_decides(keyless: Job, sigstore: LoopbackSigstore) -> None:
+def test_a_policy_with_github_claims_decides(keyless: Job, sigstore_instance: LoopbackSigstore) -> None:
     assert sign(keyless).ok
     policy = f'''version = 1
 [[namespace]]
 name = "org.acme"
   [[namespace.signer]]
-  sigstore = {{ issuer = "{sigstore.issuer}", repository = "REPOSITORY" }}
+  sigstore = {{ issuer = "{sigstore_instance.issuer}", repository = "REPOSITORY" }}
 [sigstore]
 trusted_root = "trusted_root.json"
 '''
@@ -90,8 +81,8 @@ trusted_root = "trusted_root.json"
     assert not keyless.run(mode="verify", path="pkg", policy="deploy/policy.toml").ok
 
 
-def test_a_failing_service_leaves_nothing_behind(keyless: Job, sigstore: LoopbackSigstore) -> None:
-    with sigstore.failing(Fault.FULCIO_500):
+def test_a_failing_service_leaves_nothing_behind(keyless: Job, sigstore_instance: LoopbackSigstore) -> None:
+    with sigstore_instance.failing(Fault.FULCIO_500):
         result = sign(keyless)
     assert not result.ok
     assert errors(result)

@@ -136,7 +136,6 @@ def test_worked_examples(expression: str, expected: str | None) -> None:
     assert _here(expression) == expected
 
 
-@pytest.mark.xdist_group("js-expressions")
 def test_github_s_own_library_agrees_on_every_worked_example() -> None:
     answers = dict(zip(WORKED_EXAMPLES, _reference(list(WORKED_EXAMPLES)), strict=True))
     # The library answers an empty expression with nothing at all and the runner refuses it; the rest is equal.
@@ -162,7 +161,6 @@ _EXPRESSIONS = st.recursive(
 )
 
 
-@pytest.mark.xdist_group("js-expressions")
 @settings(max_examples=examples(5))
 @given(st.lists(_EXPRESSIONS, min_size=200, max_size=200))
 def test_github_s_own_library_agrees_on_generated_expressions(expressions: list[str]) -> None:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bad_http import BadServer
 from tests.bans.helpers import Place
-from tests.cli.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,16 +23,5 @@ def private_umask() -> Iterator[None]:
 
 
 @pytest.fixture
-def wcp(tmp_path: Path) -> Command:
-    return Command(tmp_path)
-
-
-@pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as running:
-        yield running

@@ -13,7 +13,6 @@ from tests.sigstore.packages import BUILD, WORKFLOW, Run, quickly, write_package
 from wcp_attest.signing.key import generate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 POLICY = """
@@ -35,12 +34,6 @@ threshold = 2
   [[bans.source]]
   file = "bans.json"
 """
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[LoopbackSigstore]:
-    with LoopbackSigstore() as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests import forked
 from tests.forked import SCRIPT
-from tests.trees import write_tree
+from tests.trees import plant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,4 +85,4 @@ class Command:
 
 def write_files(root: Path, files: Mapping[str, bytes] = FILES) -> Path:
     """Write a worker package, or other files, below `root`."""
-    return write_tree(root, files)
+    return plant(root, files)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import digests, species_ids, times, versions, worker_ids
-from tests.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, plant
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import (
     ConfigError,
@@ -59,7 +59,7 @@ def predecessor_hmac(manifest: dict[str, str], secret: bytes) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return write_tree(tmp_path / "my-worker", SIMPLE)
+    return plant(tmp_path / "my-worker", SIMPLE)
 
 
 def write(package: Path, **changes: Any) -> bytes:
@@ -295,8 +295,8 @@ class TestTrust:
         assert verify(package, aged, now=WHO["built_at"] + 3601).code is DenyCode.EXPIRED
 
 
-def plant(path: str, data: bytes = b"x") -> Callable[[Path], None]:
-    return lambda root: void(write_tree(root, {path: data}))
+def adding(path: str, data: bytes = b"x") -> Callable[[Path], None]:
+    return lambda root: void(plant(root, {path: data}))
 
 
 def void(_: object) -> None:
@@ -308,17 +308,17 @@ def link(path: str, target: str) -> Callable[[Path], None]:
 
 
 UNCOVERED: dict[str, tuple[Callable[[Path], None], Change]] = {
-    ".git": (plant(".git/hooks/pre-commit"), Change.ADDED),
-    ".git file": (plant("sub/.git"), Change.ADDED),
-    "__pycache__": (plant("code/__pycache__/worker_logic.cpython-311.pyc"), Change.BYTECODE),
-    "__pycache__ text": (plant("code/__pycache__/x.txt"), Change.BYTECODE),
-    "*.pyc": (plant("code/os.pyc"), Change.BYTECODE),
-    "*.PYC": (plant("code/os.PYC"), Change.BYTECODE),
-    ".DS_Store": (plant("docs/.DS_Store"), Change.ADDED),
-    "nested manifest.json": (plant("code/manifest.json"), Change.ADDED),
-    "manifest.json folder": (plant("code/manifest.json/evil.py"), Change.ADDED),
-    "nested manifest.sig": (plant("code/manifest.sig"), Change.ADDED),
-    "manifest.tmp": (plant("manifest.tmp"), Change.ADDED),
+    ".git": (adding(".git/hooks/pre-commit"), Change.ADDED),
+    ".git file": (adding("sub/.git"), Change.ADDED),
+    "__pycache__": (adding("code/__pycache__/worker_logic.cpython-311.pyc"), Change.BYTECODE),
+    "__pycache__ text": (adding("code/__pycache__/x.txt"), Change.BYTECODE),
+    "*.pyc": (adding("code/os.pyc"), Change.BYTECODE),
+    "*.PYC": (adding("code/os.PYC"), Change.BYTECODE),
+    ".DS_Store": (adding("docs/.DS_Store"), Change.ADDED),
+    "nested manifest.json": (adding("code/manifest.json"), Change.ADDED),
+    "manifest.json folder": (adding("code/manifest.json/evil.py"), Change.ADDED),
+    "nested manifest.sig": (adding("code/manifest.sig"), Change.ADDED),
+    "manifest.tmp": (adding("manifest.tmp"), Change.ADDED),
     "link to a file": (link("code/more.py", "worker_logic.py"), Change.LINK),
     "link to a directory": (link("more", "code"), Change.LINK),
     "dangling link": (link("more", "absent"), Change.LINK),
@@ -347,8 +347,8 @@ class TestTree:
     @pytest.mark.parametrize(
         "act",
         [
-            plant("requirements.lock", b"evil==1.0"),
-            plant("added.py"),
+            adding("requirements.lock", b"evil==1.0"),
+            adding("added.py"),
             lambda root: (root / "requirements.lock").unlink(),
             lambda root: (root / "requirements.lock").rename(root / "requirements.txt"),
             lambda root: (root / "code/bootstrap.py").write_bytes(SIMPLE["code/bootstrap.py"][:-1] + b"\r"),
@@ -377,12 +377,12 @@ class TestTree:
 
     def test_names_with_newlines_are_denied_where_the_old_hash_is_ambiguous(self, package: Path) -> None:
         one = hashlib.sha256(b"").hexdigest()
-        write_tree(package, {f"a\n0\n{one}\nb": b""})
+        plant(package, {f"a\n0\n{one}\nb": b""})
         with pytest.raises(TreeUnsafe):
             write(package)
 
     def test_a_package_below_a_directory_with_a_skipped_name_is_covered(self, tmp_path: Path) -> None:
-        package = write_tree(tmp_path / ".git/__pycache__/worker", SIMPLE)
+        package = plant(tmp_path / ".git/__pycache__/worker", SIMPLE)
         assert json.loads(write(package))["package_hash"] == described_hash(SIMPLE)
         (package / "requirements.lock").write_text("evil")
         assert check(package).code is DenyCode.HASH_MISMATCH
@@ -398,7 +398,7 @@ class TestOrder:
 
     @pytest.fixture
     def package(self, tmp_path: Path) -> Path:
-        return write_tree(tmp_path / "p", self.FILES)
+        return plant(tmp_path / "p", self.FILES)
 
     def test_the_earlier_verifiers_do_disagree(self) -> None:
         assert described_hash(self.FILES) != described_hash(self.FILES, by_parts=True)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.drawn import examples
-from tests.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, plant
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.build import MAX_IGNORE_BYTES, build_manifest, exclude_patterns, write_manifest
 from wcp_attest.compat import canonical_package_hash
@@ -35,7 +35,7 @@ WHO: dict[str, Any] = {
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return write_tree(tmp_path / "my-worker", SIMPLE)
+    return plant(tmp_path / "my-worker", SIMPLE)
 
 
 def listed(manifest: Manifest) -> list[str]:
@@ -75,7 +75,7 @@ def test_metadata_is_recorded(package: Path) -> None:
 
 
 def test_the_same_tree_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    other = write_tree(tmp_path / "elsewhere/copy", dict(reversed(SIMPLE.items())))
+    other = plant(tmp_path / "elsewhere/copy", dict(reversed(SIMPLE.items())))
     for path in other.rglob("*"):
         os.utime(path, (1, 1))
         path.chmod(0o700 if path.is_dir() else 0o640)
@@ -88,7 +88,7 @@ def test_the_manifest_itself_is_no_part_of_the_package_but_a_nested_one_is(packa
     write_manifest(package, before)
     (package / "manifest.sig").write_bytes(b"")
     assert build_manifest(package, **WHO) == before
-    write_tree(package, {"nested/manifest.json": b"{}", "nested/manifest.sig": b""})
+    plant(package, {"nested/manifest.json": b"{}", "nested/manifest.sig": b""})
     assert {"nested/manifest.json", "nested/manifest.sig"} <= set(listed(build_manifest(package, **WHO)))
 
 
@@ -108,7 +108,7 @@ def test_the_package_hash_is_the_one_described(
         for path, data in drawn.items()
         if not any(other.startswith(path + "/") for other in drawn) and path != "manifest.json"
     }
-    root = write_tree(tmp_path_factory.mktemp("tree") / "p", files)
+    root = plant(tmp_path_factory.mktemp("tree") / "p", files)
     options = ReadOptions(allow_twins=True)
     manifest = build_manifest(root, **WHO, excludes=["!.git/"], options=options)
     assert manifest.package_hash == described_hash(files)
@@ -121,52 +121,50 @@ def test_the_package_hash_is_the_one_described(
 class TestExcludes:
     def test_git_is_left_out_and_recorded_when_it_is_there(self, package: Path) -> None:
         plain = build_manifest(package, **WHO)
-        write_tree(package, {".git/config": b"x"})
+        plant(package, {".git/config": b"x"})
         manifest = build_manifest(package, **WHO)
         assert manifest.excludes == ("/.git",)
         assert manifest.package_hash == plain.package_hash
 
     def test_git_below_the_root_is_listed_like_anything_else(self, package: Path) -> None:
-        write_tree(package, {"sub/.git/config": b"y"})
+        plant(package, {"sub/.git/config": b"y"})
         manifest = build_manifest(package, **WHO)
         assert manifest.excludes == ()
         assert "sub/.git/config" in listed(manifest)
 
     def test_the_git_file_of_a_worktree_is_left_out_like_the_folder(self, package: Path) -> None:
         plain = build_manifest(package, **WHO)
-        write_tree(package, {".git": b"gitdir: /elsewhere"})
+        plant(package, {".git": b"gitdir: /elsewhere"})
         manifest = build_manifest(package, **WHO)
         assert manifest.excludes == ("/.git",)
         assert manifest.package_hash == plain.package_hash
 
     def test_git_can_be_taken_back_in(self, package: Path) -> None:
-        write_tree(package, {".git/config": b"x"})
+        plant(package, {".git/config": b"x"})
         manifest = build_manifest(package, **WHO, excludes=["!.git/"])
         assert ".git/config" in listed(manifest)
         assert manifest.excludes == ()  # nothing was taken out, so nothing is recorded
 
     def test_only_patterns_that_decided_something_are_recorded(self, package: Path) -> None:
-        write_tree(package, {"a.log": b"", "keep.log": b"", "tmp/x": b""})
+        plant(package, {"a.log": b"", "keep.log": b"", "tmp/x": b""})
         manifest = build_manifest(package, **WHO, excludes=["*.log", "*.bak", "!keep.log", "!other.log", "tmp/"])
         assert manifest.excludes == ("*.log", "!keep.log", "tmp/")
         assert set(listed(manifest)) == {*SIMPLE, "keep.log"}
 
     def test_what_is_recorded_decides_the_same_again(self, package: Path) -> None:
-        write_tree(package, {"a.log": b"", "keep.log": b"", "tmp/x": b"", ".git/x": b""})
+        plant(package, {"a.log": b"", "keep.log": b"", "tmp/x": b"", ".git/x": b""})
         first = build_manifest(package, **WHO, excludes=["*.log", "x", "!keep.log", "tmp/"])
         assert build_manifest(package, **WHO, excludes=first.excludes) == first
 
     def test_wcpignore_comes_before_the_callers_and_is_an_ordinary_file(self, package: Path) -> None:
         ignore = b"# what tests leave behind\n\n*.log\r\n*.tmp   \nspace\\ \n\\#odd\n"
-        write_tree(
-            package, {".wcpignore": ignore, "a.log": b"", "b.tmp": b"", "space ": b"", "#odd": b"", "keep.log": b""}
-        )
+        plant(package, {".wcpignore": ignore, "a.log": b"", "b.tmp": b"", "space ": b"", "#odd": b"", "keep.log": b""})
         manifest = build_manifest(package, **WHO, excludes=["!keep.log"])
         assert set(listed(manifest)) == {*SIMPLE, ".wcpignore", "keep.log"}
         assert manifest.excludes == ("*.log", "*.tmp", "space\\ ", "\\#odd", "!keep.log")
 
     def test_wcpignore_below_the_root_is_not_read(self, package: Path) -> None:
-        write_tree(package, {"docs/.wcpignore": b"*\n"})
+        plant(package, {"docs/.wcpignore": b"*\n"})
         assert set(listed(build_manifest(package, **WHO))) == {*SIMPLE, "docs/.wcpignore"}
 
     def test_the_last_of_equal_patterns_counts(self, package: Path) -> None:
@@ -202,7 +200,7 @@ class TestExcludes:
 
     def test_bytecode_cannot_be_excluded(self, package: Path) -> None:
         plain = build_manifest(package, **WHO)
-        write_tree(package, {"code/__pycache__/x.cpython-311.pyc": b"", "y.pyc": b""})
+        plant(package, {"code/__pycache__/x.cpython-311.pyc": b"", "y.pyc": b""})
         manifest = build_manifest(package, **WHO, excludes=["__pycache__/", "*.pyc"])
         assert manifest == plain
         included = build_manifest(package, **WHO, options=ReadOptions(bytecode="include"))
@@ -268,7 +266,7 @@ class TestMistakes:
             build_manifest(package, **WHO)
 
     def test_twins_are_refused_unless_allowed(self, package: Path) -> None:
-        write_tree(package, {"README": b"", "readme": b""})
+        plant(package, {"README": b"", "readme": b""})
         with pytest.raises(TreeUnsafe, match="differ only by case"):
             build_manifest(package, **WHO)
         assert {"README", "readme"} <= set(
@@ -316,7 +314,7 @@ def test_writing_over_a_link_or_into_nowhere_is_refused(package: Path, tmp_path:
 
 
 def test_the_hash_alone_is_the_one_that_is_built(package: Path) -> None:
-    write_tree(package, {".git/x": b"", ".wcpignore": b"*.log\n", "a.log": b"", "b.pyc": b""})
+    plant(package, {".git/x": b"", ".wcpignore": b"*.log\n", "a.log": b"", "b.pyc": b""})
     assert build_manifest(package, **WHO).package_hash == described_hash({**SIMPLE, ".wcpignore": b"*.log\n"})
     for name in (".git/x", "b.pyc"):
         (package / name).unlink()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.trees import write_tree
+from tests.trees import plant
 from wcp_attest.base.errors import DenyCode
 from wcp_attest.build import build_manifest
 from wcp_attest.sign_package import sign
@@ -48,7 +48,7 @@ class Signed:
     """A signed package on disk, with the policy that trusts its signers."""
 
     def __init__(self, root: Path, *signers: HmacSecret | KeySigner) -> None:
-        self.root = write_tree(root, FILES)
+        self.root = plant(root, FILES)
         (root / "cache").mkdir()
         (root / "link").symlink_to("code/run.py")
         sign(root, signers, manifest=build_manifest(root, **WHO), now=NOW)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import wcp_attest
-from tests.trees import SIMPLE, described_hash, write_tree
+from tests.trees import SIMPLE, described_hash, plant
 from wcp_attest.base.errors import ConfigError, DenyCode, TreeUnsafe
 from wcp_attest.build import build_manifest
 from wcp_attest.compat import Attestation, PackageAttestationVerifier, canonical_package_hash
@@ -35,7 +35,7 @@ def schema(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def package(tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WCP_ATTEST_HMAC_KEY", SECRET)
-    root = write_tree(tmp_path / "p", SIMPLE)
+    root = plant(tmp_path / "p", SIMPLE)
     secret = HmacSecret(SECRET.encode())
     if schema == "awp.v1":
         (root / "manifest.json").write_bytes(awp1.build(root, **WHO, secret=secret))
@@ -162,16 +162,16 @@ def test_the_path_of_the_manifest_may_be_spelled_differently(package: Path, monk
 
 
 def test_what_the_earlier_verifiers_missed_is_refused(package: Path) -> None:
-    write_tree(package, {"code/__pycache__/worker_logic.cpython-311.pyc": b"planted"})
+    plant(package, {"code/__pycache__/worker_logic.cpython-311.pyc": b"planted"})
     assert check(package).deny_code is DenyCode.HASH_MISMATCH
 
 
 def test_the_hash_is_the_described_one(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / ".git/p", SIMPLE)
+    root = plant(tmp_path / ".git/p", SIMPLE)
     assert canonical_package_hash(root) == described_hash(SIMPLE)
-    write_tree(root, {"manifest.json": b"{}", "manifest.sig": b""})
+    plant(root, {"manifest.json": b"{}", "manifest.sig": b""})
     assert canonical_package_hash(str(root)) == described_hash(SIMPLE)
-    write_tree(root, {"nested/manifest.json": b"{}"})
+    plant(root, {"nested/manifest.json": b"{}"})
     assert canonical_package_hash(root) == described_hash({**SIMPLE, "nested/manifest.json": b"{}"})
 
 
@@ -186,14 +186,14 @@ def test_the_hash_is_the_described_one(tmp_path: Path) -> None:
     ids=lambda planted: next(iter(planted)),
 )
 def test_the_hash_refuses_what_it_does_not_cover(tmp_path: Path, planted: dict[str, bytes]) -> None:
-    root = write_tree(tmp_path / "p", SIMPLE)
-    write_tree(root, planted)
+    root = plant(tmp_path / "p", SIMPLE)
+    plant(root, planted)
     with pytest.raises(TreeUnsafe, match="does not cover"):
         canonical_package_hash(root)
 
 
 def test_the_hash_refuses_links_and_empty_directories(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "p", SIMPLE)
+    root = plant(tmp_path / "p", SIMPLE)
     (root / "link").symlink_to("code")
     with pytest.raises(TreeUnsafe, match="does not cover 1 entries: 'link'"):
         canonical_package_hash(root)
@@ -204,8 +204,8 @@ def test_the_hash_refuses_links_and_empty_directories(tmp_path: Path) -> None:
 
 
 def test_no_pattern_of_the_tree_hides_a_file_from_the_hash(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "p", SIMPLE)
-    write_tree(root, {"code/evil.py": b"x", ".wcpignore": b"evil.py\n.wcpignore\n"})
+    root = plant(tmp_path / "p", SIMPLE)
+    plant(root, {"code/evil.py": b"x", ".wcpignore": b"evil.py\n.wcpignore\n"})
     planted = {**SIMPLE, "code/evil.py": b"x", ".wcpignore": b"evil.py\n.wcpignore\n"}
     assert canonical_package_hash(root) == described_hash(planted) != described_hash(SIMPLE)
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 
 from tests.core.strategies import manifests
-from tests.trees import SIMPLE, write_tree
+from tests.trees import SIMPLE, plant
 from wcp_attest.base.characters import HIDDEN
 from wcp_attest.base.errors import VerificationError
 from wcp_attest.base.site import SITE
@@ -82,7 +82,7 @@ def test_the_schema_hides_no_other_characters_than_the_code() -> None:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_tree(tmp_path_factory.mktemp("p") / "p", {**SIMPLE, ".git/config": b""})
+    root = plant(tmp_path_factory.mktemp("p") / "p", {**SIMPLE, ".git/config": b""})
     (root / "code/bootstrap.py").chmod(0o755)
     (root / "link").symlink_to("code")
     (root / "empty").mkdir()

@@ -29,7 +29,7 @@ from wcp_route.domain.codes import Code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("site")
+
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "https://github.com/OWNER/wcp-attest/blob/main/"
 

@@ -14,8 +14,6 @@ from tests.action.conftest import index_settings
 from tests.hooks.repository import Repository
 from tests.hooks.test_check_and_fix import CONFIG
 
-pytestmark = pytest.mark.xdist_group("hooks")
-
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SOURCES = (

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.conftest import key, wcp  # noqa: F401  # fixtures of the same names
+from tests import trees
 from wcp_attest.advice.kinds import describe, proposed_ids
 from wcp_attest.advice.kinds.skill import front_matter
 from wcp_attest.base.errors import ConfigError
@@ -35,11 +35,7 @@ REVISION = "0e9f" * 10
 
 
 def plant(root: Path, **files: str) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+    return trees.plant(root, {name: text.encode() for name, text in files.items()})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +131,7 @@ def test_front_matter_gives_the_name_in_each_plain_spelling(name: str, quote: st
     assert front_matter(f"---\nname: {quote}{name}{quote}  # note\n---\n".encode()) == {"name": name}
 
 
-def test_signs_a_skill_with_nothing_but_a_namespace_and_a_key(wcp: Command, key: Path) -> None:  # noqa: F811
+def test_signs_a_skill_with_nothing_but_a_namespace_and_a_key(wcp: Command, key: Path) -> None:
     plant(wcp.folder / "pdf-forms", **{"SKILL.md": SKILL, "scripts/fill.py": "print()\n"})
     run = wcp("sign", "pdf-forms", "--namespace", "org.acme", "--key", key.name, "--format", "json")
     assert (run.status, run.json["package"]["worker_id"]) == (0, "org.acme.pdf-forms")
@@ -147,7 +143,7 @@ def test_signs_a_skill_with_nothing_but_a_namespace_and_a_key(wcp: Command, key:
     assert wcp("verify", "pdf-forms", *trust).status == 1
 
 
-def test_signs_an_installed_distribution(wcp: Command, key: Path) -> None:  # noqa: F811
+def test_signs_an_installed_distribution(wcp: Command, key: Path) -> None:
     files = importlib.metadata.distribution("click").files or []
     for file in files:
         if file.suffix != ".pyc" and ".." not in file.parts:
@@ -173,8 +169,8 @@ def test_signs_an_installed_distribution(wcp: Command, key: Path) -> None:  # no
     ],
 )
 def test_what_gives_no_ids_is_status_2(
-    wcp: Command,  # noqa: F811
-    key: Path,  # noqa: F811
+    wcp: Command,
+    key: Path,
     files: dict[str, str],
     options: tuple[str, ...],
     says: str,
@@ -186,8 +182,8 @@ def test_what_gives_no_ids_is_status_2(
 
 
 def test_signs_packs_verifies_and_unpacks_an_mcp_bundle_that_owns_manifest_json(
-    wcp: Command,  # noqa: F811
-    key: Path,  # noqa: F811
+    wcp: Command,
+    key: Path,
 ) -> None:
     plant(wcp.folder / "notes", **{"manifest.json": json.dumps(BUNDLE), "server/index.js": "main()\n"})
     assert wcp("sign", "notes", "--namespace", "org.acme", "--key", key.name).status == 0
@@ -200,7 +196,7 @@ def test_signs_packs_verifies_and_unpacks_an_mcp_bundle_that_owns_manifest_json(
     assert wcp("verify", "out", *trust).status == 0
 
 
-def test_show_names_the_kind_and_escapes_what_the_package_says(wcp: Command, key: Path) -> None:  # noqa: F811
+def test_show_names_the_kind_and_escapes_what_the_package_says(wcp: Command, key: Path) -> None:
     bundle = BUNDLE | {"name": "Notes\x1b[31m\nVERIFIED", "version": None}
     plant(wcp.folder / "notes", **{"manifest.json": json.dumps(bundle)})
     ids = ("--worker-id", "org.acme.notes", "--species-id", "wrk.mcpb.notes", "--worker-version", "1.0.0")
@@ -220,8 +216,8 @@ def test_show_names_the_kind_and_escapes_what_the_package_says(wcp: Command, key
 
 @pytest.mark.parametrize("text", ["no front matter", "---\nname: ../evil\n---\n"])
 def test_show_still_shows_a_package_whose_description_is_malformed(
-    wcp: Command,  # noqa: F811
-    key: Path,  # noqa: F811
+    wcp: Command,
+    key: Path,
     text: str,
 ) -> None:
     plant(wcp.folder / "d", **{"SKILL.md": text})
@@ -234,7 +230,7 @@ def test_show_still_shows_a_package_whose_description_is_malformed(
 
 
 @pytest.mark.parametrize("kind", ["skill", "plugin", "mcpb"])
-def test_what_init_lays_out_signs_with_a_namespace_at_once(wcp: Command, key: Path, kind: str) -> None:  # noqa: F811
+def test_what_init_lays_out_signs_with_a_namespace_at_once(wcp: Command, key: Path, kind: str) -> None:
     assert wcp("init", "my-forms", "--kind", kind).status == 0
     run = wcp("sign", "my-forms", "--namespace", "org.acme", "--key", key.name, "--format", "json")
     assert (run.status, run.json["package"]["worker_id"]) == (0, "org.acme.my-forms")
@@ -255,7 +251,7 @@ def test_what_init_lays_out_signs_with_a_namespace_at_once(wcp: Command, key: Pa
     ],
 )
 def test_init_refuses_what_gives_no_package_and_writes_nothing(
-    wcp: Command,  # noqa: F811
+    wcp: Command,
     kind: str,
     arguments: tuple[str, ...],
     says: str,
@@ -282,7 +278,7 @@ def cached_model(folder: Path, files: dict[str, bytes]) -> Path:
 MODEL = {"config.json": b"{}", "model.safetensors": b"weights" * 999, "tokenizer/vocab.txt": b"a\nb\n"}
 
 
-def test_a_snapshot_is_explained_or_copied_with_its_links_followed(wcp: Command, key: Path) -> None:  # noqa: F811
+def test_a_snapshot_is_explained_or_copied_with_its_links_followed(wcp: Command, key: Path) -> None:
     root = cached_model(wcp.folder / "models--acme--reader", MODEL)
     sign = ("sign", root, "--namespace", "org.acme", "--key", key)
     refused = wcp(*sign)
@@ -301,7 +297,7 @@ def test_a_snapshot_is_explained_or_copied_with_its_links_followed(wcp: Command,
 
 @pytest.mark.parametrize("spoil", ["blob", "link out", "link to another cache", "link to a link", "pipe", "lost"])
 def test_a_snapshot_that_is_not_what_it_seems_is_not_copied(
-    wcp: Command, key: Path, spoil: str  # noqa: F811
+    wcp: Command, key: Path, spoil: str
 ) -> None:  # fmt: skip
     root = cached_model(wcp.folder / "models--acme--reader", MODEL)
     blob = (root / "config.json").resolve()
@@ -328,7 +324,7 @@ def test_a_snapshot_that_is_not_what_it_seems_is_not_copied(
     assert not list(wcp.folder.glob(".wcp-*"))
 
 
-def test_a_snapshot_is_not_copied_into_itself(wcp: Command, key: Path) -> None:  # noqa: F811
+def test_a_snapshot_is_not_copied_into_itself(wcp: Command, key: Path) -> None:
     root = cached_model(wcp.folder / "models--acme--reader", MODEL)
     run = wcp("sign", root, "--namespace", "org.acme", "--key", key, "--hf-snapshot", root / "reader")
     assert (run.status, "inside the package" in run.err) == (2, True)

@@ -8,8 +8,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.cli.conftest import key, wcp  # noqa: F401  # fixtures of the same names
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,14 +19,14 @@ PREFIX = "dev.workerclassprotocol.attest/"
 
 
 @pytest.fixture
-def skill(wcp: Command) -> Path:  # noqa: F811
+def skill(wcp: Command) -> Path:
     root = wcp.folder / "forms"
     root.mkdir()
     (root / "SKILL.md").write_text(CARD)
     return root
 
 
-def test_lists_every_file_with_the_digest_of_its_bytes(wcp: Command, key: Path, skill: Path) -> None:  # noqa: F811
+def test_lists_every_file_with_the_digest_of_its_bytes(wcp: Command, key: Path, skill: Path) -> None:
     hostile = ["a?b#c%2e%2e", "é f&g", "x:y@z;=", "%2F"]
     (skill / "deep").mkdir()
     for name in hostile:
@@ -55,7 +53,7 @@ def test_lists_every_file_with_the_digest_of_its_bytes(wcp: Command, key: Path, 
     assert len(run.json["resources"]) == len(there)
 
 
-def test_carries_only_the_statements_about_this_manifest(wcp: Command, key: Path, skill: Path) -> None:  # noqa: F811
+def test_carries_only_the_statements_about_this_manifest(wcp: Command, key: Path, skill: Path) -> None:
     assert wcp("sign", "forms", *IDS, "--key", key.name).status == 0
     lines = (skill / "manifest.sig").read_text().splitlines()
     meta = wcp("export", "mcp-resources", "forms").json["_meta"]
@@ -81,8 +79,8 @@ def test_carries_only_the_statements_about_this_manifest(wcp: Command, key: Path
     ],
 )
 def test_refuses_a_path_that_could_mean_another_place(
-    wcp: Command,  # noqa: F811
-    key: Path,  # noqa: F811
+    wcp: Command,
+    key: Path,
     skill: Path,
     options: tuple[str, ...],
     says: str,
@@ -93,7 +91,7 @@ def test_refuses_a_path_that_could_mean_another_place(
     assert (run.status, says in run.err, "Traceback" in run.err) == (2, True, False), run
 
 
-def test_refuses_what_hosts_could_not_compare(wcp: Command, key: Path, skill: Path) -> None:  # noqa: F811
+def test_refuses_what_hosts_could_not_compare(wcp: Command, key: Path, skill: Path) -> None:
     def says(text: str) -> None:
         run = wcp("export", "mcp-resources", "forms")
         assert (run.status, text in run.err, run.err.count("error: ")) == (2, True, 1), run
@@ -116,7 +114,7 @@ def test_refuses_what_hosts_could_not_compare(wcp: Command, key: Path, skill: Pa
     says("no skill")
 
 
-def test_refuses_digests_that_hosts_do_not_know(wcp: Command, key: Path, skill: Path) -> None:  # noqa: F811
+def test_refuses_digests_that_hosts_do_not_know(wcp: Command, key: Path, skill: Path) -> None:
     pytest.importorskip("blake3")
     assert skill.is_dir()
     assert wcp("build", "forms", *IDS, "--algorithm", "blake3").status == 0

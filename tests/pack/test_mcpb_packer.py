@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.conftest import key, wcp  # noqa: F401  # fixtures of the same names
 from tests.js import MODULES
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def mcpb(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def bundle(wcp: Command, key: Path) -> Path:  # noqa: F811
+def bundle(wcp: Command, key: Path) -> Path:
     """A bundle's folder, signed with nothing but a namespace and a key."""
     root = wcp.folder / "notes"
     (root / "server").mkdir(parents=True)
@@ -56,14 +55,14 @@ def bundle(wcp: Command, key: Path) -> Path:  # noqa: F811
 
 
 @pytest.mark.usefixtures("bundle")
-def test_verifies_what_the_packer_packs(wcp: Command) -> None:  # noqa: F811
+def test_verifies_what_the_packer_packs(wcp: Command) -> None:
     mcpb(wcp.folder, "pack", "notes", "notes.mcpb")
     wcp.ok("verify", "notes.mcpb", *TRUST)
     wcp.ok("unpack", "notes.mcpb", "out", *TRUST)
     assert (wcp.folder / "out" / "server" / "index.js").is_file()
 
 
-def test_refuses_a_bundle_that_the_packer_packed_from_changed_files(wcp: Command, bundle: Path) -> None:  # noqa: F811
+def test_refuses_a_bundle_that_the_packer_packed_from_changed_files(wcp: Command, bundle: Path) -> None:
     (bundle / "server" / "index.js").write_text("console.log('other')\n")
     mcpb(wcp.folder, "pack", "notes", "notes.mcpb")
     run = wcp("verify", "notes.mcpb", *TRUST, "--format", "json")
@@ -71,7 +70,7 @@ def test_refuses_a_bundle_that_the_packer_packed_from_changed_files(wcp: Command
 
 
 @pytest.mark.usefixtures("bundle")
-def test_the_packer_reads_what_we_pack(wcp: Command) -> None:  # noqa: F811
+def test_the_packer_reads_what_we_pack(wcp: Command) -> None:
     wcp.ok("pack", "notes", "-o", "ours.mcpb")
     assert "ours.mcpb" in mcpb(wcp.folder, "info", "ours.mcpb")
     mcpb(wcp.folder, "unpack", "ours.mcpb", "out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.conftest import key, package, signed, wcp  # noqa: F401  # fixtures of the same names
+from tests.cli.conftest import package, signed  # noqa: F401  # fixtures of the same names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_changed_archive_is_refused_with_status_1(wcp: Command, signed: Path) 
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(
-    wcp: Command,  # noqa: F811
+    wcp: Command,
     signed: Path,  # noqa: F811
     arguments: tuple[str, ...],
     says: str,
@@ -70,7 +70,7 @@ def test_wrong_input_is_one_line_and_status_2(
 
 
 @pytest.mark.usefixtures("key")
-def test_an_archive_of_something_unsigned_is_named_itself(wcp: Command) -> None:  # noqa: F811
+def test_an_archive_of_something_unsigned_is_named_itself(wcp: Command) -> None:
     (wcp.folder / "plain.txt").write_text("x")
     with zipfile.ZipFile(wcp.folder / "plain.whl", "w") as archive:
         archive.write(wcp.folder / "plain.txt", "plain.txt")

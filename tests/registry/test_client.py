@@ -26,7 +26,6 @@ from wcp_attest.trust.registry.answers import AttestationResponse, Page, Submiss
 from wcp_attest.trust.registry.client import DEFAULT_URL, MAX_LINK, PAGE, Credentials, RegistryClient, next_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 WORKER = "org.acme.summarizer"
@@ -34,12 +33,6 @@ HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 VERIFY = f"/api/v1/verify/{WORKER}"
 BAN_LIST = "/api/v1/ban-list"
 ACTIVE = {"worker_id": WORKER, "status": "active", "current_hash": HEX, "banned": False, "ai_generated": False}
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as running:
-        yield running
 
 
 @pytest.fixture

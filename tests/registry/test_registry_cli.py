@@ -26,17 +26,6 @@ VERIFY = f"/api/v1/verify/{WORKER}"
 HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as running:
-        yield running
-
-
-@pytest.fixture
-def wcp(tmp_path: Path) -> Command:
-    return Command(tmp_path)
-
-
 def answer(value: Any, status: int = 200) -> Answer:
     return reply(json.dumps(value).encode(), status)
 

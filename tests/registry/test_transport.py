@@ -35,7 +35,6 @@ from wcp_attest.net.https import MAX_ATTEMPTS, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.bad_http import Answer
@@ -47,12 +46,6 @@ JSON = frozenset({"application/json"})
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as running:
-        yield running
 
 
 def get(server: BadServer, *answers: Answer, timeout: float = 10.0, max_bytes: int = 1 << 20) -> HttpReply:

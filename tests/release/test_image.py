@@ -25,7 +25,6 @@ from tests.store.worlds import KEY, make_package
 
 ROOT = Path(__file__).parents[2]
 POLICY = 'version = 1\n[[namespace]]\nname = "org.acme"\n  [[namespace.signer]]\n  key = "acme.pub"\n'
-pytestmark = pytest.mark.xdist_group("image")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from wcp_route.domain.codes import Code
 from wcp_route.domain.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from wcp_attest.bans import Ban
@@ -38,12 +38,6 @@ NOW = int(time.time())  # lists are a minute older; decisions are made by the cl
 def place(tmp_path: Path) -> Place:
     (tmp_path / "lists").mkdir()
     return Place(tmp_path / "lists")
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as started:
-        yield started
 
 
 @pytest.fixture

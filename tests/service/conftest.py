@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chromium import browser  # noqa: F401  # a fixture
-from tests.route.conftest import pooler_port, postgres_server  # noqa: F401  # fixtures
 from tests.service.world import World
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 
 from tests import forked
+from tests.trees import plant
 from wcp_attest.base.identity import format_utc
 from wcp_attest.cli import main
 from wcp_attest.package.manifest import Manifest
@@ -78,10 +79,7 @@ def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
 
 def write_package(root: Path) -> Path:
     """Write a small package, without manifest."""
-    for path, data in FILES.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-    return root
+    return plant(root, FILES)
 
 
 def build_package(root: Path) -> Path:

@@ -28,8 +28,8 @@ from tests.store.worlds import (
     policy,
     remove,
     resign,
-    snapshot,
 )
+from tests.trees import snapshot
 from wcp_attest import Accept, ConfigError, Manifest
 from wcp_attest.base.errors import (
     Banned,
@@ -98,11 +98,11 @@ def test_an_entry_holds_the_package_closed_to_writing_and_the_pair_beside_it(
     for file in ("manifest.json", "manifest.sig"):
         assert (entry / file).read_bytes() == (package / file).read_bytes()
     held = snapshot(entry)
-    assert held["package/code/worker_logic.py"] == (stat.S_IFREG, 0o444, b"print('hello')\n")
-    assert held["package/code/run"][1] == 0o555
+    assert held["package/code/worker_logic.py"] == (stat.S_IFREG | 0o444, b"print('hello')\n")
+    assert stat.S_IMODE(held["package/code/run"][0]) == 0o555
     assert (inside(store, name) / "link").readlink() == Path("code/run")
-    for path, (kind, mode, _) in held.items():
-        assert kind == stat.S_IFLNK or not mode & 0o222, path
+    for path, (mode, _) in held.items():
+        assert stat.S_ISLNK(mode) or not mode & 0o222, path
     assert stat.S_IMODE(entry.stat().st_mode) == 0o555
     assert set(held) - {"manifest.json", "manifest.sig", "record.json", "package"} == {
         f"package/{path}" for path in ("code", "code/run", "code/worker_logic.py", "empty", "link", "requirements.lock")
@@ -133,7 +133,7 @@ def test_a_group_alone_may_read_a_store_for_a_group(own_place: Path, package: Pa
     store = PackageStore(own_place / "store", group=NOBODY)
     name = add(store, package)
     held = snapshot(Path(store.path, name))
-    assert {mode for kind, mode, _ in held.values() if kind != stat.S_IFLNK} == {0o550, 0o440}
+    assert {stat.S_IMODE(mode) for mode, _ in held.values() if not stat.S_ISLNK(mode)} == {0o550, 0o440}
 
     def read() -> list[str]:
         with store.open(name, policy(), now=NOW) as opened:

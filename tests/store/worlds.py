@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import forked
+from tests.trees import plant
 from wcp_attest import Accept, Namespace, Policy, build_manifest, sign
 from wcp_attest.signing.key import generate
 
@@ -34,13 +35,8 @@ def policy(*, accept: Accept | None = None, signer: Any = KEY) -> Policy:
 
 def make_package(root: Path, version: str = "1.4.0", *, code: str = "print('hello')\n", now: float = NOW) -> Path:
     """Write and sign a package of five entries."""
-    (root / "code").mkdir(parents=True)
-    (root / "code" / "worker_logic.py").write_text(code)
-    (root / "code" / "run").write_text("#!/bin/sh\necho ran\n")
-    (root / "code" / "run").chmod(0o755)
-    (root / "empty").mkdir()
-    (root / "link").symlink_to("code/run")
-    (root / "requirements.lock").write_bytes(b"")
+    files = {"code/worker_logic.py": code.encode(), "x:code/run": b"#!/bin/sh\necho ran\n", "requirements.lock": b""}
+    plant(root, {**files, "empty": None, "link": "code/run"})
     resign(root, version, now=now)
     return root
 
@@ -118,20 +114,6 @@ def as_user(user: int, task: Callable[[], Any], *, group: int | None = None) -> 
     if "error" in answer:
         raise AssertionError(answer["error"])
     return answer["value"]
-
-
-def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Paths below a directory with kind, mode and content."""
-    found: dict[str, tuple[int, int, bytes]] = {}
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            status = path.lstat()
-            data = (
-                b"" if path.is_dir() and not path.is_symlink() else b"link" if path.is_symlink() else path.read_bytes()
-            )
-            found[path.relative_to(root).as_posix()] = (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), data)
-    return found
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from tests import trees
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.manifest import Manifest
@@ -21,22 +22,8 @@ TWO = ReadOptions(jobs=2)
 
 
 def plant(root: str | os.PathLike[str], entries: Mapping[str, bytes | str | None]) -> str:
-    """Make a tree: bytes are files, texts are links, None is an empty directory; `x:` makes a file executable."""
-    base = os.fspath(root)
-    os.makedirs(base, exist_ok=True)
-    for name, content in entries.items():
-        path = os.path.join(base, name.removeprefix("x:"))
-        if content is None:
-            os.makedirs(path)
-            continue
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if isinstance(content, str):
-            os.symlink(content, path)
-            continue
-        with open(path, "wb") as file:
-            file.write(content)
-        os.chmod(path, 0o755 if name.startswith("x:") else 0o644)
-    return base
+    """Plant a tree as `tests.trees` does, and return its path as the functions of this room take it."""
+    return os.fspath(trees.plant(root, entries))
 
 
 def manifest_of(root: str, **options: Any) -> Manifest:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.drawn import examples
 from tests.tree.support import ONE, TWO, manifest_of, plant
+from tests.trees import snapshot
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.disk.check_tree import check_tree
@@ -411,25 +412,6 @@ def test_a_tree_passes_exactly_when_it_is_the_same(
 # The copy of what was checked.
 
 
-def content_of(path: str) -> str | bytes:
-    if os.path.islink(path):
-        return os.readlink(path)
-    if os.path.isdir(path):
-        return ""
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def snapshot(root: str) -> dict[str, tuple[str, str | bytes]]:
-    found: dict[str, tuple[str, str | bytes]] = {}
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = os.path.join(folder, name)
-            kind = os.lstat(path).st_mode
-            found[os.path.relpath(path, root)] = (oct(kind), content_of(path))
-    return found
-
-
 @pytest.mark.parametrize("options", [ONE, TWO])
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_a_copy_holds_what_was_checked_with_the_modes_of_the_umask(
@@ -441,13 +423,13 @@ def test_a_copy_holds_what_was_checked_with_the_modes_of_the_umask(
         check_tree(root, good, options=options, stage=str(tmp_path / "out"), extra={"manifest.json": b"{}"})
     finally:
         os.umask(before)
-    copied = snapshot(str(tmp_path / "out"))
+    copied = snapshot(tmp_path / "out")
     for kind, _ in copied.values():
-        assert stat.S_ISLNK(int(kind, 8)) or int(kind, 8) & mask == 0
-    expected = snapshot(root) | {"manifest.json": (oct(0o100666 & ~mask), b"{}")}
+        assert stat.S_ISLNK(kind) or kind & mask == 0
+    expected = snapshot(root) | {"manifest.json": (0o100666 & ~mask, b"{}")}
 
-    def seen(tree: dict[str, tuple[str, str | bytes]]) -> dict[str, tuple[str | bytes, int]]:
-        return {path: (content, int(kind, 8) & 0o100) for path, (kind, content) in tree.items()}
+    def seen(tree: dict[str, tuple[int, bytes]]) -> dict[str, tuple[bytes, int]]:
+        return {path: (content, kind & 0o100) for path, (kind, content) in tree.items()}
 
     assert seen(copied) == seen(expected)
     assert sorted(os.listdir(tmp_path)) == ["out", "pkg"]
@@ -494,11 +476,11 @@ def test_a_place_that_is_taken_or_unfit_is_refused(tmp_path: Path, kind: str) ->
         target = root
     else:
         target = str(tmp_path / "absent" / "out")
-    before = snapshot(str(tmp_path)) if kind != "link" else None
+    before = snapshot(tmp_path) if kind != "link" else None
     with pytest.raises(ConfigError, match="cannot stage into"):
         check_tree(root, good, stage=target)
     if before is not None:
-        assert snapshot(str(tmp_path)) == before
+        assert snapshot(tmp_path) == before
 
 
 def test_a_package_reached_by_a_link_is_known_to_hold_the_place(tmp_path: Path) -> None:
