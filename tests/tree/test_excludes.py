@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -13,10 +15,13 @@ from hypothesis import strategies as st
 
 from tests.drawn import examples
 from tests.tree.support import manifest_of, plant
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.check_tree import check_tree
 from wcp_attest.disk.excludes import Excludes, read_ignore_file
 from wcp_attest.disk.read_tree import read_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TREE: dict[str, bytes | str | None] = {
     "certain": b"",
@@ -205,6 +210,53 @@ def test_hostile_pattern_and_path_cost_linear_time(pattern: str, path: str) -> N
     for _ in range(10):
         rules.leave_out(path, folder=False)
     assert time.process_time() - started < 20  # by backtracking it takes minutes to years; this takes milliseconds
+
+
+def worst_patterns(count: int) -> list[str]:
+    """Patterns that each reach many parts of a path of `aa` and look through a long name again and again."""
+    return [f"{'**/[a][a]/' * 10}**/*{'[a]' * 40}[b]*{number}" for number in range(count)]
+
+
+def test_rejects_many_hostile_patterns_with_many_entries_before_they_take_long() -> None:
+    rules = Excludes(worst_patterns(1000))
+
+    def decide_many() -> None:
+        for number in range(1_000_000):
+            rules.leave_out(f"{'aa/' * 100}{'a' * 240}{number}", folder=False)
+
+    with pytest.raises(TreeUnsafe, match="too long to match"):
+        decide_many()
+
+
+def test_rejects_hostile_patterns_in_a_tree_that_is_signed_or_verified(tmp_path: Path) -> None:
+    deep = plant(tmp_path / "pkg", {"a": b"", **{f"{'aa/' * 90}{'a' * 240}{number}": b"" for number in range(30)}})
+    with pytest.raises(TreeUnsafe, match="too long to match"):
+        read_tree(deep, excludes=worst_patterns(900))
+    manifest = replace(manifest_of(deep), excludes=tuple(worst_patterns(900)))
+    with pytest.raises(TreeUnsafe, match="too long to match"):
+        check_tree(deep, manifest)
+
+
+def test_accepts_many_ordinary_patterns_with_many_entries() -> None:
+    rules = Excludes([f"**/target-{number}/*.py[cod]" if number % 5 else f"*.{number}" for number in range(400)])
+    assert not any(rules.leave_out(f"src/{n // 100}/module-{n}.py", folder=False) for n in range(3000))
+
+
+def test_directories_above_an_entry_are_matched_once() -> None:
+    rules = Excludes(["**/a/" * 80 + "b"] * 20)  # from the root again for each entry, these would take too long
+    assert not any(rules.leave_out(f"{'a/' * 190}{number}", folder=False) for number in range(400))
+
+
+@settings(max_examples=examples(100))
+@given(patterns=PATTERNS, paths=st.lists(st.sampled_from(sorted(TREE)), min_size=2, max_size=8))
+def test_entries_are_decided_alike_in_any_order(patterns: list[str], paths: list[str]) -> None:
+    try:
+        rules = Excludes(patterns)
+    except ConfigError:
+        reject()
+    ways = [(way, folder) for path in paths for way, folder in ((path, False), (path.rpartition("/")[0], True)) if way]
+    for way, folder in ways:
+        assert rules.leave_out(way, folder=folder) is Excludes(patterns).leave_out(way, folder=folder), (way, patterns)
 
 
 @pytest.mark.parametrize(

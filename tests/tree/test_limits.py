@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from tests.tree.support import ONE, TWO, manifest_of, plant, run_python
 from wcp_attest.base.errors import ConfigError, TreeMismatch, TreeUnsafe
 from wcp_attest.base.toml_table import loads
 from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.directory import open_root
+from wcp_attest.disk.hashing import Task, Worker
 from wcp_attest.disk.options import Progress, ReadOptions
 from wcp_attest.disk.quick_check import is_exact
 from wcp_attest.disk.read_tree import read_tree
@@ -205,3 +208,29 @@ def test_file_with_capabilities_is_refused_when_permissions_are_strict(tmp_path:
     check_tree(root, good, options=ONE)
     with pytest.raises(TreeUnsafe, match="'run' has file capabilities"):
         check_tree(root, good, options=strict)
+
+
+class Announced(Task):
+    """A task that notes what it is told."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        super().__init__("sha256")
+        self.told: list[tuple[str, int]] = []
+
+    def notice(self, index: int, size: int) -> None:
+        self.told.append(("announced", size))
+
+    def between_blocks(self, done: int) -> None:
+        self.told.append(("read", done))
+
+
+def test_only_a_file_that_was_announced_reports_how_much_of_it_was_read(tmp_path: Path) -> None:
+    plant(tmp_path / "pkg", {"a": bytes(1 << 20), "b": bytes(300_000), "c": bytes(70_000), "d": b"x"})
+    task = Announced()
+    with closing(open_root(f"{tmp_path}/pkg")) as root, closing(Worker(root.descriptor, task)) as worker:
+        worker.hash("", None, ["a", "b", "c", "d"], None)
+    assert task.told[0] == ("announced", 1 << 20)
+    assert task.told[-1] == ("read", 1 << 20)
+    assert [told for told, _ in task.told].count("announced") == 1

@@ -110,3 +110,19 @@ def test_a_message_stays_short(tmp_path: Path) -> None:
     assert said.endswith("; and more")
     assert said.count("remove it") == 9
     assert len(said) < 4000
+
+
+@pytest.mark.parametrize("options", [ONE, TWO])
+@pytest.mark.parametrize("place", [b"\xe9", b"d\xff/\xe9", b"d\xff/x", b"code/\xc3("])
+def test_link_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path, options: ReadOptions, place: bytes) -> None:
+    root = plant(tmp_path / "pkg", {"code/main.py": b"1"})
+    manifest = manifest_of(root)
+    os.makedirs(os.path.dirname(os.fsencode(root) + b"/" + place), exist_ok=True)
+    os.symlink(b"main.py", os.fsencode(root) + b"/" + place)
+    os.mkfifo(f"{root}/z")
+    for said in (
+        refusal(lambda: read_tree(root, options=options)),
+        refusal(lambda: check_tree(root, manifest, options=options)),
+    ):
+        assert "is not valid UTF-8; rename it" in said
+        assert "'z' is not a file" in said

@@ -1,9 +1,10 @@
 """Which entries a signer left out on purpose: gitignore patterns (gitignore(5)); the last one that matches decides.
 
-Patterns come from strangers: from the `.wcpignore` of a tree or from a manifest. So nothing here backtracks. A pattern
-is split at its slashes. One part is matched with a name in one pass; all parts are matched with a path by keeping the
-set of parts that the names so far can have reached. The time is at most the length of the pattern times that of the
-path.
+Patterns come from strangers: from the `.wcpignore` of a tree or from a manifest. So nothing here backtracks, and the
+work is bounded. A pattern is split at its slashes. One part is matched with a name in one pass. A path is matched with
+all parts by keeping the set of parts that its names so far can have reached; for the directories above an entry, that
+is done once and not for each entry. Many long patterns and many entries can still take long, so the steps are counted,
+and more of them than a real package needs are refused.
 
 A directory is left out with everything in it; as in git, no pattern can take back something below it.
 """
@@ -13,13 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, TreeUnsafe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GIT_FOLDER = "/.git"  # at the root: a directory, or the file that a worktree or a submodule has in its place
 MAX_PATTERNS = 1000
+MAX_WORK = 5_000_000  # steps of matching, each of 0.1 to 1 µs
+MAX_WORK_EACH = 4000  # further steps for each entry; a thousand patterns without slashes need a thousand
+_TOO_LONG = "the exclude patterns take too long to match with this tree; use fewer and simpler patterns"
 _SPECIAL = frozenset("*?[\\")
 _ALPHA = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DIGIT = frozenset("0123456789")
@@ -47,6 +51,12 @@ class _Part(NamedTuple):
     """What stands between two slashes of a pattern: the pieces between stars. A `**` has no pieces."""
 
     pieces: list[_Piece]
+
+    def cost(self) -> tuple[int, int]:
+        """Return the most steps that a match takes: of their own, and for each character of the name."""
+        lengths = [0 if isinstance(piece, str) else len(piece) for piece in self.pieces]  # Python finds texts at once
+        ends = sum(lengths) if len(lengths) < 3 else lengths[0] + lengths[-1]
+        return 1 + ends, sum(lengths) - ends
 
     def matches(self, name: str) -> bool:
         """Tell whether a whole name matches: the ends where they must be, the other pieces as early as possible."""
@@ -79,6 +89,7 @@ class _Rule:
         anywhere: whether it is matched with the name of an entry; else with its path.
         prefix: the beginning that the path must have, up to the first special character; empty with `anywhere`.
         parts: what must follow the prefix, or be the name.
+        stars: which of the parts are `**`, one bit for each.
     """
 
     text: str
@@ -87,6 +98,7 @@ class _Rule:
     anywhere: bool
     prefix: str
     parts: list[_Part]
+    stars: int
 
     def concerns(self, folder: str) -> bool:
         """Tell whether an entry of a directory, whose path is empty or ends in `/`, can match."""
@@ -94,27 +106,33 @@ class _Rule:
             return self.prefix.rpartition("/")[0] == folder[:-1]
         return folder.startswith(self.prefix) or self.prefix.startswith(folder)
 
-    def matches(self, path: str, name: str) -> bool:
-        """Tell whether an entry matches, given its path and its name with one character for each byte."""
-        if self.anywhere:
-            return self.parts[0].matches(name)
-        if not path.startswith(self.prefix):
-            return False
-        # `reached` are the parts at which the next name can be matched; one past the last is the end of the pattern.
-        # A `**` matches any number of names, and at the end of the pattern at least one.
-        count = len(self.parts)
-        reached = {0}
-        for part in path[len(self.prefix) :].split("/"):
-            # Before another part, `**` may also match no name at all. There are never two `**` in a row.
-            skipped = {at + 1 for at in reached if at < count - 1 and not self.parts[at].pieces}
-            after: set[int] = set()
-            for at in reached | skipped:
-                if at < count and not self.parts[at].pieces:
-                    after |= {at, count} if at == count - 1 else {at}
-                elif at < count and self.parts[at].matches(part):
-                    after.add(at + 1)
-            reached = after
-        return count in reached
+    def after(self, reached: int, folder: str, name: str) -> int:
+        """Return which parts are reached by one more name; the bit behind the last part says that the path matches.
+
+        Args:
+            reached: the parts at which a name in the directory can be matched, one bit for each.
+            folder: the path of the directory, empty or ending in `/`.
+            name: with one character for each byte.
+        """
+        lead = self.prefix[len(folder) :]
+        if not reached or (lead and lead.startswith(f"{name}/")):
+            return reached
+        if not name.startswith(lead):
+            return 0
+        # 1. Before another part, `**` may match no name at all. There are never two `**` in a row.
+        last = 1 << (len(self.parts) - 1)
+        reached |= (reached & self.stars & ~last) << 1
+        # 2. It may match this name and further ones; at the end of the pattern, one name is enough.
+        after = reached & self.stars
+        after |= (after & last) << 1
+        # 3. Every other part must match this name.
+        waiting = reached & ~self.stars & (2 * last - 1)
+        while waiting:
+            bit = waiting & -waiting
+            waiting ^= bit
+            if self.parts[bit.bit_length() - 1].matches(name[len(lead) :]):
+                after |= bit << 1
+        return after
 
 
 class Excludes:
@@ -134,6 +152,12 @@ class Excludes:
         if len(patterns) > MAX_PATTERNS:
             raise ConfigError(f"more than {MAX_PATTERNS} exclude patterns")
         self._rules = [rule for rule in map(_rule, patterns) if rule is not None]
+        costs = [part.cost() for rule in self._rules for part in rule.parts]
+        self._cost, self._cost_of_character = sum(own for own, _ in costs), sum(each for _, each in costs)
+        self._left = MAX_WORK
+        self._above: list[tuple[str, list[int]]] = [
+            ("", [1] * len(self._rules))
+        ]  # what each rule reaches, by directory
         self._matched: set[int] = set()
         self._took_out: set[int] = set()
         self._took_back: dict[int, set[int]] = {}  # from which earlier ones
@@ -168,13 +192,28 @@ class Excludes:
 
         Returns:
             Whether the entry is left out.
+
+        Raises:
+            TreeUnsafe: the patterns take more steps than `MAX_WORK` and `MAX_WORK_EACH` allow.
         """
         path = _bytewise(path)
         name = path.rpartition("/")[2]
+        above = path[: len(path) - len(name)]
+        if above != self._above[-1][0]:
+            self._enter(above)
+        reached = self._above[-1][1]
+        self._left += MAX_WORK_EACH - self._cost - self._cost_of_character * len(name)
+        if self._left < 0:
+            raise TreeUnsafe(_TOO_LONG)
         back = -1
         for index in range(len(self._rules) - 1, -1, -1):
             rule = self._rules[index]
-            if (rule.folders_only and not folder) or not rule.matches(path, name):
+            if rule.folders_only and not folder:
+                continue
+            if rule.anywhere:
+                if not rule.parts[0].matches(name):
+                    continue
+            elif not rule.after(reached[index], above, name) >> len(rule.parts):
                 continue
             self._matched.add(index)
             if back >= 0 and rule.leaves_out:
@@ -185,6 +224,20 @@ class Excludes:
             elif back < 0:
                 back = index
         return False
+
+    def _enter(self, folder: str) -> None:
+        """Find out what each rule reaches in a directory, whose path is empty or ends in `/`; refuse too many steps."""
+        while not folder.startswith(self._above[-1][0]):
+            self._above.pop()
+        above, reached = self._above[-1]
+        for name in folder[len(above) :].split("/")[:-1]:
+            self._left -= self._cost + self._cost_of_character * len(name)
+            if self._left < 0:
+                raise TreeUnsafe(_TOO_LONG)
+            states = zip(self._rules, reached, strict=True)
+            reached = [0 if rule.anywhere else rule.after(state, above, name) for rule, state in states]
+            above = f"{above}{name}/"
+            self._above.append((above, reached))
 
 
 def read_ignore_file(data: bytes, what: str) -> list[str]:
@@ -244,7 +297,8 @@ def _rule(pattern: str) -> _Rule | None:
     #    `**` after it counts as one at the beginning.
     length = 0 if anywhere else next((n for n, letter in enumerate(rest) if letter in _SPECIAL), len(rest))
     parts = _parts(rest[length:], anywhere=anywhere, pattern=text)
-    return _Rule(text, not text.startswith("!"), folders_only, anywhere, rest[:length], parts)
+    stars = sum(1 << at for at, part in enumerate(parts) if not part.pieces)
+    return _Rule(text, not text.startswith("!"), folders_only, anywhere, rest[:length], parts, stars)
 
 
 def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:

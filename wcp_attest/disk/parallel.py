@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from wcp_attest.base.child_environment import bare_environment
 from wcp_attest.base.errors import ConfigError, Error, MachineError, TreeUnsafe
 from wcp_attest.disk.batches import BATCH_BYTES, as_error, assemble, do, request, second_looks
-from wcp_attest.disk.directory import FileProblem
+from wcp_attest.disk.directory import FileProblem, describe_os_error
 from wcp_attest.disk.hashing import Task, Worker
 from wcp_attest.disk.options import Progress
 from wcp_attest.disk.workers import Inbox, pack
@@ -333,7 +333,10 @@ class _Pool:
         except OSError as problem:
             if not self._workers:
                 self.__exit__()
-                raise ConfigError(f"cannot start a worker process: {problem}; read with one job (`--jobs 1`)") from None
+                reason = describe_os_error(problem)
+                raise ConfigError(
+                    f"cannot start a worker process: {reason}; or read with one job: `--jobs 1`"
+                ) from None
         except BaseException:
             self.__exit__()
             raise

@@ -29,7 +29,7 @@ from wcp_attest.disk.directory import (
 from wcp_attest.disk.hashing import SMALL, check_file, permission_problem
 from wcp_attest.disk.listing import Listing, decoded, scan, steps
 from wcp_attest.disk.placement import PAIR_NAMES
-from wcp_attest.package.entries import MAX_DEPTH, Symlink, render_line, target_problem
+from wcp_attest.package.entries import MAX_DEPTH, Symlink, path_problem, render_line, target_problem
 from wcp_attest.package.names import bytecode_among, case_collisions, is_bytecode, name_problems
 
 if TYPE_CHECKING:
@@ -304,6 +304,8 @@ class Walk:
             status = os.stat(native(name), dir_fd=frame.descriptor, follow_symlinks=False)
         except OSError as failure:
             raise unreadable(f"the link {path!r}", failure) from None
+        if path_problem(path) is not None:  # its name was refused before; only a walk that goes on comes here
+            return Link(path, target, b"")
         problem = target_problem(path, target)
         if problem is None and self.rules.owner is not None and status.st_uid not in {0, self.rules.owner}:
             problem = f"belongs to the user {status.st_uid}"
