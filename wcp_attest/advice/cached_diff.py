@@ -90,6 +90,9 @@ class _Passed(NamedTuple):
 class _CacheSieve:
     """Holds back from a walk the files whose content is known, and learns from what becomes of the others.
 
+    Attributes:
+        lines: the manifest lines of the files that were held back.
+
     Args:
         root: descriptor of the root of the tree.
         manifest: what the tree is compared with.
@@ -103,12 +106,7 @@ class _CacheSieve:
         self._settled = int((now - SETTLED_AFTER) * 1e9)
         self._before, self._after = Descent(root), Descent(root)
         self._passed: deque[_Passed | None] = deque()
-        self._held: list[bytes] = []
-
-    @property
-    def lines(self) -> list[bytes]:
-        """The manifest lines of the files that were held back."""
-        return self._held
+        self.lines: list[bytes] = []
 
     def close(self) -> None:
         """Close the ways to the last directories."""
@@ -166,7 +164,7 @@ class _CacheSieve:
             status = _status(descriptor, name)
             line = None if status is None else self._line(path, status, line_of, entries.get(path))
             if line is not None:
-                self._held.append(line)
+                self.lines.append(line)
                 continue
             names.append(name)
             sizes.append(0 if status is None else status.st_size)

@@ -75,6 +75,7 @@ class DigestCache:
     def __init__(self, directory: str, subject: tuple[str, ...], *, report: Callable[[str], None], now: float) -> None:
         self._directory = directory
         self._subject = sha256("\0".join(subject).encode("utf-8", "surrogateescape")).digest()
+        self._name = f"{self._subject.hex()}.digests"
         self._report = report
         self._now = int(now)
         self._refused = False
@@ -125,11 +126,7 @@ class DigestCache:
             finally:
                 os.close(folder)
         except (OSError, _Untrusted) as problem:
-            self._refuse(f"cannot be written: {_words(problem)}")
-
-    @property
-    def _name(self) -> str:
-        return f"{self._subject.hex()}.digests"
+            self._refuse(problem, "cannot be written: ")
 
     def _load(self) -> dict[bytes, bytes] | None:
         """Return the records in the file, or None when it must not be used."""
@@ -138,14 +135,23 @@ class DigestCache:
         try:
             folder = self._open_directory()
             try:
-                body = self._body(self._read(folder))
+                data = self._read(folder)
             finally:
                 os.close(folder)
         except FileNotFoundError:
             return {}
         except (OSError, _Untrusted) as problem:
-            self._refuse(_words(problem))
+            self._refuse(problem)
             return None
+        # Nothing is known when the file is not wholly what was once written about this subject.
+        view, digest = memoryview(data)[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        whole = (
+            len(data) <= _MAX_BYTES
+            and (len(view) - _HEAD_BYTES) % _RECORD.size == 0
+            and view[:_HEAD_BYTES] == _MAGIC + self._subject
+            and sha256(view).digest() == digest
+        )
+        body = bytes(view[_HEAD_BYTES:]) if whole else b""
         starts = range(0, len(body), _RECORD.size)
         return {body[start : start + KEY_BYTES]: body[start : start + _RECORD.size] for start in starts}
 
@@ -173,21 +179,11 @@ class DigestCache:
         finally:
             os.close(descriptor)
 
-    def _body(self, data: bytes) -> bytes:
-        """Return the records in a file, none when it is not wholly what was once written about this subject."""
-        view, digest = memoryview(data)[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-        whole = (
-            len(data) <= _MAX_BYTES
-            and (len(view) - _HEAD_BYTES) % _RECORD.size == 0
-            and view[:_HEAD_BYTES] == _MAGIC + self._subject
-            and sha256(view).digest() == digest
-        )
-        return bytes(view[_HEAD_BYTES:]) if whole else b""
-
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, problem: OSError | _Untrusted, step: str = "") -> None:
         """Have nothing more to do with the file."""
         self._refused = True
-        self._report(f"the cache {self._directory!r} is not used: {reason}")
+        reason = describe_os_error(problem) if isinstance(problem, OSError) else str(problem)
+        self._report(f"the cache {self._directory!r} is not used: {step}{reason}")
 
 
 def _padded(key: bytes) -> bytes:
@@ -242,7 +238,3 @@ def _tidy(folder: int, now: int) -> None:
         if not stays:
             with suppress(OSError):  # another run has removed it
                 os.unlink(name, dir_fd=folder)
-
-
-def _words(problem: OSError | _Untrusted) -> str:
-    return describe_os_error(problem) if isinstance(problem, OSError) else str(problem)

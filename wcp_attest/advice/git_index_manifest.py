@@ -48,7 +48,7 @@ class Unsignable(TreeUnsafe):
     """The index holds what no manifest can describe.
 
     Args:
-        problems: each with the path and what to do, sorted by path and capped.
+        problems: each with the path and what to do, sorted by path, at most `MAX_PROBLEMS`.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -118,11 +118,13 @@ class Survey:
 
 
 class Sieve(Protocol):
-    """Holds back files that need not be read. Only `wcp_attest.advice.cached_diff` has one, which verifies nothing."""
+    """Holds back files that need not be read. Only `wcp_attest.advice.cached_diff` has one, which verifies nothing.
 
-    @property
-    def lines(self) -> list[bytes]:
-        """The manifest lines of what was held back."""
+    Attributes:
+        lines: the manifest lines of what was held back.
+    """
+
+    lines: list[bytes]
 
     def sift(self, walk: Walk, line_of: Mapping[str, bytes], entries: Mapping[str, Entry]) -> Iterator[Run | Link]:
         """Yield the steps of a walk that must be read."""

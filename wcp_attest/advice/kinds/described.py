@@ -33,17 +33,17 @@ class Described:
 class Reader:
     """Reads small files of one directory.
 
+    Attributes:
+        root: the absolute path of the directory.
+        folder: its name.
+
     Args:
         root: the package directory.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-
-    @property
-    def folder(self) -> str:
-        """The name of the directory."""
-        return os.path.basename(self.root)
+        self.folder = os.path.basename(self.root)
 
     def names(self) -> list[str]:
         """Return the names in the directory; empty when it cannot be listed."""
