@@ -180,3 +180,15 @@ def test_nothing_is_written_into_the_package_that_is_verified(soc: Command, vari
     assert "inside the package" in run.err
     assert sorted(os.listdir(package)) == before
     assert soc(*verify, "--format", "json").json["ok"]
+
+
+def test_verifiers_at_once_share_an_empty_state(soc: Command) -> None:
+    (soc.folder / "w").mkdir()
+    (soc.folder / "w/a").write_text("1")
+    soc.ok("sign", "w", *KEY, "--worker-id", "org.acme.w", "--species-id", "wrk.a.b", "--worker-version", "1")
+    policy = ("--namespace", "org.acme", "--public-key", "soc.key.pub", "--bans", "bans.json", "--ban-signer")
+    soc.ok("policy", "init", "p.toml", *policy, "soc.key.pub", "--state", "state")
+    command: list[str | Path] = [SCRIPT, "verify", "w", "--policy", "p.toml", "-q"]
+    verifiers = [subprocess.Popen(command, cwd=soc.folder, env={"HOME": str(soc.folder)}) for _ in range(6)]
+    assert [verifier.wait(120) for verifier in verifiers] == [0] * 6
+    assert (soc.folder / "state").is_dir()

@@ -169,3 +169,13 @@ def test_a_ban_hits_whatever_the_order_of_the_lines(instance: LoopbackSigstore, 
         for order in orders:
             (folder / "worker" / "manifest.sig").write_bytes(b"\n".join(order) + b"\n")
             assert code() == expected, (what, order)
+
+
+def test_the_bundle_of_a_keyless_signature_is_written_for_a_release(instance: LoopbackSigstore, folder: Path) -> None:
+    sign_with_key()
+    env = {**DIRECT, "SIGSTORE_ID_TOKEN": instance.token(email="soc@acme.test")}
+    keyless = ("--sigstore", "--identity-token", "env", "--trust-config", "trust.json")
+    good("ban", "sign", "bans.json", *keyless, "--bundle-out", "bans.sigstore.json", env=env)
+    bundle = (folder / "bans.sigstore.json").read_bytes()
+    assert json.loads(bundle)["verificationMaterial"]["certificate"]
+    assert bundle.rstrip(b"\n") in (folder / "bans.json.sig").read_bytes().splitlines()

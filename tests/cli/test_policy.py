@@ -252,3 +252,15 @@ def test_a_threshold_that_is_not_met_names_who_signed_and_who_did_not(do: Do, tm
     message = json.loads(out)["message"]
     assert status == 1
     assert f"1 has signed: key sha256:{signed}; not yet: key sha256:{missing}, acme/worker (" in message
+
+
+def test_init_takes_the_issuer_of_the_host_or_asks_for_it(do: Do, tmp_path: Path) -> None:
+    start = ("policy", "init", "p.toml", "--namespace", "org.acme", "--repository")
+    assert do(*start, "https://gitlab.com/acme/worker")[0] == 0
+    text = (tmp_path / "p.toml").read_text()
+    assert 'issuer = "https://gitlab.com"' in text
+    assert "githubusercontent" not in text
+    status, _, err = do(*start, "https://forge.example/acme/worker", "--force")
+    assert (status, "give its --issuer" in err) == (2, True)
+    assert (tmp_path / "p.toml").read_text() == text
+    assert do(*start, "https://forge.example/acme/worker", "--force", "--issuer", "https://forge.example")[0] == 0

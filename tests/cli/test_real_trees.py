@@ -196,6 +196,14 @@ def test_what_cannot_be_read_is_named_and_nothing_is_half_done(place: Path) -> N
         command = [*(NOT_ROOT if os.getuid() == 0 else []), sys.executable, "-m", "wcp_attest", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
+    (place / "x/lost+found").mkdir(parents=True)
+    (place / "x/a").write_text("a\n")
+    ok("sign", "x", *SIGN, "--exclude", "lost+found/")
+    os.chmod("x/lost+found", 0)
+    denied = run("verify", "x", *TRUST)
+    os.chmod("x/lost+found", 0o755)
+    assert (denied.returncode, "'lost+found/' cannot be read" in denied.stdout) == (1, True)
+    assert "--exclude" not in denied.stdout  # the signer left it out already
     for path, said in (("p/a", "'a' cannot be read: permission denied"), ("p/d", "'d/' cannot be read")):
         mode = os.stat(path).st_mode
         os.chmod(path, 0)

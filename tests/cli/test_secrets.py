@@ -177,3 +177,26 @@ def test_ml_dsa_signs_verifies_and_joins_ed25519_in_a_threshold(wcp: Command, pa
     assert wcp("verify", package, "--policy", "hybrid.toml").status == 1
     wcp.ok("sign", package, "--key", key)
     wcp.ok("verify", package, "--policy", "hybrid.toml")
+
+
+def test_a_passphrase_beyond_ascii_is_the_same_everywhere(wcp: Command, package: Path) -> None:
+    phrase = " p\u00e4ssw\u00f6rd \u043a\u043b\u044e\u0447 "
+    (wcp.folder / "phrase").write_text(f"{phrase}\nthe second line is a note\n", encoding="utf-8")
+    wcp.ok("keygen", "k", "--passphrase-file", "phrase")
+    opened = subprocess.run(
+        ["openssl", "pkey", "-in", "k", "-passin", "file:phrase", "-noout"],
+        cwd=wcp.folder, capture_output=True, check=False,
+    )  # fmt: skip
+    assert opened.returncode == 0, opened.stderr
+    wcp.ok("sign", package, "--key", "k", "--passphrase-file", "phrase", *IDENTITY)
+    for language in (
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C.UTF-8"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ):
+        done = subprocess.run(
+            [SCRIPT, "sign", str(package), "--key", "k"],
+            cwd=wcp.folder, env={**wcp.environment(), **language, "WCP_ATTEST_KEY_PASSPHRASE": phrase},
+            capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.inprocess import ok, wcp
+from tests.cli.inprocess import ID, ok, wcp
 from tests.hooks.repository import Repository, repository_of_one_package
 from wcp_attest.advice.git_index import GitIndex
 from wcp_attest.base.digest import sha256_hex
@@ -383,3 +383,19 @@ def test_the_merge_driver_merges_another_programs_manifest_line_by_line(project:
     else:
         project.git("merge", "-q", "--no-edit", "theirs")
         assert ('"k2": 2' in merged.read_text(), '"k18": 3' in merged.read_text()) == (True, True)
+
+
+def test_a_signed_repository_verifies_as_clone_submodule_and_linked_work_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = repository_of_one_package(tmp_path / "r", monkeypatch, {"f": "1\n"})
+    monkeypatch.setenv("WCP_ATTEST_HMAC_KEY", "correct horse battery staple")
+    ok("sign", ".", "--hmac", *ID)
+    repository.add()
+    repository.commit()
+    repository.git("clone", "-q", str(repository.path), str(tmp_path / "clone"))
+    repository.git("worktree", "add", "-q", str(tmp_path / "tree"), "-b", "side")
+    outer = Repository(tmp_path / "outer")
+    outer.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repository.path), "dep")
+    for place in (repository.path, tmp_path / "clone", tmp_path / "tree", outer.path / "dep"):
+        ok("verify", place, "--hmac", "--namespace", "org.acme")

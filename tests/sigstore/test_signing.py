@@ -21,7 +21,7 @@ from wcp_attest.signing.key import generate
 from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -427,3 +427,31 @@ def test_refuses_an_identity_token_inside_the_package(package: Path, config: Pat
     run = sign(package, config, "--identity-token", package / "token", env={})
     assert run.status == 2
     assert "keep secrets elsewhere" in run.err
+
+
+TOKENS: dict[str, Callable[[Callable[..., str]], str]] = {
+    "expired": lambda made: made(exp=int(time.time()) - 600),
+    "early": lambda made: made(iat=int(time.time()) + 3600, nbf=int(time.time()) + 3600),
+    "for another audience": lambda made: made(aud="somebody-else"),
+    "without a subject": lambda made: made(sub=None),
+    "in JSON": lambda made: json.dumps({"value": made()}),
+    "in quotes": lambda made: f'"{made()}"',
+    "empty": lambda made: "",
+}
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_an_identity_token_that_cannot_sign_is_refused_and_not_shown(
+    instance: LoopbackSigstore, package: Path, config: Path, tmp_path: Path, kind: str
+) -> None:
+    def made(**claims: object) -> str:
+        return instance.token(**{"email": "ann@acme.test", **claims})
+
+    token = TOKENS[kind](made)
+    (tmp_path / "token").write_text(token)
+    run = sign(package, config, "--identity-token", tmp_path / "token", env={})
+    assert (run.status, run.err.count("\n")) == (2, 1), run
+    assert run.err.startswith("error: ")
+    assert not (package / "manifest.sig").exists()
+    for part in filter(None, token.split(".")):
+        assert part not in run.out + run.err
