@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BWRAP = shutil.which("bwrap")
 SECONDS = 60
-KEYS = {"id", "principal", "method", "path", "status", "code", "ms"}
+KEYS = {"id", "principal", "method", "path", "status", "outcome", "code", "ms"}
 
 
 class Asking(threading.Thread):
@@ -139,9 +139,11 @@ def test_the_log_is_one_json_line_a_request_and_escapes_what_a_caller_sent(tmp_p
     assert said.isascii()
     rows = [json.loads(line) for line in said.splitlines()]
     assert [row.keys() for row in rows] == [KEYS] * 3
-    assert [(row["principal"], row["status"], row["code"]) for row in rows] == [
-        ("platform", 200, None), ("platform", 200, "DENY_NO_MATCHING_RULE"), (None, 401, "unauthenticated")
-    ]  # fmt: skip
+    assert [tuple(row[name] for name in ("principal", "status", "outcome", "code")) for row in rows] == [
+        ("platform", 200, "DISPATCH", None),
+        ("platform", 200, "DENY", "DENY_NO_MATCHING_RULE"),
+        (None, 401, None, "unauthenticated"),
+    ]
     assert not any(value in said for value in tokens.values())
 
 

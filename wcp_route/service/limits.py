@@ -97,6 +97,7 @@ class Limits:
                 "method": scope["method"],
                 "path": scope["path"][:200],
                 "status": status,
+                "outcome": scope["state"].get("outcome"),
                 "code": scope["state"].get("code"),
                 "ms": round((time.perf_counter() - started) * 1000, 3),
             }

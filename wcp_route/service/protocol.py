@@ -30,29 +30,36 @@ GRANT_HEADER: Final = "x-wcp-grant"
 _ACTIONS: Final[tuple[Action, ...]] = get_args(Action.__value__) if hasattr(Action, "__value__") else get_args(Action)
 
 
-async def decide(context: Context, body: dict[str, Any], principal: Principal, grant: str) -> RouteDecision:
-    """Decide on one request, and count it. The tenant is the principal, whatever the body says."""
+async def decide(request: Request, body: dict[str, Any], principal: Principal, grant: str) -> RouteDecision:
+    """Decide on one request for work, count it, and note outcome and code for the log.
+
+    Args:
+        request: the HTTP request that it came with.
+        body: the request for work, parsed.
+        principal: who asks, and so the tenant, whatever the body says.
+        grant: of an approval; empty for none.
+    """
+    context, state = context_of(request), request.scope["state"]
     started = time.perf_counter()
     decision = await context.decider.decide(body, grant=grant, principal=principal.name)
     context.unstored_at = time.monotonic() if decision.code == Code.RECEIPT_UNAVAILABLE else float("-inf")
     context.metrics.seconds.observe(time.perf_counter() - started)
-    context.metrics.decisions.labels(decision.outcome, str(decision.code or "")).inc()
+    state["outcome"], state["code"] = decision.outcome, None if decision.code is None else str(decision.code)
+    context.metrics.decisions.labels(decision.outcome, state["code"] or "").inc()
     return decision
 
 
 @endpoint
 async def route(request: Request) -> Response:
     """POST /wcp/route: RouteInput -> RouteDecision. Held and denied requests are answered with 200."""
-    context, principal = context_of(request), principal_of(request, "router")
+    principal = principal_of(request, "router")
     body = await json_of(request, floats=True)
     if body.get("tenant_id", principal.name) != principal.name:
         raise Problem(403, "other-tenant", "the request names another tenant than the one that was authenticated")
     decision = await decide(
-        context, {"tenant_id": principal.name, **body}, principal, request.headers.get(GRANT_HEADER, "")
+        request, {"tenant_id": principal.name, **body}, principal, request.headers.get(GRANT_HEADER, "")
     )
-    request.scope["state"]["code"] = None if decision.reason is None else str(decision.reason.code)
-    malformed = decision.reason is not None and decision.reason.code == Code.INVALID_INPUT
-    return CanonicalJSON(to_wire(decision), 400 if malformed else 200)
+    return CanonicalJSON(to_wire(decision), 400 if decision.code == Code.INVALID_INPUT else 200)
 
 
 @endpoint
@@ -208,7 +215,7 @@ async def evaluation(request: Request) -> Response:
     context, principal = context_of(request), principal_of(request, "router")
     body = await json_of(request, floats=True)
     asked = gateways.request_of(body, tenant=principal.name, env=context.hall.world.config.env)
-    decision = await decide(context, asked, principal, request.headers.get(GRANT_HEADER, ""))
+    decision = await decide(request, asked, principal, request.headers.get(GRANT_HEADER, ""))
     return CanonicalJSON(gateways.answer_of(decision), headers=_echo(request))
 
 
@@ -229,7 +236,7 @@ async def evaluations(request: Request) -> Response:
                 {"decision": False, "context": {"error": {"status": problem.status, "message": problem.detail}}}
             )
         else:
-            answers.append(gateways.answer_of(await decide(context, body, principal, "")))
+            answers.append(gateways.answer_of(await decide(request, body, principal, "")))
         if answers[-1]["decision"] is stop_at:
             break
     return CanonicalJSON(answers[0] if single else {"evaluations": answers}, headers=_echo(request))
@@ -276,7 +283,7 @@ async def ext_authz(request: Request) -> Response:
     }
     fields = {"data-label": "data_label", "tenant-risk": "tenant_risk", "qos-class": "qos_class"}
     body |= {field: given[name][0] for name, field in fields.items() if given[name]}
-    decision = await decide(context, body, principal, request.headers.get(GRANT_HEADER, ""))
+    decision = await decide(request, body, principal, request.headers.get(GRANT_HEADER, ""))
     headers = {"x-wcp-decision": decision.decision_id, "x-wcp-outcome": decision.outcome}
     if decision.denied:
         return CanonicalJSON(gateways.answer_of(decision), 403, headers)
