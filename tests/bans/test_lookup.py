@@ -236,6 +236,9 @@ DEAD = (
     "https://github.com/acme/worker;v=1",
     "https://github.com/acme/wor(ker/*",
     "file:///srv/git/acme/worker.git",
+    "mailto:alice@acme.example",
+    "@acme.example",
+    "alice@acme.example.",
     "ftp://github.com/acme/worker",
     "svn+ssh://github.com/acme/worker",
 )

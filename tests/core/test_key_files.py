@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wcp_attest import ConfigError, HmacSecret, KeySigner, TrustedKey
+from wcp_attest import ConfigError, HmacSecret, KeySigner, Namespace, TrustedKey
 from wcp_attest.signing.key import generate
 from wcp_attest.signing.key_files import is_encrypted
 from wcp_attest.signing.secret_text import secret_line
@@ -71,6 +71,19 @@ def test_reads_pem_as_editors_and_variables_leave_it(spelling: str) -> None:
     for signer in (generate("p384"), generate("ml-dsa-65")):
         assert TrustedKey.from_file_bytes(change(signer.public_pem())) == signer.trusted
         assert KeySigner.from_file_bytes(change(signer.to_pem(b"x")), b"x").trusted == signer.trusted
+
+
+@needs_openssl
+@pytest.mark.parametrize("form", ["-conv_form compressed", "-conv_form hybrid", "-param_enc explicit"])
+def test_every_encoding_of_one_elliptic_key_is_one_signer(tmp_path: Path, form: str) -> None:
+    signer = generate("p256")
+    (tmp_path / "key").write_bytes(signer.to_pem(None))
+    command = ["openssl", "ec", "-in", str(tmp_path / "key"), *form.split()]
+    other = TrustedKey.from_file_bytes(subprocess.run([*command, "-pubout"], capture_output=True, check=True).stdout)
+    assert other == signer.trusted
+    assert KeySigner.from_file_bytes(subprocess.run(command, capture_output=True, check=True).stdout).trusted == other
+    with pytest.raises(ConfigError, match="twice"):
+        Namespace("org.acme", (signer.trusted, other), threshold=2)
 
 
 def test_reads_every_public_key_of_a_file() -> None:
@@ -384,3 +397,12 @@ def test_refuses_secrets_in_encodings_that_change_them() -> None:
 def test_refuses_a_secret_that_is_mostly_zero_bytes(secret: bytes) -> None:
     with pytest.raises(ConfigError, match="shorter than 16 bytes"):
         HmacSecret(secret)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_refuses_a_secret_in_a_wide_encoding_without_a_mark(encoding: str) -> None:
+    """It would verify here and nowhere else: another program reads the same text from a variable, in UTF-8."""
+    with pytest.raises(ConfigError, match="many zero bytes"):
+        HmacSecret.from_file_bytes("a secret of people, no newline".encode(encoding))
+    with pytest.raises(ConfigError, match="many zero bytes"):
+        HmacSecret(b"0123456789abcdef" + bytes(24) + b"end")

@@ -32,7 +32,7 @@ class HmacSecret:
         file: where it was read from, if from a file; no package that is verified may hold it.
 
     Raises:
-        ConfigError: the secret is too short, too long, or mostly zero bytes.
+        ConfigError: the secret is too short, too long, or a quarter of it are zero bytes, as in UTF-16 or a cut file.
     """
 
     secret: bytes = field(repr=False)
@@ -42,8 +42,10 @@ class HmacSecret:
         measured = self.secret.strip(_PADDING)
         if len(measured) < MIN_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is shorter than {MIN_SECRET_BYTES} bytes; use 32 random bytes, as hex")
-        if measured.count(0) * 2 > len(measured):
-            raise ConfigError("the HMAC secret is mostly zero bytes; is its file damaged? use 32 random bytes, as hex")
+        if measured.count(0) * 4 >= len(measured):  # of random bytes, fewer than one secret in a million
+            raise ConfigError(
+                "the HMAC secret holds many zero bytes; is its file damaged, or in UTF-16? use 32 random bytes, as hex"
+            )
         if len(self.secret) > MAX_SECRET_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")
 
@@ -58,7 +60,7 @@ class HmacSecret:
             The secret.
 
         Raises:
-            ConfigError: it is in UTF-16, binary with line breaks, too short, too long, or mostly zero bytes.
+            ConfigError: it is in UTF-16, binary with line breaks, too short, too long, or holds many zero bytes.
         """
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"the HMAC secret is longer than {MAX_SECRET_BYTES} bytes; is it the right file?")

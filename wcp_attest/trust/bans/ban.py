@@ -135,8 +135,8 @@ def make_ban(
         raise ConfigError(f"only a ban of a worker takes versions, not one of a {kind}")
     if issuer and kind is not Kind.IDENTITY:
         raise ConfigError(f"only a ban of an identity takes an issuer, not one of a {kind}")
-    if issuer and (len(issuer) > MAX_URL or not _URL.match(issuer)):
-        raise ConfigError(f"issuer {issuer[:80]!r} is not a URL")
+    if issuer and (len(issuer) > MAX_URL or not _URL.match(issuer) or "*" in issuer):
+        raise ConfigError(f"issuer {issuer[:80]!r} is not a URL without `*`; an issuer is compared exactly")
     if reference and (len(reference) > MAX_URL or not _URL.match(reference)):
         raise ConfigError(f"reference {reference[:80]!r} is not an http or https URL of at most {MAX_URL} characters")
     if parse_utc(banned_at) is None:
@@ -243,6 +243,8 @@ def _identity_problem(name: str, *, whole: bool) -> str | None:
         problem = "is the address of a clone; write the repository as https://host/owner/name"
     elif not colon and ("/" in name or _SCP.match(name) or "https://".startswith(name.lower())):
         problem = "is no name in a certificate; write a repository as https://host/owner/name"
+    elif not colon and (name.lower().startswith(("mailto:", "@")) or (whole and "@" in name and name.endswith("."))):
+        problem = "is no address as certificates have it; write name@host, without `mailto:` and a dot at its end"
     elif scheme.lower() in {"http", "https"}:
         authority, slash, _ = rest.partition("/")
         if "@" in authority:
