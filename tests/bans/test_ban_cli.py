@@ -443,11 +443,17 @@ BAD_TABLES = [
     'root = "absent.json", target = "bans.json" }\n',
     '[bans]\nmax_age = "1d"\n' + FILE_SOURCE,
     '[bans]\nmax_age = "1d"\n  [[bans.signer]]\n  key = "absent.pub"\n' + FILE_SOURCE,
+    BANS + FILE_SOURCE + '  ca_file = "authority.pem"\n',
+    BANS + '  [[bans.source]]\n  url = "https://x.example/"\n',
+    BANS + '  [[bans.source]]\n  url = "https://x.example/bans.json"\n  ca_file = "a\\u0000b"\n',
+    BANS.replace('"state"', '"st\\u0000ate"') + FILE_SOURCE,
+    BANS + '  [[bans.source]]\n  file = "bans\\u0000.json"\n',
     "[registry]\n",
     "[registry]\nrequire = false\n",
     "[registry]\nrequire = true\n",
     '[registry]\nrequire = true\nurl = "http://x.example"\n',
     '[registry]\nrequire = true\nurl = "https://x.example"\ntimeout = "5m"\n',
+    '[registry]\nrequire = true\nurl = "https://x.example"\nca_file = "a\\u0000b"\n',
 ]
 
 

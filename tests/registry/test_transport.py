@@ -194,8 +194,9 @@ def test_nobody_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(RegistryUnreachable):
+    with pytest.raises(RegistryUnreachable) as refused:
         Transport(url).request(Request(url + "/x"))
+    assert str(refused.value).startswith(f"{url} cannot be reached: Failed to establish a new connection")
 
 
 def test_a_name_that_does_not_resolve() -> None:

@@ -182,9 +182,10 @@ class Transport:
             # urllib3 wraps the cause, and the cause says more.
             while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
                 problem = problem.args[-1]
-            raise RegistryUnreachable(
-                f"{self._origin} cannot be reached: {str(problem)[:300] or type(problem).__name__}"
-            )
+            said = str(problem)
+            if isinstance(problem, urllib3.exceptions.PoolError | urllib3.exceptions.NewConnectionError):
+                said = said.partition("): ")[2] or said  # without the name of our class of connections
+            raise RegistryUnreachable(f"{self._origin} cannot be reached: {said[:300] or type(problem).__name__}")
         if problem is not None:
             raise problem
         if call.reply is None:

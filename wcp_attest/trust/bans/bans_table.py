@@ -332,13 +332,21 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
     feed: Feed
     match kinds[0]:
         case "file":
+            if ca_file is not None:
+                raise table.wrong(
+                    "ca_file", "given beside a `url`, `tuf` or `registry`; a file is read without a network"
+                )
             compiled = _path(table, "compiled", inputs) if "compiled" in table else None
             feed = FileFeed(_path(table, "file", inputs), compiled, signed)
         case "url":
+            from urllib.parse import urlsplit
+
             from wcp_attest.trust.bans.feeds.url_feed import UrlFeed
 
             if not signed:
                 raise table.wrong("signed", "true: a list behind a URL must be signed")
+            if urlsplit(table.text("url")).path in {"", "/"}:
+                raise table.wrong("url", "the URL of a list, such as https://acme.example/bans.json")
             feed = UrlFeed(_checked_url(table, "url"), **asdict(network))
         case "tuf":
             from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
@@ -362,7 +370,10 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
 
 
 def _path(table: Table, key: str, inputs: PolicyInputs) -> str:
-    return os.path.abspath(os.path.join(inputs.folder, table.text(key)))
+    name = table.text(key)
+    if "\0" in name:
+        raise table.wrong(key, "a path without zero bytes")
+    return os.path.abspath(os.path.join(inputs.folder, name))
 
 
 def _checked_url(table: Table, key: str) -> str:

@@ -163,10 +163,13 @@ def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
     if "?" in url:
         raise table.wrong("url", "a URL without a query")
     UrlOrigin.of(url)
+    ca_file = table.text("ca_file") if "ca_file" in table else None
+    if "\0" in (ca_file or ""):
+        raise table.wrong("ca_file", "a path without zero bytes")
     condition = RegistryCondition(
         url=url,
         timeout=table.age("timeout") if "timeout" in table else DEFAULT_TIMEOUT,
-        ca_file=os.path.abspath(os.path.join(folder, table.text("ca_file"))) if "ca_file" in table else None,
+        ca_file=None if ca_file is None else os.path.abspath(os.path.join(folder, ca_file)),
     )
     if condition.timeout > 60:
         raise table.wrong("timeout", "at most 60s")
