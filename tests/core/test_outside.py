@@ -120,6 +120,25 @@ def test_sees_through_another_name_of_the_root(package: Path, monkeypatch: pytes
         verify(".", relative, now=NOW)
 
 
+def test_accepts_a_key_beside_the_package_that_is_named_from_within(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(package)
+    for name in ("../acme.pub", "./.././acme.pub", f"{package}/../acme.pub"):
+        assert verify(".", Policy((Namespace("org.acme", (TrustedKey.from_file(name),)),)), now=NOW), name
+    monkeypatch.chdir(package.parent)
+    assert verify(package, Policy((Namespace("org.acme", (TrustedKey.from_file("worker/../acme.pub"),)),)), now=NOW)
+
+
+@pytest.mark.parametrize("name", ["keys/../../acme.pub", "../worker/keys/../../acme.pub", "keys/.././../acme.pub"])
+def test_refuses_a_key_outside_that_is_reached_through_a_folder_of_the_package(
+    package: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(package)
+    with pytest.raises(ConfigError, match="is inside the package"):
+        verify(".", Policy((Namespace("org.acme", (TrustedKey.from_file(name),)),)), now=NOW)
+
+
 def test_remembers_where_a_link_led_when_the_key_was_read(package: Path) -> None:
     link = package.parent / "link.pub"
     link.symlink_to("worker/keys/acme.pub")

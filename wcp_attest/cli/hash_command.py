@@ -49,12 +49,13 @@ def hash_(
         reading = read_tree(package, algorithm=algorithm, excludes=patterns, options=options)
     if unmatched := [pattern for pattern in exclude if pattern in reading.unmatched]:
         out.note(unmatched_note(unmatched))
-    left = [*reading.excluded, *reading.bytecode_left[:1]]
+    left = [f"what {', '.join(map(repr, reading.excluded))} excludes"] if reading.excluded else []
+    if reading.bytecode_left:
+        left.append("bytecode")
     if left:
-        more = " and bytecode" if reading.bytecode_left else ""
         out.note(
-            f"not in this hash: what {', '.join(map(repr, reading.excluded)) or 'nothing'} excludes{more}; to compare a"
-            " tree with a signed manifest, use `wcp-attest verify` or `wcp-attest diff`"
+            f"not in this hash: {' and '.join(left)}; to compare a tree with a signed manifest, use `wcp-attest verify`"
+            " or `wcp-attest diff`"
         )
     lines = [line.decode() for line in reading.lines] if listing else []
     if out.format == "json":

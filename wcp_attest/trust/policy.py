@@ -149,7 +149,7 @@ class Policy:
     content_digest: str = field(default="", compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
     _named: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _ways: dict[str, str] = field(init=False, repr=False, compare=False)
+    _ways: dict[str, str | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.namespaces) <= MAX_NAMESPACES:
@@ -163,7 +163,7 @@ class Policy:
         named = [*self.files, self.sigstore.file, *(getattr(key, "file", "") for key in self.keys)]
         for condition in self.conditions:
             named += getattr(condition, "files", ())
-        ways: dict[str, str] = {}
+        ways: dict[str, str | None] = {}
         files = dict.fromkeys(
             place for path in named if path for place in (absolute(path), *_follow(absolute(path), ways))
         )
@@ -205,7 +205,7 @@ class Policy:
             return  # nothing is there to hold anything; reading it will say so
         named = (*self.files, *self._named_by_environment())
         if named != self._named or not _lead_outside(self._ways, package):
-            ways: dict[str, str] = {}
+            ways: dict[str, str | None] = {}
             for file in named:
                 _follow(absolute(file), ways)
             object.__setattr__(self, "_named", named)
@@ -235,14 +235,16 @@ class Policy:
         return tuple(identity for namespace in self.namespaces for identity in namespace.identities)
 
 
-def _follow(path: str, ways: dict[str, str]) -> list[str]:
+def _follow(path: str, ways: dict[str, str | None]) -> list[str]:
     """Follow a path link by link, as the kernel does.
 
-    A link inside a package that leads to a key outside chooses a key as much as the key itself would.
+    A link inside a package that leads to a key outside chooses a key as much as the key itself would. When you name
+    `../key` in the package's own directory, nothing is looked up in the package, so it chooses nothing.
 
     Args:
         path: absolute.
-        ways: every path that is passed is added, with the target of the link that it is, or an empty text.
+        ways: every path that is passed is added: a link with its target; anything else with an empty text, or with
+            None as long as nothing was looked up in it.
 
     Returns:
         The absolute paths by which the file is reached: each link on the way, and the place where it ends.
@@ -264,8 +266,10 @@ def _follow(path: str, ways: dict[str, str]) -> list[str]:
                 ways[here] = os.readlink(here)
             except (OSError, ValueError) as problem:
                 _check_machine(here, problem)
-                ways[here] = ""  # no link, or nothing that could be read
+                ways[here] = None  # no link, or nothing that could be read
         target = ways[here]
+        if not target and next((each for each in reversed(waiting) if each not in {"", os.curdir}), "") != os.pardir:
+            ways[here] = ""
         if not target or len(places) == MAX_LINKS:
             reached = here
             continue
@@ -276,8 +280,8 @@ def _follow(path: str, ways: dict[str, str]) -> list[str]:
     return [*places, reached]
 
 
-def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
-    """Check that no path of `_follow` is the package.
+def _lead_outside(ways: dict[str, str | None], package: os.stat_result) -> bool:
+    """Check that no path of `_follow` in which something is looked up, or which is read, is the package.
 
     Returns:
         Whether each link is still what it was; if not, the paths have to be followed again.
@@ -297,7 +301,7 @@ def _lead_outside(ways: dict[str, str], package: os.stat_result) -> bool:
             _check_machine(path, problem)
             continue  # nothing is read through a path that is absent or closed
         same &= not target
-        if status.st_ino == package.st_ino and status.st_dev == package.st_dev:
+        if target is not None and status.st_ino == package.st_ino and status.st_dev == package.st_dev:
             below = os.path.join(path, "")
             inside = next((each for each in reversed(ways) if each.startswith(below)), path)
             raise ConfigError(
