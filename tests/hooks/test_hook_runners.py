@@ -219,3 +219,28 @@ def test_the_fixing_hook_rewrites_and_wants_the_file_added(project: Repository, 
     ok, said = commit(project)
     assert ok, said
     assert commit(project, "--allow-empty")[0]
+
+
+def test_a_clean_merge_that_makes_the_manifest_stale_is_stopped(project: Repository, runner: Runner) -> None:
+    config = project.path / ".pre-commit-config.yaml"
+    config.write_text("default_install_hook_types: [pre-commit, pre-merge-commit]\n" + config.read_text())
+    project.add()
+    project.commit()
+    runner.run(project, "install", "--install-hooks")
+    project.git("checkout", "-q", "-b", "theirs")
+    project.write("pkg/new", "1\n")
+    project.add()
+    project.commit()  # without hooks, and without its manifest
+    project.git("checkout", "-q", "main")
+    project.write("unrelated", "1\n")
+    project.add()
+    project.commit()
+    with pytest.raises(AssertionError):
+        project.git("merge", "-q", "--no-edit", "theirs")
+    assert project.git("rev-parse", "-q", "--verify", "MERGE_HEAD")
+    ok, said = commit(project)
+    assert (ok, "+ added  new" in said) == (False, True)
+    fix(project)
+    assert commit(project)[0]
+    assert project.git("rev-list", "--count", "--merges", "HEAD").strip() == "1"
+    assert "Passed" in runner.run(project, "run", "--all-files")

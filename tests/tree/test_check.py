@@ -18,7 +18,7 @@ from tests.trees import snapshot
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.options import ReadOptions
+from wcp_attest.disk.options import Progress, ReadOptions
 from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.manifest import Manifest
 
@@ -495,3 +495,20 @@ def test_an_extra_file_never_replaces_a_checked_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="file exists; nothing was staged"):
         check_tree(root, good, stage=str(tmp_path / "out"), extra={"latest": b"evil"})
     assert os.listdir(tmp_path) == ["pkg"]
+
+
+def test_a_file_that_is_replaced_after_it_was_hashed_is_refused(tmp_path: Path) -> None:
+    files = {f"d{folder:02}/f{number:02}": b"1" for folder in range(40) for number in range(60)}
+    root = plant(tmp_path / "tree", files)
+    (tmp_path / "new").write_bytes(b"2")
+    seen: list[Progress] = []
+
+    def replace(progress: Progress) -> None:
+        if progress.files_done > 1500 and not seen:
+            seen.append(progress)
+            os.replace(tmp_path / "new", f"{root}/d00/f00")
+
+    manifest = manifest_of(root)
+    with pytest.raises(TreeUnsafe, match="'d00/' changed while it was read"):
+        check_tree(root, manifest, options=ReadOptions(jobs=1, progress=replace))
+    assert seen
