@@ -528,6 +528,8 @@ class TestEditing:
             ("add", "bans.json", "--namespace", "org.x"),
             ("add", "bans.json", "--namespace", "com.x", *REASON),
             ("add", "bans.json", "--package", "abc", *REASON),
+            ("add", "bans.json", "--package", "worker", *REASON),
+            ("add", "bans.json", "--key-id", "soc.key.pub", *REASON),
             ("add", "bans.json", "--file", "absent", *REASON),
             ("add", "bans.json", "--file", "worker", *REASON),
             ("add", "bans.json", "--root", "state", *REASON),

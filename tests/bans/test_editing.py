@@ -192,3 +192,12 @@ def test_verifiers_at_once_share_an_empty_state(soc: Command) -> None:
     verifiers = [subprocess.Popen(command, cwd=soc.folder, env={"HOME": str(soc.folder)}) for _ in range(6)]
     assert [verifier.wait(120) for verifier in verifiers] == [0] * 6
     assert (soc.folder / "state").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("option", "other"), [("--package", "--root"), ("--file-digest", "--file"), ("--key-id", "--public-key")]
+)
+def test_a_path_in_place_of_a_digest_is_told_its_option(soc: Command, option: str, other: str) -> None:
+    run = soc("ban", "add", "bans.json", option, "soc.key.pub", *WHY)
+    assert run.status == 2
+    assert f"{option} takes a digest, and 'soc.key.pub' is a path; use {other} for it" in run.err

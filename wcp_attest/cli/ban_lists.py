@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -72,6 +72,13 @@ subject_options = grouped(
     _many("--namespace", "NAME", "A whole namespace: org.<name> or x.<name>."),
 )
 
+# Options that take a digest, and those that take the path of what has it.
+_FILES_INSTEAD: Final = (
+    ("--package", "package", "--root"),
+    ("--file-digest", "file_digest", "--file"),
+    ("--key-id", "signer_key", "--public-key"),
+)
+
 
 def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
     """Return the subjects that the flags name.
@@ -94,6 +101,9 @@ def subjects_of(flags: SubjectFlags) -> list[tuple[Kind, str]]:
     found += [(Kind.NAMESPACE, text) for text in flags.namespace]
     if not found:
         raise click.UsageError("no subject is named: give --package, --root, --file, --worker, --identity or another")
+    for option, texts, other in _FILES_INSTEAD:
+        if mistaken := [text for text in getattr(flags, texts) if os.path.exists(text)]:
+            raise click.UsageError(f"{option} takes a digest, and {mistaken[0]!r} is a path; use {other} for it")
     if flags.versions and not flags.worker:
         raise click.UsageError("--versions narrows --worker, which is not given")
     if flags.issuer and not flags.identity:
