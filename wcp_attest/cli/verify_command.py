@@ -77,8 +77,8 @@ def verify(
     Exit status 0: it is byte for byte what a signer trusted for its namespace released, and nobody banned it. Exit
     status 1: it was checked and is refused; the code says why. Exit status 2: it could not be checked.
 
-    ROOT is one package, so that the exit status is about that one. It may also be a tar, tar.gz or zip archive, which is
-    unpacked into a private directory for the time of the check; `wcp-attest unpack` keeps what was verified.
+    ROOT is one package, so that the exit status is about that one. It may also be a tar, tar.gz or zip archive, which
+    is unpacked into a private directory for the check; `wcp-attest unpack` keeps what was verified.
 
     \b
       wcp-attest verify my-worker --policy policy.toml
