@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.composite_action import Result, run_action
+from tests.trees import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,17 +84,53 @@ class Job:
         )
 
 
+HOSTILE = {
+    "click.py": "raise SystemExit('owned: click of the workspace')",
+    "wcp_attest.py": "raise SystemExit('owned: wcp_attest of the workspace')",
+    "action.py": "raise SystemExit('owned: action of the workspace')",
+    "sitecustomize.py": "raise SystemExit('owned: sitecustomize of the workspace')",
+    "json.py": "raise SystemExit('owned: json of the workspace')",
+    "pip.conf": "[global]\nindex-url = http://127.0.0.1:9/owned\n",
+    "setup.cfg": "[install]\nprefix = /nonexistent\n",
+    "pyproject.toml": '[tool.uv]\nindex-url = "http://127.0.0.1:9/owned"\n[build-system]\nrequires = ["owned"]\n',
+    "requirements.txt": "owned==1.0\n",
+    "python3": "#!/bin/sh\necho owned python3\n",
+    ".env": "PYTHONPATH=.\n",
+}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A job that signed in a hostile workspace, with an environment that the action's own first step made."""
+
+    job: Job
+    stolen: Path
+    before: Mapping[str, object]
+    first: Result
+
+    @property
+    def python(self) -> str:
+        return self.first.steps["install"].outputs["python"]
+
+
 @pytest.fixture(scope="session")
-def installed_python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Let the action's own first step make a virtual environment, once for all tests that look at the second one."""
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Install once for all tests; where that goes wrong because of the workspace, all of them fail."""
     base = tmp_path_factory.mktemp("installed")
-    action = copy_checkout(base / "checkout")
-    for name in ("workspace", "temp"):
-        (base / name).mkdir()
-    result = Job(action, base / "workspace", base / "temp").run(mode="none")
-    skip_when_unreachable(result)
-    assert result.steps["install"].outcome == "success", result.annotations
-    return result.steps["install"].outputs["python"]
+    job = make_job(base, copy_checkout(base / "checkout"))
+    for name, content in HOSTILE.items():
+        (job.workspace / name).write_text(content)
+        (job.workspace / name).chmod(0o755)
+    caller = {"PYTHONPATH": str(job.workspace), "PYTHONSTARTUP": "click.py", "PIP_TARGET": str(base / "stolen"),
+              "PIP_REQUIRE_VIRTUALENV": "1", "PIP_USER": "1", "PYTHONHOME": "/nonexistent"}  # fmt: skip
+    before = snapshot(base / "checkout")
+    first = job.under(environment=caller).run(
+        mode="sign", path="pkg", signing="hmac", hmac_key="correct horse battery", worker_id="org.acme.w",
+        species_id="wrk.w", worker_version="1",
+    )  # fmt: skip
+    skip_when_unreachable(first)
+    assert first.steps["install"].outcome == "success", first.annotations
+    return Installation(job, base / "stolen", before, first)
 
 
 def skip_when_unreachable(result: Result) -> None:
@@ -104,10 +141,10 @@ def skip_when_unreachable(result: Result) -> None:
 
 
 @pytest.fixture(scope="session")
-def quick_action(tmp_path_factory: pytest.TempPathFactory, installed_python: str) -> Path:
+def quick_action(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Path:
     """The action, with a first step that hands over the environment made before instead of making one."""
     action = copy_checkout(tmp_path_factory.mktemp("quick") / "checkout")
-    (action / "install.sh").write_text(f'echo "python={installed_python}" >> "$GITHUB_OUTPUT"\n')
+    (action / "install.sh").write_text(f'echo "python={installation.python}" >> "$GITHUB_OUTPUT"\n')
     return action
 
 

@@ -12,45 +12,19 @@ from typing import TYPE_CHECKING
 import yaml
 
 from action import install
-from tests.action.conftest import ROOT, copy_checkout, make_job, skip_when_unreachable
+from tests.action.conftest import ROOT, Installation, copy_checkout, make_job, skip_when_unreachable
 from tests.trees import snapshot
 
 if TYPE_CHECKING:
     import pytest
 
-HOSTILE = {
-    "click.py": "raise SystemExit('owned: click of the workspace')",
-    "wcp_attest.py": "raise SystemExit('owned: wcp_attest of the workspace')",
-    "action.py": "raise SystemExit('owned: action of the workspace')",
-    "sitecustomize.py": "raise SystemExit('owned: sitecustomize of the workspace')",
-    "json.py": "raise SystemExit('owned: json of the workspace')",
-    "pip.conf": "[global]\nindex-url = http://127.0.0.1:9/owned\n",
-    "setup.cfg": "[install]\nprefix = /nonexistent\n",
-    "pyproject.toml": '[tool.uv]\nindex-url = "http://127.0.0.1:9/owned"\n[build-system]\nrequires = ["owned"]\n',
-    "requirements.txt": "owned==1.0\n",
-    "python3": "#!/bin/sh\necho owned python3\n",
-    ".env": "PYTHONPATH=.\n",
-}
 
-
-def test_a_hostile_workspace_changes_nothing(tmp_path: Path) -> None:
-    action = copy_checkout(tmp_path / "checkout")
-    job = make_job(tmp_path, action)
-    for name, content in HOSTILE.items():
-        (job.workspace / name).write_text(content)
-        (job.workspace / name).chmod(0o755)
-    caller = {"PYTHONPATH": str(job.workspace), "PYTHONSTARTUP": "click.py", "PIP_TARGET": str(tmp_path / "stolen"),
-              "PIP_REQUIRE_VIRTUALENV": "1", "PIP_USER": "1", "PYTHONHOME": "/nonexistent"}  # fmt: skip
-    before = snapshot(tmp_path / "checkout")
-    result = job.under(environment=caller).run(
-        mode="sign", path="pkg", signing="hmac", hmac_key="correct horse battery", worker_id="org.acme.w",
-        species_id="wrk.w", worker_version="1",
-    )  # fmt: skip
-    skip_when_unreachable(result)
+def test_a_hostile_workspace_changes_nothing(installation: Installation) -> None:
+    job, result = installation.job, installation.first
     assert result.ok, result.annotations
     assert "owned" not in result.log
-    assert not (tmp_path / "stolen").exists()
-    assert snapshot(tmp_path / "checkout") == before, "the action's own checkout stays clean"
+    assert not installation.stolen.exists()
+    assert snapshot(job.action.parent) == installation.before, "the action's own checkout stays clean"
     assert result.path_entries == ()
     assert result.variables == {}
 
@@ -112,17 +86,11 @@ def test_on_a_runner_that_it_cannot_work_on_it_says_so(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkout"]
 
 
-def test_a_job_installs_once_for_each_commit(tmp_path: Path) -> None:
-    action = copy_checkout(tmp_path / "checkout")
-    job = make_job(tmp_path, action)
-    pythons = []
-    for _ in range(2):
-        result = job.run(mode="none")
-        skip_when_unreachable(result)
-        pythons.append(result.steps["install"].outputs["python"])
-    assert pythons[0] == pythons[1]
-    assert job.run(mode="none").steps["run"].exit_status == 2, "the environment works"
-    home = Path(pythons[0]).parents[2]
+def test_a_job_installs_once_for_each_commit(installation: Installation) -> None:
+    second = installation.job.run(mode="none")
+    assert second.steps["install"].outputs["python"] == installation.python
+    assert second.steps["run"].exit_status == 2, "the environment works"
+    home = Path(installation.python).parents[2]
     assert home.stat().st_mode & 0o777 == 0o700
 
 
@@ -151,10 +119,10 @@ def test_another_commit_or_a_half_made_environment_is_not_used(tmp_path: Path, m
     assert install.fingerprint() != before
 
 
-def test_the_action_of_the_root_does_the_same(tmp_path: Path, installed_python: str) -> None:
+def test_the_action_of_the_root_does_the_same(tmp_path: Path, installation: Installation) -> None:
     root = copy_checkout(tmp_path / "checkout").parent
     shutil.copy(ROOT / "action.yml", root)
-    (root / "action/install.sh").write_text(f'echo "python={installed_python}" >> "$GITHUB_OUTPUT"\n')
+    (root / "action/install.sh").write_text(f'echo "python={installation.python}" >> "$GITHUB_OUTPUT"\n')
     job = make_job(tmp_path, root)
     result = job.run(mode="verify", path="pkg", github_repository="acme/worker", worker_id="org.acme.worker")
     assert (result.ok, result.outputs["verified"]) == (False, "false")
