@@ -13,6 +13,7 @@ import pytest
 
 from tests.chromium import SIZES
 from tests.service.world import HELD, WORKER, a_request, ask, demo, token
+from wcp_attest import TrustedKey
 
 if TYPE_CHECKING:
     from tests.service.world import World
@@ -41,6 +42,8 @@ def test_a_person_answers_a_hold(browser: Any, world: World, decision: str, stat
     page = signed_in(browser, world, "ada")
     page.get_by_role("link", name="Approvals").click()
     box = page.locator("article", has=page.locator(f'input[value="{pending}"]'))
+    assert "What the worker declares" in box.inner_text()
+    assert "Network\nnone" in box.inner_text()
     box.get_by_label("Reason").fill("looked at it")
     box.get_by_role("button", name=decision).click()
     page.wait_for_url(f"{world.base}/approvals")
@@ -85,10 +88,13 @@ def test_decisions_are_filtered_and_opened(browser: Any, world: World) -> None:
 
 
 def test_an_operator_clears_a_quarantine_and_a_reader_cannot(browser: Any, world: World) -> None:
+    world("POST", "/wcp/route", "acme", a_request(correlation_id=str(uuid.uuid4())))
     world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd <script>alert(1)</script>"})
     reader = signed_in(browser, world, "rita")
     reader.get_by_role("link", name="Workers").click()
     assert "<script>alert(1)</script>" in reader.locator("tbody").inner_text()  # shown, not run
+    assert reader.get_by_role("row", name=WORKER).get_by_role("link", name="DISPATCH").count() == 1
+    assert str(TrustedKey.from_file_bytes(world.signer.public_pem()).key_id) in reader.locator("tbody").inner_text()
     reader.get_by_role("button", name=re.compile("Clear")).click()
     assert reader.get_by_role("alert").count() == 1
     page = signed_in(browser, world, "olga")

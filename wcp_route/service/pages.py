@@ -187,9 +187,12 @@ async def approvals(request: Request, context: Context, session: Session) -> Res
 
     def look() -> list[dict[str, Any]]:
         holds = context.state.approvals.pending(now_ms())[:SHOWN]
+        enrolled = context.state.registry.snapshot().workers
         # Each history is a few reads, so those at the top have it on the page and the rest over /wcp/approvals.
         return [
-            shown_hold(hold, "pending") | {"history": history_of(context, hold) if number < WITH_HISTORY else None}
+            shown_hold(hold, "pending")
+            | {"history": history_of(context, hold) if number < WITH_HISTORY else None}
+            | {"record": enrolled.get(hold.worker_id)}
             for number, hold in enumerate(holds)
         ]
 
@@ -210,12 +213,25 @@ async def answer(request: Request, context: Context, session: Session) -> Respon
 
 @page("reader", "approver", "operator")
 async def workers(request: Request, context: Context, session: Session) -> Response:
-    """GET /workers: identity, standing, quarantine with its cause."""
+    """GET /workers: identity, signers, the last decision (a ban is its code), quarantine with its cause."""
     del request
-    snapshot = await working(context.state.registry.snapshot)
-    names = sorted({*snapshot.workers, *snapshot.quarantined})
-    rows = [(name, snapshot.workers.get(name), snapshot.quarantined.get(name)) for name in names]
-    return _render("workers.html", session=session, here="workers", rows=rows)
+
+    def look() -> list[tuple[Any, ...]]:
+        snapshot = context.state.registry.snapshot()
+        newest: dict[str, dict[str, Any]] = {}
+        signers: dict[str, list[str]] = {}
+        for receipt in read.last(context.address, read.MAX_SHOWN, kind="decision"):
+            body = json.loads(receipt.body)
+            name = body.get("worker_id") or body.get("selected_worker_id") or ""
+            newest.setdefault(name, body)
+            if body.get("signers"):
+                signers.setdefault(name, body["signers"])
+        return [
+            (name, snapshot.workers.get(name), snapshot.quarantined.get(name), signers.get(name, []), newest.get(name))
+            for name in sorted({*snapshot.workers, *snapshot.quarantined})
+        ]
+
+    return _render("workers.html", session=session, here="workers", rows=await working(look))
 
 
 @page("operator")
