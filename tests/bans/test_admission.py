@@ -29,9 +29,10 @@ from wcp_attest.package import statement
 from wcp_attest.package.statement import Statement
 from wcp_attest.signing.key import generate
 from wcp_attest.trust.bans.ban_check import Bans
+from wcp_attest.trust.bans.document import MAX_CLOCK_SKEW
 from wcp_attest.trust.bans.feeds.file_feed import FileFeed
 from wcp_attest.trust.bans.list_compiler import compile_list
-from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW, FetchedList
+from wcp_attest.trust.bans.list_verifier import FetchedList
 from wcp_attest.trust.bans.rollback_guard import Seen
 from wcp_attest.trust.bans.signed_list import PREDICATE, SUBJECT, ListSigners, sign_list, statement_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.trust.bans.ban import Ban, Kind, make_ban, normal_digest
-from wcp_attest.trust.bans.document import BanList, Head
+from wcp_attest.trust.bans.document import MAX_VERSION, BanList, Head
 
 HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 HEAD = Head("acme-soc", 7, 1_772_366_400, 1_772_971_200)
@@ -196,6 +197,20 @@ def test_the_next_issue_has_a_higher_version_and_is_never_dated_back() -> None:
     following = listed.issue(now=HEAD.issued_at - 100, lifetime=60, bans=EVERY_KIND)
     assert following.head == Head("acme-soc", 8, HEAD.issued_at, HEAD.issued_at + 60)
     assert len(following.bans) == len(EVERY_KIND)
+
+
+@pytest.mark.parametrize(
+    ("head", "lifetime", "said"),
+    [
+        (replace(HEAD, version=MAX_VERSION), 60, "is the last"),
+        (replace(HEAD, issued_at=HEAD.issued_at + 3600), 60, "in the future"),
+        (HEAD, 300_000_000_000, "1970 to 9999"),
+        (HEAD, 0, "expires before"),
+    ],
+)
+def test_the_next_issue_is_refused_when_no_reader_would_take_it(head: Head, lifetime: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BanList.make(head, ()).issue(now=HEAD.issued_at, lifetime=lifetime, bans=())
 
 
 def test_of_two_bans_of_one_subject_the_later_stays() -> None:

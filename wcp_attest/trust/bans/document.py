@@ -37,6 +37,7 @@ SCHEMA: Final = "wcp.bans.v1"
 MAX_LIST_BYTES = 64 << 20  # about 300,000 bans, read in some seconds; above that a list is used in its compiled form
 MAX_SOURCE_BYTES: Final = 16 << 30  # of a list to compile, some 80 million bans; a longer one could fill the disk
 MAX_VERSION = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+MAX_CLOCK_SKEW: Final = 300  # seconds an issuer's clock may be ahead of ours, as for signatures of packages
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 _FIELDS: Final = {"schema_version", "name", "version", "issued_at", "expires_at", "bans"}
 
@@ -50,12 +51,23 @@ class Head:
         version: grows with every issue.
         issued_at: seconds since the epoch.
         expires_at: seconds since the epoch, after `issued_at`.
+
+    Raises:
+        ConfigError: the name is another one, the version is out of range, or the list expires before it is issued.
     """
 
     name: str
     version: int
     issued_at: int
     expires_at: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ConfigError(f"name {self.name[:80]!r} of the ban list is not 1 to 64 of a-z 0-9 . -")
+        if not 1 <= self.version <= MAX_VERSION:
+            raise ConfigError(f"version of the ban list is not a whole number from 1 to {MAX_VERSION}")
+        if self.issued_at >= self.expires_at:
+            raise ConfigError("the ban list expires before it is issued")
 
     def to_json(self) -> JsonObject:
         """Return the four fields as a list spells them, times as `2026-03-01T12:00:00Z`."""
@@ -77,10 +89,10 @@ class Head:
             ConfigError: a field is missing or malformed, or the list expires before it is issued.
         """
         name, version = value.get("name"), value.get("version")
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str):
             raise ConfigError(f"name {str(name)[:80]!r} of the ban list is not 1 to 64 of a-z 0-9 . -")
-        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_VERSION:
-            raise ConfigError("version of the ban list is not a whole number from 1 on")
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise ConfigError(f"version of the ban list is not a whole number from 1 to {MAX_VERSION}")
         times: list[int] = []
         for field in ("issued_at", "expires_at"):
             text = value.get(field)
@@ -88,8 +100,6 @@ class Head:
             if seconds is None:
                 raise ConfigError(f"{field} of the ban list is not of the form 2026-03-01T12:00:00Z")
             times.append(seconds)
-        if times[0] >= times[1]:
-            raise ConfigError("the ban list expires before it is issued")
         return cls(name, version, *times)
 
 
@@ -145,8 +155,20 @@ class BanList:
             now: the time of issue in seconds since the epoch; where it is earlier than this list's own, that is taken.
             lifetime: seconds until it expires.
             bans: all bans of the next version.
+
+        Raises:
+            ConfigError: every reader would refuse the next version: the list is dated in the future, its version
+                cannot grow, or it expires beyond the year 9999.
         """
+        if self.head.issued_at > now + MAX_CLOCK_SKEW:
+            raise ConfigError(
+                f"the ban list is dated {format_utc(self.head.issued_at)}, which is in the future; check the clock, or "
+                "make a new list under another name"
+            )
+        if self.head.version >= MAX_VERSION:
+            raise ConfigError(f"version {MAX_VERSION} of the ban list is the last; make a new list under another name")
         issued_at = max(now, self.head.issued_at)
+        format_utc(issued_at + lifetime)  # refuses what no list can say
         head = replace(self.head, version=self.head.version + 1, issued_at=issued_at, expires_at=issued_at + lifetime)
         return BanList.make(head, bans)
 

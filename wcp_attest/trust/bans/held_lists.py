@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from wcp_attest.base.errors import BansUnusable
-from wcp_attest.trust.bans.list_verifier import MAX_CLOCK_SKEW
+from wcp_attest.trust.bans.document import MAX_CLOCK_SKEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

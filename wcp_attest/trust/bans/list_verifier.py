@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import BansUnusable
 from wcp_attest.base.identity import format_utc
-from wcp_attest.trust.bans.document import BanList
+from wcp_attest.trust.bans.document import MAX_CLOCK_SKEW, BanList
 from wcp_attest.trust.bans.lookup import index_list
 from wcp_attest.trust.bans.rollback_guard import RollbackGuard, Seen
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from wcp_attest.trust.bans.signed_list import ListSigners
 
 MAX_MEMO: Final = 16  # lists kept parsed: one a source and the one before, more or less
-MAX_CLOCK_SKEW: Final = 300  # seconds an issuer's clock may be ahead of ours, as for signatures of packages
 
 
 class PairMismatch(BansUnusable):
