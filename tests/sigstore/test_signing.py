@@ -15,9 +15,10 @@ import pytest
 from tests.bad_http.tls import Certificates
 from tests.loopback_sigstore import DIRECT, Fault, LoopbackSigstore, github_claims
 from tests.sigstore.packages import BUILD, WORKER, WORKFLOW, Run, build_package, quickly, wcp_attest, write_package
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, TrustUnusable
 from wcp_attest.package.signature_file import BUNDLE_TYPE, parse_lines
 from wcp_attest.signing.key import generate
+from wcp_attest.signing.sigstore import trusted_root
 from wcp_attest.signing.sigstore.keyless_signer import SigstoreSigner
 
 if TYPE_CHECKING:
@@ -376,6 +377,26 @@ def test_a_malformed_token_is_the_callers_error(token: bytes) -> None:
 def test_a_token_that_is_none_is_said_to_be_and_not_shown(package: Path, config: Path, token: str) -> None:
     failed = sign(package, config, "--identity-token", "-", env={}, stdin=token)
     assert (failed.status, "identity token" in failed.err) == (2, True), failed
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("kind", ["absent", "pipe", "empty"])
+def test_certificates_of_the_environment_that_cannot_be_read_are_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, kind: str
+) -> None:
+    place = tmp_path / "authorities.pem"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "empty":
+        place.touch()
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(place))
+    with pytest.raises(ConfigError, match=f"authorities.pem.*{variable}"):
+        SigstoreSigner(token=b"a.b.c", instance="staging").sign(b"{}")
+    monkeypatch.setattr(trusted_root, "_remembered", {})
+    with pytest.raises(TrustUnusable, match=f"authorities.pem.*{variable}"):
+        trusted_root.public_root("staging")
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
