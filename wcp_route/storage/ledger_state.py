@@ -25,10 +25,9 @@ from wcp_route.storage.holds import HoldEntry
 from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.domain.record import WorkerRecord
+    from wcp_route.storage.holds import HoldState
 
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
 STATE_STREAM: Final = "!state"  # no tenant's stream begins so
@@ -36,33 +35,29 @@ KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can st
 MAX_REPORTS: Final = 1000  # of packages to ban that are remembered; those that are looked at make room first
 MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are remembered
 _SPEC_VERSION: Final = "0.2"
+_KEPT: Final = ("workers", "quarantined", "holds", "open", "granted", "denied", "reports", "active")
 _HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
 _HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
 
 
-_APPLY: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "worker.enrolled": "_enrolled",
-        "worker.withdrawn": "_withdrawn",
-        "worker.quarantined": "_quarantined",
-        "worker.cleared": "_cleared",
-        "worker.holds_cancelled": "_holds_ended",
-        "approval.held": "_held",
-        "approval.approved": "_approved",
-        "approval.denied": "_denied",
-        "approval.escalated": "_escalated",
-        "approval.redeemed": "_redeemed",
-        "approval.restored": "_restored",
-        "approval.cancelled": "_cancelled",
-        "approval.denied_before": "_denied_before",
-        "ban.reported": "_ban_reported",
-        "ban.reviewed": "_ban_reviewed",
-        "hall.activated": "_activated",
-        "ledger.carried": "_carried",
-    }
+_OF_REGISTRY: Final = ("worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared")
+KINDS: Final = (
+    *_OF_REGISTRY,
+    "worker.holds_cancelled",
+    "approval.held",
+    "approval.approved",
+    "approval.denied",
+    "approval.escalated",
+    "approval.redeemed",
+    "approval.restored",
+    "approval.cancelled",
+    "approval.denied_before",
+    "ban.reported",
+    "ban.reviewed",
+    "hall.activated",
+    "ledger.carried",
+    "decision.corrected",  # in the stream of the decision; it changes no state
 )
-KINDS: Final = (*_APPLY, "decision.corrected")
-_OF_REGISTRY: Final = frozenset(kind for kind in _APPLY if kind.startswith("worker.")) - {"worker.holds_cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ class LedgerState:
         """Return a state that can be changed without changing this one."""
         other = LedgerState(self.seq, self.hash)
         other.registry_seq = self.registry_seq
-        for name in ("workers", "quarantined", "holds", "open", "granted", "denied", "reports", "active"):
+        for name in _KEPT:
             setattr(other, name, getattr(self, name).copy())
         return other
 
@@ -161,13 +156,20 @@ class LedgerState:
         try:
             if event["schema"] != EVENT_SCHEMA or event["seq"] != self.seq + 1:
                 raise StateError(f"event {self.seq + 1} of the ledger is missing")
-            getattr(self, _APPLY[str(event["kind"])])(event)
+            kind = str(event["kind"])
+            room, _, _ = kind.partition(".")
+            if room == "worker":
+                self._apply_worker(kind, event)
+            elif room == "approval":
+                self._apply_approval(kind, event)
+            else:
+                self._apply_rest(kind, event)
         except (KeyError, TypeError, ValueError, ConfigError) as problem:
             if isinstance(problem, StateError):
                 raise
             raise StateError(f"event {self.seq + 1} of the ledger cannot be read: {problem}") from None
         self.seq, self.hash = self.seq + 1, digest
-        if event["kind"] in _OF_REGISTRY:
+        if kind in _OF_REGISTRY:
             self.registry_seq = self.seq
 
     def waiting(self, at_ms: int, tenant_id: str | None = None) -> list[Hold]:
@@ -208,110 +210,98 @@ class LedgerState:
             implemented=frozenset(implemented),
         )
 
-    def _enrolled(self, event: JsonObject) -> None:
-        from wcp_route.domain.record_model import parse_record
+    def _apply_worker(self, kind: str, event: JsonObject) -> None:
+        """Apply an event about a worker. Nothing that waits or was approved for it outlives such a change."""
+        worker_id, by, at = _text(event, "worker_id"), _text(event, "by"), parse_ms(_text(event, "at"))
+        if kind != "worker.cleared":
+            self._end_holds(worker_id)
+        match kind:
+            case "worker.enrolled":
+                from wcp_route.domain.record_model import parse_record
 
-        record = replace(parse_record(_object(event, "record")), package_root=_text(event, "package_root"))
-        if event["record_digest"] != record_digest(_object(event, "record"), record.package_root):
-            raise ValueError("the record is not the one that its digest names")
-        self._end_holds(record.worker_id)
-        self.workers[record.worker_id] = EnrolledWorker(
-            record, _text(event, "record_digest"), _text(event, "by"), parse_ms(_text(event, "at"))
-        )
+                written, root = _object(event, "record"), _text(event, "package_root")
+                record = replace(parse_record(written), package_root=root)
+                digest = record_digest(written, root)
+                if record.worker_id != worker_id or event["record_digest"] != digest:
+                    raise ValueError("the record is not the one that its digest names")
+                self.workers[worker_id] = EnrolledWorker(record, digest, by, at)
+            case "worker.withdrawn":
+                self.workers.pop(worker_id, None)
+            case "worker.quarantined":
+                self.quarantined.setdefault(worker_id, Quarantine(worker_id, _text(event, "reason"), by, at))
+            case "worker.cleared":
+                self.quarantined.pop(worker_id, None)
+            case "worker.holds_cancelled":
+                pass
+            case _:
+                raise KeyError(kind)
 
-    def _withdrawn(self, event: JsonObject) -> None:
-        self._end_holds(_text(event, "worker_id"))
-        self.workers.pop(_text(event, "worker_id"), None)
+    def _apply_approval(self, kind: str, event: JsonObject) -> None:
+        """Apply an event about a hold, or about requests that were denied before older events were pruned."""
+        match kind:
+            case "approval.held":
+                hold = read_hold(_object(event, "hold"))
+                self._forget(hold.created_at_ms)
+                self.holds[hold.pending_id] = HoldEntry(hold)
+                self.open[hold.input_hash, hold.worker_id] = hold.pending_id
+            case "approval.approved":
+                grant_hash = _text(event, "grant_hash")
+                entry = self._answered(event, "approved", grant_hash)
+                if grant_hash:
+                    self.granted[grant_hash] = entry.hold.pending_id
+                else:
+                    self._close(entry, "taken over")
+            case "approval.denied":
+                self._close(self._answered(event, "denied", ""), "denied")
+            case "approval.escalated":
+                entry, level = self._entry(event), _text(event, "level")
+                if level not in LEVELS:
+                    raise ValueError("there is no such level")
+                hold = replace(entry.hold, level=level)
+                self.holds[hold.pending_id] = replace(entry, hold=hold, by=_text(event, "by"))
+            case "approval.redeemed":
+                self._end(self._entry(event), "redeemed")
+            case "approval.restored":  # it was used for a decision that its caller was never told
+                entry = self._answered(event, "approved", _text(event, "grant_hash"))
+                self.granted[entry.grant_hash] = entry.hold.pending_id
+                self.open[entry.hold.input_hash, entry.hold.worker_id] = entry.hold.pending_id
+            case "approval.cancelled":
+                self._end(self._entry(event), "cancelled")
+            case "approval.denied_before":
+                self.denied.update({key: str(reason) for key, reason in _object(event, "denied").items()})
+            case _:
+                raise KeyError(kind)
 
-    def _quarantined(self, event: JsonObject) -> None:
-        worker_id = _text(event, "worker_id")
-        self._end_holds(worker_id)
-        self.quarantined.setdefault(
-            worker_id,
-            Quarantine(worker_id, _text(event, "reason"), _text(event, "by"), parse_ms(_text(event, "at"))),
-        )
+    def _apply_rest(self, kind: str, event: JsonObject) -> None:
+        """Apply an event about reported packages, about what is in force, or about the ledger itself."""
+        match kind:
+            case "ban.reported":
+                digest, reason, by = (_text(event, name) for name in ("sha256", "reason", "by"))
+                self.reports.pop(digest, None)  # one that was dismissed before stands at the end again
+                self.reports[digest] = BanReport(
+                    digest, reason, by, parse_ms(_text(event, "at")), evidence_url=_text(event, "evidence_url")
+                )
+                # Those that wait are bounded where they are made.
+                settled = [known for known, report in self.reports.items() if report.status != "pending"]
+                for known in settled[: max(0, len(self.reports) - MAX_REPORTS)]:
+                    del self.reports[known]
+            case "ban.reviewed":
+                report, status = self.reports.get(_text(event, "sha256")), _text(event, "status")
+                if report is None or status not in {"confirmed", "dismissed"}:
+                    raise ValueError("it is about a report that is not known")
+                self.reports[report.sha256] = replace(
+                    report, status=status, reviewed_by=_text(event, "by"), review=_text(event, "reason")
+                )
+            case "hall.activated":
+                self.active[_text(event, "env")] = _object(event, "active")
+            case "ledger.carried":  # older events were pruned; what they added up to follows, from nothing
+                for name in _KEPT:
+                    getattr(self, name).clear()
+            case _:
+                raise KeyError(kind)
 
-    def _cleared(self, event: JsonObject) -> None:
-        self.quarantined.pop(_text(event, "worker_id"), None)
-
-    def _holds_ended(self, event: JsonObject) -> None:
-        self._end_holds(_text(event, "worker_id"))
-
-    def _held(self, event: JsonObject) -> None:
-        hold = read_hold(_object(event, "hold"))
-        self._forget(hold.created_at_ms)
-        self.holds[hold.pending_id] = HoldEntry(hold)
-        self.open[hold.input_hash, hold.worker_id] = hold.pending_id
-
-    def _approved(self, event: JsonObject) -> None:
-        grant_hash = _text(event, "grant_hash")
-        entry = self._answered(event, "approved", grant_hash)
-        if grant_hash:
-            self.granted[grant_hash] = entry.hold.pending_id
-        else:
-            self._close(entry, "taken over")
-
-    def _denied(self, event: JsonObject) -> None:
-        self._close(self._answered(event, "denied", ""), "denied")
-
-    def _escalated(self, event: JsonObject) -> None:
-        entry = self._entry(event)
-        level = _text(event, "level")
-        if level not in LEVELS:
-            raise ValueError("there is no such level")
-        hold = replace(entry.hold, level=level)
-        self.holds[hold.pending_id] = replace(entry, hold=hold, by=_text(event, "by"))
-
-    def _redeemed(self, event: JsonObject) -> None:
-        entry = self._entry(event)
-        self.granted.pop(entry.grant_hash, None)
-        self.holds[entry.hold.pending_id] = replace(entry, state="redeemed", grant_hash="")
-        self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
-
-    def _restored(self, event: JsonObject) -> None:
-        """A grant was used for a decision that its caller was never told."""
-        entry = self._answered(event, "approved", _text(event, "grant_hash"))
-        self.granted[entry.grant_hash] = entry.hold.pending_id
-        self.open[entry.hold.input_hash, entry.hold.worker_id] = entry.hold.pending_id
-
-    def _cancelled(self, event: JsonObject) -> None:
-        self._cancel(self._entry(event))
-
-    def _denied_before(self, event: JsonObject) -> None:
-        self.denied.update({key: str(reason) for key, reason in _object(event, "denied").items()})
-
-    def _ban_reported(self, event: JsonObject) -> None:
-        names = ("sha256", "reason", "by")
-        digest, reason, by = (_text(event, name) for name in names)
-        self.reports.pop(digest, None)  # one that was dismissed before stands at the end again
-        self.reports[digest] = BanReport(
-            digest, reason, by, parse_ms(_text(event, "at")), evidence_url=_text(event, "evidence_url")
-        )
-        for known, report in list(self.reports.items()):
-            if len(self.reports) <= MAX_REPORTS:
-                break
-            if report.status != "pending":  # those that wait are bounded where they are made
-                del self.reports[known]
-
-    def _ban_reviewed(self, event: JsonObject) -> None:
-        report, status = self.reports.get(_text(event, "sha256")), _text(event, "status")
-        if report is None or status not in {"confirmed", "dismissed"}:
-            raise ValueError("it is about a report that is not known")
-        self.reports[report.sha256] = replace(
-            report, status=status, reviewed_by=_text(event, "by"), review=_text(event, "reason")
-        )
-
-    def _activated(self, event: JsonObject) -> None:
-        self.active[_text(event, "env")] = _object(event, "active")
-
-    def _carried(self, _event: JsonObject) -> None:
-        """Older events were pruned; what they added up to follows, from nothing."""
-        for kept in (self.workers, self.quarantined, self.holds, self.open, self.granted, self.denied, self.reports):
-            kept.clear()
-        self.active.clear()
-
-    def _answered(self, event: JsonObject, state: str, grant_hash: str) -> HoldEntry:
-        entry = replace(self._entry(event), state=cast("Any", state), grant_hash=grant_hash, by=_text(event, "by"))
+    def _answered(self, event: JsonObject, state: HoldState, grant_hash: str) -> HoldEntry:
+        entry = replace(self._entry(event), state=state, grant_hash=grant_hash, by=_text(event, "by"))
         self.holds[entry.hold.pending_id] = entry
         return entry
 
@@ -327,23 +317,22 @@ class LedgerState:
         if len(self.denied) > MAX_SETTLED:
             self.denied.pop(next(iter(self.denied)))
 
-    def _cancel(self, entry: HoldEntry) -> None:
+    def _end(self, entry: HoldEntry, state: HoldState) -> None:
         self.granted.pop(entry.grant_hash, None)
         self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
-        self.holds[entry.hold.pending_id] = replace(entry, state="cancelled", grant_hash="")
+        self.holds[entry.hold.pending_id] = replace(entry, state=state, grant_hash="")
 
     def _end_holds(self, worker_id: str) -> None:
-        """Nothing that waits or was approved for a worker outlives a change of its record or its standing."""
         for entry in [each for each in self.holds.values() if each.hold.worker_id == worker_id]:
             if entry.state in ("pending", "approved"):
-                self._cancel(entry)
+                self._end(entry, "cancelled")
 
     def _forget(self, at_ms: int) -> None:
         """Drop the oldest holds whose time was over a day ago; by the event's own time, so that all agree."""
         for pending_id, entry in list(self.holds.items()):
             if at_ms - entry.hold.expires_at_ms < KEEP_SETTLED_MS and len(self.holds) <= MAX_SETTLED:
                 return
-            self._cancel(entry)
+            self._end(entry, "cancelled")
             del self.holds[pending_id]
 
 
