@@ -1,7 +1,7 @@
 """Writing a receipt's body, fast: the canonical text directly, without a tree of values in between.
 
-Each function below is one stretch of the sorted object, name beside value, every value already JSON. A test compares
-the result with the RFC 8785 library's for evidence of every kind; that is why nothing here needs to sort or to check.
+The fields stand in their sorted order, name beside value, every value already JSON. A test compares the result with the
+RFC 8785 library's for evidence of every kind; that is why nothing here needs to sort or to check.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from wcp_route.storage.receipts.receipt import (
 from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from wcp_attest.base.strictjson import JsonObject
-    from wcp_route.domain.decision import Candidate, Check, Evidence, RouteDecision
+    from wcp_route.domain.decision import Check, Evidence, RouteDecision
 
 NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
 
@@ -95,27 +95,45 @@ def draft(evidence: Evidence, *, current: bool = False) -> Draft:
     if evidence.stream == STATE_STREAM:
         raise ReceiptError("a decision has no place among the events")
     try:
-        return Draft(
-            evidence.stream,
-            f'{{{_request(evidence, decision)},{_reason(decision)},{_ruling(evidence, decision)},"prev_receipt_hash":',
-            f',{_person(decision)},"receipt_id":"{new_id_at(decision.decided_at_ms)}","schema":"{SCHEMA}","seq":',
-            f",{_source(evidence, decision)},{_worker(decision)}}}",
-            ReceiptIndex(
-                "decision",
-                decision.decided_at_ms,
-                column_text(decision.tenant_id),
-                column_text(decision.worker_id),
-                decision.outcome,
-                "" if decision.reason is None else decision.reason.code.value,
-                key_of(decision.decision_id),
-                key_of(decision.correlation_id),
-            ),
-            registry=evidence.versions.registry if current and not decision.quarantined else 0,
+        before = f'{{{_before_previous(evidence, decision)},"prev_receipt_hash":'
+        between = (
+            f',"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
+            f',"qos_class":{_or_null(decision.qos_class)}'
+            f',"quarantined":{_FLAGS[decision.quarantined]}'
+            f',"receipt_id":"{new_id_at(decision.decided_at_ms)}"'
+            f',"schema":"{SCHEMA}"'
+            ',"seq":'
+        )
+        after = (
+            f',"signers":{_texts(evidence.signers)}'
+            f',"spec_version":"{SPEC_VERSION}"'
+            f',"stream":{_stream(evidence.stream)}'
+            f',"supervisor_level":{_or_null(decision.supervisor_level)}'
+            f',"task_id":{text(decision.task_id)}'
+            f',"tenant_id":{text(decision.tenant_id)}'
+            f',"tenant_risk":{_or_null(decision.tenant_risk)}'
+            f',"versions":{_versions(_parts(evidence.versions))}'
+            f',"worker_attestation_checked":{_FLAGS[decision.worker_attestation_checked]}'
+            f',"worker_attestation_valid":{_FLAGS[decision.worker_attestation_valid]}'
+            f',"worker_id":{text(decision.worker_id)}'
+            f',"worker_species_id":{text(decision.worker_species_id)}}}'
         )
     except ReceiptError:
         raise
     except ConfigError as problem:
         raise ReceiptError(f"the receipt cannot be written: {problem}") from None
+    found_by = ReceiptIndex(
+        "decision",
+        decision.decided_at_ms,
+        column_text(decision.tenant_id),
+        column_text(decision.worker_id),
+        decision.outcome,
+        "" if decision.reason is None else decision.reason.code.value,
+        key_of(decision.decision_id),
+        key_of(decision.correlation_id),
+    )
+    registry = evidence.versions.registry if current and not decision.quarantined else 0
+    return Draft(evidence.stream, before, between, after, found_by, registry=registry)
 
 
 def draft_event(event: JsonObject) -> Draft:
@@ -143,40 +161,39 @@ def draft_event(event: JsonObject) -> Draft:
     )
 
 
-def _request(evidence: Evidence, decision: RouteDecision) -> str:
-    expires = decision.approval_expires_at_ms
+def _before_previous(evidence: Evidence, decision: RouteDecision) -> str:
+    """Write the fields whose names come before `prev_receipt_hash`. Hints of candidates have no effect, so no place."""
+    expires, reason, grant = decision.approval_expires_at_ms, decision.reason, evidence.grant_id
+    candidates = [
+        f'{{"skip_reason":{text(one.skip_reason)},"worker_species_id":{text(one.worker_species_id)}}}'
+        for one in decision.candidates
+    ]
+    if reason is None:
+        denied = '"deny_code":null,"deny_extras":{},"deny_message":null'
+    else:
+        extras = canonical_json(dict(reason.extras)).decode()
+        denied = f'"deny_code":{text(reason.code)},"deny_extras":{extras},"deny_message":{text(reason.message)}'
+    grant_hash = f"sha256:{sha256(grant.encode()).hexdigest()}" if grant else ""  # the grant itself is a bearer token
     return (
         f'"approval_expires_at":{"null" if expires is None else _time(expires)}'
         f',"artifact_hash":{text(decision.request_hash)}'
-        f',"blast_declared":{_number(decision.blast_declared)}'
+        f',"blast_declared":{_or_null(decision.blast_declared)}'
         f',"blast_gate_passed":{_FLAGS[decision.blast_gate_passed]}'
-        f',"blast_score":{_number(decision.blast_score)}'
-        f',"candidates":{_candidates(decision.candidates)}'
+        f',"blast_score":{_or_null(decision.blast_score)}'
+        f',"candidates":[{",".join(candidates)}]'
         f',"capability_id":{text(decision.capability_id)}'
-        f',"checks":[{_written.of(evidence.checks)}]'
+        f',"checks":[{_checks(evidence.checks)}]'
         f',"controls_required":{_texts(decision.required_controls)}'
         f',"controls_verified":{_texts(evidence.controls_verified)}'
         f',"correlation_id":{text(decision.correlation_id)}'
-        f',"data_label":{_maybe(decision.data_label)}'
+        f',"data_label":{_or_null(decision.data_label)}'
         f',"decision_id":{text(decision.decision_id)}'
-    )
-
-
-def _reason(decision: RouteDecision) -> str:
-    denied, reason = _FLAGS[decision.denied], decision.reason
-    if reason is None:
-        return f'"denied":{denied},"deny_code":null,"deny_extras":{{}},"deny_message":null'
-    extras = canonical_json(dict(reason.extras)).decode()
-    code, message = text(reason.code), text(reason.message)
-    return f'"denied":{denied},"deny_code":{code},"deny_extras":{extras},"deny_message":{message}'
-
-
-def _ruling(evidence: Evidence, decision: RouteDecision) -> str:
-    return (
-        f'"dispatched_at":{_time(decision.decided_at_ms)}'
+        f',"denied":{_FLAGS[decision.denied]}'
+        f",{denied}"
+        f',"dispatched_at":{_time(decision.decided_at_ms)}'
         f',"dry_run":{_FLAGS[decision.dry_run]}'
-        f',"env":{_maybe(decision.env)}'
-        f',"grant_hash":{_digest_of(evidence.grant_id)}'
+        f',"env":{_or_null(decision.env)}'
+        f',"grant_hash":"{grant_hash}"'
         f',"input_hash":{text(decision.input_hash)}'
         f',"matched_rule_id":{text(decision.matched_rule_id)}'
         f',"outcome":{text(decision.outcome)}'
@@ -187,86 +204,29 @@ def _ruling(evidence: Evidence, decision: RouteDecision) -> str:
     )
 
 
-def _person(decision: RouteDecision) -> str:
-    return (
-        f'"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
-        f',"qos_class":{_maybe(decision.qos_class)}'
-        f',"quarantined":{_FLAGS[decision.quarantined]}'
-    )
+# The texts of checks, each written once: most gates say the same thing, as the same value, time after time. Checks are
+# known by their identity, which nothing else can have while they are kept beside their text.
+_written: dict[int, tuple[Check, str]] = {}
 
 
-def _source(evidence: Evidence, decision: RouteDecision) -> str:
-    return (
-        f'"signers":{_texts(evidence.signers)}'
-        f',"spec_version":"{SPEC_VERSION}"'
-        f',"stream":{_stream(evidence.stream)}'
-        f',"supervisor_level":{_maybe(decision.supervisor_level)}'
-        f',"task_id":{text(decision.task_id)}'
-        f',"tenant_id":{text(decision.tenant_id)}'
-        f',"tenant_risk":{_maybe(decision.tenant_risk)}'
-        f',"versions":{_versions(_parts(evidence.versions))}'
-    )
-
-
-def _worker(decision: RouteDecision) -> str:
-    return (
-        f'"worker_attestation_checked":{_FLAGS[decision.worker_attestation_checked]}'
-        f',"worker_attestation_valid":{_FLAGS[decision.worker_attestation_valid]}'
-        f',"worker_id":{text(decision.worker_id)}'
-        f',"worker_species_id":{text(decision.worker_species_id)}'
-    )
-
-
-class _Written:
-    """The texts of checks, each written once: most gates say the same thing, as the same value, time after time.
-
-    Checks are known by their identity, which nothing else can have while they are kept beside their text.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Check, str]] = {}
-
-    def of(self, checks: Sequence[Check]) -> str:
-        """Return the texts of checks, with commas between them."""
-        known = self._known
-        try:
-            return ",".join([known[id(check)][1] for check in checks])
-        except KeyError:
-            return ",".join([self._of(check) for check in checks])
-
-    def _of(self, check: Check) -> str:
-        known = self._known.get(id(check))
+def _checks(checks: Sequence[Check]) -> str:
+    """Return the texts of checks, with commas between them."""
+    found: list[str] = []
+    for check in checks:
+        known = _written.get(id(check))
         if known is not None:
-            return known[1]
-        written = _check(check)
+            found.append(known[1])
+            continue
+        detail = f'"detail":{text(check.detail)},' if check.detail else ""
+        # The gates name their digests in ASCII, so that any order of the names is the same order.
+        digests = ",".join([f"{text(name)}:{text(value)}" for name, value in sorted(check.digests)])
+        digests = f'"digests":{{{digests}}},' if digests else ""
+        found.append(f'{{{detail}{digests}"name":{text(check.name)},"outcome":{text(check.outcome)}}}')
         if not check.digests:  # those differ from worker to worker
-            if len(self._known) >= MAX_CHECKS:
-                self._known.clear()
-            self._known[id(check)] = (check, written)
-        return written
-
-
-_written = _Written()
-
-
-def _check(check: Check) -> str:
-    detail = f'"detail":{text(check.detail)},' if check.detail else ""
-    digests = f'"digests":{_digests(check)},' if check.digests else ""
-    return f'{{{detail}{digests}"name":{text(check.name)},"outcome":{text(check.outcome)}}}'
-
-
-def _digests(check: Check) -> str:
-    """The gates name their digests in ASCII, so that any order of the names is the same order."""
-    return "{" + ",".join([f"{text(name)}:{text(value)}" for name, value in sorted(check.digests)]) + "}"
-
-
-def _candidates(candidates: Iterable[Candidate]) -> str:
-    """Rank hints have no effect, hence no place here."""
-    written = [
-        f'{{"skip_reason":{text(one.skip_reason)},"worker_species_id":{text(one.worker_species_id)}}}'
-        for one in candidates
-    ]
-    return f"[{','.join(written)}]"
+            if len(_written) >= MAX_CHECKS:
+                _written.clear()
+            _written[id(check)] = (check, found[-1])
+    return ",".join(found)
 
 
 _parts = attrgetter("bans", "config", "policy", "registry", "rules", "trust_policy")
@@ -302,14 +262,7 @@ def _time(milliseconds: int) -> str:
     return f'"{format_ms(milliseconds)}"'
 
 
-def _maybe(item: str | None) -> str:
-    return "null" if item is None else text(item)
-
-
-def _number(item: int | None) -> str:
+def _or_null(item: str | int | None) -> str:
+    if isinstance(item, str):
+        return text(item)
     return "null" if item is None else str(item)
-
-
-def _digest_of(secret: str) -> str:
-    """A grant is a bearer token: the receipt proves which one was used without being one."""
-    return f'"sha256:{sha256(secret.encode()).hexdigest()}"' if secret else '""'
