@@ -21,11 +21,12 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.clock import now_ms
+from wcp_route.domain.closing import Closing
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import DenyReason
 from wcp_route.domain.events import one_line
@@ -69,7 +70,7 @@ MAX_ANEW: Final = 50  # times that a request is decided because what it was deci
 SHARE_OF_GATES: Final = 0.8  # of the time for a decision; what is left is for its receipt, also that of a late denial
 
 
-class Hall:
+class Hall(Closing):
     """Decides. Safe to share between threads; a context manager that closes it at the end.
 
     Opening writes to the ledger what is in force, and begins to keep the ban lists of the trust policy fresh.
@@ -121,12 +122,6 @@ class Hall:
         for threads in (self._callbacks, self._decisions, self._telling):
             threads.close()
         self._ban_refresh.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def world(self) -> World:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.record import WorkerRecord
-    from wcp_route.storage.registry import Registry
+    from wcp_route.storage.registry import LedgerRegistry
 
 WORKER = "org.acme.doc-summarizer"
 SPECIES = "wrk.doc.summarizer"
@@ -132,7 +132,7 @@ class World:
 
     directory: Path
     signer: KeySigner = field(default_factory=generate)
-    registry: Registry = field(default_factory=MemoryRegistry)
+    registry: LedgerRegistry = field(default_factory=MemoryRegistry)
     clock: Ticking = field(default_factory=Ticking)
 
     def package(self, worker_id: str = WORKER, species_id: str = SPECIES) -> str:

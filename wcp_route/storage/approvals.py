@@ -10,8 +10,9 @@ hash), that worker as it was enrolled, its package, and that rule of those rules
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
+from wcp_route.domain.closing import Closing
 from wcp_route.storage.approval_events import answered, checked_hold, granted, held, redeemed
 from wcp_route.storage.holds import (
     MAX_PENDING,
@@ -51,7 +52,7 @@ __all__ = [
 
 
 class ApprovalStore(Protocol):
-    """Keeps holds until a human has answered or their time is over. Every step happens once, for all processes."""
+    """What a Hall needs of approvals. Every step happens once, for all processes; `LedgerApprovals` does it."""
 
     def look(self, hold: Hold) -> tuple[Hold, bool]:
         """Return the hold in force for this request and worker, and whether it is a new one. Raises `ApprovalError`."""
@@ -59,55 +60,30 @@ class ApprovalStore(Protocol):
     def hold(self, hold: Hold) -> Hold:
         """Keep a hold, and return the one in force. Raises `ApprovalError` when it cannot be kept."""
 
-    def resolve(
-        self, pending_id: str, action: Action, *, by: Approver | str, at_ms: int, reason: str = ""
-    ) -> Resolution:
-        """Approve, deny or escalate. Raises `ApprovalExpired`, `ApprovalError` when it does not wait any more."""
-
     def redeem(self, wanted: Redemption, *, use: bool) -> Hold:
         """Use a grant up (`use`), or only look whether it is good. Raises `ApprovalExpired`, `ApprovalError`."""
-
-    def pending(self, at_ms: int, tenant_id: str | None = None) -> tuple[Hold, ...]:
-        """Return what waits and is not expired, oldest first."""
-
-    def get(self, pending_id: str) -> Hold | None:
-        """Return a hold, whatever has become of it."""
-
-    def state(self, pending_id: str) -> HoldState | None:
-        """Tell what has become of a hold."""
 
     def cancel_for(self, worker_id: str, *, by: str, at_ms: int) -> int:
         """End all holds and unused grants for a worker; tell how many."""
 
-    def close(self) -> None:
-        """Let go of everything."""
 
-
-class LedgerApprovals:
+class LedgerApprovals(Closing):
     """The holds that the events of a ledger add up to.
 
     Args:
         ledger: where they are kept.
         ids: makes grants; tests give their own.
+
+    Attributes:
+        ledger: where they are kept: receipts that go there carry holds and grants along in one transaction.
     """
 
     def __init__(self, ledger: Ledger, *, ids: Callable[[], str] = new_grant) -> None:
-        self._ledger, self._ids = ledger, ids
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where they are kept: receipts that go there carry holds and grants along in one transaction."""
-        return self._ledger
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.ledger, self._ids = ledger, ids
 
     def close(self) -> None:
         """Close the ledger."""
-        self._ledger.close()
+        self.ledger.close()
 
     def look(self, hold: Hold) -> tuple[Hold, bool]:
         """Return the hold in force for this request and worker, and whether it is a new one. Nothing is kept.
@@ -117,7 +93,7 @@ class LedgerApprovals:
             ApprovalError: too many wait already.
             StateError: the ledger cannot be read.
         """
-        state = self._ledger.state()
+        state = self.ledger.state()
         entry = state.in_force(hold.input_hash, hold.worker_id, hold.created_at_ms)
         return (checked_hold(state, hold), True) if entry is None else (entry.hold, False)
 
@@ -129,8 +105,8 @@ class LedgerApprovals:
             ApprovalError: its id is known, or too many wait already.
             StateError: the ledger cannot be written.
         """
-        self._ledger.change(lambda state: held(state, hold))
-        entry = self._ledger.state().in_force(hold.input_hash, hold.worker_id, hold.created_at_ms)
+        self.ledger.change(lambda state: held(state, hold))
+        entry = self.ledger.state().in_force(hold.input_hash, hold.worker_id, hold.created_at_ms)
         return hold if entry is None else entry.hold
 
     def resolve(
@@ -161,7 +137,7 @@ class LedgerApprovals:
             told[:] = [resolution]
             return events
 
-        self._ledger.change(plan)
+        self.ledger.change(plan)
         return told[0]
 
     def redeem(self, wanted: Redemption, *, use: bool) -> Hold:
@@ -176,9 +152,9 @@ class LedgerApprovals:
             ApprovalError: it is unknown, used, for anything else, or given by a lower level.
             StateError: the ledger cannot be used.
         """
-        hold = granted(self._ledger.state(), wanted)
+        hold = granted(self.ledger.state(), wanted)
         if use:
-            self._ledger.change(lambda state: redeemed(state, wanted))
+            self.ledger.change(lambda state: redeemed(state, wanted))
         return hold
 
     def pending(self, at_ms: int, tenant_id: str | None = None) -> tuple[Hold, ...]:
@@ -187,7 +163,7 @@ class LedgerApprovals:
         Raises:
             StateError: the ledger cannot be read.
         """
-        waiting = self._ledger.state().waiting(at_ms, tenant_id)
+        waiting = self.ledger.state().waiting(at_ms, tenant_id)
         return tuple(sorted(waiting, key=lambda hold: (hold.created_at_ms, hold.pending_id)))
 
     def get(self, pending_id: str) -> Hold | None:
@@ -196,7 +172,7 @@ class LedgerApprovals:
         Raises:
             StateError: the ledger cannot be read.
         """
-        entry = self._ledger.state().holds.get(pending_id)
+        entry = self.ledger.state().holds.get(pending_id)
         return None if entry is None else entry.hold
 
     def state(self, pending_id: str) -> HoldState | None:
@@ -205,7 +181,7 @@ class LedgerApprovals:
         Raises:
             StateError: the ledger cannot be read.
         """
-        entry = self._ledger.state().holds.get(pending_id)
+        entry = self.ledger.state().holds.get(pending_id)
         return None if entry is None else entry.state
 
     def cancel_for(self, worker_id: str, *, by: str, at_ms: int, via: str = "library") -> int:
@@ -224,5 +200,5 @@ class LedgerApprovals:
                 return []
             return [event("worker.holds_cancelled", at_ms=at_ms, by=by, via=via, worker_id=worker_id)]
 
-        self._ledger.change(plan)
+        self.ledger.change(plan)
         return count

@@ -58,6 +58,8 @@ class Database:
     Attributes:
         name: the address without a password, for messages.
         durable: whether it outlives the process.
+        is_postgresql: whether a server keeps it.
+        prefix: what stands before a table's name in a statement.
 
     Raises:
         StateError: it cannot be used.
@@ -67,7 +69,15 @@ class Database:
         self.durable = address != MEMORY
         self._process = os.getpid()
         self._alone = threading.RLock()  # memory has one connection; it is used by one thread at a time
-        self.is_postgresql, self.name, self._engine = _engine(address, create=create)
+        if address.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+            self.is_postgresql, (self.name, self._engine) = True, _postgresql(address)
+        elif "://" in address and not address.startswith("sqlite:///"):
+            scheme = address.partition("://")[0]
+            raise StateError(f"state `{scheme}://…` is of a kind we do not know; use a file or postgresql://")
+        else:
+            path = address.removeprefix("sqlite:///")
+            self.is_postgresql, self.name, self._engine = False, path, _sqlite(path, create=create)
+        self.prefix = f"{tables.SCHEMA}." if self.is_postgresql else ""
         self._last_batch = f"SELECT coalesce(max(number), 0) FROM {self.prefix}batches"  # noqa: S608
         self._last_event = f"SELECT state_seq FROM {self.prefix}batches ORDER BY number DESC LIMIT 1"  # noqa: S608
         self._peeking = threading.Lock()
@@ -107,8 +117,10 @@ class Database:
             connection.exec_driver_sql(_timeouts(round(WAIT_SECONDS * 1000)))
             try:
                 yield connection
-            finally:
-                _close_streams(connection)
+            finally:  # the server's cursors, also those of a reader that stopped half-way
+                for cursor in connection.info.pop(_STREAMS, ()):
+                    with contextlib.suppress(self._engine.dialect.loaded_dbapi.Error):  # the connection is lost
+                        cursor.close()
 
     @contextlib.contextmanager
     def writing(self, seconds: float = WAIT_SECONDS, *, appending: bool = False) -> Iterator[Connection]:
@@ -180,32 +192,24 @@ class Database:
                 return int(connection.exec_driver_sql(self._last_event).scalar() or 0)
         until = time.monotonic() + WAIT_SECONDS
         while True:
-            try:
-                found = self._look_at_last_event(opening=True)
-            except StateBusy:
-                if time.monotonic() >= until:
-                    raise
-                found = None
+            found = self.moved_now(opening=True)
             if found is not None:
                 return found
             if time.monotonic() >= until:
                 raise StateBusy(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
             time.sleep(POLL_SECONDS)
 
-    def moved_now(self) -> int | None:
-        """Return what `moved` does, or none where that would mean to wait for a server, another process or thread.
+    def moved_now(self, *, opening: bool = False) -> int | None:
+        """Return what `moved` does, or None where that would mean to wait for a server, another process or thread.
+
+        Args:
+            opening: whether the connection for it may be opened, which takes milliseconds.
 
         Raises:
             StateError: the database cannot be read.
         """
-        try:
-            return None if self.is_postgresql else self._look_at_last_event(opening=False)
-        except StateBusy:
-            return None
-
-    def _look_at_last_event(self, *, opening: bool) -> int | None:
         self._check_process()
-        if not self._peeking.acquire(timeout=POLL_SECONDS):
+        if self.is_postgresql or not self._peeking.acquire(timeout=POLL_SECONDS):
             return None
         try:
             if self._peek is None and not opening:
@@ -220,7 +224,10 @@ class Database:
                 self._event_seen = 0 if row is None else row[0]
                 self._version_seen = version
         except (exc.SQLAlchemyError, sqlite3.Error) as problem:
-            raise failure(self.name, problem) from problem
+            error = failure(self.name, problem)
+            if isinstance(error, StateBusy):
+                return None
+            raise error from problem
         else:
             return self._event_seen
         finally:
@@ -237,11 +244,6 @@ class Database:
                 return tables.make_steps(connection, 0, now_ms())
             version = self._version(connection)
             return tables.make_steps(connection, version, now_ms()) if version < tables.VERSION else 0
-
-    @property
-    def prefix(self) -> str:
-        """What stands before a table's name in a statement."""
-        return f"{tables.SCHEMA}." if self.is_postgresql else ""
 
     @classmethod
     def bring_up(cls, address: str) -> int:
@@ -297,36 +299,23 @@ class Database:
         if self.is_postgresql:
             level = "READ COMMITTED" if write else "REPEATABLE READ"
             options["isolation_level"] = "AUTOCOMMIT" if autocommit else level
-        with self.failures(), contextlib.ExitStack() as stack:
+        if not self.durable and not self._alone.acquire(timeout=WAIT_SECONDS):
+            raise StateError(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
+        try:
+            with self._engine.connect().execution_options(**options) as connection:
+                yield connection
+        except (exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as problem:
+            raise failure(self.name, problem) from problem
+        finally:
             if not self.durable:
-                if not self._alone.acquire(timeout=WAIT_SECONDS):
-                    raise StateError(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
-                stack.callback(self._alone.release)
-            yield stack.enter_context(self._engine.connect().execution_options(**options))
+                self._alone.release()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise StateError("the state was opened before a fork; open it in the process that uses it")
 
-    @contextlib.contextmanager
-    def failures(self) -> Iterator[None]:
-        """Turn what the database raises inside the block into a `StateError`."""
-        try:
-            yield
-        except (exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as problem:
-            raise failure(self.name, problem) from problem
 
-
-def _engine(address: str, *, create: bool) -> tuple[bool, str, Engine]:
-    if address.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
-        return _postgresql(address)
-    if "://" in address and not address.startswith("sqlite:///"):
-        scheme = address.partition("://")[0]
-        raise StateError(f"state `{scheme}://…` is of a kind we do not know; use a file or postgresql://")
-    return _sqlite(address.removeprefix("sqlite:///"), create=create)
-
-
-def _postgresql(address: str) -> tuple[bool, str, Engine]:
+def _postgresql(address: str) -> tuple[str, Engine]:
     try:
         import psycopg  # SQLAlchemy's message names another package
     except ImportError:
@@ -355,19 +344,10 @@ def _postgresql(address: str) -> tuple[bool, str, Engine]:
         if isinstance(cursor, psycopg.ServerCursor):
             connection.info.setdefault(_STREAMS, []).append(cursor)
 
-    return True, url.render_as_string(hide_password=True).replace("+psycopg", "", 1), engine
+    return url.render_as_string(hide_password=True).replace("+psycopg", "", 1), engine
 
 
-def _close_streams(connection: Connection) -> None:
-    """Close the server's cursors of a transaction, also those of a reader that stopped half-way."""
-    import psycopg
-
-    for cursor in connection.info.pop(_STREAMS, ()):
-        with contextlib.suppress(psycopg.Error):  # the connection is lost, and the cursor with it
-            cursor.close()
-
-
-def _sqlite(path: str, *, create: bool) -> tuple[bool, str, Engine]:
+def _sqlite(path: str, *, create: bool) -> Engine:
     pool: dict[str, Any] = {"poolclass": StaticPool}
     if path != MEMORY:
         _check_file(path, create=create)
@@ -379,12 +359,12 @@ def _sqlite(path: str, *, create: bool) -> tuple[bool, str, Engine]:
         **pool,
     )
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
+    def begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("wcp_write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    return False, path, engine
+    event.listen(engine, "begin", begin)
+    return engine
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -401,7 +381,8 @@ def _connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.text_factory = _read_text
+        # Bytes that are not text must not stop a verification half-way.
+        connection.text_factory = lambda data: data.decode(errors="replace")
         if path != MEMORY:
             _use_log(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
@@ -421,17 +402,16 @@ def _check_file(path: str, *, create: bool) -> None:
     """
     try:
         with _MAKING:
-            status = _stat(path)
-            if status is None and create:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-                status = _stat(path)
-    except FileExistsError:  # another process was first
-        status = _stat(path)
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            status = os.lstat(path)
     except (OSError, ValueError) as problem:
+        if isinstance(problem, FileNotFoundError) and not create:
+            more = "`wcp-route init` and `wcp-route enroll` make one"
+            raise StateError(f"state file `{path}` does not exist; {more}") from None
         words = (problem.strerror or "unknown error").lower() if isinstance(problem, OSError) else str(problem)
         raise StateError(f"state file `{path}` cannot be opened: {words}") from None
-    if status is None:
-        raise StateError(f"state file `{path}` does not exist; `wcp-route init` and `wcp-route enroll` make one")
     if stat.S_ISLNK(status.st_mode):
         raise StateError(f"state file `{path}` is a symbolic link; name the file itself")
     if not stat.S_ISREG(status.st_mode):
@@ -440,13 +420,6 @@ def _check_file(path: str, *, create: bool) -> None:
         raise StateError(f"state file `{path}` belongs to another user")
     if status.st_mode & 0o077:
         raise StateError(f"state file `{path}` is open to other users; run `chmod 600` on it")
-
-
-def _stat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:
-        return None
 
 
 def _use_log(connection: sqlite3.Connection, path: str) -> None:
@@ -471,8 +444,3 @@ def _timeouts(milliseconds: int) -> str:
         f" set_config('statement_timeout', '{milliseconds}ms', true),"
         " set_config('synchronous_commit', 'on', true), set_config('search_path', 'pg_catalog', true)"
     )
-
-
-def _read_text(data: bytes) -> str:
-    """Read what should be text; bytes that are not it must not stop a verification half-way."""
-    return data.decode(errors="replace")

@@ -16,12 +16,13 @@ import itertools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.domain.clock import now_ms
+from wcp_route.domain.closing import Closing
 from wcp_route.storage import tables
 from wcp_route.storage.approval_events import plan_for
 from wcp_route.storage.database import WAIT_SECONDS, Database
@@ -33,7 +34,7 @@ from wcp_route.storage.receipts.body import draft, draft_event
 from wcp_route.storage.receipts.chain import Tip, seal
 from wcp_route.storage.receipts.receipt import MAX_BATCH, ReceiptHead
 from wcp_route.storage.receipts.sign import SignedHead
-from wcp_route.storage.receipts.writer import Group, GroupWriter, Submitted
+from wcp_route.storage.receipts.writer import Group, GroupWriter, Submitted, TakenBack
 from wcp_route.storage.state_errors import ReceiptError, StateBusy, StateError
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Evidence
-    from wcp_route.storage.receipts.body import Draft
-    from wcp_route.storage.receipts.chain import Batch, ChainRow
+    from wcp_route.storage.receipts.chain import Batch
     from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
 MAX_HEADS: Final = 100_000  # streams whose end is remembered
@@ -52,7 +52,7 @@ MAX_CORRECTIONS: Final = 1000  # waiting to be written
 _log = logging.getLogger("wcp_route")
 
 
-class Ledger:
+class Ledger(Closing):
     """An open ledger. Safe to share between threads, not between processes.
 
     Args:
@@ -63,6 +63,13 @@ class Ledger:
         read_only: nothing will be written; a signed ledger may be read without a key then.
         guarded: refuse a ledger that ends in a batch nobody signed.
         clock: the time, milliseconds since 1970.
+
+    Attributes:
+        signed: whether batches are signed.
+        durable: whether what is written outlives the process.
+        database: where it is.
+        known_state: what all events add up to as far as this process has seen them; nobody was asked for newer ones. A
+            decision made from it is good only if its receipt is submitted as `current`.
 
     Raises:
         StateError: it cannot be used, or its events are not what was sealed.
@@ -79,7 +86,8 @@ class Ledger:
         guarded: bool = False,
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        self._database, self._signer, self._clock = database, signer, clock
+        self.database, self._signer, self._clock = database, signer, clock
+        self.signed, self.durable = signer is not None, database.durable
         known = {key.key_id: key for key in keys}
         if signer is not None and (own := getattr(signer, "public", None)) is not None:
             known[signer.key_id] = own
@@ -90,35 +98,15 @@ class Ledger:
         self._unsure: tuple[Batch, list[JsonObject]] | None = None
         self._corrections: list[JsonObject] = []
         self._looking, self._publishing = threading.Lock(), threading.Lock()
-        self._state = LedgerState()
+        self.known_state = LedgerState()
         with database.reading() as connection:
-            self._tip = self._look(connection, self._state)
+            self._tip = self._look(connection, self.known_state)
             if head is not None:
                 self.reader.check_head(connection, SignedHead.from_bytes(head), self._origin)
-        self._writer = None if read_only else GroupWriter(self._commit, lambda: None)
+        refuses = "the ledger was opened for reading only" if read_only else ""
+        self._read_only, self._writer = read_only, GroupWriter(self._commit, refuses=refuses)
 
     keeps_deadlines: Final = True  # no call waits longer than it is told
-
-    @property
-    def signed(self) -> bool:
-        """Whether batches are signed."""
-        return self._signer is not None
-
-    @property
-    def durable(self) -> bool:
-        """Whether what is written outlives the process."""
-        return self._database.durable
-
-    @property
-    def database(self) -> Database:
-        """The database below."""
-        return self._database
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Write what is waiting and close the database.
@@ -127,10 +115,9 @@ class Ledger:
             ReceiptError: the writer is stuck.
         """
         try:
-            if self._writer is not None:
-                self._writer.close()
+            self._writer.close()
         finally:
-            self._database.close()
+            self.database.close()
 
     def append(self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS) -> None:
         """Return when a receipt of each is on disk.
@@ -156,9 +143,8 @@ class Ledger:
         Raises:
             ReceiptError: the ledger is closed, or was opened for reading only.
         """
-        writer = self._writing_thread()
-        submitted = Submitted(writer, [])
-        plain: list[tuple[int, Draft]] = []
+        submitted = Submitted(self._writer, [])
+        groups = submitted.groups
         for place, one in enumerate(evidence):
             try:
                 written = draft(one, current=current)
@@ -166,15 +152,15 @@ class Ledger:
                 submitted.early[place] = problem
                 continue
             plan = plan_for(one, written)
-            if plan is None:
-                plain.append((place, written))
+            if plan is not None:
+                groups.append(([place], Group([], seconds, plan)))
                 continue
-            submitted.groups += self._grouped(plain, seconds)
-            plain = []
-            submitted.groups.append(([place], Group([], seconds, plan)))
-        submitted.groups += self._grouped(plain, seconds)
-        for _, group in submitted.groups:
-            writer.put(group)
+            if not groups or groups[-1][1].plan is not None or len(groups[-1][0]) == MAX_BATCH:
+                groups.append(([], Group([], seconds)))
+            groups[-1][0].append(place)
+            groups[-1][1].drafts.append(written)
+        for _, group in groups:
+            self._writer.put(group)
         return submitted
 
     def change(self, plan: Callable[[LedgerState], Sequence[JsonObject]], *, seconds: float = WAIT_SECONDS) -> None:
@@ -188,10 +174,9 @@ class Ledger:
             Error: whatever `plan` raises; nothing is written then.
             ReceiptError: the events are not durable.
         """
-        writer = self._writing_thread()
         group = Group([], seconds, lambda state: [draft_event(one) for one in plan(state)])
-        writer.put(group)
-        Submitted(writer, [([0], group)]).wait()
+        self._writer.put(group)
+        Submitted(self._writer, [([0], group)]).wait()
 
     def state(self) -> LedgerState:
         """Return what all events add up to, also those that other processes have written by now.
@@ -199,23 +184,15 @@ class Ledger:
         Raises:
             StateError: the ledger cannot be read, or its events are not what was sealed.
         """
-        database = self._database
-        if not database.durable and self._writer is not None:
-            return self._state  # nobody else can write to it
-        if database.moved() != self._state.seq:
+        database = self.database
+        if not database.durable and not self._read_only:
+            return self.known_state  # nobody else can write to it
+        if database.moved() != self.known_state.seq:
             with self._looking:
-                known = self._state  # before the database is looked at, so that it cannot be the newer one
+                known = self.known_state  # before the database is looked at, so that it cannot be the newer one
                 with database.reading() as connection:
                     self._look(connection, known)
-        return self._state
-
-    @property
-    def known_state(self) -> LedgerState:
-        """What all events add up to as far as this process has seen them; nobody was asked for newer ones.
-
-        A decision made from it is good only if its receipt is submitted as `current`.
-        """
-        return self._state
+        return self.known_state
 
     def state_now(self) -> LedgerState | None:
         """Return what `state` does, or none where it could not without waiting or reading new events.
@@ -223,10 +200,10 @@ class Ledger:
         Raises:
             StateError: the ledger cannot be read.
         """
-        database = self._database
-        if not database.durable and self._writer is not None:
-            return self._state
-        return self._state if database.moved_now() == self._state.seq else None
+        database = self.database
+        if not database.durable and not self._read_only:
+            return self.known_state
+        return self.known_state if database.moved_now() == self.known_state.seq else None
 
     def activate(self, env: str, active: JsonObject, *, by: str = "hall") -> bool:
         """Write down what a Hall decides by from now on, unless it is what the ledger says already.
@@ -242,14 +219,11 @@ class Ledger:
         Raises:
             ReceiptError: the event is not durable.
         """
-        if self._writer is None or self.state().active.get(env) == active:
+        if self._read_only or self.state().active.get(env) == active:
             return False
 
-        def plan(state: LedgerState) -> list[JsonObject]:
-            known = state.active.get(env) == active
-            return [] if known else [event("hall.activated", at_ms=self._clock(), by=by, env=env, active=active)]
-
-        self.change(plan)
+        said = event("hall.activated", at_ms=self._clock(), by=by, env=env, active=active)
+        self.change(lambda state: [] if state.active.get(env) == active else [said])
         return True
 
     def states_at(self, *numbers: int) -> list[LedgerState]:
@@ -263,7 +237,7 @@ class Ledger:
             StateError: the ledger cannot be read, or its events are not what was sealed.
         """
         found: dict[int, LedgerState] = {}
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             origin, tip = self.reader.origin(connection), self.reader.tip(connection)
             state = origin.empty_state()
             for number in sorted({*numbers, tip.state.seq}):
@@ -275,7 +249,7 @@ class Ledger:
                 found[number] = state.copy()
         if state.hash != tip.state.hash:
             raise StateError(
-                f"state `{self._database.name}` holds other events than were sealed; run `receipts verify` on it"
+                f"state `{self.database.name}` holds other events than were sealed; run `receipts verify` on it"
             )
         return [found[number] for number in numbers]
 
@@ -289,24 +263,11 @@ class Ledger:
             tables.origins.insert().values(number=1, statement=statement, key_id=key_id, signature=signature)
         )
 
-    def _writing_thread(self) -> GroupWriter:
-        if self._writer is None:
-            raise ReceiptError("the ledger was opened for reading only")
-        return self._writer
-
-    @staticmethod
-    def _grouped(plain: list[tuple[int, Draft]], seconds: float) -> list[tuple[list[int], Group]]:
-        """Make groups of drafts that need no plan; each `MAX_BATCH` of them are one transaction."""
-        return [
-            ([place for place, _ in part], Group([written for _, written in part], seconds))
-            for part in (plain[start : start + MAX_BATCH] for start in range(0, len(plain), MAX_BATCH))
-        ]
-
     # Writing: in the writer's thread only
 
     def _commit(self, groups: list[Group], prepared: Callable[[], None]) -> None:
         """Make the groups durable in one transaction, or say in each why not."""
-        writer = self._writing_thread()
+        writer = self._writer
         for group in groups:
             group.problem = ReceiptError("the receipt was not durable in time; it is not written")
             group.placed = False
@@ -317,12 +278,12 @@ class Ledger:
             try:
                 left = min(group.deadline for group in waiting) - time.monotonic()
                 wait = max(0.01, left * 0.8)  # less than is left, so that callers hear the reason
-                with self._database.writing(wait, appending=True) as connection:
+                with self.database.writing(wait, appending=True) as connection:
                     written = self._write(connection, waiting)
                     prepared()
-                    _check_wanted(wanted=writer.begin_commit(waiting))
+                    writer.begin_commit(waiting)
                     begun = True
-            except _TakenBack:
+            except TakenBack:
                 continue
             except StateBusy as problem:
                 for group in waiting:
@@ -332,7 +293,7 @@ class Ledger:
             except Exception as problem:  # noqa: BLE001  # the database's, or anything that a signer raises
                 self._failed(waiting, problem, written if begun else None)
                 return
-            self._done(writer, waiting, written)
+            self._done(waiting, written)
             return
 
     def _failed(self, groups: list[Group], problem: Exception, unsure: Written | None) -> None:
@@ -348,7 +309,7 @@ class Ledger:
             rows = itertools.chain.from_iterable(unsure.of_group.values())
             self._unsure = (unsure.batches[-1], corrections_of(rows, self._clock()))
 
-    def _done(self, writer: GroupWriter, groups: list[Group], written: Written | None) -> None:
+    def _done(self, groups: list[Group], written: Written | None) -> None:
         for group in groups:  # only now: whatever ends this thread earlier must not look like success
             if group.placed:
                 group.problem = None
@@ -361,7 +322,7 @@ class Ledger:
             self._corrections = []
             if len(self._heads) > MAX_HEADS:
                 self._heads.clear()
-        kept = {id(group) for group in writer.still_wanted(groups)}
+        kept = {id(group) for group in self._writer.still_wanted(groups)}
         for group in groups:
             if id(group) not in kept:  # its caller was told that there is no receipt
                 more = corrections_of(written.of_group.get(id(group), []), self._clock())
@@ -370,9 +331,21 @@ class Ledger:
             self._commit([Group([], WAIT_SECONDS)], lambda: None)  # what fails goes along with the next receipts
 
     def _write(self, connection: Connection, groups: list[Group]) -> Written | None:
-        self._look_at_end(connection)
+        """Place the groups at the end of the chain and insert their rows; None when there is nothing to write."""
+        # 1. Read the end afresh when another process may have moved it.
+        if self.database.last_batch(connection) != self._tip.batch:
+            self._heads.clear()
+            self._tip = self._look(connection, self.known_state)
+            if self._unsure is not None:
+                batch, corrections = self._unsure
+                self._unsure = None
+                columns = tables.batches.c
+                query = select(columns.statement).where(columns.number == batch.number)
+                if connection.execute(query).scalar() == batch.statement:  # durable, and its callers told otherwise
+                    self._corrections = (self._corrections + corrections)[-MAX_CORRECTIONS:]
+        # 2. Give each draft its place.
         tip = self._tip
-        made = Placing(self._state, tip.position, lambda stream: self._head(connection, stream))
+        made = Placing(self.known_state, tip.position, lambda stream: self._head(connection, stream))
         if self._corrections:
             made.place([draft_event(one) for one in self._corrections], None, whole=True)
         for group in groups:
@@ -384,37 +357,18 @@ class Ledger:
                 group.problem, group.placed = problem, False
         if not made.rows:
             return None
-        sealed, end = self._seal(made.rows, tip)
-        insert_rows(connection, self._database, made.rows, sealed, tip)
+        # 3. Seal them in batches.
+        sealed: list[tuple[Batch, Tip]] = []
+        end = tip
+        for start in range(0, len(made.rows), MAX_BATCH):
+            part = made.rows[start : start + MAX_BATCH]
+            events = [ReceiptHead(row.seq, row.hash) for row in part if row.stream == STATE_STREAM]
+            state = events[-1] if events else end.state
+            batch, end = seal([row.hash for row in part], end, state, at_ms=self._clock(), signer=self._signer)
+            sealed.append((batch, end))
+        # 4. Insert them.
+        insert_rows(connection, self.database, made.rows, sealed, tip)
         return Written(made.rows, made.heads, made.state, [batch for batch, _ in sealed], end, made.of_group)
-
-    def _seal(self, rows: Sequence[ChainRow], tip: Tip) -> tuple[list[tuple[Batch, Tip]], Tip]:
-        """Seal rows in batches; return each with the tip after it, and the last tip."""
-        made: list[tuple[Batch, Tip]] = []
-        for start in range(0, len(rows), MAX_BATCH):
-            part = rows[start : start + MAX_BATCH]
-            state = tip.state
-            for row in part:
-                if row.stream == STATE_STREAM:
-                    state = ReceiptHead(row.seq, row.hash)
-            hashes = [row.hash for row in part]
-            batch, tip = seal(hashes, tip, state, at_ms=self._clock(), signer=self._signer)
-            made.append((batch, tip))
-        return made, tip
-
-    def _look_at_end(self, connection: Connection) -> None:
-        """Read the end of the chain afresh when another process may have moved it."""
-        columns = tables.batches.c
-        if self._database.last_batch(connection) == self._tip.batch:
-            return
-        self._heads.clear()
-        self._tip = self._look(connection, self._state)
-        if self._unsure is not None:
-            batch, corrections = self._unsure
-            self._unsure = None
-            query = select(columns.statement).where(columns.number == batch.number)
-            if connection.execute(query).scalar() == batch.statement:  # it was durable, and its callers told otherwise
-                self._corrections = (self._corrections + corrections)[-MAX_CORRECTIONS:]
 
     def _head(self, connection: Connection, stream: str) -> ReceiptHead:
         known = self._heads.get(stream)
@@ -442,7 +396,7 @@ class Ledger:
         Raises:
             StateError: it is not what was sealed, or older than it was.
         """
-        name = self._database.name
+        name = self.database.name
         origin, tip = self.reader.origin(connection), self.reader.tip(connection)
         if tip.state.seq < state.seq or origin.batch < self._origin.batch:
             raise StateError(f"state `{name}` is older than it was before; it was put back, or cut off")
@@ -459,16 +413,7 @@ class Ledger:
 
     def _publish(self, state: LedgerState, origin: Origin) -> None:
         with self._publishing:
-            if state.seq >= self._state.seq:
-                self._state = state
+            if state.seq >= self.known_state.seq:
+                self.known_state = state
             if origin.batch >= self._origin.batch:
                 self._origin = origin
-
-
-def _check_wanted(*, wanted: bool) -> None:
-    if not wanted:
-        raise _TakenBack
-
-
-class _TakenBack(Exception):  # no error: the transaction is begun again
-    """A caller gave up while the transaction was being prepared."""

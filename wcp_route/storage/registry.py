@@ -12,11 +12,12 @@ Only an operator's `clear` ends a quarantine; enrolling again does not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.base.identity import namespace_of
 from wcp_route.domain.clock import now_ms
+from wcp_route.domain.closing import Closing
 from wcp_route.storage.holds import check_name
 from wcp_route.storage.ledger_state import enrolment, event
 from wcp_route.storage.state_errors import RegistryError
@@ -37,53 +38,32 @@ MAX_REASON: Final = 500  # characters
 
 
 class Registry(Protocol):
-    """What the Hall and the command line need of a registry."""
+    """What a Hall needs of a registry; `LedgerRegistry` is the one that there is."""
 
     def snapshot(self) -> RegistrySnapshot:
         """Return the present state; cheap when nothing changed. Raises `StateError`."""
 
-    def enroll(self, record: WorkerRecord, *, replace: bool = False) -> None:
-        """Add a worker. Raises `RegistryError` when its id is known and `replace` is not set, and `StateError`."""
-
-    def withdraw(self, worker_id: str) -> bool:
-        """Remove a worker; tell whether it was there. Raises `StateError`."""
-
-    def lookup(self, worker_id: str) -> WorkerRecord | None:
-        """Return the record of a worker. Raises `StateError`."""
-
-    def workers(self) -> tuple[WorkerRecord, ...]:
-        """Return all records, sorted by worker id. Raises `StateError`."""
-
     def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int) -> None:
         """Bar a worker, enrolled or not; the first reason stays. Raises `StateError`."""
 
-    def clear(self, worker_id: str, *, by: str, at_ms: int) -> bool:
-        """End a quarantine; tell whether there was one. Raises `StateError`."""
 
-    def close(self) -> None:
-        """Let go of everything."""
-
-
-class LedgerRegistry:
+class LedgerRegistry(Closing):
     """The registry that the events of a ledger add up to.
 
     Args:
         ledger: where they are kept.
+
+    Attributes:
+        ledger: the same.
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._snapshot: tuple[object, RegistrySnapshot] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the ledger."""
-        self._ledger.close()
+        self.ledger.close()
 
     def snapshot(self) -> RegistrySnapshot:
         """Return the present state; made at the first look after a change.
@@ -91,7 +71,7 @@ class LedgerRegistry:
         Raises:
             StateError: the ledger cannot be read.
         """
-        return self._snapshot_of(self._ledger.state())
+        return self._snapshot_of(self.ledger.state())
 
     def snapshot_now(self) -> RegistrySnapshot | None:
         """Return the present state, or none where that means to wait for a database or to read new events.
@@ -99,7 +79,7 @@ class LedgerRegistry:
         Raises:
             StateError: the ledger cannot be read.
         """
-        state = self._ledger.state_now()
+        state = self.ledger.state_now()
         return None if state is None else self._snapshot_of(state)
 
     def known_snapshot(self) -> RegistrySnapshot | None:
@@ -108,13 +88,8 @@ class LedgerRegistry:
         A decision made from it is good only if its receipt is submitted as `current`: then the transaction of the
         receipt compares it with the state as it is.
         """
-        state = self._ledger.known_state
+        state = self.ledger.known_state
         return self._snapshot_of(state) if state.registry_seq else None
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where the workers are kept."""
-        return self._ledger
 
     def _snapshot_of(self, state: LedgerState) -> RegistrySnapshot:
         known = self._snapshot
@@ -160,7 +135,7 @@ class LedgerRegistry:
             when = now_ms() if at_ms is None else at_ms
             return [enrolment(record, at_ms=when, by=by, via=via, replaced=known)]
 
-        self._ledger.change(plan)
+        self.ledger.change(plan)
 
     enrol = enroll  # the earlier spelling
 
@@ -263,5 +238,5 @@ class LedgerRegistry:
             done = wanted(state)
             return [make()] if done else []
 
-        self._ledger.change(plan)
+        self.ledger.change(plan)
         return done

@@ -10,9 +10,10 @@ The address is a file, `:memory:`, or `postgresql://user@host/name`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from wcp_route.domain.clock import now_ms
+from wcp_route.domain.closing import Closing
 from wcp_route.storage.approvals import LedgerApprovals
 from wcp_route.storage.holds import new_grant
 from wcp_route.storage.registry import LedgerRegistry
@@ -28,23 +29,20 @@ __all__ = ["State", "StateError", "open_state"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class State(Closing):
     """An open ledger and the views of it.
 
     Attributes:
         registry: the workers.
         approvals: the holds.
         ledger: the receipts, and the events that everything else is read from.
+        receipts: the ledger once more, as the place where evidence is kept.
     """
 
     registry: LedgerRegistry
     approvals: LedgerApprovals
     ledger: Ledger
-
-    @property
-    def receipts(self) -> Ledger:
-        """The ledger, where evidence is kept."""
-        return self.ledger
+    receipts: Ledger
 
     def close(self) -> None:
         """Write what is waiting and close the database.
@@ -53,12 +51,6 @@ class State:
             StateError: the receipt writer is stuck.
         """
         self.ledger.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_state(  # noqa: PLR0913  # each is named by its caller
@@ -103,4 +95,4 @@ def open_state(  # noqa: PLR0913  # each is named by its caller
     except BaseException:
         database.close()
         raise
-    return State(LedgerRegistry(ledger), LedgerApprovals(ledger, ids=grants), ledger)
+    return State(LedgerRegistry(ledger), LedgerApprovals(ledger, ids=grants), ledger, ledger)

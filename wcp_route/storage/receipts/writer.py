@@ -34,6 +34,10 @@ CLOSE_SECONDS: Final = 15.0
 COMPANY_SECONDS: Final = 0.0005
 
 
+class TakenBack(Exception):  # no error: the transaction is begun again
+    """A caller gave up while the transaction was being prepared."""
+
+
 class Group:
     """What one caller brought.
 
@@ -55,7 +59,7 @@ class Group:
 
     def __init__(
         self,
-        drafts: Sequence[Draft],
+        drafts: list[Draft],
         seconds: float,
         plan: Callable[[LedgerState], Sequence[Draft]] | None = None,
     ) -> None:
@@ -94,18 +98,18 @@ class GroupWriter:
     Args:
         commit: makes the groups durable, sets each one's problems, and raises nothing; calls its second argument when
             only the disk is left to wait for.
-        finish: called in that thread at the end.
+        refuses: why nothing can be brought; empty when it can.
     """
 
-    def __init__(self, commit: Callable[[list[Group], Callable[[], None]], None], finish: Callable[[], None]) -> None:
-        self._commit, self._finish = commit, finish
+    def __init__(self, commit: Callable[[list[Group], Callable[[], None]], None], *, refuses: str = "") -> None:
+        self._commit, self._refuses = commit, refuses or "the receipt store is closed"
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._gathered: list[Group] = []
         self._count = 0
         self._wanted = 1  # groups, before the thread is woken
-        self._closed = False
+        self._closed = bool(refuses)
         self._preparing = False
         self._process = os.getpid()
         self._thread: threading.Thread | None = None  # begun with the first receipt
@@ -124,7 +128,7 @@ class GroupWriter:
                 left = max(0.0, group.deadline - time.monotonic())
                 fits = self._room.wait_for(lambda: self._closed or self._has_room(count), timeout=left)
                 if self._closed:
-                    raise ReceiptError("the receipt store is closed")
+                    raise ReceiptError(self._refuses)
                 if not fits:
                     raise ReceiptError("no room for more receipts in time; the disk or a process is in the way")
             if self._thread is None:
@@ -145,10 +149,14 @@ class GroupWriter:
         with self._lock:
             return [group for group in groups if not group.given_up]
 
-    def begin_commit(self, groups: Sequence[Group]) -> bool:
-        """Tell whether all callers still wait, at the last moment before it is too late to take anything back."""
-        with self._lock:
-            return not any(group.given_up for group in groups)
+    def begin_commit(self, groups: Sequence[Group]) -> None:
+        """See that all callers still wait, at the last moment before it is too late to take anything back.
+
+        Raises:
+            TakenBack: one of them has given up.
+        """
+        if len(self.still_wanted(groups)) < len(groups):
+            raise TakenBack
 
     def close(self) -> None:
         """Write what is waiting, and end the thread.
@@ -191,7 +199,6 @@ class GroupWriter:
                 self._room.notify_all()
             _settle(taken)
             _settle(self._gathered)
-            self._finish()
 
     def _next(self, served: int, lasted: float) -> list[Group]:
         """Take what has gathered; nothing when there will be no more.
