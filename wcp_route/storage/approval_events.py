@@ -15,7 +15,6 @@ from wcp_route.storage.holds import (
     check_answer,
     check_denied,
     check_grant,
-    check_time,
     hash_of,
 )
 from wcp_route.storage.ledger_state import event, write_hold
@@ -74,9 +73,7 @@ def answered(
     """
     entry = state.holds.get(pending_id)
     enrolled = None if entry is None else state.workers.get(entry.hold.worker_id)
-    entry = check_answer(entry, pending_id, action, by, "" if enrolled is None else enrolled.by)
-    hold = entry.hold
-    check_time(hold, at_ms)
+    hold = check_answer(entry, pending_id, action, by, "" if enrolled is None else enrolled.by, at_ms).hold
     said: JsonObject = {"pending_id": pending_id, "reason": reason[:MAX_TEXT], "authority": by.level}
     if action == "deny":
         made = event("approval.denied", at_ms=at_ms, by=by.name, via=by.via, **said)

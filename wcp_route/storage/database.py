@@ -110,17 +110,11 @@ class Database:
         Raises:
             StateError: the database cannot be read.
         """
-        with self._connection(write=False) as connection, connection.begin():
-            if not self.is_postgresql:
-                yield connection
-                return
-            connection.exec_driver_sql(_timeouts(round(WAIT_SECONDS * 1000)))
-            try:
-                yield connection
-            finally:  # the server's cursors, also those of a reader that stopped half-way
-                for cursor in connection.info.pop(_STREAMS, ()):
-                    with contextlib.suppress(self._engine.dialect.loaded_dbapi.Error):  # the connection is lost
-                        cursor.close()
+        with self._connection(write=False) as connection, connection.begin(), contextlib.ExitStack() as ending:
+            if self.is_postgresql:
+                connection.exec_driver_sql(_timeouts(round(WAIT_SECONDS * 1000)))
+                ending.callback(_close_streams, connection)
+            yield connection
 
     @contextlib.contextmanager
     def writing(self, seconds: float = WAIT_SECONDS, *, appending: bool = False) -> Iterator[Connection]:
@@ -347,6 +341,15 @@ def _postgresql(address: str) -> tuple[str, Engine]:
     return url.render_as_string(hide_password=True).replace("+psycopg", "", 1), engine
 
 
+def _close_streams(connection: Connection) -> None:
+    """Close the server's cursors of a transaction, also those of a reader that stopped half-way."""
+    import psycopg
+
+    for cursor in connection.info.pop(_STREAMS, ()):
+        with contextlib.suppress(psycopg.Error):  # the connection is lost, and the cursor with it
+            cursor.close()
+
+
 def _sqlite(path: str, *, create: bool) -> Engine:
     pool: dict[str, Any] = {"poolclass": StaticPool}
     if path != MEMORY:
@@ -401,11 +404,10 @@ def _check_file(path: str, *, create: bool) -> None:
     connection of this process holds on it (a rule of POSIX), hence also the lock around the making.
     """
     try:
-        with _MAKING:
+        with _MAKING, contextlib.suppress(FileExistsError):
             if create:
-                with contextlib.suppress(FileExistsError):
-                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            status = os.lstat(path)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        status = os.lstat(path)
     except (OSError, ValueError) as problem:
         if isinstance(problem, FileNotFoundError) and not create:
             more = "`wcp-route init` and `wcp-route enroll` make one"

@@ -107,15 +107,21 @@ def check_name(name: str) -> None:
         raise ConfigError("say who does it: a printable name of at most 500 characters")
 
 
-def same_person(one: str, other: str) -> bool:
-    """Tell whether two names are one person's; capitals and spaces around do not make another."""
-    return one.strip().casefold() == other.strip().casefold()
+def check_answer(
+    entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, enroller: str, at_ms: int
+) -> HoldEntry:
+    """Return the hold, unless this person cannot give this answer to it now.
 
-
-def check_answer(entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, enroller: str) -> HoldEntry:
-    """Return the hold, unless this person cannot give this answer to it.
+    Args:
+        entry: what is kept under the id; None when nothing is.
+        pending_id: which hold was meant, for messages.
+        action: the answer.
+        by: who gives it.
+        enroller: who enrolled the worker; empty when it is not enrolled any more.
+        at_ms: when, milliseconds since 1970.
 
     Raises:
+        ApprovalExpired: its time is over.
         ApprovalError: the id is unknown, the hold does not wait any more, the person asked for it or enrolled the
             worker, or may not approve at this level, or there is no higher level.
         ConfigError: the action is none.
@@ -129,25 +135,18 @@ def check_answer(entry: HoldEntry | None, pending_id: str, action: Action, by: A
         raise ApprovalError(f"hold {hold.pending_id} is {entry.state} already")
     if action == "escalate" and hold.level == LEVELS[-1]:
         raise ApprovalError(f"there is no level above {hold.level}; approve or deny")
-    if action != "approve":
-        return entry
-    if hold.requester and same_person(by.name, hold.requester):
-        raise ApprovalError(f"{by.name} asked for it and cannot approve it; somebody else must")
-    if enroller and same_person(by.name, enroller):
-        raise ApprovalError(f"{by.name} enrolled the worker and cannot approve its request; somebody else must")
-    if LEVELS.index(by.level) < LEVELS.index(hold.level):
+    others = (
+        (hold.requester, "asked for it and cannot approve it"),
+        (enroller, "enrolled the worker and cannot approve"),
+    )
+    for other, said in others if action == "approve" else ():  # capitals and spaces around do not make another name
+        if other and by.name.strip().casefold() == other.strip().casefold():
+            raise ApprovalError(f"{by.name} {said}; somebody else must")
+    if action == "approve" and LEVELS.index(by.level) < LEVELS.index(hold.level):
         raise ApprovalError(f"{by.name} may approve up to level {by.level}; this hold needs {hold.level}")
-    return entry
-
-
-def check_time(hold: Hold, at_ms: int) -> None:
-    """Refuse an answer that comes too late.
-
-    Raises:
-        ApprovalExpired: its time is over.
-    """
     if at_ms >= hold.expires_at_ms:
         raise ApprovalExpired(f"hold {hold.pending_id} has expired; the request is denied and must be made again")
+    return entry
 
 
 def check_grant(entry: HoldEntry | None, wanted: Redemption, record_digest: str) -> Hold:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -109,13 +109,11 @@ def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fie
         )
     )
     bodies = {row.seq: row.body for row in last_two}
-    while number in bodies and _goes_along(json.loads(bodies[number]), fields):
+    while number in bodies:  # its hold, or the grant it used, was written in the transaction of the decision
+        event = json.loads(bodies[number])
+        redeemed = event["kind"] == "approval.redeemed" and fields["grant_hash"] == f"sha256:{event['grant_hash']}"
+        held = event["kind"] == "approval.held" and event["hold"]["pending_id"] == fields["pending_approval_id"]
+        if not (redeemed or held):
+            break
         number -= 1
     return number
-
-
-def _goes_along(event: Any, fields: JsonObject) -> bool:
-    """Tell whether an event was written in the transaction of a decision: its hold, or the grant it used."""
-    if event["kind"] == "approval.redeemed":
-        return bool(fields["grant_hash"] == f"sha256:{event['grant_hash']}")
-    return bool(event["kind"] == "approval.held" and event["hold"]["pending_id"] == fields["pending_approval_id"])

@@ -106,9 +106,10 @@ def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], o
             select(receipts.body).where(receipts.stream == STATE_STREAM, receipts.seq == carried_from)
         ).scalar_one()
         prev = json.loads(before)["prev_receipt_hash"]
+        statement = select(tables.batches.c.statement).where(tables.batches.c.number == cut.batch)
         origin = Origin(
             batch=cut.batch,
-            batch_hash=_hash(connection, cut.batch),
+            batch_hash=sha256(connection.execute(statement).scalar_one()).hexdigest(),
             position=cut.last_position,
             state=cut.state,
             carried_seq=carried_from,
@@ -133,8 +134,3 @@ def _last_batch_before(connection: Connection, before_ms: int) -> BatchStatement
         wanted = wanted.where(batches.number < holding)
     statement = connection.execute(wanted.order_by(batches.number.desc()).limit(1)).scalar()
     return None if statement is None else BatchStatement.from_bytes(statement)
-
-
-def _hash(connection: Connection, number: int) -> str:
-    query = select(tables.batches.c.statement).where(tables.batches.c.number == number)
-    return sha256(connection.execute(query).scalar_one()).hexdigest()

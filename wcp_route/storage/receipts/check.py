@@ -30,7 +30,6 @@ from wcp_route.storage.state_errors import ReceiptsBroken
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from wcp_attest.base.strictjson import JsonObject
     from wcp_route.storage.receipts.sign import ReceiptKey
 
 
@@ -59,10 +58,13 @@ class Checker:
     """Goes through the batches once, in order; raises at the first receipt that is bad.
 
     Args:
-        keys: whose signatures are believed.
+        keys: whose signatures are trusted.
         head: a head kept elsewhere, as `SignedHead.to_bytes` wrote it.
         unsigned: accept batches without a signature; then only mistakes are found, not a rewritten history.
         origin: where the receipts begin, when earlier ones were pruned.
+
+    Attributes:
+        tip: the end of the last good batch.
 
     Raises:
         ReceiptsBroken: none of the keys signed the origin.
@@ -83,30 +85,22 @@ class Checker:
         self._unsigned = unsigned
         self._all_signed = bool(keys)
         self._heads: dict[str, ReceiptHead] = {}
-        self._tip = Tip()
+        self.tip = Tip()
         self._begin = origin or Origin()
         self._last_hash = ""
         if origin is not None and origin.batch:
-            self._begin_after(origin)
-        self._anchor = None if head is None else self._believe(SignedHead.from_bytes(head))
-
-    def _begin_after(self, origin: Origin) -> None:
-        signed = is_signed_by(self._keys, origin.statement, origin.key_id, origin.signature)
-        if not signed and (origin.key_id in self._keys or not self._unsigned):
-            raise ReceiptsBroken("signature", origin.position + 1, "no given key signed where the receipts begin")
-        self._all_signed = self._all_signed and signed
-        self._tip = Tip(origin.position, origin.batch, origin.batch_hash, origin.state)
-        self._heads[STATE_STREAM] = origin.state
-
-    @property
-    def position(self) -> int:
-        """The position of the last receipt of the last good batch."""
-        return self._tip.position
-
-    @property
-    def batches(self) -> int:
-        """The number of the last good batch."""
-        return self._tip.batch
+            signed = is_signed_by(self._keys, origin.statement, origin.key_id, origin.signature)
+            if not signed and (origin.key_id in self._keys or not self._unsigned):
+                raise ReceiptsBroken("signature", origin.position + 1, "no given key signed where the receipts begin")
+            self._all_signed = self._all_signed and signed
+            self.tip = Tip(origin.position, origin.batch, origin.batch_hash, origin.state)
+            self._heads[STATE_STREAM] = origin.state
+        self._anchor: tuple[int, str] | None = None
+        if head is not None:
+            kept = SignedHead.from_bytes(head)
+            if not is_signed_by(self._keys, kept.statement, kept.key_id, kept.signature):
+                raise ConfigError("the kept head is not signed by one of the given keys")
+            self._anchor = BatchStatement.from_bytes(kept.statement).batch, sha256(kept.statement).hexdigest()
 
     def check(self, batch: Batch, rows: Iterator[ChainRow]) -> None:
         """Check the next batch with its receipts; takes no more rows than the batch has.
@@ -114,9 +108,15 @@ class Checker:
         Raises:
             ReceiptsBroken: one of them is bad.
         """
-        first = self._tip.position + 1
+        first = self.tip.position + 1
         statement = self._statement(batch, first)
-        self._check_signature(batch, first)
+        signed = is_signed_by(self._keys, batch.statement, batch.key_id, batch.signature)
+        if not signed and (batch.key_id in self._keys or not self._unsigned):
+            what = (
+                "has a signature that does not hold" if batch.key_id in self._keys else "is not signed by a given key"
+            )
+            raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
+        self._all_signed = self._all_signed and signed
         digest = sha256(batch.statement).hexdigest()
         if self._anchor is not None and self._anchor[0] == batch.number and self._anchor[1] != digest:
             raise ReceiptsBroken("edited", first, f"batch {batch.number} is not the one of the kept head")
@@ -130,7 +130,7 @@ class Checker:
         state = self._heads.get(STATE_STREAM, ReceiptHead())
         if statement.state != state:
             raise ReceiptsBroken("edited", first, f"batch {batch.number} names another event as the last")
-        self._tip = Tip(statement.last_position, batch.number, digest, state)
+        self.tip = Tip(statement.last_position, batch.number, digest, state)
         self._last_hash = statement.hashes[-1]
 
     def finish(self, extra: ChainRow | None = None) -> Checked:
@@ -143,19 +143,19 @@ class Checker:
             ReceiptsBroken: there is a receipt in no batch, or fewer batches than the head knows of.
             ConfigError: there are no receipts, so nothing was checked.
         """
-        after = self._tip.position + 1
+        after = self.tip.position + 1
         if extra is not None:
             raise ReceiptsBroken("unsealed", after, "no batch vouches for it", stream=extra.stream, seq=extra.seq)
         if self._anchor is not None and self._anchor[0] < self._begin.batch:
             raise ConfigError("the kept head is older than what was pruned; use a newer head")
-        if self._anchor is not None and self._anchor[0] > self._tip.batch:
-            lost = f"the kept head is of batch {self._anchor[0]}, and the last one here is {self._tip.batch}"
+        if self._anchor is not None and self._anchor[0] > self.tip.batch:
+            lost = f"the kept head is of batch {self._anchor[0]}, and the last one here is {self.tip.batch}"
             raise ReceiptsBroken("truncated", after, lost)
-        if self._tip.batch == self._begin.batch:
+        if self.tip.batch == self._begin.batch:
             raise ConfigError("there are no receipts; nothing was checked")
         return Checked(
-            receipts=self._tip.position - self._begin.position,
-            batches=self._tip.batch - self._begin.batch,
+            receipts=self.tip.position - self._begin.position,
+            batches=self.tip.batch - self._begin.batch,
             streams=len(self._heads),
             signed=self._all_signed,
             anchored=self._anchor is not None,
@@ -167,32 +167,16 @@ class Checker:
             statement = BatchStatement.from_bytes(batch.statement)
         except ConfigError as problem:
             raise ReceiptsBroken("unreadable", first, str(problem)) from None
-        wanted = self._tip.batch + 1
+        wanted = self.tip.batch + 1
         if batch.number != wanted or statement.batch != wanted:
             raise ReceiptsBroken("deleted", first, f"batch {wanted} is missing")
-        previous = f"sha256:{self._tip.batch_hash}" if self._tip.batch else None
+        previous = f"sha256:{self.tip.batch_hash}" if self.tip.batch else None
         if statement.prev_batch_hash != previous or statement.first_position != first or not statement.hashes:
             raise ReceiptsBroken("edited", first, f"batch {wanted} does not follow the batch before it")
         return statement
 
-    def _check_signature(self, batch: Batch, first: int) -> None:
-        key = self._keys.get(batch.key_id or "")
-        if key is not None and batch.signature is not None and key.verifies(batch.statement, batch.signature):
-            return
-        self._all_signed = False
-        if key is None and self._unsigned:
-            return
-        what = "is not signed by a given key" if key is None else "has a signature that does not hold"
-        raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
-
-    def _believe(self, head: SignedHead) -> tuple[int, str]:
-        key = self._keys.get(head.key_id)
-        if key is None or not key.verifies(head.statement, head.signature):
-            raise ConfigError("the kept head is not signed by one of the given keys")
-        return BatchStatement.from_bytes(head.statement).batch, sha256(head.statement).hexdigest()
-
     def _check_row(self, row: ChainRow, expected: str) -> None:
-        """The body is what was sealed; see that the row repeats it and that it follows in its stream."""
+        """See that a row repeats its body, which is what was sealed, and that it follows in its stream."""
         try:
             fields = parse_body(row.body, what="its body")
         except ConfigError as problem:
@@ -204,7 +188,11 @@ class Checker:
         head = head or ReceiptHead()
         if row.hash != expected or (fields.get("stream"), fields.get("seq")) != (row.stream, row.seq):
             raise self._broken("edited", row, "its columns do not repeat its body")
-        if row.found_by is not None and not _repeats(row, fields):
+        try:
+            found_by = row.found_by and index_of(fields)
+        except ConfigError:
+            found_by = None
+        if row.found_by != found_by:
             raise self._broken("edited", row, "the columns that it is found by do not repeat its body")
         if row.seq > head.seq + 1:
             raise self._broken("deleted", row, f"number {head.seq + 1} of the stream is missing before it")
@@ -229,10 +217,3 @@ class Checker:
     @staticmethod
     def _broken(kind: str, row: ChainRow, detail: str) -> ReceiptsBroken:
         return ReceiptsBroken(kind, row.position, detail, stream=row.stream, seq=row.seq)
-
-
-def _repeats(row: ChainRow, fields: JsonObject) -> bool:
-    try:
-        return row.found_by == index_of(fields)
-    except ConfigError:
-        return False

@@ -59,7 +59,7 @@ def verify(address: str, *, keys: Sequence[ReceiptKey], head: bytes | None = Non
             return checker.finish(next(rows, None))
         except Exception as problem:
             if is_damage(problem):
-                raise ReceiptsBroken("unreadable", checker.position + 1, "the database is damaged there") from None
+                raise ReceiptsBroken("unreadable", checker.tip.position + 1, "the database is damaged there") from None
             raise
 
 
@@ -81,7 +81,7 @@ def verify_export(
     lines = ExportLines(file)
     origin = lines.origin()
     checker = Checker(keys, head=head, unsigned=unsigned, origin=origin)
-    while (batch := lines.batch(checker.batches + 1)) is not None:
+    while (batch := lines.batch(checker.tip.batch + 1)) is not None:
         checker.check(batch, lines.rows())
     return checker.finish(next(lines.rows(), None))
 
@@ -130,8 +130,18 @@ def find(address: str | Database, name: str) -> tuple[Receipt, ...]:
         wanted.append(and_(columns.stream == place[0], columns.seq == place[1]))
     if (parts := _UUID7.match(name)) is not None:
         wanted.append(columns.at_ms == int(parts[1] + parts[2], 16))
-    found = _receipts(address, or_(*wanted))
-    return tuple(one for one in found if (one.stream, one.seq) == place or one.hash == digest or _names(one, name))
+    found: list[Receipt] = []
+    for one in _receipts(address, or_(*wanted)):  # compare the whole name: the database was asked for 64 bits of it
+        try:
+            fields = one.to_dict()
+        except ConfigError:
+            fields = {}
+        hold = fields.get("hold")
+        both = {**(hold if isinstance(hold, dict) else {}), **fields}
+        ids = [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
+        if (one.stream, one.seq) == place or one.hash == digest or name in ids:
+            found.append(one)
+    return tuple(found)
 
 
 def proof(address: str, receipt: Receipt) -> bytes:
@@ -227,7 +237,19 @@ def export(address: str, write: Callable[[bytes], object]) -> int:
 
 
 def export_from(connection: Connection, write: Callable[[bytes], object], up_to: int | None = None) -> int:
-    """Write what `export` does from an open connection, up to a batch."""
+    """Write what `export` does from an open connection.
+
+    Args:
+        connection: sees one moment of the database.
+        write: takes one line at a time.
+        up_to: the number of the last batch that is written; None writes all.
+
+    Returns:
+        How many receipts were written.
+
+    Raises:
+        ReceiptsBroken: a receipt cannot stand on a line.
+    """
     count = 0
     origin = _origin(connection)
     if origin.batch:
@@ -260,58 +282,46 @@ def _opened(address: str | Database) -> Iterator[tuple[Database, Connection]]:
         yield database, connection
 
 
-def _names(receipt: Receipt, name: str) -> bool:
-    """Compare the whole name, because the database was asked for 64 bits of it."""
-    try:
-        fields = receipt.to_dict()
-    except ConfigError:
-        return False
-    hold = fields.get("hold")
-    both = {**(hold if isinstance(hold, dict) else {}), **fields}
-    return name in [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
-
-
 def _receipts(address: str | Database, condition: Any, limit: int = MAX_SHOWN) -> tuple[Receipt, ...]:
     from wcp_route.storage import tables
 
     with _opened(address) as (_, connection):
-        query = _query(tables).where(condition).order_by(tables.receipts.c.position.desc()).limit(limit)
-        rows = [_row(tuple(row)) for row in connection.execute(query)]
+        newest = tables.receipts.c.position.desc()
+        rows = list(_rows(connection, lambda query: query.where(condition).order_by(newest).limit(limit)))
     return tuple(Receipt(row.position, row.stream, row.seq, row.hash, row.body) for row in rows)
 
 
-def _query(tables: Any) -> Any:
-    """Texts and blobs are cut where they would be refused anyway: a hostile file may hold gigabytes in one field."""
+def _rows(connection: Connection, of: Callable[[Any], Any] | None = None) -> Iterator[ChainRow]:
+    """Read receipts, all in their order or those that a query asks for.
+
+    Texts and blobs are cut where they would be refused anyway: a hostile file may hold gigabytes in one field.
+    """
     from sqlalchemy import func, select
 
-    return select(*[
+    from wcp_route.storage import tables
+
+    query = select(*[
         func.substr(column, 1, MAX_RECEIPT_BYTES + 1 if column.name == "body" else 300)
         if column.name in ("stream", "hash", "body", "kind", "tenant_id", "worker_id", "outcome", "code")
         else column
         for column in tables.receipts.c
     ])  # fmt: skip
-
-
-def _rows(connection: Connection) -> Iterator[ChainRow]:
-    from wcp_route.storage import tables
-
-    query = _query(tables).order_by(tables.receipts.c.position)
-    for row in connection.execute(query.execution_options(yield_per=500)):
-        yield _row(tuple(row))
-
-
-def _row(values: tuple[Any, ...]) -> ChainRow:
-    position, stream, seq, digest, body, kind, at_ms, tenant, worker, outcome, code, key, decision, correlation = values
-    texts = (stream, digest, kind, tenant, worker, outcome, code)
-    numbers = (position, seq, at_ms, key, decision, correlation)
-    if not (
-        all(isinstance(one, str) for one in texts)
-        and all(isinstance(one, int) for one in numbers)
-        and isinstance(body, bytes)
-    ):
-        raise ReceiptsBroken("unreadable", position if isinstance(position, int) else 0, "a column is of another type")
-    index = ReceiptIndex(kind, at_ms, tenant, worker, outcome, code, decision, correlation)
-    return ChainRow(position, stream, seq, digest, body, index if key == key_of(digest) else index._replace(kind=""))
+    query = query.order_by(tables.receipts.c.position).execution_options(yield_per=500) if of is None else of(query)
+    for row in connection.execute(query):
+        position, stream, seq, digest, body, kind, at_ms, tenant, worker, outcome, code, key, decision, correlation = (
+            row
+        )
+        texts = (stream, digest, kind, tenant, worker, outcome, code)
+        numbers = (position, seq, at_ms, key, decision, correlation)
+        typed = all(isinstance(one, str) for one in texts) and all(isinstance(one, int) for one in numbers)
+        if not typed or not isinstance(body, bytes):
+            place = position if isinstance(position, int) else 0
+            raise ReceiptsBroken("unreadable", place, "a column is of another type")
+        # A key that is not the hash's hides the receipt from a search: no kind of receipt is then the right one.
+        index = ReceiptIndex(
+            kind if key == key_of(digest) else "", at_ms, tenant, worker, outcome, code, decision, correlation
+        )
+        yield ChainRow(position, stream, seq, digest, body, index)
 
 
 def _batches(connection: Connection) -> Iterator[Batch]:
@@ -331,15 +341,12 @@ def _batches(connection: Connection) -> Iterator[Batch]:
     for number, statement, key_id, signature, first, seq in connection.execute(query.execution_options(yield_per=100)):
         whole = isinstance(statement, bytes) and isinstance(key_id, str | None) and isinstance(signature, bytes | None)
         batch = Batch(number, statement, key_id, signature) if whole else Batch(number, b"", None, None)
-        yield batch if _repeats_statement(batch, first, seq) else Batch(number, b"", None, None)
-
-
-def _repeats_statement(batch: Batch, first: object, seq: object) -> bool:
-    try:
-        statement = BatchStatement.from_bytes(batch.statement)
-    except ConfigError:
-        return True  # what is wrong with it is said where it is checked
-    return (statement.first_position, statement.state.seq) == (first, seq)
+        try:
+            read = BatchStatement.from_bytes(batch.statement)
+            repeated = (read.first_position, read.state.seq) == (first, seq)
+        except ConfigError:
+            repeated = True  # what is wrong with it is said where it is checked
+        yield batch if repeated else Batch(number, b"", None, None)
 
 
 def _origin(connection: Connection) -> Origin:

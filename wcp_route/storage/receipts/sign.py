@@ -6,8 +6,8 @@ cannot know what it once held. It is one line of JSON that any DSSE tool can che
     {"payload":"eyJiYX…","payloadType":"application/vnd.wcp.receipt-batch.v2+json",
      "signatures":[{"keyid":"4a7c…","sig":"pZ1c…"}]}
 
-The key id is the SHA-256 of the key's DER SubjectPublicKeyInfo. It only helps to find the key: the keys that are
-believed are given by whoever verifies, never read from the store.
+The key id is the SHA-256 of the key's DER SubjectPublicKeyInfo. It only helps to find the key: the verifier gives the
+keys that are trusted; none is read from the store.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ReceiptSigner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReceiptKey:
-    """A public key whose batches are believed.
+    """A public key whose batches are trusted.
 
     Attributes:
         spki: its DER SubjectPublicKeyInfo.
@@ -92,14 +92,22 @@ class ReceiptKey:
 
 
 class KeyFileSigner:
-    """Signs with an Ed25519 private key held in memory."""
+    """Signs with an Ed25519 private key held in memory.
+
+    Args:
+        private: the key.
+
+    Attributes:
+        public: the key's public half.
+        key_id: SHA-256 of its DER SPKI, lower-case hex.
+    """
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         self._private = private
         self.public = ReceiptKey(private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-        self._key_id = self.public.key_id
+        self.key_id = self.public.key_id
 
     @classmethod
     def from_file_bytes(
@@ -120,11 +128,6 @@ class KeyFileSigner:
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigError(f"{what} is not an Ed25519 key, and receipts are signed by Ed25519")
         return cls(private)
-
-    @property
-    def key_id(self) -> str:
-        """SHA-256 of the public key's DER SPKI, lower-case hex."""
-        return self._key_id
 
     def sign(self, statement: bytes) -> bytes:
         """Return the signature over the statement's pre-authentication encoding."""
@@ -158,7 +161,7 @@ class SignedHead:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SignedHead:
-        """Read an envelope; nothing of it is believed yet.
+        """Read an envelope; nothing of it is trusted yet.
 
         Raises:
             ConfigError: it is not the envelope of a batch statement.
@@ -171,7 +174,11 @@ class SignedHead:
                 "signatures": [{"keyid": str(key_id), "sig": str(signature), **rest}],
                 **more,
             } if kind == PAYLOAD_TYPE and not rest and not more:
-                return cls(_unbase64(payload, wrong), key_id, _unbase64(signature, wrong))
+                try:
+                    raw = [binascii.a2b_base64(text, strict_mode=True) for text in (payload, signature)]
+                except (binascii.Error, ValueError):
+                    raise wrong from None
+                return cls(raw[0], key_id, raw[1])
             case _:
                 raise wrong
 
@@ -185,11 +192,3 @@ def is_signed_by(keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str |
 def pae(statement: bytes) -> bytes:
     """Return the DSSE pre-authentication encoding (DSSE v1), the bytes that are signed."""
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(statement), statement)
-
-
-def _unbase64(text: str, wrong: ConfigError) -> bytes:
-    try:
-        data = binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError):
-        raise wrong from None
-    return data

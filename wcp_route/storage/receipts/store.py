@@ -24,11 +24,5 @@ class ReceiptStore(Protocol):
     any other in a thread, and gives up on it at the deadline of the decision.
     """
 
-    def append(self, evidence: Sequence[Evidence], /) -> None:
-        """Return when a receipt of each is durable. Raises `ReceiptError`."""
-
     def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = ...) -> Waitable:
-        """Begin to `append`; give up after `seconds`. Raises `ReceiptError`."""
-
-    def close(self) -> None:
-        """Write what is waiting and let go of everything."""
+        """Begin to make a receipt of each durable; give up after `seconds`. Raises `ReceiptError`."""
