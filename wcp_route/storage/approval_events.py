@@ -73,7 +73,8 @@ def answered(
     """
     entry = state.holds.get(pending_id)
     enrolled = None if entry is None else state.workers.get(entry.hold.worker_id)
-    hold = check_answer(entry, pending_id, action, by, "" if enrolled is None else enrolled.by, at_ms).hold
+    enroller = "" if enrolled is None else enrolled.by
+    hold = check_answer(entry, pending_id, action, by, enroller=enroller, at_ms=at_ms).hold
     said: JsonObject = {"pending_id": pending_id, "reason": reason[:MAX_TEXT], "authority": by.level}
     if action == "deny":
         made = event("approval.denied", at_ms=at_ms, by=by.name, via=by.via, **said)

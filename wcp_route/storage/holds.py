@@ -108,7 +108,7 @@ def check_name(name: str) -> None:
 
 
 def check_answer(
-    entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, enroller: str, at_ms: int
+    entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, *, enroller: str, at_ms: int
 ) -> HoldEntry:
     """Return the hold, unless this person cannot give this answer to it now.
 
@@ -137,7 +137,7 @@ def check_answer(
         raise ApprovalError(f"there is no level above {hold.level}; approve or deny")
     others = (
         (hold.requester, "asked for it and cannot approve it"),
-        (enroller, "enrolled the worker and cannot approve"),
+        (enroller, "enrolled the worker and cannot approve its request"),
     )
     for other, said in others if action == "approve" else ():  # capitals and spaces around do not make another name
         if other and by.name.strip().casefold() == other.strip().casefold():
