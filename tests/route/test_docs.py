@@ -6,6 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import click
+
+from wcp_route.cli.root import root
 from wcp_route.config import HallConfig
 from wcp_route.domain.codes import Code
 from wcp_route.gates.table import GATES
@@ -46,3 +49,21 @@ def test_every_code_gate_and_setting_is_documented() -> None:
 def test_schemas_are_published_as_they_are_shipped() -> None:
     shipped = {path.name: path.read_bytes() for path in (ROOT / "wcp_route" / "schemas").glob("*.json")}
     assert shipped == {path.name: path.read_bytes() for path in (PAGES / "schemas").glob("*.json")}
+
+
+def test_commands_and_options_that_pages_and_messages_name_exist() -> None:
+    places = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "wcp_route").rglob("*.py")]
+    named = 0
+    for path in places:
+        for text in re.findall(r"(?:`|^ *(?:\$ )?)wcp-route ([a-z][^`\n]*)", path.read_text(), re.MULTILINE):
+            words = re.split(r"[;|#>\"']|  ", text)[0].split()
+            with click.Context(root, info_name="wcp-route") as context:
+                command: click.Command | None = root
+                while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z-]+", words[0].rstrip(".,)")):
+                    command = command.get_command(context, words.pop(0).rstrip(".,)"))
+                assert command is not None, (path.name, text)
+                known = {option for one in command.params for option in one.opts} | {"--help"}
+            options = {word.split("=")[0].rstrip(".,)]") for word in words if word.startswith("--")}
+            assert options <= known, (path.name, text)
+            named += 1
+    assert named > 60
