@@ -5,7 +5,7 @@
     bans = load_bans(load_policy("policy.toml"))      # raises BansUnusable when a list cannot be relied on
     bans.check_before(facts)                          # raises Banned
 
-Whatever is missing, stale, rolled back, unsigned or malformed is an error with a code, never an empty list.
+A list that is missing, stale, rolled back, unsigned or malformed is an error with a code, never an empty list.
 """
 
 from wcp_attest.trust.bans.ban import Ban, Kind, make_ban

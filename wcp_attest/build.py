@@ -116,7 +116,7 @@ def build_manifest(  # noqa: PLR0913  # each field of a manifest is the caller's
 
 
 def write_manifest(root: str | os.PathLike[str], manifest: Manifest, *, place: PairPlace | None = None) -> str:
-    """Write `manifest.json` into a package: afterwards it is the old file or the whole new one.
+    """Write `manifest.json` into a package. When writing fails, the old file is still there.
 
     Args:
         root: the package directory.
@@ -173,7 +173,7 @@ def output_place(
 
 @contextmanager
 def pair_directory(place: PairPlace) -> Iterator[None]:
-    """Make the directory of a pair where it is missing; one that was made in vain goes again.
+    """Make the directory of a pair where it is missing; remove it again when the block raises.
 
     Raises:
         ConfigError: it cannot be made.

@@ -136,7 +136,7 @@ def verify_archive(
     stage: str | None = None,
     attestation: str | os.PathLike[str] | None = None,
 ) -> Verified:
-    """Verify the package in an archive, in a private directory that goes again.
+    """Verify the package in an archive, in a private directory that is removed afterwards.
 
     Args:
         path: of the archive.

@@ -76,7 +76,7 @@ class Recheck:
             now: seconds since the epoch; the clock by default.
 
         Returns:
-            A verdict, whatever happens: what `wcp_attest.verify` raises as the caller's mistake is a denial with
+            Always a verdict: what `wcp_attest.verify` raises as the caller's mistake is a denial with
             `ATTEST_INTERNAL_ERROR` here.
         """
         question = self._ask(bans, now)

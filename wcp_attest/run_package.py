@@ -74,7 +74,7 @@ def environment_for(
     Args:
         package: the package.
         environ: what there is.
-        keep: names that stay as they are, whatever they do.
+        keep: names that stay, also of variables that would be removed.
         clean: whether only PATH, HOME, LANG, TERM, TZ and the names of `keep` stay.
         python_path: directories of the package that Python imports from.
 

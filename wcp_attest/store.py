@@ -70,7 +70,7 @@ Content: TypeAlias = Literal["hashed", "owner"]
 
 # An entry that is not what its name says, or not what was signed.
 _SPOILT = (TreeMismatch, TreeUnsafe, ManifestMalformed, ManifestMissing, SignatureMissing)
-# The policy does not allow it (any more). Whatever else happens ends a search: it might not happen to an older release.
+# The policy does not allow it (any more). Every other failure ends the search, as an older release might not fail.
 _NOT_ALLOWED = (Banned, Expired, NamespaceInvalid, NotAcceptable, SignerUntrusted, ThresholdNotMet)
 
 

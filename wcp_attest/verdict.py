@@ -308,7 +308,7 @@ def judge(check: Callable[[], Verified], *, mistakes_raise: bool = True) -> Verd
     Args:
         check: returns the proof or raises.
         mistakes_raise: whether a `ConfigError`, the caller's mistake, is raised. False makes a denial of it, for
-            programs that must have an answer whatever happens.
+            programs that need an answer in every case.
 
     Returns:
         A pass for a `Verified`, otherwise a denial: with the error's own code for a `VerificationError`, with

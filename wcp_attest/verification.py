@@ -49,7 +49,7 @@ _REPEATED = ("worker_id", "worker_species_id", "worker_version", "package_hash",
 
 @dataclass(frozen=True, slots=True)
 class PackageProof:
-    """What the two files of a package prove by themselves, whatever the time, the bans and the tree.
+    """What the two files of a package prove by themselves, without time, bans and tree.
 
     Attributes:
         pair: the two files.
@@ -150,7 +150,7 @@ def decide(
     """Take every step of the decision, in order. Each step raises when the package fails it.
 
     Args:
-        question: what is to be decided.
+        question: what to decide.
         pair: the two files, for a caller who has their bytes and compares the tree himself; by default they are read.
         stage: a new directory for a copy of the verified bytes, or None.
         earlier: what an earlier decision under the same policy proved; it stands while both files are the same.

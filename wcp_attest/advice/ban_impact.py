@@ -1,6 +1,6 @@
 """Which stored manifests a list would refuse, and why: what an operator wants to know before and after a ban.
 
-Nothing is verified here: the manifests and signature files are taken for what they say. The signers are those that the
+Nothing is verified here: what manifests and signature files say is taken as it stands. The signers are those that the
 signature file beside a manifest names, where there is one. That is the same for the three places of a pair: a package's
 root, its `.wcp/`, and a directory of its own.
 """

@@ -1,8 +1,8 @@
 """Compare a tree with its manifest again and again, hashing only what may have changed.
 
-A file is taken to be what it was while device, inode, size and the times of its last change are what they were before
-and after it was hashed. Its mtime can be set back; its ctime changes with content, mode, links and name, and only by
-the clock. What the system does not tell by any of these, this does not see, and so `verify` has no part in it:
+A file counts as unchanged while its device, inode, size and times of last change are those from before and after it was
+hashed. Its mtime can be set back; its ctime changes with content, mode, links and name, and only by the clock. A change
+that leaves all of these as they were is not seen, so `verify` never uses this module. Such changes are:
 
 - a write into a mapped page that was written to before: Linux notes the first only, until the page is on the disk;
 - changes on file systems of the network, or of programs, that do not keep a ctime;
@@ -191,7 +191,7 @@ class _CacheSieve:
 
 
 def identity_of(status: os.stat_result) -> bytes | None:
-    """Return what must be the same for a file's content to be taken for the same; None for times past reckoning."""
+    """Return what identifies a file with its content; None when a time does not fit into 64 bits."""
     try:
         return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     except struct.error:

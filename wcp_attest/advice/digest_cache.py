@@ -8,8 +8,8 @@ For looking only: a cache is as reliable as the times of the file system and as 
     cache.put(key, "9f86…", 612)
     cache.save()
 
-A cache never fails: what cannot be trusted is reported once and not used, what cannot be read is taken for empty. One
-file holds what is known of one subject, so that packages do not push each other out:
+A cache never fails: one that cannot be trusted is reported once and not used, one that cannot be read counts as empty.
+One file holds what is known of one subject, so that packages do not push each other out:
 
     <SHA-256 of the subject>.digests
         magic and version, 16 bytes; the SHA-256 of the subject, 32 bytes

@@ -212,7 +212,7 @@ class GitIndex(ExitStack):
         """
         size = self._open_blob(version.object_id, path)
         if size > limit:
-            self.close()  # what git is about to say is not wanted
+            self.close()  # the content is not read
             raise _LargerThanRead(f"{self._full(path)!r} is {size} bytes in the index; at most {limit} are read")
         data = b"".join(chunks(self._cat_file(), size + 1))
         return data[:-1]  # git adds a line break

@@ -36,7 +36,7 @@ def program() -> NoReturn:
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         # The signals of a supervisor or a closed terminal end the program as Ctrl-C does, where they are not ignored:
-        # a copy that is being staged may be large, and nobody would look for it beside the place that it never got to.
+        # otherwise a large, half-made copy would stay where nobody looks for it.
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _end)
@@ -53,7 +53,7 @@ def _end(number: int, frame: object) -> NoReturn:
     import signal
 
     del frame
-    signal.signal(number, signal.SIG_DFL)  # who says it twice does not want to wait
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the program at once
     raise _Ended(number)
 
 

@@ -32,7 +32,7 @@ _SIGNER_NAMES = SignerFlags._fields
 @click.option("--expires", default="7d", show_default=True, metavar="SPAN", help="How long a version may be used.")
 @reporting("text", "json")
 def new(out: Output, /, file: str, name: str, expires: str) -> None:
-    """Start an empty list in LIST, version 1. It is of no use before it is signed."""
+    """Start an empty list in LIST, version 1. Sign it before you use it."""
     from wcp_attest.trust.bans.document import BanList, Head
 
     issued_at = ban_lists.now()

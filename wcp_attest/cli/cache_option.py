@@ -34,7 +34,7 @@ option = grouped(
 
 
 class CacheChoice(NamedTuple):
-    """Where digests are remembered, and who is told when that place cannot be used."""
+    """Where digests are remembered, and how the user learns that this place cannot be used."""
 
     directory: str
     report: Callable[[str], None]

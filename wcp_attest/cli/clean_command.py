@@ -72,7 +72,7 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
 
 @dataclass(slots=True)
 class Sweep:
-    """One walk: the first one finds what is to be removed, the second removes just that.
+    """One walk: the first one finds what to remove, the second removes exactly that.
 
     Attributes:
         kept: paths that manifests list.

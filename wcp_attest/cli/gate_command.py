@@ -59,7 +59,7 @@ def gate(host: str, unsigned: Literal["block", "warn"], timeout: float, **trust:
     adapter = ADAPTERS[host]()
     try:
         with _deadline(timeout):
-            # The request comes first: how a host is told no may depend on what it asks.
+            # The request comes first: the form of a refusal may depend on it.
             paths = adapter.read(sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1))
             policy = policy_of(TrustFlags(**trust))
             reply = adapter.answer([decide(path, policy, unsigned=unsigned) for path in paths])

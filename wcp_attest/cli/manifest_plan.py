@@ -68,7 +68,7 @@ class Plan:
     Attributes:
         built_at: seconds since the epoch; None for now, which alone is no reason to replace a manifest.
         bytecode_may_stay: whether the user said that bytecode is left out although it is there.
-        commit_is_old: whether `source.commit` was taken over, so that it holds only for the tree it was said of.
+        commit_is_old: whether `source.commit` comes from the earlier manifest; it then holds for the same tree only.
     """
 
     worker_id: str
@@ -151,7 +151,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
         out: where to say what was taken.
 
     Raises:
-        ConfigError: something needed is said nowhere, or malformed.
+        ConfigError: something that is needed is missing or malformed.
     """
     from wcp_attest.advice.project_config import find_config
     from wcp_attest.package.legacy_manifest import found_in

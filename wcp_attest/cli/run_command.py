@@ -278,7 +278,7 @@ def _become(program: str, arguments: Sequence[str], environment: dict[str, str])
 
 
 def _remove_after_us(place: str) -> None:
-    """Start a process that removes a temporary copy as soon as this one, whatever it has become, has ended.
+    """Start a process that removes a temporary copy as soon as this one has ended, which has become the command.
 
     It is nobody's child, so that a command that waits for all of its own does not wait for it.
     """

@@ -78,7 +78,7 @@ def output_place(package: str, placement: Placement | None, attestation: str | N
 
 
 def as_argument(path: str) -> str:
-    """Return a path as it may stand in a command line without being taken for an option."""
+    """Return a path so that a command line does not read it as an option."""
     return f"./{path}" if path.startswith("-") else path
 
 

@@ -121,8 +121,8 @@ def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> l
         out: takes the one line about a cache that cannot be used.
 
     Raises:
-        ConfigError: git fails, nothing is tracked there, it is said nowhere who the worker is, or there is no place for
-            the cache.
+        ConfigError: git fails, nothing is tracked there, the worker's identity is not configured, or there is no place
+            for the cache.
     """
     from wcp_attest.advice.git_index import GitIndex
 
@@ -185,7 +185,7 @@ def examine(index: GitIndex, target: Target, cache: cache_option.CacheChoice | N
     """Compare the staged manifest of one package with its staged files.
 
     Raises:
-        ConfigError: git fails, or it is said nowhere who the worker is.
+        ConfigError: git fails, or the worker's identity is not configured.
     """
     from wcp_attest.advice.git_index_manifest import Unsignable
 
@@ -351,7 +351,7 @@ def _expected(
 def _said(key: str, configured: str | None, current: str | None) -> str:
     text = configured or current
     if not text:
-        raise ConfigError(f"it is said nowhere what the `{key}` is; add it to [[package]] in wcp-attest.toml")
+        raise ConfigError(f"the `{key}` is not known; add it to [[package]] in wcp-attest.toml")
     return text
 
 

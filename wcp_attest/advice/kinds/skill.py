@@ -7,7 +7,7 @@ r"""Agent Skills: `SKILL.md` with YAML front matter (agentskills.io/specificatio
       version: "1.2.0"
     ---
 
-Two values are wanted of the front matter, `name` and `metadata.version`, and both are plain words. So the lines are
+Two values of the front matter are read, `name` and `metadata.version`, and both are plain words. So the lines are
 read without a YAML library: a spelling of them that needs one (anchors, tags, blocks, flow) is refused by name, and
 all other lines may hold what they like.
 """
