@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 @keyless_options
 @reporting("text", "json")
 def check(out: Output, /, file: str | None, policy: str | None, **trust: Any) -> int:
-    """Check that ban lists can be relied on: signed by those who may, fresh, not rolled back.
+    """Check that ban lists can be used: signed by signers you trust for lists, fresh, and not rolled back.
 
-    With LIST, that one list, by the keys given or by the signers in the policy's [bans]; what was seen before is not
-    asked. Without, every source of the policy, exactly as `wcp-attest verify` consults them.
+    With LIST, that list is checked with the keys given, or with the signers in the policy's [bans]; earlier versions
+    are not remembered. Without LIST, every source of the policy is checked exactly as `wcp-attest verify` does.
 
-    Exit status 0: they can. Exit status 1: one cannot.
+    Exit status 0: all can be used. Exit status 1: one cannot.
     """
     threshold = trust.pop("threshold")
     flags = TrustFlags(**trust)
@@ -137,10 +137,10 @@ def _row_text(out: Output, row: JsonObject) -> str:
 def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -> int:
     """Tell which stored manifests LIST would refuse. Nothing is verified, neither LIST nor the manifests.
 
-    Of a DIR every manifest.json below it is judged, that of a detached pair, too. One that belongs to another program
-    is passed over and counted.
+    In a DIR, every manifest.json below it is judged, also that of a detached pair. Those of other programs are passed
+    over and counted.
 
-    Exit status 0: none. Exit status 1: some. Exit status 2: some could not be judged.
+    Exit status 0: LIST would refuse none. Exit status 1: some. Exit status 2: some could not be judged.
     """
     from wcp_attest.advice.ban_impact import find_manifests, impact_on
     from wcp_attest.trust.bans.ban_check import Bans

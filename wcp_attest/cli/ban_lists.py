@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-MAX_LIFETIME = 400 * 86_400  # seconds; a list that lives longer is not renewed by anybody who still watches it
+MAX_LIFETIME = 400 * 86_400  # seconds; a list with a longer life may be one that nobody keeps up to date
 MAX_BANNED_FILE = 1 << 40  # bytes of a file that is hashed in order to ban it
 
 list_argument = click.argument("file", metavar="LIST", type=click.Path())

@@ -45,7 +45,7 @@ def cache_of(wanted: bool | None, out: Output, packages: Iterable[str]) -> Cache
 
     Args:
         wanted: what the command line says; None leaves it to `WCP_ATTEST_CACHE`.
-        out: takes the one line about a cache that cannot be used.
+        out: gets the message when the cache cannot be used.
         packages: directories that it must not lie in, because it would change them.
 
     Raises:

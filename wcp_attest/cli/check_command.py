@@ -1,4 +1,4 @@
-"""`wcp-attest check`: is the manifest of the next commit true?"""
+"""`wcp-attest check`: do the manifests of the next commit match their files?"""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RULE_ID = "WCP_STALE_MANIFEST"
 @difference_text.option
 @reporting("text", "json", "sarif", "github")
 def check(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | None, every: bool) -> int:
-    """Check that the manifests in the git index say what the files in the index are.
+    """Check that the manifests in the git index match the files in the index.
 
     Reads names, modes and contents from the index, never from the work tree, and changes nothing. Without ROOT every
-    package in `wcp-attest.toml` or `[tool.wcp-attest]` is checked. Signatures are not: that is `verify`.
+    package in `wcp-attest.toml` or `[tool.wcp-attest]` is checked. Signatures are not checked; use `verify`.
     """
     examinations = examine_all(targets(packages, file), cache, out)
     wrong = any(not examination.ok for examination in examinations)

@@ -28,7 +28,7 @@ option = grouped(
 
 
 def as_text(differences: Sequence[Difference], total: int, paint: Painter, *, every: bool = False) -> str:
-    """Return a line or three for each difference; of those that are alike, the first few and how many more there are.
+    """Return one to three lines for each difference; of those that are alike, the first few and the number of others.
 
     Args:
         differences: those that are listed.

@@ -1,4 +1,4 @@
-"""`wcp-attest export`: what is signed, in the words of others. It verifies nothing."""
+"""`wcp-attest export`: a signed package as another protocol describes it. It verifies nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wcp_attest.cli.shared_options import attestation_option, require_package, r
 
 @click.group(cls=CommandGroup)
 def export() -> None:
-    """Write what is signed in the words of other programs."""
+    """Describe a signed package as another protocol does."""
 
 
 @export.command("mcp-resources")

@@ -1,4 +1,4 @@
-"""`wcp-attest fix`: make the manifest of the next commit true."""
+"""`wcp-attest fix`: make the manifests of the next commit match their files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def fix(out: Output, packages: tuple[str, ...], file: str | None, cache: bool | 
     """Rebuild stale manifests from the git index and write them into the work tree.
 
     A manifest that a merge left in conflict is resolved from the index, once all other files are merged. Nothing is
-    signed, and without --add nothing is staged. Exit status 1: a manifest was written and wants `git add`. Exit status
-    0: every staged manifest is up to date, or was made so with --add.
+    signed, and without --add nothing is staged.
+
+    Exit status 0: every staged manifest is up to date, or was made so with --add. Exit status 1: a manifest was
+    written; stage it with `git add`.
     """
     found = renewals(targets(packages, file), cache, out, time.time())
     for renewal in found:

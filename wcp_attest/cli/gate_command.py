@@ -45,7 +45,7 @@ class _OutOfTime(BaseException):
 )
 @trust_options
 def gate(host: str, unsigned: Literal["block", "warn"], timeout: float, **trust: Any) -> int:
-    """Read one request from standard input, verify what it names under your policy, and answer in the host's words.
+    """Read one request from standard input, verify what it names under your policy, and answer as the host expects.
 
     The answer is no when the request is malformed or of an unknown version, when time runs out, and when anything goes
     wrong.

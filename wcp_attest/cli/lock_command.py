@@ -60,7 +60,7 @@ def lock(  # a command's parameters are its options
 ) -> int:
     """Pin digest, version and signer of each package that a project loads, in wcp.lock.
 
-    Only packages that verify under your policy are locked. Without DIR, all packages of the lock file are looked at.
+    Only packages that verify under your policy are locked. Without DIR, all packages in the lock file are checked.
 
     \b
       wcp-attest lock skills/pdf-forms plugins/reports --policy policy.toml

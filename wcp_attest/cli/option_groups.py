@@ -1,4 +1,4 @@
-"""Options in named groups, so that a long `--help` can be read, and options that have the names of other tools, too."""
+"""Options in named groups, which keep a long `--help` readable, and options with aliases that other tools use."""
 
 from __future__ import annotations
 

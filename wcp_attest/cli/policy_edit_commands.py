@@ -49,7 +49,7 @@ named_signer_options = combine(
 @named_signer_options
 @reporting("text", "json")
 def add_signer(out: Output, /, file: str, namespace: str | None, threshold: int | None, **named: Any) -> None:
-    """Trust one more signer of a namespace in the policy FILE. Its comments and order stay.
+    """Trust one more signer of a namespace in the policy FILE. Comments and order stay.
 
     To replace a key: add the new one, sign with both, remove the old one.
 
@@ -80,7 +80,7 @@ def add_signer(out: Output, /, file: str, namespace: str | None, threshold: int 
 def remove_signer(
     out: Output, /, file: str, namespace: str | None, threshold: int | None, key_id: str | None, **named: Any
 ) -> None:
-    """Trust a signer of a namespace in the policy FILE no longer. Its comments and order stay.
+    """Remove a signer of a namespace from the policy FILE. Comments and order stay.
 
     \b
       wcp-attest policy remove-signer policy.toml --public-key keys/acme-2026.pub

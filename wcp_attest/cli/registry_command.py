@@ -1,4 +1,4 @@
-"""`wcp-attest registry`: ask and tell a worker registry. No answer is an error, never an all-clear."""
+"""`wcp-attest registry`: ask a worker registry, and report to it. No answer is an error, never an all-clear."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_TOKEN_BYTES = 8192
 
 @click.group(cls=CommandGroup, no_args_is_help=False)
 def registry() -> None:
-    """Ask and tell a worker registry.
+    """Ask a worker registry, and report to it.
 
     The registry is that of --registry-url, else of PYHALL_REGISTRY_URL, else the public one.
     """
@@ -105,10 +105,10 @@ def status(out: Output, /, worker_id: str, policy: str | None, **where: Any) -> 
 def submit(
     out: Output, /, package: str, label: str | None, no_pair: bool, token_file: str | None, **where: Any
 ) -> None:
-    """Tell the registry that the worker in ROOT now is the package that its manifest.json describes.
+    """Tell the registry which package the worker in ROOT is now: the one that its manifest.json describes.
 
     The two files are sent as well, so that the registry and those who ask it can check the signatures; without
-    manifest.sig, or with --no-pair, it is a bare claim. Nothing is verified here; verify the package before.
+    manifest.sig, or with --no-pair, they get only a claim. Nothing is verified here; verify the package before.
     """
     from wcp_attest.trust.registry.answers import Submission
 
@@ -147,7 +147,7 @@ def submit(
 @_where
 @reporting("text", "json")
 def ban_list(out: Output, /, **where: Any) -> None:
-    """Print the registry's whole ban list, or fail: a part is never called the list."""
+    """Print the registry's whole ban list, or fail when only a part of it arrives."""
     entries, lines = _client(where).get_ban_list(), []
     if out.format == "json":
         rows: list[JsonValue] = [

@@ -1,4 +1,4 @@
-"""What `check` and `fix` have in common: which packages are meant, and whether their staged manifests are true.
+"""What `check` and `fix` share: which packages are meant, and whether their staged manifests match the staged files.
 
 Packages may be nested: an outer one lists the manifest of an inner one like any other file. `fix` therefore goes from
 the inside to the outside and takes each manifest that it will write as if it were staged already.
@@ -71,7 +71,7 @@ class Examination:
 
     @property
     def ok(self) -> bool:
-        """Whether the next commit has a manifest that is true."""
+        """Whether the manifest of the next commit matches its files."""
         return not self.problems and not self.differences
 
     @property
@@ -118,7 +118,7 @@ def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> l
     Args:
         targets: the packages.
         cache: what the command line says of a cache of digests.
-        out: takes the one line about a cache that cannot be used.
+        out: gets the message when the cache cannot be used.
 
     Raises:
         ConfigError: git fails, nothing is tracked there, the worker's identity is not configured, or there is no place
@@ -135,12 +135,12 @@ def examine_all(targets: Sequence[Target], cache: bool | None, out: Output) -> l
 
 
 def renewals(targets: Sequence[Target], cache: bool | None, out: Output, now: float) -> list[Renewal]:
-    """Say for each package whether its manifest is true, and what `fix` writes otherwise.
+    """Say for each package whether its manifest matches its files, and what `fix` writes otherwise.
 
     Args:
         targets: the packages.
         cache: what the command line says of a cache of digests.
-        out: takes the one line about a cache that cannot be used.
+        out: gets the message when the cache cannot be used.
         now: seconds since the epoch, the time of the new manifests.
 
     Raises:
@@ -214,7 +214,7 @@ class Renewal:
 
     Attributes:
         examination: of the package.
-        data: the manifest to write; None when the staged one is true, or none can be written.
+        data: the manifest to write; None when the staged one is right, or none can be written.
         edited: files with edits that are not staged, looked for only when nothing is to be written.
         signatures_in_conflict: whether `manifest.sig` is not merged.
     """

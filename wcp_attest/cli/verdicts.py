@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from wcp_attest.verdict import Verdict
 
 _PLACES = {"beside": "", "folder": ", in .wcp/", "detached": ", outside of the package"}
-MAX_HINTS = 2  # the rest is a command away
+MAX_HINTS = 2  # `wcp-attest explain` prints the others
 
 
 def exit_status(verdict: Verdict) -> int:
-    """Return 0 for verified, 1 for refused, 2 where nothing could be found out."""
+    """Return 0 for verified, 1 for refused, 2 when it could not be decided."""
     if verdict.ok:
         return 0
     return REFUSED if verdict.decided else UNDECIDED
