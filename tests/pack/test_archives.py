@@ -9,6 +9,8 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,6 @@ from wcp_attest.pack import pack, unpack, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SECRET = HmacSecret(b"archives are taken apart with care")
 POLICY = Policy((Namespace("org.acme", keys=(SECRET,)),))
@@ -198,6 +199,38 @@ def _flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
+def _sized(size: int) -> bytes:
+    header = bytearray(tar(("x", {}))[1024:])
+    header[124:136] = (size & (2**96 - 1)).to_bytes(12, "big")
+    return tar()[:1024] + checksummed(bytes(header))
+
+
+def _at_end(place: int, new: bytes) -> bytes:
+    data = zipped()
+    at = data.rindex(b"PK\x05\x06") + place
+    return data[:at] + new + data[at + len(new) :]
+
+
+def _commented(comment: bytes) -> bytes:
+    return zipped()[:-2] + struct.pack("<H", len(comment)) + comment
+
+
+def _local(place: int, new: bytes) -> bytes:
+    data = zipped()
+    return data[:place] + new + data[place + len(new) :]
+
+
+def _unlisted(*, last: bool = False) -> bytes:
+    """A zip of three members whose directory does not list the second or the last one."""
+    data = zipped(("evil", {"data": b"x"}), ("more", {"data": b"y"}))
+    start = data.index(b"PK\x01\x02")
+    ends = [at for at in range(start, len(data)) if data[at : at + 2] == b"PK"]
+    gone = 2 if last else 1
+    rows = [data[a:b] for number, (a, b) in enumerate(pairwise(ends)) if number != gone]
+    end = struct.pack("<4H2IH", 0, 0, len(rows), len(rows), sum(map(len, rows)), start, 0)
+    return data[:start] + b"".join(rows) + b"PK\x05\x06" + end
+
+
 def _twice() -> bytes:
     with pytest.warns(UserWarning, match="Duplicate"):
         return zipped(("fine.txt", {"data": b"other"}))
@@ -264,7 +297,23 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "zip: other compression": (lambda: zipped(("b", {"compress_type": zipfile.ZIP_LZMA, "data": b"x"})), "method"),
     "zip: overlap": (overlapping, "overlaps"),
     "zip: two names for one member": (zip_name_twice_over, "damaged"),
-    "zip: data before the first member": (lambda: b"PK\x03\x04" + bytes(60) + zipped(), "damaged|before its first"),
+    "zip: data before the first member": (lambda: b"PK\x03\x04" + bytes(60) + zipped(), "damaged|belongs to no member"),
+    "tar: negative size": (lambda: _sized(-512), "negative size|damaged"),
+    "tar: size below every integer": (lambda: _sized(-(2**70)), "negative size|damaged"),
+    "zip: data after the end": (lambda: zipped() + b"junk", "end record"),
+    "zip: second archive behind": (lambda: zipped() + zipped(("evil", {})), "end record|before it"),
+    "zip: end record in the comment": (lambda: _commented(zipped(("evil", {}))[-22:]), "damaged"),
+    "zip: end record that counts no member": (lambda: _at_end(8, b"\0\0\0\0"), "end record"),
+    "zip: end record of another disk": (lambda: _at_end(4, b"\1\0"), "end record"),
+    "zip: end record with another place": (lambda: _at_end(16, b"\xff\xff\xff\x7f"), "damaged"),
+    "zip: member that no directory lists": (_unlisted, "belongs to no member"),
+    "zip: member before the directory that it does not list": (lambda: _unlisted(last=True), "belongs to no member"),
+    "zip: other size in the local header": (lambda: _local(18, b"\7\0\0\0"), "headers of"),
+    "zip: other method in the local header": (lambda: _local(8, b"\10\0"), "headers of"),
+    "zip: other name of a folder in the local header": (
+        lambda: patched(zipped(("shown/", {"data": b""})), b"shown/", b"other/", count=1),
+        "headers of",
+    ),
     "zip: wrong check sum": (lambda: patched(zipped(("c", {"data": b"checked"})), b"checked", b"chequed"), "damaged"),
     "zip: bomb": (_bomb, "expands too far"),
 }
@@ -281,6 +330,39 @@ def test_hostile_archive_is_refused_by_name(name: str, tmp_path: Path) -> None:
         pass
     assert "\n" not in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+class Pipe(io.RawIOBase):
+    """A stream that cannot seek: a zip then has the sizes of its members behind their data."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += bytes(data)
+        return len(data)
+
+
+def test_reads_zips_of_other_programs(tmp_path: Path) -> None:
+    stream = Pipe()
+    with zipfile.ZipFile(stream, "w") as archive:  # it cannot seek
+        archive.writestr("a", "1" * 1000, zipfile.ZIP_DEFLATED)
+        archive.writestr("b/", "")
+        archive.writestr("b/\u00e9", "2")
+    commented = io.BytesIO()
+    with zipfile.ZipFile(commented, "w") as archive:
+        archive.comment = b"9fceb02d0ae598e95dc970b74767f19372d61af8"  # as `git archive` writes it
+        archive.writestr("a", "1" * 1000)
+        with archive.open("b/\u00e9", "w", force_zip64=True) as member:
+            member.write(b"2")
+    for data in (stream.data, commented.getvalue()):
+        (tmp_path / "x").write_bytes(data)
+        with unpacked(tmp_path / "x") as folder:
+            assert Path(folder, "a").read_text() == "1" * 1000
+            assert Path(folder, "b/\u00e9").read_text() == "2"
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"PK", b"\x1f"])

@@ -3,7 +3,8 @@
 There are three formats: tar, tar in gzip, and zip (an `.mcpb` or a wheel is a zip). The first bytes of a file tell its
 format; its name does not. Reading is strict: what two programs could read differently is refused. That is a duplicate
 member, a member below a file or a link, a link that leaves the package, a hard link, a device, a sparse file, a name
-that is not UTF-8 or not in normal form, an overlapping zip member, and data after the end.
+that is not UTF-8 or not in normal form, zip members that overlap or whose two headers differ, and data that belongs to
+no member.
 
 Nothing here decides whether a package may run. An archive is unpacked into a private directory, and `verify` checks
 that directory like any other. Formats: POSIX.1-2017 pax, RFC 1952 (gzip), PKWARE APPNOTE.TXT 6.3 (zip).
@@ -16,6 +17,7 @@ import io
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -43,6 +45,9 @@ _MAX_TARGET: Final = 4096  # bytes of a link's text
 _ZIP_START: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 _UTF8_NAME: Final = 0x800  # general purpose bit 11 (APPNOTE.TXT 4.4.4)
 _UNIX: Final = 3  # "version made by" (APPNOTE.TXT 4.4.2): the upper half of the attributes is a mode
+_MAX_END: Final = 22 + (1 << 16)  # bytes of the end record and its comment (APPNOTE.TXT 4.3.16)
+_SIZES_FOLLOW: Final = 0x8  # general purpose bit 3
+_NONE: Final = (b"", 0, 0, 0, 0, 0)  # in place of a header that is cut short
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
 _TOO_FAR: Final = "the archive expands too far for its size; `--max-size` raises the limit"
 _DAMAGE: Final = (
@@ -52,6 +57,7 @@ _DAMAGE: Final = (
     EOFError,
     gzip.BadGzipFile,
     NotImplementedError,
+    OverflowError,
     ValueError,
 )
 
@@ -316,6 +322,8 @@ def _tar_members(
         errors="surrogateescape",
     ) as tar:
         while (info := tar.next()) is not None:
+            if info.size < 0:
+                raise TreeUnsafe(f"the archive is damaged: {info.name[:200]!r} states a negative size")
             tar.members = []  # type: ignore[attr-defined]  # else the list would grow with the archive
             if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
                 member = _checked(info.name, "file", size=info.size, executable=bool(info.mode & 0o111))
@@ -358,20 +366,54 @@ def _write_tar(source: str, file: Any, moment: int) -> None:
 
 def _zip_members(file: IO[bytes]) -> Generator[tuple[Member, IO[bytes] | None], None, None]:
     with zipfile.ZipFile(_Bounded(file, MAX_DIRECTORY_BYTES)) as archive:
-        end = 0
-        for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-            name = info.orig_filename
-            # Programs may look for the data of a member at different places, so no two members may overlap.
-            if info.header_offset < end or info.header_offset + info.compress_size > archive.start_dir:
-                raise TreeUnsafe(f"the archive holds {name[:200]!r}, which overlaps another member")
-            if end == 0 and info.header_offset:
-                raise TreeUnsafe("the archive holds data before its first member")
-            end = info.header_offset + 30 + len(name.encode("utf-8", "surrogateescape")) + info.compress_size
+        members = sorted(archive.infolist(), key=lambda info: info.header_offset)
+        _check_layout(file, members, archive.start_dir)
+        for info in members:
             member = _zip_member(archive, info)
             if member is None:
                 continue
             with archive.open(info) if member.kind == "file" else nullcontext() as data:
                 yield member, data
+
+
+def _check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int) -> None:
+    """Refuse a zip in which two programs may find different members.
+
+    Some programs read its directory, others go from one local header to the next. So both must say the same, with
+    nothing between the members, before them, or after the end record and its comment (APPNOTE.TXT 4.3).
+    """
+    # 1. The end record: the last one that there is, over the whole directory and no other.
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MAX_END))
+    tail = file.read(_MAX_END)
+    at = tail.rfind(b"PK\5\6")
+    disk, start, here, total, _, offset, comment = struct.unpack("<4H2IH", tail[at + 4 : at + 22])
+    large = tail[: max(at, 0)][-20:-16] == b"PK\6\7"  # a zip64 end record then holds the numbers
+    counts = {len(members), 0xFFFF} if large else {len(members)}
+    if at + 22 + comment != len(tail) or disk or start or {here, total} - counts:
+        raise TreeUnsafe("the archive is damaged: its end record does not fit it, or data stands after it")
+    if offset != directory and not (large and offset == 0xFFFFFFFF):
+        raise TreeUnsafe("the archive is damaged: its directory is not where its end record says")
+    # 2. The members, one after the other.
+    end, slack = 0, {0}
+    for info in members:
+        name, gap = info.orig_filename[:200], info.header_offset - end
+        if gap not in slack:
+            where = "overlaps another member" if gap < 0 else "has data before it that belongs to no member"
+            raise TreeUnsafe(f"the archive holds {name!r}, which {where}")
+        file.seek(info.header_offset)
+        header = file.read(30)
+        mark, flags, method, packed, length, extra = (
+            struct.unpack("<4s2x2H8xI4x2H", header) if len(header) == 30 else _NONE
+        )
+        spelled = file.read(length).decode("utf-8" if flags & _UTF8_NAME else "cp437", "replace")
+        sizes = {info.compress_size, 0xFFFFFFFF} if not flags & _SIZES_FOLLOW else {info.compress_size, 0xFFFFFFFF, 0}
+        if mark != b"PK\3\4" or method != info.compress_type or packed not in sizes or spelled != info.orig_filename:
+            raise TreeUnsafe(f"the archive is damaged: the two headers of {name!r} differ")
+        end = info.header_offset + 30 + length + extra + info.compress_size
+        slack = {0, 12, 16, 20, 24} if flags & _SIZES_FOLLOW else {0}  # the sizes follow the data
+    if directory - end not in slack:
+        raise TreeUnsafe("the archive holds data before its directory that belongs to no member")
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
