@@ -478,5 +478,5 @@ class _Ruling:
     def evidence(self) -> Evidence:
         """What its receipt says."""
         if self.case is None:
-            return evidence_of_nothing(self.world, self.decision)
+            return evidence_of_nothing(self.world, self.decision, self.asked.principal)
         return evidence_of(self.case, self.decision)

@@ -110,7 +110,7 @@ def replay(
         trust_policy: in force then; the digest must be the recorded one. None takes attestation from the receipt.
         config: the settings in force then; the digest must be the recorded one.
         policy_gate: asks the policy once more; without, its answer is taken from the receipt.
-        principal: the tenant that the transport authenticated then, when it did.
+        principal: the tenant that the transport authenticated then; only needed where the receipt does not say.
 
     Raises:
         ConfigError: what is given is not what was in force, or the receipt is of no judgement: the Hall failed, or did
@@ -138,6 +138,10 @@ def replay(
     said = _Recorded(past, config, trust_policy, taken)
     world = _world_of(past, said, compiled, config, policy_gate)
     world = replace(world, config=said.config_for(parsed))
+    recorded = cast("str | None", fields.get("principal"))
+    if recorded is not None and principal not in (None, recorded):
+        raise ConfigError(f"this is not the principal of that decision: given {principal!r}, recorded {recorded!r}")
+    principal = recorded if principal is None else principal
     if principal is None and fields["deny_message"] == _NOT_AUTHENTICATED:
         taken.append("who was authenticated")
         principal = ""
@@ -208,6 +212,8 @@ def _as_receipt(past: PastDecision, evidence: Evidence) -> JsonObject:
     """Return the fields of the receipt that the replay would have, at the place in the chain of the recorded one."""
     fields, previous = past.fields, past.fields["prev_receipt_hash"]
     head = ReceiptHead(past.receipt.seq - 1, "" if previous is None else str(previous).removeprefix("sha256:"))
+    if "principal" not in fields:  # of a version that did not record it
+        evidence = replace(evidence, principal=None)
     judged: JsonObject = json.loads(draft(evidence).body(head))
     judged["receipt_id"] = fields["receipt_id"]
     if judged["grant_hash"]:

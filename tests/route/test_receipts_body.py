@@ -120,6 +120,7 @@ evidence = st.builds(
     signers=texts,
     controls_verified=texts,
     grant_id=text,
+    principal=st.none() | text,
 )
 
 
@@ -157,6 +158,7 @@ def as_value(one: Evidence, body: JsonObject) -> JsonObject:
             for check in one.checks
         ],
         "package_hash": one.package_hash,
+        **({} if one.principal is None else {"principal": one.principal}),
         "signers": list(one.signers),
         "versions": asdict(versions),
         "stream": one.stream,

@@ -214,12 +214,37 @@ def test_refusals_of_each_gate_are_the_same(small: Court) -> None:
     evidence = hall.decide(a_request(), principal="other")
     found = small.again(evidence, a_request(), hall=hall)
     same(found)
+    assert found.taken == ()
+    past = past_decision(small.state.ledger, evidence.decision.decision_id)
+    earlier = replace(past, fields={name: value for name, value in past.fields.items() if name != "principal"})
+    found = replay(earlier, a_request(), RULES, small.policy, hall.world.config)  # of a version that did not record it
+    assert found.judged == earlier.fields
     assert "who was authenticated" in found.taken
     nothing: JsonObject = {"rules": [a_rule(match={"capability_id": "cap.none.at-all"})]}
     hall = small.hall(nothing)
     evidence = hall.decide(a_request())
     assert evidence.decision.code == Code.NO_MATCHING_RULE
     same(small.again(evidence, a_request(), nothing, hall=hall))
+
+
+def test_a_receipt_names_whom_the_transport_authenticated_and_replay_takes_it_from_there(court: Court) -> None:
+    hall = court.hall()
+    authenticated = hall.decide(a_request(), principal="acme")
+    malformed = hall.decide({"tenant_id": 1}, principal="acme")
+    nobody = hall.decide(a_request())
+    written = [
+        find(court.address, one.decision.decision_id)[0].to_dict().get("principal", "not there")
+        for one in (authenticated, malformed, nobody)
+    ]
+    assert written == ["acme", "acme", "not there"]
+    for principal in (None, "acme"):
+        same(court.again(authenticated, a_request(), hall=hall, principal=principal))
+    with pytest.raises(ConfigError, match="not the principal of that decision"):
+        court.again(authenticated, a_request(), hall=hall, principal="globex")
+    same(court.again(nobody, a_request(), hall=hall, principal="acme"))  # as of a version that did not record it
+    long = hall.decide(a_request(), principal="x" * 300_000)
+    assert long.decision.code == Code.UNKNOWN_TENANT
+    assert find(court.address, long.decision.decision_id)[0].to_dict()["principal"] == "x" * 256
 
 
 def test_a_tampered_worker_is_the_same_after_it_was_mended(small: Court) -> None:

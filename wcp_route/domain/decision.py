@@ -364,6 +364,9 @@ class Versions:
     config: str
 
 
+MAX_PRINCIPAL: Final = 256  # characters of an authenticated name that evidence repeats
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything a stored receipt says about one decision.
@@ -379,6 +382,8 @@ class Evidence:
         grant_id: the approval grant that was used; empty when none was.
         hold: to be kept in the transaction of the receipt.
         redemption: a grant to be used up in the transaction of the receipt.
+        principal: the tenant that the transport authenticated; none when it does not say. At most `MAX_PRINCIPAL`
+            characters.
     """
 
     stream: str
@@ -391,6 +396,7 @@ class Evidence:
     grant_id: str = ""
     hold: Hold | None = None
     redemption: Redemption | None = None
+    principal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ def receipt_members(evidence: Evidence) -> JsonObject:
     found["controls_verified"] = [*evidence.controls_verified]
     found["grant_hash"] = f"sha256:{sha256(evidence.grant_id.encode()).hexdigest()}" if evidence.grant_id else ""
     found["package_hash"] = evidence.package_hash
+    if evidence.principal is not None:
+        found["principal"] = evidence.principal
     found["signers"] = [*evidence.signers]
     found["stream"] = evidence.stream
     found["versions"] = {name: getattr(versions, name) for name in _VERSIONS}

@@ -209,9 +209,9 @@ class _Sealed:
 
 
 def _pair_stamps(root: str) -> tuple[object, ...]:
-    """Return what the system says of the signatures, which are written last in a new release."""
+    """Return what the system says of the files that change with a new release."""
     found: list[object] = []
-    for name in ("manifest.sig", ".wcp/manifest.sig"):
+    for name in ("manifest.json", "manifest.sig", ".wcp/manifest.json", ".wcp/manifest.sig"):
         try:
             status = os.lstat(f"{root}/{name}")
         except OSError:

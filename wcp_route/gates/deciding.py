@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision import (
+    MAX_PRINCIPAL,
     PRE_ROUTING,
     Check,
     DenyReason,
@@ -239,6 +240,7 @@ def evidence_of(case: Deciding, decision: RouteDecision) -> Evidence:
         grant_id=case.grant_used,
         hold=case.hold_to_keep,
         redemption=case.redemption,
+        principal=None if case.principal is None else case.principal[:MAX_PRINCIPAL],
     )
 
 
@@ -319,8 +321,16 @@ def undecided(world: World, reason: DenyReason, decision_id: str, now_ms: int) -
     )
 
 
-def evidence_of_nothing(world: World, decision: RouteDecision) -> Evidence:
-    """Return what the receipt says of something that never became a request."""
+def evidence_of_nothing(world: World, decision: RouteDecision, principal: str | None) -> Evidence:
+    """Return what the receipt says of something that never became a request.
+
+    Args:
+        world: what the Hall decides by.
+        decision: the denial.
+        principal: the tenant that the transport authenticated; none when it does not say.
+    """
     name = "input" if decision.code == Code.INVALID_INPUT else "tenant" if decision.code in _TO_TENANT else "hall"
     message = "" if decision.reason is None else decision.reason.message
-    return Evidence(UNLISTED, decision, (Check(name, "deny", message),), versions(world, 0, decision.policy_version))
+    made_from = versions(world, 0, decision.policy_version)
+    who = None if principal is None else principal[:MAX_PRINCIPAL]
+    return Evidence(UNLISTED, decision, (Check(name, "deny", message),), made_from, principal=who)

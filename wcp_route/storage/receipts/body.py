@@ -96,8 +96,9 @@ def draft(evidence: Evidence, *, current: bool = False) -> Draft:
         raise ReceiptError("a decision has no place among the events")
     try:
         before = f'{{{_before_previous(evidence, decision)},"prev_receipt_hash":'
+        principal = "" if evidence.principal is None else f',"principal":{text(evidence.principal)}'
         between = (
-            f',"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
+            f'{principal},"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
             f',"qos_class":{_or_null(decision.qos_class)}'
             f',"quarantined":{_FLAGS[decision.quarantined]}'
             f',"receipt_id":"{new_id_at(decision.decided_at_ms)}"'
