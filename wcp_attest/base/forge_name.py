@@ -19,7 +19,7 @@ from typing import Final
 
 _URI = re.compile(r"(https?)://([^/?#]*)(/.*)?\Z", re.IGNORECASE | re.DOTALL)
 _PORT = re.compile(r":0*([0-9]*)\Z")
-_DEFAULT_PORTS: Final = {"https": ("", "443"), "http": ("", "80")}  # an empty port is the default (RFC 3986, 3.2.3)
+_DEFAULT_PORTS: Final = {"https": ("", "443"), "http": ("", "80", "443")}  # empty: the default (RFC 3986)
 # Further hosts of GitHub, which show repositories under other paths; no certificate names a repository by them.
 NOT_REPOSITORIES: Final = frozenset(
     ("api.github.com", "codeload.github.com", "gist.github.com", "raw.github.com", "raw.githubusercontent.com")
