@@ -220,7 +220,7 @@ def test_the_command_line_signs_by_an_agent(agent: Path, capsys: pytest.CaptureF
 
 def test_a_device_that_signs_something_else_is_noticed() -> None:
     signer = DeviceSigner(generate().trusted, lambda _: bytes(64))
-    with pytest.raises(Exception, match="does not hold"):
+    with pytest.raises(Exception, match="is not valid"):
         signer.check(parse_line(signer.sign(PAYLOAD)))
 
 

@@ -44,7 +44,7 @@ class Signer(Protocol):
             Who signed.
 
         Raises:
-            SignatureInvalid: it does not hold.
+            SignatureInvalid: its signature is not valid.
         """
 
     def made(self, line: Line) -> bool:
@@ -72,7 +72,7 @@ class TrustedSigner(Protocol):
             Who signed.
 
         Raises:
-            SignatureInvalid: the signature does not hold, or the payload type is not that of a Statement.
+            SignatureInvalid: the signature is not valid, or the payload type is not that of a Statement.
         """
 
 

@@ -109,7 +109,7 @@ class DeviceSigner:
         """Verify a line that this key made.
 
         Raises:
-            SignatureInvalid: it does not hold.
+            SignatureInvalid: its signature is not valid.
         """
         return self.trusted.verify(line)
 
@@ -128,9 +128,7 @@ def _pkcs11(rest: str, pin: Callable[[], bytes | None]) -> tuple[str, Any]:
         raise ConfigError("pkcs11: needs the id of the key, such as pkcs11:id=%02;token=release")
     settings = parse_qs(query, keep_blank_values=True)
     if set(settings) - {"module-path"}:
-        raise ConfigError(
-            "pkcs11: only `module-path` may stand behind the `?`; a PIN comes as the key's passphrase does"
-        )
+        raise ConfigError("pkcs11: only `module-path` may stand behind the `?`; give the PIN by --passphrase-file")
     if not os.environ.get(MODULE_VARIABLE):
         raise ConfigError(f"pkcs11: needs the token's library: ?module-path=FILE, or {MODULE_VARIABLE}")
     number, token = int.from_bytes(identifier, "big"), unquote(fields.get("token", "")) or None

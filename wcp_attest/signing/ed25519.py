@@ -23,7 +23,7 @@ def verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
     Args:
         public_key: 32 bytes, as RFC 8032 encodes a point.
-        signature: 64 bytes; of another length it does not hold.
+        signature: 64 bytes; of another length it is not valid.
         message: what was signed.
     """
     point = _decoded(public_key)

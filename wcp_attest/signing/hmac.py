@@ -114,13 +114,13 @@ class HmacSecret:
             The secret's id, as the signer.
 
         Raises:
-            SignatureInvalid: the line does not name this secret, the tag does not hold, or the payload type is not that
+            SignatureInvalid: the line does not name this secret, the tag is wrong, or the payload type is not that
                 of a Statement.
         """
         envelope = line.envelope
         expected = digest(self.secret, pae(envelope.payload_type, envelope.payload), "sha256")
         if not compare_digest(expected, envelope.signature) or not self.made(line):
-            raise SignatureInvalid(f"the signature by {self.key_id} does not hold: wrong secret or changed statement")
+            raise SignatureInvalid(f"the signature by {self.key_id} is not valid: wrong secret or changed statement")
         if envelope.payload_type != PAYLOAD_TYPE:
             raise SignatureInvalid(f"the signature by {self.key_id} covers something that is not a statement")
         return SignedBy(key_id=self.key_id)

@@ -205,13 +205,13 @@ class TrustedKey:
 
         Raises:
             ConfigError: `cryptography` is not installed, and this is no Ed25519 key.
-            SignatureInvalid: the line does not name this key, the signature does not hold, or the payload type is not
+            SignatureInvalid: the line does not name this key, the signature is not valid, or the payload type is not
                 that of a Statement.
         """
         envelope = line.envelope
         message = pae(envelope.payload_type, envelope.payload)
         if line.kind != "key" or line.hint != self.key_id or not self.verifies(envelope.signature, message):
-            raise SignatureInvalid(f"the signature by key sha256:{self.key_id} does not hold over its statement")
+            raise SignatureInvalid(f"the signature by key sha256:{self.key_id} is not valid for its statement")
         if envelope.payload_type != PAYLOAD_TYPE:
             raise SignatureInvalid(
                 f"the signature by key sha256:{self.key_id} covers something that is not a statement"
@@ -296,7 +296,7 @@ class KeySigner:
         """Verify a line that this key made.
 
         Raises:
-            SignatureInvalid: it does not hold.
+            SignatureInvalid: its signature is not valid.
         """
         return self.trusted.verify(line)
 

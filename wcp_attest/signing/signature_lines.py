@@ -67,7 +67,7 @@ def verify_line(
         The valid signature, or None when the line names no known key, or is keyless and no keyless signer is trusted.
 
     Raises:
-        SignatureInvalid: it names a known key and its signature does not hold.
+        SignatureInvalid: it names a known key and its signature is not valid.
         TrustUnusable: what keyless verification needs is not available.
     """
     if line.kind == "sigstore":

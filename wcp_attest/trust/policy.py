@@ -117,7 +117,7 @@ class Accept:
         if not self.schemas or not set(self.schemas) <= set(SCHEMAS):
             raise ConfigError(f"accept.schemas must name one or more of {', '.join(SCHEMAS)}")
         if self.max_age is not None and self.max_age <= 0:
-            raise ConfigError("accept.max_age must be longer than nothing")
+            raise ConfigError("accept.max_age must be more than 0 seconds")
         if self.permissions not in {"normal", "strict"}:
             raise ConfigError("accept.permissions must be `normal` or `strict`")
 

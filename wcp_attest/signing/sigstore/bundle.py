@@ -68,7 +68,7 @@ def verify_bundle(line: Line, trust: SigstoreTrust) -> VerifiedBundle:
         Who signed, and when.
 
     Raises:
-        SignatureInvalid: it is malformed, does not hold, or was made when a log or authority it rests on was not valid.
+        SignatureInvalid: it is malformed, not valid, or was made when a log or authority it rests on was not valid.
         TrustUnusable: there is no usable trusted root.
     """
     from wcp_attest.signing.sigstore.trusted_root import trusted_root, valid_at
@@ -168,7 +168,7 @@ def _verify(model: BundleModel, root_model: TrustedRoot, line: Line) -> Certific
         InvalidVersion,
         UnsupportedAlgorithm,
     ) as problem:
-        raise SignatureInvalid(f"the keyless signature does not hold: {in_words(problem)}") from None
+        raise SignatureInvalid(f"the keyless signature is not valid: {in_words(problem)}") from None
     if payload != line.envelope.payload or payload_type != line.envelope.payload_type:
         raise SignatureInvalid("the keyless signature covers another message than the one in the signature file")
     if payload_type != PAYLOAD_TYPE:

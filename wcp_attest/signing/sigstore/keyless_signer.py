@@ -119,7 +119,7 @@ class SigstoreSigner:
             Who signed, as the certificate says.
 
         Raises:
-            SignatureInvalid: it does not hold.
+            SignatureInvalid: its signature is not valid.
             TrustUnusable: the instance's trusted root cannot be used.
         """
         from wcp_attest.signing.sigstore.bundle import verify_bundle

@@ -1,7 +1,7 @@
-"""Signed timestamps (RFC 3161) over a signature: each one that is there must hold.
+"""Signed timestamps (RFC 3161) over a signature: each one that is there must be valid.
 
-The library needs one proven time and skips timestamps that do not hold, so a bundle with a log's promise verifies
-whether its timestamps hold or not. Here a timestamp that does not hold is a refusal: a signature file carries only
+The library needs one proven time and skips timestamps that are not valid, so a bundle with a log's promise verifies
+whether its timestamps are valid or not. Here a timestamp that is not valid is a refusal: a signature file carries only
 proofs.
 """
 
@@ -74,7 +74,7 @@ def _verified_time(
         if within(authority.valid_for, at):
             return at
         why = f"its authority {authority.uri or ''} was not valid at {at.isoformat()}"
-    raise SignatureInvalid(f"a timestamp in the bundle does not hold: {why}")
+    raise SignatureInvalid(f"a timestamp in the bundle is not valid: {why}")
 
 
 def _chain(authority: CertificateAuthority) -> list[Certificate]:

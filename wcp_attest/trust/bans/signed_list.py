@@ -79,7 +79,7 @@ class ListSigners:
             Head and digest of the list that the counted signers have signed.
 
         Raises:
-            BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's does not hold, or
+            BansUnusable: fewer than the threshold signed, a line is malformed, a trusted key's is not valid, or
                 trusted signers signed different lists.
         """
         try:
