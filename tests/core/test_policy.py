@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +22,14 @@ from wcp_attest import (
     parse_policy,
 )
 from wcp_attest.base.errors import NamespaceInvalid
+from wcp_attest.signing import SignedBy
 from wcp_attest.signing.key import generate
 from wcp_attest.trust.policy_file import MAX_POLICY_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from wcp_attest.package.signature_file import Line
 
 KEY = generate()
 OTHER = generate("p256")
@@ -253,3 +257,23 @@ def test_a_private_key_in_a_policy_is_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "keys" / "acme.pub").write_bytes(KeySigner(KEY.private).to_pem(None))
     with pytest.raises(ConfigError, match="private key"):
         load_policy(str(path), ENVIRON)
+
+
+@dataclass(frozen=True)
+class SameId:
+    """A secret of somebody else's making, whose id is that of another one: 64 bits can be found by search."""
+
+    key_id: str
+
+    def verify(self, line: Line) -> SignedBy:
+        return SignedBy(key_id=line.hint)
+
+
+def test_two_different_signers_with_one_id_are_refused() -> None:
+    secret = HmacSecret(SECRET.encode())
+    impostor = SameId(secret.key_id)
+    with pytest.raises(ConfigError, match=f"the id {secret.key_id}"):
+        Policy((Namespace("x.evil", (impostor,)), Namespace("org.acme", (secret,))))
+    with pytest.raises(ConfigError, match="names the same signer twice"):
+        Namespace("org.acme", (impostor, secret))
+    Policy((Namespace("x.other", (secret,)), Namespace("org.acme", (secret,))))  # one secret for two is no mistake
