@@ -218,3 +218,25 @@ def test_what_cannot_be_read_is_named_and_nothing_is_half_done(place: Path) -> N
         assert "nothing was changed" in refused.stderr or "cannot write" in refused.stderr
     os.chmod("p", 0o755)
     assert {path: path.read_bytes() for path in (place / "p").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["Manifest.json", "MANIFEST.SIG", "manifest.\u017fig"])
+def test_a_twin_of_the_pair_is_refused(place: Path, name: str) -> None:
+    (place / "p" / name).write_text("{}")
+    denied = wcp("verify", "p", *TRUST)
+    assert (denied.status, f"+ added  {name}" in denied.out) == (1, True)
+    refused = wcp("sign", "p", *SIGN, "--worker-version", "2")
+    assert (refused.status, "differ only by case or Unicode form" in refused.err) == (1, True)
+
+
+def test_a_twin_of_the_folder_of_the_pair_is_refused(place: Path) -> None:
+    (place / "x/.WCP").mkdir(parents=True)
+    (place / "x/.WCP/notes").write_text("1")
+    refused = wcp("sign", "x", *SIGN, "--placement", "folder")
+    assert (refused.status, "'.WCP' and '.wcp' differ only by case" in refused.err) == (1, True)
+    assert not (place / "x/.wcp").exists()
+    ok("sign", "x", *SIGN)  # beside, there is no such folder
+    (place / "x/Manifest.json").write_text("{}")
+    os.unlink("x/manifest.json")
+    os.unlink("x/manifest.sig")
+    ok("sign", "x", *SIGN, "--placement", "detached", "--attestation", "pair")  # and outside, no pair at all

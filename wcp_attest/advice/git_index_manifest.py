@@ -104,7 +104,11 @@ def read_staged(
     conversions = index.conversions()
     index.hash_all(chosen, algorithm)
     entries: dict[str, Entry] = {path: EmptyDirectory() for path in emptied}
-    problems = [] if allow_twins else list(_twins(chosen))
+    problems = (
+        []
+        if allow_twins
+        else list(_twins([*chosen, *(pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME))]))
+    )
     for path in chosen:
         problem = _name_problem(index, path, conversions, bytecode)
         if problem is None:
@@ -217,7 +221,5 @@ def _twins(paths: Sequence[str]) -> Iterator[str]:
             names.setdefault(prefix, {})[segment] = None
             prefix += f"{segment}/"
     for prefix, siblings in names.items():
-        for problem in case_collisions(
-            prefix, list(siblings) if prefix else [*siblings, MANIFEST_NAME, SIGNATURE_NAME]
-        ):
+        for problem in case_collisions(prefix, list(siblings)):
             yield problem.replace("(`--allow-twins`)", "(`allow_twins = true` in wcp-attest.toml)")

@@ -261,7 +261,11 @@ class Walk:
         for problem in name_problems(path, names):
             self.refuse(problem)
         if self.rules.refuse_collisions:
-            for problem in case_collisions(path, [*names, *PAIR_NAMES] if path == self.rules.pair_folder else names):
+            # The two files of the pair and their folder, which may not be there yet, can have no twins either.
+            pair: tuple[str, ...] = PAIR_NAMES if path == self.rules.pair_folder else ()
+            if self.rules.pair_folder and not path:
+                pair = (self.rules.pair_folder[:-1],)
+            for problem in case_collisions(path, list(dict.fromkeys([*names, *pair]))):
                 self.refuse(problem)
         self._entries += len(names)
         if self._entries > MAX_ENTRIES:
