@@ -241,7 +241,7 @@ class RouteBench:
         policy = load_policy(self.policy(bans))
         hall = self.stack.enter_context(Hall(rules_of(rules), state.registry, policy, config, services=services))
         if not attested:
-            hall._world = replace(hall.world, attestor=None)  # noqa: SLF001
+            hall.world = replace(hall.world, attestor=None)
         if hall.route(REQUEST).denied:
             raise SystemExit(f"the request is denied, nothing would be measured: {hall.route(REQUEST).reason}")
         return hall

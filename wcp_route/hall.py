@@ -82,6 +82,9 @@ class Hall(Closing):
         config: the settings.
         services: everything else.
 
+    Attributes:
+        world: what decisions are made by at this moment; `swap` puts another one in force.
+
     Raises:
         ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, there is no trust
             policy, a Hall for prod or edge has no signed durable receipts, or the ledger cannot be written.
@@ -97,9 +100,9 @@ class Hall(Closing):
         services: Services | None = None,
     ) -> None:
         self._services = services or Services()
-        self._world = open_world(rules, registry, trust_policy, config, self._services)
+        self.world = open_world(rules, registry, trust_policy, config, self._services)
         self._policy = trust_policy
-        self._activate(self._world, trust_policy)
+        self._activate(self.world, trust_policy)
         self._callbacks = Callbacks(config.callback_seconds)
         self._decisions = Callbacks(config.decision_seconds)
         self._telling = Callbacks(config.callback_seconds)  # of its own: a sink that hangs must not use up the others
@@ -123,11 +126,6 @@ class Hall(Closing):
             threads.close()
         self._ban_refresh.end()
 
-    @property
-    def world(self) -> World:
-        """What decisions are made by at this moment."""
-        return self._world
-
     def swap(self, *, rules: RuleSet | bytes | JsonValue = None, trust_policy: Policy | None = None) -> None:
         """Put other rules or another trust policy in force, for every decision from now on and for none before.
 
@@ -139,7 +137,7 @@ class Hall(Closing):
             ConfigError: they cannot be used, or the ledger cannot be written; nothing was changed.
         """
         with self._swapping:
-            world, policy = self._world, self._policy
+            world, policy = self.world, self._policy
             if rules is not None:
                 world = replace(world, rules=usable_rules(rules, world.config))
             if trust_policy is not None:
@@ -150,7 +148,7 @@ class Hall(Closing):
             if policy is not self._policy:
                 self._ban_refresh.end()
                 self._ban_refresh = BanRefresh(policy)
-            self._world, self._policy = world, policy
+            self.world, self._policy = world, policy
 
     def route(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
@@ -233,7 +231,7 @@ class Hall(Closing):
     def _asked(
         self, request: RouteInput | bytes | JsonValue, grant: str, principal: str | None, *, rehearsal: bool = False
     ) -> _Asked:
-        seconds = self._world.config.decision_seconds
+        seconds = self.world.config.decision_seconds
         return _Asked(request, grant, principal, Deadline.after(seconds), seconds, rehearsal=rehearsal)
 
     def _decide(self, asked: _Asked) -> _Ruling:
@@ -241,9 +239,9 @@ class Hall(Closing):
         started = time.perf_counter_ns()
         if os.getpid() != self._process:  # another thread may have held one of these locks when it was forked
             self._process, self._swapping = os.getpid(), threading.Lock()
-            self._chains, self._rates = Chains(), Rates(self._world.config.requests_per_second)
+            self._chains, self._rates = Chains(), Rates(self.world.config.requests_per_second)
             self._ban_refresh.after_fork()
-        world = self._world
+        world = self.world
         message = "the Hall failed; its log says why"
         try:
             now = self._services.clock()

@@ -120,10 +120,10 @@ def test_a_seal_directory_that_cannot_be_made_is_an_error(world: World, tmp_path
 
 def test_a_hall_without_what_a_rule_relies_on_refuses(world: World) -> None:
     hall = world.hall(a_rule(preconditions={"deny_if_no_attestation_in_prod": True}), env="prod")
-    hall._world = replace(hall.world, attestor=None)
+    hall.world = replace(hall.world, attestor=None)
     assert hall.route(a_request(env="prod")).code == Code.ATTESTATION_UNCONFIGURED
     silent = world.hall()
-    silent._world = replace(silent.world, config=HallConfig(env="dev", policy_version=""))
+    silent.world = replace(silent.world, config=HallConfig(env="dev", policy_version=""))
     assert silent.world.config.policy_version == ""
     assert silent.route(a_request()).code == Code.MISSING_POLICY_VERSION
 

@@ -424,7 +424,7 @@ def test_a_rule_set_with_a_dead_rule_is_refused_in_prod_and_reported_in_dev(worl
 
 def test_a_hall_that_got_such_a_set_all_the_same_decides_nothing(world: World) -> None:
     hall = world.hall(a_rule("first"), a_rule("dead", match={"capability_id": CAPABILITY}))
-    hall._world = replace(hall.world, config=HallConfig(env="prod"))
+    hall.world = replace(hall.world, config=HallConfig(env="prod"))
     decision = hall.route(a_request(env="prod"))
     assert (decision.code, decision.matched_rule_id) == (Code.SHADOW_RULES_DETECTED, "NO_MATCH")
     assert decision.reason is not None

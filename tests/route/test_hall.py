@@ -330,7 +330,7 @@ def test_a_quarantine_that_cannot_be_stored_still_refuses(tmp_path: Path) -> Non
         world.enroll()
         tamper(world.package())
         hall = world.hall()
-        hall._world = replace(hall.world, registry=_Forgetful(registry))
+        hall.world = replace(hall.world, registry=_Forgetful(registry))
         decision = hall.route(a_request())
         assert (decision.code, decision.quarantined) == (Code.WORKER_TAMPERED, False)
 

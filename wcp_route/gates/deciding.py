@@ -203,12 +203,9 @@ def known_now(world: World, now_ms: int, *, rehearsal: bool) -> AtHand | None:
         now_ms: the time of the decision, milliseconds since 1970.
         rehearsal: whether the decision leaves no receipt.
     """
-    snapshot = None
-    if world.checked_by_receipts and not rehearsal:
-        snapshot = world.registry.known_snapshot()  # type: ignore[attr-defined]  # a LedgerRegistry
-    if snapshot is None:
-        snapshot_now = getattr(world.registry, "snapshot_now", None)
-        snapshot = None if snapshot_now is None else snapshot_now()
+    snapshot_now = getattr(world.registry, "snapshot_now", None)
+    later = world.checked_by_receipts and not rehearsal
+    snapshot = None if snapshot_now is None else snapshot_now(checked_later=True) if later else snapshot_now()
     if snapshot is None:
         return None
     if world.attestor is None:

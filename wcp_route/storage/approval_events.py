@@ -13,13 +13,12 @@ from wcp_route.storage.holds import (
     MAX_TEXT,
     Resolution,
     check_answer,
-    check_denied,
     check_grant,
     hash_of,
 )
 from wcp_route.storage.ledger_state import event, write_hold
 from wcp_route.storage.receipts.body import draft_event
-from wcp_route.storage.state_errors import ApprovalError, StateMoved
+from wcp_route.storage.state_errors import ApprovalDenied, ApprovalError, StateMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +37,9 @@ def checked_hold(state: LedgerState, hold: Hold) -> Hold:
         ApprovalDenied: a human has denied this very request, or has taken it over.
         ApprovalError: its id is known, or too many wait already, of this tenant or of all.
     """
-    check_denied(state.denied.get(hold.input_hash))
+    reason = state.denied.get(hold.input_hash)
+    if reason is not None:
+        raise ApprovalDenied(f"a human has {reason} this very request")
     if hold.pending_id in state.holds:
         raise ApprovalError(f"there is a hold {hold.pending_id} already")
     waiting = state.waiting(hold.created_at_ms)

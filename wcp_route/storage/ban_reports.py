@@ -6,6 +6,7 @@ key that no Hall has.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest.base.errors import Error
@@ -25,15 +26,15 @@ class ReportRefused(Error):
     """A report cannot be taken or reviewed: too many wait, or nobody made it, or somebody has looked at it."""
 
 
+@dataclass(frozen=True, slots=True)
 class LedgerBanReports:
     """The reports that the events of a ledger add up to.
 
-    Args:
+    Attributes:
         ledger: where they are kept.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    ledger: Ledger
 
     def all(self) -> tuple[BanReport, ...]:
         """Return all reports that are remembered, oldest first.
@@ -41,7 +42,7 @@ class LedgerBanReports:
         Raises:
             StateError: the ledger cannot be read.
         """
-        return tuple(self._ledger.state().reports.values())
+        return tuple(self.ledger.state().reports.values())
 
     def report(self, sha256: str, reason: str, *, by: str, via: str, evidence_url: str = "") -> BanReport:
         """Keep a report; one that waits or was confirmed stays as it is.
@@ -71,8 +72,8 @@ class LedgerBanReports:
             said: JsonObject = {"sha256": sha256, "reason": reason[:MAX_TEXT], "evidence_url": evidence_url[:MAX_TEXT]}
             return [event("ban.reported", at_ms=now_ms(), by=by, via=via, **said)]
 
-        self._ledger.change(plan)
-        return self._ledger.state().reports[sha256]
+        self.ledger.change(plan)
+        return self.ledger.state().reports[sha256]
 
     def review(
         self, sha256: str, status: Literal["confirmed", "dismissed"], *, by: str, via: str, reason: str = ""
@@ -104,5 +105,5 @@ class LedgerBanReports:
             said: JsonObject = {"sha256": sha256, "status": status, "reason": reason[:MAX_TEXT]}
             return [event("ban.reviewed", at_ms=now_ms(), by=by, via=via, **said)]
 
-        self._ledger.change(plan)
-        return self._ledger.state().reports[sha256]
+        self.ledger.change(plan)
+        return self.ledger.state().reports[sha256]

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hmac
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.values import LEVELS
-from wcp_route.storage.state_errors import ApprovalDenied, ApprovalError, ApprovalExpired
+from wcp_route.storage.state_errors import ApprovalError, ApprovalExpired
 
 if TYPE_CHECKING:
     from wcp_route.domain.decision import Hold, Redemption
@@ -87,9 +88,7 @@ class HoldEntry:
     by: str = ""
 
 
-def new_grant() -> str:
-    """Return 256 random bits as 64 hex digits."""
-    return secrets.token_hex(32)
+new_grant: Final = partial(secrets.token_hex, 32)  # 256 random bits as 64 hex digits
 
 
 def hash_of(grant_id: str) -> str:
@@ -174,13 +173,3 @@ def check_grant(entry: HoldEntry | None, wanted: Redemption, record_digest: str)
     if wanted.at_ms >= hold.expires_at_ms:
         raise ApprovalExpired("the approval has expired; the request must be made again")
     return hold
-
-
-def check_denied(reason: str | None) -> None:
-    """Refuse to ask again what a human has denied.
-
-    Raises:
-        ApprovalDenied: they have.
-    """
-    if reason is not None:
-        raise ApprovalDenied(f"a human has {reason} this very request")

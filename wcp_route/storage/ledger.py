@@ -239,7 +239,7 @@ class Ledger(Closing):
         found: dict[int, LedgerState] = {}
         with self.database.reading() as connection:
             origin, tip = self.reader.origin(connection), self.reader.tip(connection)
-            state = origin.empty_state()
+            state = LedgerState(origin.carried_seq - 1, origin.carried_prev)
             for number in sorted({*numbers, tip.state.seq}):
                 if not state.seq <= number <= tip.state.seq:
                     raise ConfigError(
@@ -401,7 +401,11 @@ class Ledger(Closing):
         if tip.state.seq < state.seq or origin.batch < self._origin.batch:
             raise StateError(f"state `{name}` is older than it was before; it was put back, or cut off")
         if tip.state.seq > state.seq:
-            fresh = origin.empty_state() if state.seq < origin.carried_seq else state.copy()
+            fresh = (
+                LedgerState(origin.carried_seq - 1, origin.carried_prev)
+                if state.seq < origin.carried_seq
+                else state.copy()
+            )
             self.reader.apply(connection, fresh, tip.state.seq)
             if fresh.hash != tip.state.hash:
                 raise StateError(f"state `{name}` holds other events than were sealed; run `receipts verify` on it")

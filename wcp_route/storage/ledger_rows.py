@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -39,21 +39,30 @@ class Written:
     of_group: dict[int, list[ChainRow]]
 
 
+@dataclass(slots=True)
 class Placing:
     """Gives drafts their places, and applies the events among them to a copy of the state.
 
-    Args:
-        state: as it is before.
+    Attributes:
+        before: the state as it is before.
         position: of the last receipt in the ledger.
-        head_of: the present end of a stream.
+        head_of: returns the present end of a stream.
+        state: with the events that were placed.
+        rows: what was placed, in order.
+        heads: the ends of streams that have moved.
+        of_group: the rows of each group, by its identity.
     """
 
-    def __init__(self, state: LedgerState, position: int, head_of: Callable[[str], ReceiptHead]) -> None:
-        self._before, self.state = state, state
-        self._position, self._head_of = position, head_of
-        self.rows: list[ChainRow] = []
-        self.heads: dict[str, ReceiptHead] = {}
-        self.of_group: dict[int, list[ChainRow]] = {}
+    before: LedgerState
+    position: int
+    head_of: Callable[[str], ReceiptHead]
+    state: LedgerState = field(init=False)
+    rows: list[ChainRow] = field(default_factory=list)
+    heads: dict[str, ReceiptHead] = field(default_factory=dict)
+    of_group: dict[int, list[ChainRow]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.before
 
     def place(self, drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
         """Place the drafts of a group; one that cannot be written fails alone, or all of them when they are a whole.
@@ -72,9 +81,9 @@ class Placing:
                     raise stale
                 group.problems[number] = stale
                 continue
-            head = moved.get(one.stream) or self.heads.get(one.stream) or self._head_of(one.stream)
+            head = moved.get(one.stream) or self.heads.get(one.stream) or self.head_of(one.stream)
             try:
-                row, moved[one.stream] = link(one, head, self._position + len(self.rows) + len(mine) + 1)
+                row, moved[one.stream] = link(one, head, self.position + len(self.rows) + len(mine) + 1)
             except ReceiptError as problem:
                 if whole or group is None:
                     raise
@@ -83,7 +92,7 @@ class Placing:
             mine.append(row)
         events = [one.event for one in drafts if one.event is not None]
         if events:
-            after = self._before.copy() if self.state is self._before else self.state
+            after = self.before.copy() if self.state is self.before else self.state
             digests = [row.hash for row in mine if row.stream == STATE_STREAM]
             for fields, digest in zip(events, digests, strict=True):
                 after.apply({**fields, "seq": after.seq + 1}, digest)

@@ -214,7 +214,9 @@ class LedgerState:
         """Apply an event about a worker. Nothing that waits or was approved for it outlives such a change."""
         worker_id, by, at = _text(event, "worker_id"), _text(event, "by"), parse_ms(_text(event, "at"))
         if kind != "worker.cleared":
-            self._end_holds(worker_id)
+            for entry in [one for one in self.holds.values() if one.hold.worker_id == worker_id]:
+                if entry.state in ("pending", "approved"):
+                    self._end(entry, "cancelled")
         match kind:
             case "worker.enrolled":
                 from wcp_route.domain.record_model import parse_record
@@ -321,11 +323,6 @@ class LedgerState:
         self.granted.pop(entry.grant_hash, None)
         self.open.pop((entry.hold.input_hash, entry.hold.worker_id), None)
         self.holds[entry.hold.pending_id] = replace(entry, state=state, grant_hash="")
-
-    def _end_holds(self, worker_id: str) -> None:
-        for entry in [each for each in self.holds.values() if each.hold.worker_id == worker_id]:
-            if entry.state in ("pending", "approved"):
-                self._end(entry, "cancelled")
 
     def _forget(self, at_ms: int) -> None:
         """Drop the oldest holds whose time was over a day ago; by the event's own time, so that all agree."""

@@ -73,23 +73,19 @@ class LedgerRegistry(Closing):
         """
         return self._snapshot_of(self.ledger.state())
 
-    def snapshot_now(self) -> RegistrySnapshot | None:
-        """Return the present state, or none where that means to wait for a database or to read new events.
+    def snapshot_now(self, *, checked_later: bool = False) -> RegistrySnapshot | None:
+        """Return the present state, or None where that means to wait for a database or to read new events.
+
+        Args:
+            checked_later: the receipt of the decision is submitted as `current`, so its transaction compares this state
+                with the one that is in force then. Nobody is asked for a newer state before, unless there is no worker.
 
         Raises:
             StateError: the ledger cannot be read.
         """
-        state = self.ledger.state_now()
+        known = self.ledger.known_state
+        state = known if checked_later and known.registry_seq else self.ledger.state_now()
         return None if state is None else self._snapshot_of(state)
-
-    def known_snapshot(self) -> RegistrySnapshot | None:
-        """Return the state as this process last saw it, or none before the first worker.
-
-        A decision made from it is good only if its receipt is submitted as `current`: then the transaction of the
-        receipt compares it with the state as it is.
-        """
-        state = self.ledger.known_state
-        return self._snapshot_of(state) if state.registry_seq else None
 
     def _snapshot_of(self, state: LedgerState) -> RegistrySnapshot:
         known = self._snapshot

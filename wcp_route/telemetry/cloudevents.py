@@ -20,14 +20,15 @@ import sys
 import threading
 from logging.handlers import RotatingFileHandler
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json
+from wcp_route.domain.closing import Closing
 from wcp_route.domain.events import events, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from io import TextIOWrapper
 
     from wcp_attest.base.strictjson import JsonObject
@@ -49,7 +50,7 @@ _log = logging.getLogger("wcp_route")
 Target: TypeAlias = "Callable[[Sequence[JsonObject]], None]"
 
 
-class Telemetry:
+class Telemetry(Closing):
     """A sink that writes CloudEvents.
 
     Args:
@@ -57,6 +58,9 @@ class Telemetry:
         target: takes some events at a time; `to_stdout()`, `to_file(path)`, `to_callable(function)` or your own. It is
             called in one thread; what it raises is logged and counted.
         traceparent: gives the W3C trace context of the calling thread, or an empty text.
+
+    Attributes:
+        dropped: how many decisions' events were not written.
 
     Raises:
         ConfigError: the source is empty or no URI reference.
@@ -68,17 +72,12 @@ class Telemetry:
         self._source, self._target, self._traceparent = source, target, traceparent
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._dropped = 0
+        self.dropped = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="wcp-route-events", daemon=True)
         self._thread.start()
 
     never_waits: Final = True  # `emit` puts events into a queue
-
-    @property
-    def dropped(self) -> int:
-        """How many decisions' events were not written."""
-        return self._dropped
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:  # noqa: ARG002  # events carry no duration
         """Put the events of a decision into the queue; drop them when it is full or closed."""
@@ -100,17 +99,11 @@ class Telemetry:
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _drop(self, count: int) -> None:
         with self._lock:
-            if not self._dropped:
+            if not self.dropped:
                 _log.warning("events are dropped; they come faster than they can be written, or writing fails")
-            self._dropped += count
+            self.dropped += count
 
     def _run(self) -> None:
         more = True
@@ -120,23 +113,19 @@ class Telemetry:
                 while len(taken) < MAX_AT_ONCE:
                     taken.append(self._queue.get_nowait())
             more = None not in taken
-            self._write([one for one in taken if one is not None])
-
-    def _write(self, waiting: Sequence[_Waiting]) -> None:
-        try:
-            told = [event for one in waiting for event in self._cloud_events(one)]
-            if told:
-                self._target(told)
-        except Exception as error:  # noqa: BLE001  # the target is foreign code, and this thread must go on
-            _log.error("events could not be written: %s", one_line(error))
-            self._drop(len(waiting))
-
-    def _cloud_events(self, waiting: _Waiting) -> Iterator[JsonObject]:
-        for event in events(waiting.decision):
-            made = cloud_event(event, waiting.decision, source=self._source)
-            if _TRACEPARENT.match(waiting.traceparent):
-                made["traceparent"] = waiting.traceparent
-            yield made
+            waiting = [one for one in taken if one is not None]
+            try:
+                told = [
+                    cloud_event(event, one.decision, source=self._source)
+                    | ({"traceparent": one.traceparent} if _TRACEPARENT.match(one.traceparent) else {})
+                    for one in waiting
+                    for event in events(one.decision)
+                ]
+                if told:
+                    self._target(told)
+            except Exception as error:  # noqa: BLE001  # the target is foreign code, and this thread must go on
+                _log.error("events could not be written: %s", one_line(error))
+                self._drop(len(waiting))
 
 
 class _Waiting(NamedTuple):

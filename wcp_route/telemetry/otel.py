@@ -16,6 +16,7 @@ The GenAI conventions (`gen_ai.*`) are in development and may change; they are w
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest.base.errors import ConfigError
@@ -67,34 +68,31 @@ class OpenTelemetry:
         self._count = meter.create_counter("wcp.route.decisions", unit="{decision}", description="Decisions by code")
         self._duration = meter.create_histogram("wcp.route.duration", unit="s", description="How long a decision took")
         for name, read in (gauges or {}).items():
-            meter.create_observable_gauge(name, callbacks=[_observer(read)])
+            meter.create_observable_gauge(name, callbacks=[partial(_observe, read)])
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
         """Record a decision; the exporters of the SDK do their work in threads of their own."""
         said: dict[str, AttributeValue] = {"wcp.decision": decision.outcome, "wcp.env": decision.env or ""}
         try:
-            self._span(decision, elapsed_ns)
+            # 1. A span; with the GenAI names when they are asked for.
+            start, name, attributes = decision.decided_at_ms * 1_000_000, "wcp.route", _attributes(decision)
+            if self._gen_ai and not decision.denied:
+                name = f"execute_tool {clean(decision.capability_id)}"
+                attributes |= {
+                    "gen_ai.operation.name": "execute_tool",
+                    "gen_ai.tool.name": clean(decision.capability_id),
+                    "gen_ai.tool.call.id": clean(decision.correlation_id),
+                }
+            kind = self._trace.SpanKind.INTERNAL
+            span = self._tracer.start_span(name, kind=kind, start_time=start, attributes=attributes)
+            if decision.denied:  # a refusal is an answer, not a failure of the router; the description says which
+                span.add_event("evt.os.task.denied", {"wcp.deny_code": str(attributes["wcp.deny_code"])}, start)
+            span.end(start + elapsed_ns)
+            # 2. The metrics.
             self._duration.record(elapsed_ns / 1e9, said)
             self._count.add(1, said | {"wcp.deny_code": "" if decision.code is None else decision.code.value})
         except Exception as error:  # noqa: BLE001  # an exporter is foreign code; its trouble is not the caller's
             _log.error("a decision could not be traced: %s", one_line(error))
-
-    def _span(self, decision: RouteDecision, elapsed_ns: int) -> None:
-        start = decision.decided_at_ms * 1_000_000
-        kind = self._trace.SpanKind.INTERNAL
-        attributes = _attributes(decision)
-        name = "wcp.route"
-        if self._gen_ai and not decision.denied:
-            name = f"execute_tool {clean(decision.capability_id)}"
-            attributes |= {
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": clean(decision.capability_id),
-                "gen_ai.tool.call.id": clean(decision.correlation_id),
-            }
-        span = self._tracer.start_span(name, kind=kind, start_time=start, attributes=attributes)
-        if decision.denied:  # a refusal is an answer, not a failure of the router; the description says which
-            span.add_event("evt.os.task.denied", {"wcp.deny_code": str(attributes["wcp.deny_code"])}, start)
-        span.end(start + elapsed_ns)
 
 
 def current_traceparent() -> str:
@@ -132,15 +130,12 @@ def _attributes(decision: RouteDecision) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _observer(read: Callable[[], float]) -> Callable[[CallbackOptions], Iterator[Observation]]:
-    def observe(_: CallbackOptions) -> Iterator[Observation]:
-        from opentelemetry.metrics import Observation
+def _observe(read: Callable[[], float], _: CallbackOptions) -> Iterator[Observation]:
+    from opentelemetry.metrics import Observation
 
-        try:
-            value = read()
-        except Exception as error:  # noqa: BLE001  # a gauge is foreign code
-            _log.error("a gauge could not be read: %s", one_line(error))
-            return
-        yield Observation(value)
-
-    return observe
+    try:
+        value = read()
+    except Exception as error:  # noqa: BLE001  # a gauge is foreign code
+        _log.error("a gauge could not be read: %s", one_line(error))
+        return
+    yield Observation(value)

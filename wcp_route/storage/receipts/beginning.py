@@ -15,7 +15,6 @@ from typing import Final
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
-from wcp_route.storage.ledger_state import LedgerState
 from wcp_route.storage.receipts.receipt import SPEC_VERSION, ReceiptHead
 
 ORIGIN_SCHEMA: Final = "wcp.ledger-origin.v1"
@@ -49,10 +48,6 @@ class Origin:
     statement: bytes = b""
     key_id: str | None = None
     signature: bytes | None = None
-
-    def empty_state(self) -> LedgerState:
-        """Return the state that the first event to be read is applied to."""
-        return LedgerState(self.carried_seq - 1, self.carried_prev)
 
     def to_statement(self, at_ms: int) -> bytes:
         """Return the bytes to be signed."""

@@ -133,22 +133,18 @@ class ExportLines:
             ReceiptsBroken: a line is not in the form of an export.
         """
         while self._line is not None and not self._line.startswith((_STATEMENT, _BATCH)):
-            row = self._row(self._line)
+            try:
+                value = parse_canonical(self._line, what="the line", max_bytes=MAX_LINE_BYTES)
+            except ConfigError as problem:
+                raise self._unreadable(str(problem)) from None
+            match value:
+                case {"receipt": {"stream": str(stream), "seq": int(seq)}, **rest} if not rest:
+                    body = self._line[len(_RECEIPT) : -1]
+                case _:
+                    raise self._unreadable("the line is neither a batch nor a receipt")
             self._position += 1
             self._line = self._read()
-            yield row
-
-    def _row(self, line: bytes) -> ChainRow:
-        try:
-            value = parse_canonical(line, what="the line", max_bytes=MAX_LINE_BYTES)
-        except ConfigError as problem:
-            raise self._unreadable(str(problem)) from None
-        match value:
-            case {"receipt": {"stream": str(stream), "seq": int(seq)}, **rest} if not rest:
-                body = line[len(_RECEIPT) : -1]
-                return ChainRow(self._position + 1, stream, seq, sha256(body).hexdigest(), body, None)
-            case _:
-                raise self._unreadable("the line is neither a batch nor a receipt")
+            yield ChainRow(self._position, stream, seq, sha256(body).hexdigest(), body, None)
 
     def _read(self) -> bytes | None:
         """Return the next line without its end; none after the last, which is not the same as an empty one."""
