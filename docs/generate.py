@@ -84,7 +84,7 @@ ROUTE_HEAD = """# Command line of the router
 | 130 | interrupted |
 
 `--config hall.toml` names every other file in its table `[files]`: `rules`, `policy`, `state`, `receipt_key`, `cedar`,
-`events`, relative to the settings. An option goes before its variable, and that before the settings.
+`cedar_payload`, `events`, relative to the settings. An option goes before its variable, and that before the settings.
 
 | variable | option |
 | --- | --- |
@@ -94,6 +94,8 @@ ROUTE_HEAD = """# Command line of the router
 | `WCP_ATTEST_POLICY` | `--policy` |
 | `WCP_ROUTE_RECEIPT_KEY` | `--receipt-key` |
 | `WCP_ROUTE_CEDAR` | `--cedar` |
+| `WCP_ROUTE_CEDAR_PAYLOAD` | `--cedar-payload` |
+| `WCP_ROUTE_TOKEN_FILE` | `--token-file` of `watch --hall` |
 | `WCP_ROUTE_EVENTS` | `--events` |
 | `WCP_ROUTE_HEAD` | `--head` |
 | `WCP_ROUTE_GRANT` | `--grant`, which other users of the machine could read among the arguments |

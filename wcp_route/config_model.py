@@ -64,6 +64,7 @@ class FilesModel(Model):
     state: Text = ""
     receipt_key: Text = ""
     cedar: Text = ""
+    cedar_payload: Text = ""
     events: Text = ""
 
 

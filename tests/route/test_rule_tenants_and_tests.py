@@ -154,6 +154,30 @@ def test_a_policy_may_speak_of_the_payload(world: World) -> None:
         CedarGate(policy, payload="{ pages: Lang }")
 
 
+def test_the_settings_name_cedar_policies_and_the_type_of_the_payload(desk: Desk) -> None:
+    desk.write("rules.json", {"rules": [a_rule(escalation={"policy_gate": True})]})
+    desk.directory.joinpath("gate.cedar").write_text(
+        'permit (principal, action == Action::"dispatch", resource) when { context.payload.pages < 3 };'
+    )
+    desk.directory.joinpath("payload.cedar").write_text("{ pages: Long }\n")
+    files = '\n[files]\nrules = "rules.json"\npolicy = "trust.toml"\nstate = "hall.db"\ncedar = "gate.cedar"\n'
+    settings = desk.directory / "hall.toml"
+    before = settings.read_text()
+    assert desk.enroll()[0] == 0
+    for pages, status in ((2, 0), (3, 1), ("2", 1)):
+        request = desk.write("request.json", a_request(request={"pages": pages}))
+        settings.write_text(before + files + 'cedar_payload = "payload.cedar"\n')
+        assert desk.run("decide", request, "--config", str(settings))[0] == status
+    settings.write_text(before + files)
+    status, _, err = desk.run("decide", request, "--config", str(settings))
+    assert (status, "do not fit the schema" in err) == (2, True)
+    desk.directory.joinpath("payload.cedar").write_text("\n")
+    status, _, err = desk.run(
+        "decide", request, "--config", str(settings), "--cedar-payload", desk.path("payload.cedar")
+    )
+    assert (status, "is empty" in err) == (2, True)
+
+
 # --- the command line ----------------------------------------------------------------------------------------------
 
 

@@ -32,8 +32,19 @@ HALL = "wcp_route.hall"  # the address of a running Hall, which has its files it
 REPLACING = {DEMO: "--demo", HALL: "--hall"}
 
 
-def _place(name: str, option: str, variable: str, what: str, *, needed: bool = False) -> Callable[..., Any]:
-    """Return an option for a file that the settings may name as well (`[files]` in hall.toml)."""
+def _place(
+    name: str, option: str, variable: str, what: str, *, needed: bool = False, expose: bool = True
+) -> Callable[..., Any]:
+    """Return an option for a file that the settings may name as well (`[files]` in hall.toml).
+
+    Args:
+        name: in the settings.
+        option: on the command line.
+        variable: in the environment.
+        what: the file is, for the help.
+        needed: whether the command can do without it.
+        expose: whether the command takes it; else it is kept beside the command, by its name.
+    """
 
     def find(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         found = _unless_replaced(ctx, parameter, value) or _files(ctx).get(name)
@@ -44,10 +55,21 @@ def _place(name: str, option: str, variable: str, what: str, *, needed: bool = F
             )
         if found and name == "state" and "://" not in found and not ctx.meta.get(CREATE) and not os.path.exists(found):
             raise ConfigError(f"there is no state file {found!r}; check its name, or make it with `wcp-route init`")
+        if not expose:
+            ctx.meta[f"wcp_route.{name}"] = found
         return found
 
     argument = {"rules": "rules_path", "policy": "trust_path"}.get(name, name)
-    return click.option(option, argument, metavar="FILE", envvar=variable, show_envvar=True, callback=find, help=what)
+    return click.option(
+        option,
+        argument,
+        metavar="FILE",
+        envvar=variable,
+        show_envvar=True,
+        callback=find,
+        expose_value=expose,
+        help=what,
+    )
 
 
 def _unless_replaced(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -100,7 +122,14 @@ config_option = _config(needed=True)
 hall_state_option = _place("state", "--state", "WCP_ROUTE_STATE", "Registry, approvals and receipts.", needed=True)
 trust_option = _place("policy", "--policy", "WCP_ATTEST_POLICY", "The trust policy (TOML).")
 key_option = _place("receipt_key", "--receipt-key", "WCP_ROUTE_RECEIPT_KEY", "The Ed25519 key that signs receipts.")
-cedar_option = _place("cedar", "--cedar", "WCP_ROUTE_CEDAR", "Cedar policies to use as the policy gate.")
+_cedar_option = _place("cedar", "--cedar", "WCP_ROUTE_CEDAR", "Cedar policies to use as the policy gate.")
+_payload_option = _place(
+    "cedar_payload",
+    "--cedar-payload",
+    "WCP_ROUTE_CEDAR_PAYLOAD",
+    "The payload's type, for Cedar policies that speak of it: `{ pages: Long }`.",
+    expose=False,
+)
 events_option = _place("events", "--events", "WCP_ROUTE_EVENTS", "Append CloudEvents, one JSON object a line.")
 
 
@@ -126,6 +155,12 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--state`, and `--config`, which may name the state file."""
     command = hall_state_option(command)
     with_both: Callable[..., Any] = _config(needed=False)(command)
+    return with_both
+
+
+def cedar_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--cedar` and `--cedar-payload`."""
+    with_both: Callable[..., Any] = _cedar_option(_payload_option(command))
     return with_both
 
 
@@ -319,11 +354,23 @@ def opened(
 
 
 def load_cedar(path: str) -> CedarGate:
-    """Read Cedar policies.
+    """Read Cedar policies, and the type of the payload where `--cedar-payload` or the settings name one.
+
+    Args:
+        path: of the policies.
 
     Raises:
         ConfigError: they cannot be read or used.
     """
     from wcp_route.gates.cedar import CedarGate
 
-    return CedarGate(read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace"))
+    policies = read_file(path, limit=MAX_CEDAR_BYTES, what="Cedar policies").decode("utf-8", "replace")
+    declared = click.get_current_context().meta.get("wcp_route.cedar_payload")
+    if declared is None:
+        return CedarGate(policies)
+    payload = read_file(declared, limit=MAX_CEDAR_BYTES, what="type of the payload").decode("utf-8", "replace")
+    if not payload.strip():
+        raise ConfigError(
+            f"the type of the payload {declared!r} is empty; write a Cedar record type like {{ pages: Long }}"
+        )
+    return CedarGate(policies, payload=payload.strip())

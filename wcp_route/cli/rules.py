@@ -38,7 +38,8 @@ def check(rules_path: str, form: str) -> int:
     else:
         for shadow in found.shadows:
             say(str(shadow))
-        say(f"{len(found.rules)} rules, {len(found.shadows)} unreachable, {found.digest}")
+        rules = f"{len(found.rules)} rule{'s' * (len(found.rules) != 1)}"
+        say(f"{rules}, {len(found.shadows)} unreachable, {found.digest}")
     return 1 if found.shadows else 0
 
 
@@ -118,5 +119,7 @@ def test(
         return 1 if problems else 0
     for problem in problems:
         say(problem)
-    say(f"{len(cases)} tests, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched")
+    say(
+        f"{len(cases)} test{'s' * (len(cases) != 1)}, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched"
+    )
     return 1 if problems else 0
