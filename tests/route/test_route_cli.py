@@ -171,7 +171,7 @@ def test_a_hold_is_approved_and_the_request_sent_again(desk: Desk) -> None:
 
 def test_rules_are_checked_covered_and_tested(desk: Desk) -> None:
     status, out, _ = desk.run("rules", "check", desk.path("rules.json"))
-    assert (status, out.split(",")[0]) == (0, "1 rules")
+    assert (status, out.split(",")[0]) == (0, "1 rule")
     desk.write("dead.json", {"rules": [a_rule("a"), a_rule("b", match={"env": "prod"})]})
     status, out, _ = desk.run("rules", "check", desk.path("dead.json"), "--format", "json")
     assert status == 1

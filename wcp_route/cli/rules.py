@@ -119,7 +119,6 @@ def test(
         return 1 if problems else 0
     for problem in problems:
         say(problem)
-    say(
-        f"{len(cases)} test{'s' * (len(cases) != 1)}, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched"
-    )
+    run = f"{len(cases)} test{'s' * (len(cases) != 1)}"
+    say(f"{run}, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched")
     return 1 if problems else 0
