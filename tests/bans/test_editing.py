@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -136,16 +135,16 @@ def test_a_reader_between_the_two_renames_looks_again(place: Place, monkeypatch:
     place.put((), head(7))
     document = list_bytes([ban("worker", "org.acme.w")], head(8))
     place.path.write_bytes(document)  # its signatures come a moment later
-    monkeypatch.setattr(file_feed, "PAIR_PAUSE", 0.2)
+    paused: list[float] = []
 
-    def put_signatures() -> None:
-        time.sleep(0.05)
+    def put_signatures(seconds: float) -> None:
+        paused.append(seconds)
         (place.root / "bans.json.sig").write_bytes(signed(document, head=head(8)))
 
-    publisher = threading.Thread(target=put_signatures)
-    publisher.start()
-    opened = FileFeed(str(place.path)).open(place.admission(NOW + 60))
-    publisher.join()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(time, "sleep", put_signatures)
+        opened = FileFeed(str(place.path)).open(place.admission(NOW + 60))
+    assert paused == [file_feed.PAIR_PAUSE]
     assert opened.index.head.version == 8
     (place.root / "bans.json").write_bytes(list_bytes((), head(9)))
     with pytest.raises(BansUnusable, match="another list"):

@@ -69,11 +69,11 @@ def test_small_answers_are_sent_at_once(tmp_path: Path) -> None:
 
 
 def test_a_request_in_progress_outlives_the_deadline_of_heads(tmp_path: Path) -> None:
-    world = World(tmp_path, head_seconds=0.3, body_seconds=10)
+    world = World(tmp_path, head_seconds=1, body_seconds=20)
     host = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('acme')}\r\n".encode()
     head = b"POST /wcp/route HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
     with connect(world, head) as slow:
-        time.sleep(1)
+        time.sleep(1.5)  # longer than a head may take
         slow.sendall(b"}")
         assert slow.recv(65536).startswith(b"HTTP/1.1 400")  # an answer, to a request that says too little
     world.close()
@@ -102,10 +102,11 @@ def test_thousands_of_silent_connections_do_no_harm(tmp_path: Path) -> None:
 def test_a_connection_with_a_request_in_progress_is_not_put_out_by_new_ones(tmp_path: Path) -> None:
     world = World(tmp_path, connections=5, head_seconds=60, body_seconds=20)
     host = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('acme')}\r\n".encode()
-    head = b"POST /wcp/route HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    head = b"POST /wcp/route HTTP/1.1\r\nExpect: 100-continue\r\n" + host
     others: list[Any] = []
-    with connect(world, head) as slow:
-        time.sleep(0.2)
+    with connect(world, head + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n") as slow:
+        assert slow.recv(65536).startswith(b"HTTP/1.1 100")  # the service waits for the body now
+        slow.sendall(b"{")
         others += [connect(world) for _ in range(50)]
         assert world("GET", "/healthz").status_code == 200
         slow.sendall(b"}")
