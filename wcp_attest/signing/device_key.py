@@ -102,11 +102,21 @@ class DeviceSigner:
         return render_signature(Envelope(payload, self.signature(pae(PAYLOAD_TYPE, payload))), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
-        """Tell whether the line names this key."""
+        """Tell whether the line names this key.
+
+        Args:
+            line: of a signature file.
+        """
         return line.kind == "key" and line.hint == self.trusted.key_id
 
     def check(self, line: Line) -> SignedBy:
         """Verify a line that this key made.
+
+        Args:
+            line: of a signature file.
+
+        Returns:
+            The key's id, as the signer.
 
         Raises:
             SignatureInvalid: its signature is not valid.

@@ -101,7 +101,11 @@ class HmacSecret:
         return render_signature(Envelope(payload, tag, keyid=self.key_id))
 
     def made(self, line: Line) -> bool:
-        """Tell whether the line names this secret."""
+        """Tell whether the line names this secret.
+
+        Args:
+            line: of a signature file.
+        """
         return line.kind == "hmac" and line.hint == self.key_id
 
     def verify(self, line: Line) -> SignedBy:

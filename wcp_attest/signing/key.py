@@ -146,6 +146,9 @@ class TrustedKey:
         Args:
             path: PEM or one OpenSSH line; it may be a link, or a pipe that a shell opened (`<(…)`).
 
+        Returns:
+            The key; it knows the file's absolute path.
+
         Raises:
             ConfigError: it cannot be read, is not a public key, is of an unsupported type, or holds several.
         """
@@ -237,6 +240,9 @@ class KeySigner:
             path: PEM or OpenSSH; it may be a link, or a pipe that a shell opened (`<(…)`).
             passphrase: of an encrypted key, else None.
 
+        Returns:
+            The private key.
+
         Raises:
             ConfigError: it cannot be read, is not a private key, is of an unsupported type, or the passphrase is wrong
                 or missing.
@@ -253,6 +259,9 @@ class KeySigner:
             data: PEM or OpenSSH; its public key may stand beside it.
             passphrase: of an encrypted key; an unencrypted one needs none.
             what: its name, for messages.
+
+        Returns:
+            The private key.
 
         Raises:
             ConfigError: it is not one private key, of an unsupported type, or the passphrase is wrong or missing.
@@ -289,11 +298,21 @@ class KeySigner:
         return render_signature(Envelope(payload, signature), self.trusted.key_id)
 
     def made(self, line: Line) -> bool:
-        """Tell whether the line names this key."""
+        """Tell whether the line names this key.
+
+        Args:
+            line: of a signature file.
+        """
         return line.kind == "key" and line.hint == self.trusted.key_id
 
     def check(self, line: Line) -> SignedBy:
         """Verify a line that this key made.
+
+        Args:
+            line: of a signature file.
+
+        Returns:
+            The key's id, as the signer.
 
         Raises:
             SignatureInvalid: its signature is not valid.

@@ -103,7 +103,11 @@ class ProvenanceCondition:
         return tuple(path for key in self.keys if (path := getattr(key, "file", "")))
 
     def open(self, *, now: float) -> ProvenanceCondition:
-        """Return the condition itself, which is ready."""
+        """Return the condition itself, which is ready.
+
+        Args:
+            now: not used: provenance has no age.
+        """
         del now
         return self
 
@@ -146,7 +150,12 @@ class ProvenanceCondition:
         raise NotAcceptable(f"{wanted}: {problems[0]}")
 
     def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
-        """Do nothing: the provenance is of the archive."""
+        """Do nothing: the provenance is of the archive.
+
+        Args:
+            files: not used.
+            algorithm: not used.
+        """
 
     def _check(self, line: Line, archive: Archive) -> None:
         """Check one attestation: its signature, who made it, and that it is about these bytes.
@@ -224,6 +233,9 @@ def parse_provenance_table(
         table: the table; keys that are left over in it are refused here.
         signer: reads one `[[provenance.signer]]`, as it reads one of a namespace.
         sigstore: what keyless verification needs.
+
+    Returns:
+        The condition; it does not know the archive yet.
 
     Raises:
         ConfigError: it is malformed.

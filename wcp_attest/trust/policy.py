@@ -43,6 +43,9 @@ class Condition(Protocol):
         Args:
             now: the time to judge freshness by, in seconds since the epoch.
 
+        Returns:
+            What answers for packages at that time.
+
         Raises:
             BansUnusable: what the condition needs cannot be relied on.
         """

@@ -52,7 +52,11 @@ class VerifiedBundle:
 
 
 def signer_of(claims: CertificateClaims) -> SignedBy:
-    """Return the holder of a certificate, with every name by which a ban may hit them."""
+    """Return the holder of a certificate, with every name by which a ban may hit them.
+
+    Args:
+        claims: of a verified certificate, unless the caller says that the signer is unproven.
+    """
     repository = claims.source_repository_uri or ""
     return SignedBy(identity=claims.san, issuer=claims.issuer, repository=repository, names=claims.names)
 

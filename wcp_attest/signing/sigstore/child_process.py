@@ -228,6 +228,9 @@ def reason(problem: BaseException) -> str:
     """Return why a service failed: what it answered, or else the innermost cause.
 
     The library raises some errors without any text, and others with the text of three layers of clients.
+
+    Args:
+        problem: what a library raised.
     """
     import requests
 

@@ -114,6 +114,9 @@ def parse_root(data: bytes) -> TrustedRoot:
     Args:
         data: its JSON, or that of a client trust config, which holds one.
 
+    Returns:
+        The root, with those of its members that the library can use.
+
     Raises:
         TrustUnusable: it is too large, neither, or of one kind no log or authority is left.
     """
@@ -189,7 +192,11 @@ def _reason_to_leave_out(name: str, member: JsonValue) -> str | None:
 
 
 def root_of(config: ClientTrustConfig) -> bytes:
-    """Return the JSON of the trusted root inside a client's configuration."""
+    """Return the JSON of the trusted root inside a client's configuration.
+
+    Args:
+        config: as the library has it.
+    """
     root = config._inner.trusted_root  # noqa: SLF001  # the library offers no other way to hand the root on
     return root.to_json().encode()
 
@@ -265,6 +272,9 @@ def in_words(problem: BaseException) -> str:
     """Return what an exception of a library says, on one line and at most 301 characters long.
 
     What the library was given is left out: a user who names the wrong file may have named a secret.
+
+    Args:
+        problem: what a library raised.
     """
     from pydantic import ValidationError
 
@@ -277,6 +287,10 @@ def in_words(problem: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a text that others wrote on one line, and cut after 300 characters."""
+    """Return a text that others wrote on one line, and cut after 300 characters.
+
+    Args:
+        text: any text.
+    """
     line = " ".join(text.split())
     return line if len(line) <= MAX_QUOTED else line[:MAX_QUOTED] + "…"

@@ -159,6 +159,9 @@ def ban_from_json(value: JsonValue) -> Ban:
     Args:
         value: the parsed JSON.
 
+    Returns:
+        The ban, in the one spelling.
+
     Raises:
         ConfigError: it is not an object of texts, a field is unknown, missing or malformed.
     """

@@ -120,6 +120,9 @@ class BansCondition:
         Args:
             now: seconds since the epoch.
 
+        Returns:
+            The lists, verified.
+
         Raises:
             BansUnusable: a source brings no list that can be used.
         """
@@ -206,6 +209,9 @@ def load_bans(policy: Policy, *, now: float | None = None) -> Bans:
     Args:
         policy: with a `[bans]` table.
         now: the time to judge freshness by, in seconds since the epoch; the clock by default.
+
+    Returns:
+        The lists, verified.
 
     Raises:
         BansUnusable: a list cannot be relied on.

@@ -111,6 +111,9 @@ class CompiledHeader:
             data: these bytes.
             size: of the whole file in bytes; None does not compare it.
 
+        Returns:
+            The header.
+
         Raises:
             ConfigError: they are not those of a compiled list, or damaged; or the file has another size than they say.
         """

@@ -85,6 +85,9 @@ class Head:
         Args:
             value: the parsed JSON of a list, or of a predicate about one.
 
+        Returns:
+            The head.
+
         Raises:
             ConfigError: a field is missing or malformed, or the list expires before it is issued.
         """
@@ -122,6 +125,9 @@ class BanList:
         Args:
             head: name, version and times.
             bans: in any order; of two with the same subject the later one stays.
+
+        Returns:
+            The list, sorted, each subject once.
         """
         by_subject = {ban.sort_key(): ban for ban in bans}
         return cls(head, tuple(by_subject[key] for key in sorted(by_subject)))
@@ -133,6 +139,9 @@ class BanList:
         Args:
             data: the document, at most 64 MiB.
             what: its name, for messages.
+
+        Returns:
+            The list, sorted, each subject once.
 
         Raises:
             BansUnusable: too large, not strict JSON, another schema, a field unknown, missing or malformed.

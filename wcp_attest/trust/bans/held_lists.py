@@ -101,6 +101,9 @@ class HeldLists:
             verifier: the conditions of this moment.
             state: path of the record of versions seen.
 
+        Returns:
+            The admitted list.
+
         Raises:
             BansUnusable: there is no list that can be used.
         """

@@ -93,6 +93,9 @@ class ListVerifier:
             document: the bytes of the list.
             digest: its SHA-256, 64 lower-case hex digits.
 
+        Returns:
+            The list, in which bans can be looked up.
+
         Raises:
             BansUnusable: it is malformed.
         """

@@ -110,7 +110,12 @@ class ListIndex:
     _digests: dict[tuple[Kind, str], Ban]
 
     def find_digest(self, kind: Kind, digest: str) -> Ban | None:
-        """Return the ban of a digest, or None."""
+        """Return the ban of a digest, or None.
+
+        Args:
+            kind: what the digest is of: manifest, package or file.
+            digest: `sha256:<hex>` or `blake3:<hex>`, 64 lower-case hex digits.
+        """
         return self._digests.get((kind, digest))
 
 
@@ -120,6 +125,9 @@ def index_list(listed: BanList, list_sha256: str) -> ListIndex:
     Args:
         listed: the list.
         list_sha256: SHA-256 of the bytes it was read from, 64 lower-case hex digits.
+
+    Returns:
+        The index.
     """
     digests: dict[tuple[Kind, str], Ban] = {
         (ban.kind, ban.subject): ban for ban in listed.bans if ban.kind in DIGEST_KINDS

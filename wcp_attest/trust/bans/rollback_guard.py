@@ -138,7 +138,12 @@ class NoRollbackGuard(RollbackGuard):
     """Nothing was seen before and nothing is remembered; for a look at one list outside of any policy."""
 
     def accept(self, source: str, seen: Seen) -> None:
-        """Accept every issue."""
+        """Accept every issue.
+
+        Args:
+            source: not used.
+            seen: not used.
+        """
 
 
 @contextlib.contextmanager

@@ -70,6 +70,9 @@ class Specifier:
         Args:
             text: such as `>=1.2,<1.4.3`: at most 500 characters and 20 comparisons, with spaces around them or not.
 
+        Returns:
+            The comparisons, in the order of the text.
+
         Raises:
             ConfigError: it is empty, too long, or not of that grammar; or a version that is to be ordered cannot be.
         """

@@ -74,6 +74,9 @@ class VerifyResponse:
             value: the parsed JSON.
             worker_id: that was asked for.
 
+        Returns:
+            The answer; a worker that is both active and banned is banned.
+
         Raises:
             RegistryAnswerError: it is malformed, or about another worker.
         """
@@ -149,6 +152,9 @@ class Page:
         Args:
             body: the bytes of the answer.
 
+        Returns:
+            The rows, and what is known of further pages.
+
         Raises:
             RegistryAnswerError: it is malformed.
             RegistryIncompleteError: the registry says that there is more, and not where.
@@ -187,6 +193,9 @@ class Health:
 
         Args:
             value: the parsed JSON.
+
+        Returns:
+            Whether the registry is up.
 
         Raises:
             RegistryAnswerError: it is malformed.
@@ -291,6 +300,9 @@ class AttestationResponse:
             value: the parsed JSON.
             submission: what was sent.
 
+        Returns:
+            What the registry recorded.
+
         Raises:
             RegistryAnswerError: it is malformed, or the registry recorded something else.
         """
@@ -320,6 +332,9 @@ def parse_object(body: bytes) -> JsonObject:
 
     Args:
         body: the bytes of the answer.
+
+    Returns:
+        The object.
 
     Raises:
         RegistryAnswerError: it is not strict JSON, or no object.

@@ -276,6 +276,9 @@ class RegistryClient:
     def health(self) -> Health:
         """Ask whether the registry is up.
 
+        Returns:
+            What the registry says of itself.
+
         Raises:
             RegistryError: as `verify`.
         """

@@ -63,6 +63,9 @@ class RegistryCondition:
 
         Args:
             now: not used: the registry is asked about each package.
+
+        Returns:
+            What asks the registry about each package.
         """
         del now
         return RegistryCheck(self)
@@ -121,7 +124,12 @@ class RegistryCheck:
             _check_pair(answer.manifest, answer.signatures or b"", facts, condition.url)
 
     def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
-        """Do nothing: a registry knows no files."""
+        """Do nothing: a registry knows no files.
+
+        Args:
+            files: not used.
+            algorithm: not used.
+        """
 
 
 def _check_pair(manifest: bytes, signatures: bytes, facts: PackageFacts, url: str) -> None:
@@ -151,6 +159,9 @@ def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
     Args:
         table: the table; keys that are left over in it are refused here.
         folder: of the policy file; names of files are relative to it.
+
+    Returns:
+        The condition. The registry is not asked yet.
 
     Raises:
         ConfigError: it is malformed, or does not require anything.

@@ -63,6 +63,9 @@ class Feed(Protocol):
         Args:
             verifier: the conditions of this moment.
 
+        Returns:
+            The admitted list.
+
         Raises:
             BansUnusable: there is no list that is admitted.
         """

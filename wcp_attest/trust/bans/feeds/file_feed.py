@@ -57,6 +57,9 @@ class FileFeed:
         Args:
             verifier: the conditions of this moment.
 
+        Returns:
+            The admitted list.
+
         Raises:
             BansUnusable: a file is missing, unreadable or too large; or the list is not admitted.
         """

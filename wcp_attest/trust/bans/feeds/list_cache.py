@@ -102,6 +102,9 @@ class CachedFeed:
             kept: what is kept, or was fetched just now.
             verifier: the conditions of this moment.
 
+        Returns:
+            The list, in which bans can be looked up.
+
         Raises:
             BansUnusable: the list is not admitted.
         """

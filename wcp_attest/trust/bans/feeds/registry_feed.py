@@ -59,6 +59,9 @@ class RegistryFeed(CachedFeed):
             kept: what is kept, or was fetched just now.
             verifier: the conditions of this moment.
 
+        Returns:
+            The rows, in which bans can be looked up.
+
         Raises:
             BansUnusable: the copy is malformed or too old.
         """

@@ -80,6 +80,9 @@ class TufFeed(CachedFeed):
             kept: what is kept, or was fetched just now.
             verifier: the conditions of this moment.
 
+        Returns:
+            The list, in which bans can be looked up.
+
         Raises:
             BansUnusable: the metadata has expired, or the list is not admitted.
         """
