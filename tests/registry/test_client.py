@@ -292,6 +292,8 @@ def test_a_list_that_never_ends_is_given_up(
         {"bans": [1]},
         {"bans": [{}]},
         {"bans": [{"sha256": "x"}]},
+        {"bans": [], "entries": [row(1)], "has_more": False},
+        {"items": [row(1)], "ban_list": None, "has_more": False},
         {"bans": [], "total": "0"},
         {"bans": [], "next": 7},
         {"bans": [], "next": "https://example.org/x"},

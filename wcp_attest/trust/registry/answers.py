@@ -162,9 +162,10 @@ class Page:
         value = strictjson.loads(body, what=_WHAT, max_bytes=MAX_ANSWER_BYTES, floats=True, error=RegistryAnswerError)
         if isinstance(value, list):
             return cls(tuple(map(_entry, value)), None, None)
-        rows = next((value[key] for key in _LIST_KEYS if key in value), None) if isinstance(value, dict) else None
+        lists = [value[key] for key in _LIST_KEYS if key in value] if isinstance(value, dict) else []
+        rows = lists[0] if len(lists) == 1 else None  # of two, one would be left out in silence
         if not isinstance(value, dict) or not isinstance(rows, list):
-            raise RegistryAnswerError("the registry's ban list is neither an array nor an object with one")
+            raise RegistryAnswerError("the registry's ban list is neither an array nor an object with exactly one")
         following = next((text for key in _CURSOR_KEYS if (text := _text(value, key))), None)
         if following is None and _flag(value, "has_more"):
             raise RegistryIncompleteError("the registry's ban list has more pages, and the registry does not say where")
