@@ -138,6 +138,7 @@ def test_a_reusable_workflow_is_named_in_full_and_bound_to_the_calling_repositor
         {"issuer": ISSUER},
         {"issuer": ISSUER, "identity": ""},
         {"issuer": ISSUER, "identity": "*@b.test"},
+        {"issuer": ISSUER, "identity": "Mailto:a@b.test"},
         {"issuer": ISSUER, "identity": "a@b.test", "repository": "acme/worker"},
         {"issuer": ISSUER, "identity": "a@b.test", "ref": "refs/tags/*"},
         {"issuer": ISSUER, "identity": "a@b.test", "workflow": ".github/workflows/x.yml"},

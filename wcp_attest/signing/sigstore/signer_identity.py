@@ -126,6 +126,8 @@ class SigstoreIdentity:
             raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
         if "*" in self.identity:
             raise ConfigError(f"identity `{self.identity}` has a wildcard; an identity is compared exactly")
+        if self.identity.lower().startswith("mailto:"):
+            raise ConfigError(f"identity `{self.identity}` begins with `mailto:`; write the address alone")
         object.__setattr__(self, "identity", trusted_spelling(self.identity))
 
     def _normalise_claims(self) -> None:
