@@ -28,7 +28,7 @@ LAYERS = (
         "scaffold",
         "sign_package",
         "verification",
-        "package.legacy_manifest",
+        "legacy_tree",
     ),
     ("verdict", "deny_code_help"),
     ("trust",),

@@ -49,7 +49,7 @@ SLICE_LINES = 6
 MAX_PARAMETERS = 8
 MANY_PARAMETERS = {  # beside the commands: click gives each its options
     "wcp_attest.build.build_manifest": "a public function by keywords: each is a field of the manifest",
-    "wcp_attest.package.legacy_manifest.build": "likewise, of the earlier manifest",
+    "wcp_attest.legacy_tree.build": "likewise, of the earlier manifest",
     "wcp_route.cli.opening.opened": "each is an option of the commands that open a Hall",
     "wcp_route.compat.pyhall.make_decision": "the signature of the earlier SDK",
     "wcp_route.storage.receipts.read.last": "each narrows the list of receipts",

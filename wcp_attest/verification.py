@@ -402,6 +402,7 @@ def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified
         SignatureMissing: the policy does not accept `awp.v1`, so a signature file is missing.
         VerificationError: the package is refused, a leaf for each reason.
     """
+    from wcp_attest import legacy_tree
     from wcp_attest.package import legacy_manifest
 
     policy = question.policy
@@ -420,7 +421,7 @@ def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified
     # 6a Age.
     _check_age(question, [manifest.built_at], manifest.built_at)
     # 7  The tree, before bans: this schema lists no files, so their digests are known only from the tree.
-    files = legacy_manifest.check_tree(question.package, manifest, question.options)
+    files = legacy_tree.check_tree(question.package, manifest, question.options)
     # 6b Bans.
     digest = sha256_hex(data)
     _check_bans(question, manifest, digest, (signer,), lambda: files)

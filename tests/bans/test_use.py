@@ -16,7 +16,7 @@ from tests.cli.test_startup import HEAVY, imported
 from wcp_attest import load_policy, verify
 from wcp_attest.advice.ban_impact import impact_on
 from wcp_attest.base.errors import Banned, BansUnusable, ConfigError, DenyCode
-from wcp_attest.package.legacy_manifest import build
+from wcp_attest.legacy_tree import build
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.trust.bans.ban_check import Bans
 from wcp_attest.trust.bans.bans_table import BansCondition, load_bans

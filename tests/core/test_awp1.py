@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.core.strategies import digests, species_ids, times, versions, worker_ids
 from tests.trees import SIMPLE, described_hash, plant
+from wcp_attest import legacy_tree
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import (
     ConfigError,
@@ -63,7 +64,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def write(package: Path, **changes: Any) -> bytes:
-    data = awp1.build(package, **{**WHO, "secret": SECRET, **changes})
+    data = legacy_tree.build(package, **{**WHO, "secret": SECRET, **changes})
     (package / "manifest.json").write_bytes(data)
     return data
 
@@ -372,7 +373,7 @@ class TestTree:
         manifest = awp1.parse(write(package))
         os.mkfifo(package / "pipe")
         with pytest.raises(TreeUnsafe):
-            awp1.check_tree(package, manifest, OPTIONS)
+            legacy_tree.check_tree(package, manifest, OPTIONS)
         assert check(package).code is DenyCode.TREE_UNSAFE
 
     def test_names_with_newlines_are_denied_where_the_old_hash_is_ambiguous(self, package: Path) -> None:
@@ -390,7 +391,7 @@ class TestTree:
     def test_single_files_are_named_for_bans(self, package: Path) -> None:
         manifest = awp1.parse(write(package))
         digests_of_files = {path: hashlib.sha256(data).hexdigest() for path, data in SIMPLE.items()}
-        assert dict(awp1.check_tree(package, manifest, OPTIONS)) == digests_of_files
+        assert dict(legacy_tree.check_tree(package, manifest, OPTIONS)) == digests_of_files
 
 
 class TestOrder:
@@ -432,7 +433,7 @@ class TestOrder:
             manifest.build_source,
         )
         with pytest.raises(TreeMismatch):
-            awp1.check_tree(package, forged, OPTIONS)
+            legacy_tree.check_tree(package, forged, OPTIONS)
 
 
 class TestMistakes:

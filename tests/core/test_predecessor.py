@@ -9,10 +9,10 @@ import pytest
 
 import wcp_attest
 from tests.trees import SIMPLE, described_hash, plant
+from wcp_attest import legacy_tree
 from wcp_attest.base.errors import ConfigError, DenyCode, TreeUnsafe
 from wcp_attest.build import build_manifest
 from wcp_attest.compat import Attestation, PackageAttestationVerifier, canonical_package_hash
-from wcp_attest.package import legacy_manifest as awp1
 from wcp_attest.sign_package import sign
 from wcp_attest.signing.hmac import HmacSecret
 
@@ -38,7 +38,7 @@ def package(tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     root = plant(tmp_path / "p", SIMPLE)
     secret = HmacSecret(SECRET.encode())
     if schema == "awp.v1":
-        (root / "manifest.json").write_bytes(awp1.build(root, **WHO, secret=secret))
+        (root / "manifest.json").write_bytes(legacy_tree.build(root, **WHO, secret=secret))
     else:
         sign(root, [secret], manifest=build_manifest(root, **WHO))
     return root

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.core.test_verification import KEY, NOW, SECRET, WORKER, Watch, built, make_tree, policy
-from wcp_attest import Accept, ConfigError, DenyCode, Policy, Verdict, Verified, sign, verify
+from wcp_attest import Accept, ConfigError, DenyCode, Policy, Verdict, Verified, legacy_tree, sign, verify
 from wcp_attest.base.errors import Banned
-from wcp_attest.package import legacy_manifest
 from wcp_attest.recheck import Recheck
 from wcp_attest.signing.hmac import HmacSecret
 from wcp_attest.verdict import judge
@@ -88,7 +87,7 @@ def test_a_tree_of_awp_v1_is_checked_before_bans_are_asked(tmp_path: Path) -> No
     package = make_tree(tmp_path / "worker")
     for name in ("link", "empty"):
         (package / name).rmdir() if name == "empty" else (package / name).unlink()
-    data = legacy_manifest.build(
+    data = legacy_tree.build(
         package,
         worker_id=WORKER,
         worker_species_id="wrk.doc.summarizer",

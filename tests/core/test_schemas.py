@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from tests.core.strategies import manifests
 from tests.trees import SIMPLE, plant
+from wcp_attest import legacy_tree
 from wcp_attest.base.characters import HIDDEN
 from wcp_attest.base.errors import VerificationError
 from wcp_attest.base.site import SITE
@@ -100,7 +101,7 @@ def documents(package: Path) -> dict[str, Any]:
     (package / ".git").rmdir()
     return {
         "manifest-v2": json.loads(signed.manifest.to_bytes()),
-        "manifest-v1": json.loads(awp1.build(package, **WHO, secret=SECRET)),
+        "manifest-v1": json.loads(legacy_tree.build(package, **WHO, secret=SECRET)),
         "statement": json.loads(base64.b64decode(line["payload"])),
     }
 

@@ -336,7 +336,7 @@ def test_old_and_surplus_caches_go_and_nothing_else_does(place: Place) -> None:
 CACHE = {"advice.digest_cache", "advice.cached_diff", "advice.git_blobs", "cli.cache_option"}
 LOOKERS = {"cli.diff_command", "cli.check_command", "cli.fix_command", "cli.staged_manifests"}
 DECIDERS = {
-    "verification", "recheck", "verdict", "build", "sign_package", "compat", "package.legacy_manifest",
+    "verification", "recheck", "verdict", "build", "sign_package", "compat", "legacy_tree",
     "cli.verify_command", "cli.sign_command", "cli.build_command", "cli.hash_command", "disk",
     "disk.check_tree", "disk.quick_check", "disk.read_tree", "disk.verified_copy", "disk.explain_differences",
     "disk.hashing", "disk.workers",

@@ -29,7 +29,7 @@ def refuse_awp1(package: str) -> None:
     Raises:
         ConfigError: the manifest of the package is of this schema.
     """
-    from wcp_attest.package.legacy_manifest import found_in
+    from wcp_attest.legacy_tree import found_in
 
     if found_in(package) is None:
         return

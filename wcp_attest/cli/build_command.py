@@ -158,11 +158,11 @@ def _build_awp1(
     from wcp_attest.base.identity import namespace_of
     from wcp_attest.build import MANIFEST_KIND, output_place
     from wcp_attest.disk.overwrite import only_writer, write_file
-    from wcp_attest.package import legacy_manifest as awp1
+    from wcp_attest.legacy_tree import build
     from wcp_attest.package.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
     _refuse_unsayable(plan)
-    data = awp1.build(
+    data = build(
         package,
         worker_id=plan.worker_id,
         worker_species_id=plan.species_id,
@@ -189,7 +189,7 @@ def _build_awp1(
     if out.format == "json":
         package_hash = verdict.verified.package_hash
         result: JsonObject = {"root": package, "manifest": path, "changed": True, "package_hash": package_hash}
-        out.deliver_json("build-result", {**result, "manifest_schema": awp1.SCHEMA})
+        out.deliver_json("build-result", {**result, "manifest_schema": "awp.v1"})
         return
     out.decide(f"{out.paint('good', 'BUILT')}  {path}  (schema awp.v1)\n  {verdict.verified.trust_statement}\n")
 

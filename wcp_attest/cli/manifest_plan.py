@@ -154,7 +154,7 @@ def plan_of(flags: BuildFlags, package: str, existing: Manifest | None, out: Out
         ConfigError: something that is needed is missing or malformed.
     """
     from wcp_attest.advice.project_config import find_config
-    from wcp_attest.package.legacy_manifest import found_in
+    from wcp_attest.legacy_tree import found_in
 
     if flags.namespace is not None:
         flags = with_ids_of_package(flags, package, out)
