@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -34,12 +36,23 @@ RFC = [
 ]
 
 
+WYCHEPROOF = json.loads((Path(__file__).parents[1] / "vectors" / "ed25519.json").read_bytes())["tests"]
+
+
 def openssl(key: bytes, signature: bytes, message: bytes) -> bool:
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except InvalidSignature:
         return False
     return True
+
+
+def test_answers_the_vectors_of_wycheproof_and_openssl_agrees() -> None:
+    assert len(WYCHEPROOF) == 151
+    for case in WYCHEPROOF:
+        key, message, signature = (bytes.fromhex(case[name]) for name in ("key", "message", "signature"))
+        assert verifies(key, signature, message) is case["valid"], case["id"]
+        assert openssl(key, signature, message) is case["valid"], case["id"]
 
 
 @pytest.mark.parametrize(("key", "message", "signature"), RFC)
