@@ -21,6 +21,7 @@ from wcp_attest.base.errors import (
     VerificationError,
     package_missing,
 )
+from wcp_attest.base.site import code_page
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.trust.policy import Policy
 
@@ -286,6 +287,7 @@ class Verdict:
             "exit_status": 0 if self.ok else 1 if self.decided else 2,
             "root": package,
             "code": None if self.code is None else self.code.value,
+            "code_url": None if self.code is None else code_page(self.code.value),
             "message": self.message,
             "trust_statement": None if verified is None else verified.trust_statement,
             "package": None if verified is None else verified.to_dict(),

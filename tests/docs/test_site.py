@@ -116,6 +116,7 @@ def test_each_code_of_the_router_has_a_stable_address_and_says_what_to_do(site: 
     html = Html(site / "latest/route/codes/index.html")
     for code, text in sections.items():
         assert "*What to do*: " in text, code
+        assert re.search(r"^```(console|python)$", text, re.MULTILINE), f"{code} has no example of its own"
         to = re.search(r'url=([^"]+)"', (site / "codes" / code / "index.html").read_text())
         assert to, code
         assert to[1] == f"../../latest/route/codes/#{code.lower()}"

@@ -80,6 +80,15 @@ def test_what_cannot_be_decided_prints_no_report_that_could_pass_for_one(folder:
     assert "absent.toml" in done.stderr
 
 
+def test_a_denial_names_the_page_of_its_code_in_text_and_json(folder: Path) -> None:
+    passed = json.loads(verify(folder, "json").stdout)
+    assert (passed["code"], passed["code_url"]) == (None, None)
+    (folder / "pkg/data").write_text("3\n")
+    page = f"{SITE}codes/ATTEST_HASH_MISMATCH/"
+    assert verify(folder, "text").stdout.endswith(f"says more; an example: {page}\n")
+    assert json.loads(verify(folder, "json").stdout)["code_url"] == page
+
+
 def test_sarif_names_the_page_of_each_code(folder: Path) -> None:
     (folder / "pkg/data").write_text("3\n")
     driver = json.loads(verify(folder, "sarif").stdout)["runs"][0]["tool"]["driver"]

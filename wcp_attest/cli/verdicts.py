@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wcp_attest.base.site import code_page
 from wcp_attest.cli import difference_text
 from wcp_attest.cli.failure_report import REFUSED, UNDECIDED
 from wcp_attest.cli.text import one_line
@@ -54,4 +55,4 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
     text += difference_text.as_text(verdict.differences, verdict.total_differences, paint, every=every)
     advice = advice_for(code, verdict.message, verdict.differences, root)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice[:MAX_HINTS])
-    return text + f"  - `wcp-attest explain {code.value}` says more\n"
+    return text + f"  - `wcp-attest explain {code.value}` says more; an example: {code_page(code.value)}\n"
