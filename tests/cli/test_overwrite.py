@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ import pytest
 from tests.cli.inprocess import ID, ok, wcp
 from wcp_attest import HmacSecret, sign
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.disk.overwrite import OutputKind, Planned, check_place, only_writer, set_aside, write_files
+from wcp_attest.disk.overwrite import OutputKind, Planned, check_place, only_writer, set_aside, write_file, write_files
 from wcp_attest.package.ours import is_manifest, is_signature_file
 from wcp_attest.signing.key import generate
 
@@ -176,9 +178,9 @@ def test_outputs_are_checked_before_anything_is_signed(place: Path) -> None:
 def test_force_keeps_the_old_file_and_never_a_kept_one(place: Path) -> None:
     init = ("policy", "init", "pol.toml", "--namespace", "org.acme", "--public-key", "k.pub", "--force")
     (place / "pol.toml").write_text("mine 1")
-    ok(*init)
+    assert "as pol.toml.orig\n" in ok(*init).err
     (place / "pol.toml").write_text("mine 2")
-    ok(*init)
+    assert "as pol.toml.orig.2\n" in ok(*init).err
     assert [(place / name).read_text() for name in ("pol.toml.orig", "pol.toml.orig.2")] == ["mine 1", "mine 2"]
     before = state(place)
     ok(*init)
@@ -303,7 +305,7 @@ def test_force_lets_a_result_replace_another_file_and_keeps_it(place: Path) -> N
     refused = wcp("hash", "p", "-o", "r")
     assert refused.status == 2
     assert "--force" in refused.err
-    ok("hash", "p", "-o", "r", "--force")
+    assert "kept beside it, as r.orig\n" in ok("hash", "p", "-o", "r", "--force").err
     assert (place / "r").read_text().startswith("sha256:")
     assert (place / "r.orig").read_text() == "notes of years\n"
     ok("hash", "p", "-o", "r", "--force", "--format", "json")  # an earlier result needs no keeping
@@ -325,3 +327,18 @@ def test_force_without_a_result_file_changes_nothing(place: Path) -> None:
     before = state(place)
     ok("hash", "p", "--force")
     assert state(place) == before
+
+
+def test_a_file_that_cannot_be_replaced_gets_no_second_name(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    place.write_text("mine")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            write_file(str(place), bytes(1 << 20), OutputKind("ours", lambda _: False), force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "mine")]

@@ -119,7 +119,9 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         from wcp_attest.disk.overwrite import write_file
 
         data = text.encode("utf-8", "backslashreplace")
-        write_file(os.path.abspath(self.file), data, RESULT, force=self.force, error=Misplaced)
+        kept = write_file(os.path.abspath(self.file), data, RESULT, force=self.force, error=Misplaced)
+        if kept is not None:
+            self.note(f"the earlier file is kept beside it, as {os.path.basename(kept)}")
 
 
 class Misplaced(ConfigError):

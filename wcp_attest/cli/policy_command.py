@@ -79,7 +79,7 @@ def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -
         --workflow .github/workflows/release.yml --ref "refs/tags/*" \\
         --bans https://acme.example/bans.json --ban-signer soc.pub --state /var/lib/wcp-attest
     """
-    from wcp_attest.disk.overwrite import OutputKind, check_place, write_file
+    from wcp_attest.disk.overwrite import OutputKind, write_file
 
     if os.path.lexists(file) and not force:
         raise ConfigError(f"{file!r} exists; choose another name, or use --force, which keeps it as {file + '.orig'!r}")
@@ -88,10 +88,9 @@ def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -
     _parse(text, file)
     # An earlier policy may have been edited by hand, so it is always kept, unless it is the very same text.
     kind = OutputKind("the same policy", text.encode().__eq__)
-    kept = check_place(os.path.abspath(file), kind, force=force)
-    write_file(os.path.abspath(file), text.encode(), kind, force=force)
-    if kept:
-        out.note(f"the earlier file is kept beside it, as {os.path.basename(file)}.orig")
+    kept = write_file(os.path.abspath(file), text.encode(), kind, force=force)
+    if kept is not None:
+        out.note(f"the earlier file is kept beside it, as {os.path.basename(kept)}")
     if out.format == "json":
         out.deliver_json("policy-init", {"file": file, "namespace": namespace, "signers": len(signers)})
         return

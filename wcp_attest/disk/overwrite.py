@@ -113,7 +113,7 @@ def write_file(
     force: bool = False,
     mode: int = 0o644,
     error: type[ConfigError] = ConfigError,
-) -> None:
+) -> str | None:
     """Check the place of a file (`check_place`) and write it: afterwards the old file or the whole new one is there.
 
     Args:
@@ -124,12 +124,20 @@ def write_file(
         mode: permission bits, reduced by the umask.
         error: the error type to raise for the place.
 
+    Returns:
+        The path under which an old file was kept, or None.
+
     Raises:
         ConfigError: as `check_place`; or the file cannot be written, and nothing was changed.
     """
-    if check_place(path, kind, force=force, error=error):
-        set_aside(path)
-    write_atomic(path, data, mode=mode)
+    kept = set_aside(path) if check_place(path, kind, force=force, error=error) else None
+    try:
+        write_atomic(path, data, mode=mode)
+    except ConfigError:  # the old file is in its place, and needs no second name
+        if kept is not None:
+            _remove(kept)
+        raise
+    return kept
 
 
 def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, ...]:
