@@ -105,10 +105,12 @@ def enrolled(scene: Scene, directory: str, unsigned: frozenset[str] = frozenset(
 def decide(scene: Scene, place: tuple[str, KeySigner], registry: MemoryRegistry | None = None) -> Any:
     directory, signer = place
     registry = registry or enrolled(scene, directory)
-    settings = {"unsafe_dispatch_without_signed_durable_receipts": True, "env": scene.request["env"]}
+    settings: dict[str, Any] = {"unsafe_dispatch_without_signed_durable_receipts": True, "env": scene.request["env"]}
+    settings |= {"callback_seconds": 50.0, "decision_seconds": 60.0}  # a busy machine must not change an answer
     config = HallConfig(**{**settings, "ceilings": GENEROUS, **scene.settings})
     services = Services(clock=Ticking(), ids=Counting(), bans=(Banning(scene.banned),), policy_gate=Gate())
-    return Hall({"rules": [scene.rule]}, registry, trust(signer), config, services=services).route(scene.request)
+    with Hall({"rules": [scene.rule]}, registry, trust(signer), config, services=services) as hall:
+        return hall.route(scene.request)
 
 
 some_controls = st.lists(st.sampled_from(CONTROLS), unique=True, max_size=3)

@@ -285,7 +285,7 @@ def test_what_cannot_be_decided_exits_2_with_one_line(attack: Callable[[Desk], o
 
 def test_a_locked_state_file_and_events_that_fail_are_a_line_each(desk: Desk) -> None:
     desk.enroll()
-    desk.write("hall.toml", 'env = "dev"\ndecision_seconds = 6.0\n')
+    desk.write("hall.toml", 'env = "dev"\ndecision_seconds = 2.0\n')
     assert desk.decide()[0] == 0  # what is in force is in the ledger by now
     events = desk.path("events.jsonl")
     other = sqlite3.connect(desk.path("hall.db"), isolation_level=None)

@@ -20,6 +20,7 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
 from wcp_route.domain.clock import format_ms
 from wcp_route.storage.receipts.receipt import MAX_STATEMENT_BYTES, SPEC_VERSION, ReceiptHead, ReceiptIndex
+from wcp_route.storage.state_errors import ReceiptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.sign import ReceiptSigner
 
+SIGNATURE_BYTES: Final = 64  # of Ed25519, RFC 8032
 BATCH_SCHEMA: Final = "wcp.receipt-batch.v2"
 
 
@@ -94,7 +96,10 @@ def seal(
         tip: where the store ends.
         state: the last receipt of the state stream, with this batch.
         at_ms: when, milliseconds since 1970.
-        signer: who vouches; none for a store that nobody signs.
+        signer: who vouches; None for a store that nobody signs.
+
+    Raises:
+        ReceiptError: what the signer gave is no signature.
     """
     number, first = tip.batch + 1, tip.position + 1
     listed: list[JsonValue] = list(hashes)
@@ -112,6 +117,8 @@ def seal(
         }
     )
     key_id, signature = (None, None) if signer is None else (signer.key_id, signer.sign(statement))
+    if signer is not None and (not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES):
+        raise ReceiptError("the receipt key gave no Ed25519 signature; nothing is written")
     after = Tip(tip.position + len(listed), number, sha256(statement).hexdigest(), state)
     return Batch(number, statement, key_id, signature), after
 

@@ -1,0 +1,384 @@
+"""Attacks beside those that were once found: the same kind of fault, at a place where nobody reported it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import shutil
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.route.state_worlds import START_MS, a_hold, some_evidence
+from tests.route.state_worlds import a_record as a_worker
+from tests.route.stores import MemoryReceipts
+from tests.route.test_hall_attacks import NEEDS_AUDIT, PROVIDER, a_provider
+from tests.route.test_ledger import change
+from tests.route.test_ledger_behaviour import NOW, approved, wanted
+from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, trust
+from wcp_attest import ConfigError, build_manifest, sign
+from wcp_route.config import HallConfig
+from wcp_route.domain.clock import now_ms
+from wcp_route.domain.codes import Code
+from wcp_route.domain.record_model import read_record
+from wcp_route.hall import Hall, Services
+from wcp_route.storage.approvals import ApprovalDenied
+from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, verify
+from wcp_route.storage.retention import prune
+from wcp_route.storage.state import open_state
+from wcp_route.storage.state_errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from wcp_route.storage.state import State
+
+SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
+HELD = a_rule(escalation={"human_required_default": True})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "hall.db")
+
+
+@pytest.fixture
+def kept(path: str, tmp_path: Path) -> Iterator[tuple[State, World]]:
+    """A state in a file with one enrolled worker."""
+    with open_state(path, signer=SIGNER) as state:
+        world = World(tmp_path / "packages", registry=state.registry)
+        world.directory.mkdir()
+        world.enroll()
+        yield state, world
+
+
+def services_of(state: State, world: World) -> Services:
+    return Services(approvals=state.approvals, receipts=state.ledger, clock=world.clock)
+
+
+# Who provides controls
+
+
+@pytest.mark.parametrize("fault", ["the package of another worker", "withdrawn", "an empty root"])
+def test_a_provider_that_is_not_what_it_says_provides_no_control(fault: str, world: World, tmp_path: Path) -> None:
+    root = world.package() if fault == "the package of another worker" else world.package(PROVIDER, "wrk.obs.audit")
+    if fault == "an empty root":
+        root = str(tmp_path / "empty")
+        os.mkdir(root)
+    world.registry.enroll(replace(a_provider(), package_root=root))
+    if fault == "withdrawn":
+        world.registry.withdraw(PROVIDER)
+    evidence = world.hall(NEEDS_AUDIT).decide(a_request())
+    assert (evidence.decision.code, evidence.controls_verified) == (Code.MISSING_REQUIRED_CONTROLS, ())
+
+
+# No input suppresses a receipt
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        a_request(correlation_id="\ud800"),
+        a_request(tenant_id="t" * 100_000),
+        a_request(request={"a": [[[[[[]]]]]] * 2000}),
+        b'{"tenant_id":' + b"[" * 50_000,
+        b"\xff\xfe" * 3000,
+        None,
+    ],
+    ids=["surrogate", "long tenant", "wide payload", "deep text", "no utf-8", "null"],
+)
+def test_odd_input_has_a_receipt_and_costs_its_neighbours_none(hostile: Any, world: World) -> None:
+    receipts = MemoryReceipts()
+    hall = world.hall(services=Services(receipts=receipts, clock=world.clock, ids=Counting()))
+    made = hall.route_many([a_request(), hostile, a_request()])
+    assert [made[0].code, made[2].code] == [None, None]
+    assert len(receipts.rows) == 1 + 3
+
+
+# Accidents blame no worker
+
+
+def test_a_process_out_of_descriptors_refuses_and_blames_no_worker(world: World) -> None:
+    hall = world.hall()
+    assert hall.route(a_request()).denied is False
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        refused = hall.route(a_request())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (refused.denied, refused.quarantined) == (True, False)
+    assert hall.route(a_request()).denied is False
+
+
+@pytest.mark.parametrize("half", ["an empty signature file", "half a manifest"])
+def test_a_deployment_half_way_refuses_and_ends_by_itself(half: str, world: World) -> None:
+    hall, root = world.hall(), world.package()
+    place = os.path.join(root, "manifest.sig" if half == "an empty signature file" else "manifest.json")
+    with open(place, "rb") as file:
+        whole = file.read()
+    with open(place, "wb") as file:
+        file.write(b"" if half == "an empty signature file" else whole[: len(whole) // 2])
+    refused = hall.route(a_request())
+    with open(place, "wb") as file:
+        file.write(whole)
+    assert refused.denied
+    if not refused.quarantined:  # half a manifest is another manifest than was signed, which a second reading confirms
+        assert hall.route(a_request()).denied is False
+    assert refused.quarantined == (refused.code == Code.WORKER_TAMPERED and half == "half a manifest")
+
+
+# Sealed copies
+
+
+@pytest.mark.parametrize("damage", ["a planted directory", "a missing file", "a planted link"])
+def test_a_damaged_sealed_copy_is_made_anew(damage: str, world: World, tmp_path: Path) -> None:
+    hall = world.hall(attestation="sealed", seal_directory=str(tmp_path / "sealed"))
+    first = hall.route(a_request())
+    copy = first.package_path
+    for folder in (copy, os.path.join(copy, "code")):
+        os.chmod(folder, 0o700)
+    if damage == "a planted directory":
+        os.mkdir(os.path.join(copy, "planted"))
+    elif damage == "a missing file":
+        os.unlink(os.path.join(copy, "code", "bootstrap.py"))
+    else:
+        os.symlink("/etc/passwd", os.path.join(copy, "code", "planted"))
+    world.clock.now_ms += 61_000
+    again = hall.route(a_request())
+    assert (again.denied, again.quarantined) == (False, False)
+    assert sorted(os.listdir(again.package_path)) == sorted(
+        name for name in os.listdir(world.package()) if not name.startswith("manifest.")
+    )
+    assert sorted(os.listdir(os.path.join(again.package_path, "code"))) == ["bootstrap.py", "worker_logic.py"]
+
+
+# Evidence
+
+
+@pytest.mark.parametrize("missing", ["durable", "signed"])
+def test_a_guarded_hall_needs_receipts_that_are_signed_and_durable(missing: str, path: str, world: World) -> None:
+    signer = None if missing == "signed" else SIGNER
+    with (
+        open_state(":memory:" if missing == "durable" else path, signer=signer) as state,
+        pytest.raises(ConfigError, match="signed receipts in a state file"),
+    ):
+        Hall(
+            {"rules": [a_rule()]},
+            world.registry,
+            trust(world.signer),
+            HallConfig(env="prod"),
+            services=Services(receipts=state.ledger),
+        )
+
+
+# Approvals
+
+
+def grant_for(hall: Hall, state: State, world: World) -> str:
+    pending = hall.route(a_request()).pending_approval_id
+    return state.approvals.resolve(pending, "approve", by="ada", at_ms=world.clock.now_ms).grant_id
+
+
+def new_rules(hall: Hall, world: World) -> None:
+    del world
+    hall.swap(rules={"rules": [HELD, a_rule("rule-2", match={"capability_id": "cap.other.thing"})]})
+
+
+def new_release(hall: Hall, world: World) -> None:
+    del hall
+    root = world.package()
+    with open(os.path.join(root, "requirements.lock"), "w", encoding="utf-8") as file:
+        file.write("# another release\n")
+    manifest = build_manifest(
+        root, worker_id=WORKER, worker_species_id="wrk.doc.summarizer", worker_version="2.0.0", build_source="local"
+    )
+    sign(root, [world.signer], manifest=manifest)
+
+
+def new_record(hall: Hall, world: World) -> None:
+    del hall
+    root = world.package()
+    record = read_record(
+        a_record(blast_radius={"data": 5, "network": 5, "financial": 5, "time": 5, "reversibility": 5})
+    )
+    world.registry.enroll(replace(record, package_root=root), replace=True)
+
+
+@pytest.mark.parametrize("change_it", [new_rules, new_release, new_record])
+def test_a_grant_does_not_outlive_what_was_approved(
+    change_it: Callable[[Hall, World], None], kept: tuple[State, World]
+) -> None:
+    state, world = kept
+    hall = world.hall(HELD, services=services_of(state, world))
+    grant = grant_for(hall, state, world)
+    change_it(hall, world)
+    assert hall.route(a_request(), grant=grant).denied
+
+
+def test_retries_of_a_held_request_make_one_hold(kept: tuple[State, World]) -> None:
+    state, world = kept
+    hall = world.hall(HELD, services=services_of(state, world))
+    assert len({hall.route(a_request()).pending_approval_id for _ in range(50)}) == 1
+    assert len(state.approvals.pending(world.clock.now_ms)) == 1
+
+
+@pytest.mark.parametrize("planted", ["ALTER TABLE receipts ADD COLUMN note TEXT", "CREATE TABLE notes (x)"])
+def test_a_column_or_table_too_many_is_refused_and_statistics_are_not(planted: str, path: str) -> None:
+    open_state(path, signer=SIGNER).close()
+    change(path, "ANALYZE")
+    open_state(path, signer=SIGNER).close()
+    change(path, planted)
+    with pytest.raises(StateError, match="another schema"):
+        open_state(path, signer=SIGNER)
+
+
+# Signers
+
+
+@pytest.mark.parametrize("made", [None, b"", b"\0" * 63, "x" * 64], ids=["none", "empty", "short", "text"])
+def test_what_is_no_signature_acknowledges_nothing(made: Any, path: str) -> None:
+    class Odd:
+        public, key_id, broken = SIGNER.public, SIGNER.key_id, True
+
+        def sign(self, statement: bytes) -> bytes:
+            return made if self.broken else SIGNER.sign(statement)
+
+    signer = Odd()
+    with open_state(path, signer=signer) as state:
+        with pytest.raises(ReceiptError, match="signature"):
+            state.ledger.append([some_evidence(1)])
+        signer.broken = False
+        state.ledger.append([some_evidence(2)])
+    assert verify(path, keys=[SIGNER.public]).receipts == 1
+
+
+def test_a_signer_slower_than_the_deadline_leaves_no_receipt_that_says_otherwise(kept: tuple[State, World]) -> None:
+    state, world = kept
+    slow, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        public, key_id = SIGNER.public, SIGNER.key_id
+
+        def sign(self, statement: bytes) -> bytes:
+            if slow.is_set():
+                go_on.wait(60)
+            return SIGNER.sign(statement)
+
+    path = state.ledger.database.name
+    with open_state(path, signer=Slow()) as other:
+        config = replace(world.hall().world.config, decision_seconds=0.5)
+        hall = Hall({"rules": [HELD]}, other.registry, trust(world.signer), config, services=services_of(other, world))
+        grant = grant_for(hall, other, world)
+        slow.set()
+        told = hall.route(a_request(), grant=grant)
+        assert told.code == Code.RECEIPT_UNAVAILABLE
+        slow.clear()
+        go_on.set()
+        deadline = time.monotonic() + 30
+        while (used := hall.route(a_request(), grant=grant)).denied:  # the grant was used for nothing
+            assert time.monotonic() < deadline
+        written = [one.to_dict() for one in find(path, told.decision_id)]
+        if any(one.get("kind") is None for one in written):
+            assert any(one.get("kind") == "decision.corrected" for one in written)
+        assert used.outcome == "DISPATCH"
+    assert verify(path, keys=[SIGNER.public]).signed
+
+
+# Deadlines and threads
+
+
+class HangingApprovals:
+    """A store of holds that never answers."""
+
+    def __init__(self) -> None:
+        self.never = threading.Event()
+
+    def look(self, hold: Any) -> Any:
+        self.never.wait()
+        return hold, True
+
+    hold = look
+
+    def redeem(self, wanted: Any, *, use: bool) -> Any:
+        del use
+        self.never.wait()
+        return wanted
+
+    def cancel_for(self, worker_id: str, *, by: str, at_ms: int) -> int:
+        del worker_id, by, at_ms
+        self.never.wait()
+        return 0
+
+
+@pytest.mark.parametrize("grant", ["", "a grant"])
+def test_approvals_that_hang_are_a_denial_in_time(grant: str, world: World) -> None:
+    store = HangingApprovals()
+    services = Services(approvals=store, clock=world.clock, ids=Counting())
+    hall = world.hall(HELD, services=services, decision_seconds=0.5)
+    began = time.monotonic()
+    assert hall.route(a_request(), grant=grant).denied
+    assert time.monotonic() - began < 10
+    store.never.set()
+
+
+def test_a_hall_that_nobody_holds_ends_its_threads(world: World) -> None:
+    before = threading.active_count()
+    for _ in range(20):
+        assert (
+            world.hall(HELD, services=Services(clock=world.clock, availability=lambda _: True))
+            .route(a_request())
+            .denied
+        )
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# Names and retention
+
+
+@pytest.mark.parametrize("name", ["hal.db", "org.acme.evil ", "org", "", "org.acme.\n", "../x"])
+def test_what_is_no_worker_id_is_not_quarantined(name: str) -> None:
+    with open_state() as state:
+        with pytest.raises(ConfigError, match="no worker id"):
+            state.registry.quarantine(name, "x", by="ada", at_ms=NOW)
+        assert not state.registry.snapshot().quarantined
+
+
+def test_grants_and_denials_outlive_pruning(path: str) -> None:
+    with open_state(path, signer=SIGNER) as state:
+        state.registry.enroll(a_worker(), by="carol")
+        end = now_ms() + 3_600_000
+        grant = approved(state, 1, expires_at_ms=end)
+        state.approvals.hold(a_hold(2, expires_at_ms=end))
+        state.approvals.resolve("hold-2", "deny", by="ada", at_ms=START_MS + 2)
+        assert prune(state.ledger, now_ms(), by="ada") > 0
+    with open_state(path, signer=SIGNER) as state:
+        state.approvals.redeem(wanted(state, grant), use=True)
+        with pytest.raises(ApprovalDenied):
+            state.approvals.hold(a_hold(2, pending_id="hold-9", expires_at_ms=end))
+    assert verify(path, keys=[SIGNER.public]).signed
+
+
+def test_a_state_that_was_removed_under_a_hall_dispatches_nothing(kept: tuple[State, World]) -> None:
+    """A fresh file in the place of the old one has no quarantine: a running Hall must not go on from it."""
+    state, world = kept
+    hall = world.hall(services=services_of(state, world))
+    assert hall.route(a_request()).denied is False
+    path = state.ledger.database.name
+    shutil.move(path, f"{path}.old")
+    with open_state(path, signer=SIGNER) as fresh:
+        fresh.registry.quarantine(WORKER, "x", by="ada", at_ms=NOW)
+    made = hall.decide(a_request())
+    assert made.decision.denied or find(f"{path}.old", made.decision.decision_id)  # its receipt is in its own ledger
