@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import gzip
 import os
+import resource
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+import urllib3
 
 from tests.bad_http import (
     BadServer,
@@ -27,7 +30,7 @@ from tests.bad_http import (
     reset,
     silent_close,
 )
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, MachineError
 from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net import https as transport_module
 from wcp_attest.net.authorities import own_authorities
@@ -35,6 +38,7 @@ from wcp_attest.net.https import MAX_ATTEMPTS, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.bad_http import Answer
@@ -197,6 +201,41 @@ def test_nobody_listens() -> None:
     with pytest.raises(RegistryUnreachable) as refused:
         Transport(url).request(Request(url + "/x"))
     assert str(refused.value).startswith(f"{url} cannot be reached: Failed to establish a new connection")
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    spare = os.open("/dev/null", os.O_RDONLY)  # the lowest free number
+    os.close(spare)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_machine_without_descriptors_says_nothing_of_the_server(server: BadServer, tmp_path: Path) -> None:
+    server.route("/x", reply(b"{}"))
+    certificates = Certificates.make(tmp_path)
+    transport = Transport(server.url)
+    with no_descriptor_left(), pytest.raises(MachineError, match="nothing was decided"):
+        transport.request(Request(server.url + "/x"))
+    with no_descriptor_left(), pytest.raises(MachineError, match="limit of open files"):
+        Transport("https://localhost", ca_file=certificates.authority)
+    assert transport.request(Request(server.url + "/x")).body == b"{}"
+
+
+def test_out_of_memory_in_a_request_is_raised_and_not_printed(
+    server: BadServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", full)
+    with pytest.raises(MemoryError):
+        get(server, reply(b"{}"))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_name_that_does_not_resolve() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.files import blame
 
 if TYPE_CHECKING:
     import ssl
@@ -66,6 +67,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
     Raises:
         ConfigError: what is named is missing, unreadable, neither a file nor a directory, or holds no certificate.
+        MachineError: this machine cannot read it.
     """
     import ssl
 
@@ -86,5 +88,6 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     except ssl.SSLError as problem:
         raise ConfigError(f"{path!r}{whose} holds no certificate in PEM form: {problem.reason or problem}") from None
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"the certificates of {path!r}{whose} cannot be read: {describe_os_error(problem)}") from None
+        said = f"the certificates of {path!r}{whose} cannot be read: {describe_os_error(problem)}"
+        raise blame(problem, ConfigError)(said) from None
     return context

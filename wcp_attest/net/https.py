@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import errno
 import http.client
 import socket
 import threading
@@ -23,8 +24,9 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from wcp_attest import __version__
-from wcp_attest.base.errors import ConfigError
+from wcp_attest.base.errors import ConfigError, MachineError
 from wcp_attest.base.url_origin import UrlOrigin, same_origin
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.net.authorities import tls_context
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
@@ -39,6 +41,7 @@ FIRST_PAUSE: Final = 0.2  # seconds before the second attempt, doubled before th
 MAX_HEADER_BYTES: Final = 64 << 10  # of all headers of an answer together
 _BLOCK: Final = 1 << 16
 _REPEATABLE: Final = frozenset({"GET", "PUT"})
+_OUR_FAULT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})  # nothing about the server
 _NETWORK_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _running = threading.local()
 
@@ -127,6 +130,7 @@ class Transport:
         Raises:
             RegistryUnreachable: no complete answer came in time.
             RegistryRateLimitError: the server is busy for longer than the deadline.
+            MachineError: this machine has no descriptors or memory left to ask.
             RegistryAnswerError: the answer cannot be used: another status, a redirect to another origin, too many
                 bytes, compressed, or of another media type.
         """
@@ -178,6 +182,11 @@ class Transport:
             call.abort()
             raise late
         problem = call.problem
+        cause: BaseException | None = problem
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in _OUR_FAULT:
+                raise MachineError(f"cannot ask {self._origin}: {describe_os_error(cause)}; nothing was decided")
+            cause = cause.__cause__ or cause.__context__
         if isinstance(problem, _NETWORK_ERRORS):
             # urllib3 wraps the cause, and the cause says more.
             while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
@@ -208,7 +217,7 @@ class _HttpCall(threading.Thread):
         _running.call = self
         try:
             self.reply = self._exchange()
-        except (RegistryError, ValueError, *_NETWORK_ERRORS) as problem:
+        except (RegistryError, ValueError, MemoryError, *_NETWORK_ERRORS) as problem:
             self.problem = problem
 
     def abort(self) -> None:
