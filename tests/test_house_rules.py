@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.route.worlds import World, a_request
 from wcp_attest import HmacSecret, Namespace, Policy, load_policy, sign, verify
 from wcp_attest.cli import main
 from wcp_attest.testing import SignedPackage, make_signed_package
@@ -43,10 +44,12 @@ OPENERS = {
     "wcp_attest.trust.bans.list_compiler": "the compiled list, written block by block",
 }
 MAX_FILES_LIBRARY, MAX_FILES_COMMAND = 15, 25
+MAX_FILES_ROUTE = 22
 MAX_FUNCTIONS = {"wcp_attest": 48.0, "wcp_route": 51.5}  # for each 1,000 lines; the aim is 42
 MAX_SLICE_SHARE = 0.15  # of the private functions of a package
 SLICE_LINES = 6
 MAX_PARAMETERS = 8
+COMPLEXITY, MANY_COMPLEX, MAX_COMPLEXITY = 12, 80, 24  # the aim, how many exceed it today, and the most of one
 MANY_PARAMETERS = {  # beside the commands: click gives each its options
     "wcp_attest.build.build_manifest": "a public function by keywords: each is a field of the manifest",
     "wcp_attest.legacy_tree.build": "likewise, of the earlier manifest",
@@ -166,6 +169,31 @@ def test_short_private_functions_stand_where_they_are_called(package: str) -> No
     assert short / private <= MAX_SLICE_SHARE
 
 
+BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case)
+
+
+def complexity(function: ast.AST) -> int:
+    """Ways through a function, counting `and`, `or` and conditional expressions as the branches that they are."""
+    found, waiting = 1, list(ast.iter_child_nodes(function))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        found += isinstance(
+            node, ast.If | ast.For | ast.AsyncFor | ast.While | ast.ExceptHandler | ast.IfExp | ast.match_case
+        )
+        found += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def test_few_functions_are_more_complex_than_the_aim_and_none_much_more() -> None:
+    functions = (node for tree in TREES.values() for node in ast.walk(tree))
+    found = [complexity(node) for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert max(found) <= MAX_COMPLEXITY
+    assert sum(each > COMPLEXITY for each in found) <= MANY_COMPLEX
+
+
 def test_a_function_has_few_parameters() -> None:
     found = set()
     for name, tree in TREES.items():
@@ -206,8 +234,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> SignedPackage:
     return made
 
 
-def entered(call: Callable[[], object]) -> set[str]:
-    """The files of the package in which a function ran."""
+def entered(call: Callable[[], object], package: str = "wcp_attest") -> set[str]:
+    """The files of a package in which a function ran."""
     found: set[str] = set()
 
     def watch(frame: FrameType, event: str, arg: object) -> None:
@@ -221,7 +249,7 @@ def entered(call: Callable[[], object]) -> set[str]:
         call()
     finally:
         sys.setprofile(None)
-    place = str(ROOT / "wcp_attest") + "/"
+    place = str(ROOT / package) + "/"
     return {name.removeprefix(place) for name in found if name.startswith(place)}
 
 
@@ -249,12 +277,54 @@ def test_verify_enters_few_files(package: SignedPackage, monkeypatch: pytest.Mon
     assert len(from_command_line) <= MAX_FILES_COMMAND, sorted(from_command_line)
 
 
+PAGE = (ROOT / "docs/architecture.md").read_text()
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_every_room_stands_in_the_picture() -> None:
+    picture = section("The rooms").split("```text\n")[1].split("```")[0]
+    for place in ("wcp_attest", "wcp_route"):
+        part = picture.split(f"{place}/\n")[1].split("\n\n")[0]
+        rooms = {path.name for path in (ROOT / place).iterdir() if path.is_dir()} - {"__pycache__", "schemas"}
+        rooms -= {"templates", "migrations"} | {name for name in rooms if not list((ROOT / place / name).glob("*.py"))}
+        assert {name for name in rooms if name not in FACES and f"{name}/" not in part} == set()
+
+
+def test_the_steps_of_a_decision_are_numbered_beside_the_calls_and_on_the_page() -> None:
+    source = PATHS["wcp_attest.verification"].read_text()
+    node = next(each for each in ast.walk(TREES["wcp_attest.verification"]) if getattr(each, "name", "") == "decide")
+    assert isinstance(node, ast.FunctionDef)
+    body = "\n".join(source.splitlines()[node.lineno : node.end_lineno])
+    numbers = [int(number) for line in re.findall(r"# (\d  .*)", body) for number in re.findall(r"\b(\d)  [A-Z]", line)]
+    assert numbers == list(range(9))
+    assert [
+        int(number) for number in re.findall(r"^(\d)\. ", section("One `verify`, file by file"), re.MULTILINE)
+    ] == numbers
+
+
+def test_each_word_is_explained_once() -> None:
+    words = re.findall(r"^\| ([a-zA-Z ]+) \| .+ \|$", section("Words"), re.MULTILINE)[1:]
+    assert len(words) == len(set(words)) >= 40
+
+
+def test_a_decision_of_the_hall_enters_the_files_that_the_page_names(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.enroll()
+    hall = world.hall()
+    hall.route(a_request())
+    inside = entered(lambda: hall.route(a_request()), "wcp_route")
+    named = set(re.findall(r"`([a-z_/0-9]+\.py)`", section("One `Hall.route`, step by step")))
+    assert {name for name in named if not name.startswith("tests/")} <= inside
+    assert len(inside) <= MAX_FILES_ROUTE, sorted(inside)
+
+
 def test_the_walk_on_the_page_is_the_one_that_runs(package: SignedPackage) -> None:
-    page = (ROOT / "docs/architecture.md").read_text()
-    section = page.split("## One `verify`, file by file", 1)[1].split("\n## ", 1)[0]
     small, large = (
         {name for name in re.findall(r"`([a-z_/0-9]+\.py)`", part) if not name.startswith("tests/")}
-        for part in section.split("### A tree that is not small")
+        for part in section("One `verify`, file by file").split("### A tree that is not small")
     )
     policy = load_policy(package.path.parent / "policy.toml")
     of_small = entered(lambda: verify(package.path, policy))
