@@ -157,3 +157,92 @@ def test_a_gate_that_overrides_nothing_allows_nothing() -> None:
     registry.enroll(FOUR_FIELDS)
     gate = a_rule(escalation={"policy_gate": True})
     assert decide(registry, asked(), rule=gate, policy_gate_eval=pyhall.PolicyGate().evaluate).denied is True
+
+
+class TestHashCallbacks:
+    """The earlier call's two hash callbacks: they can refuse what the package verifier lets go, and nothing else."""
+
+    def asked(self, world: World, **callbacks: Any) -> pyhall.RouteDecision:
+        pyhall.configure(trust_policy=trust(world.signer), packages={WORKER: world.package()})
+        registry = pyhall.Registry()
+        registry.enroll(FOUR_FIELDS)
+        return decide(registry, asked(), **callbacks)
+
+    @pytest.mark.parametrize(
+        ("registered", "current", "code"),
+        [
+            ("a" * 64, "a" * 64, None),
+            ("a" * 64, "b" * 64, "DENY_WORKER_TAMPERED"),
+            (None, "a" * 64, "DENY_WORKER_ATTESTATION_MISSING"),
+            ("a" * 64, None, "DENY_WORKER_ATTESTATION_MISSING"),
+            ("A" * 64, "A" * 64, "DENY_WORKER_ATTESTATION_INVALID_HASH"),
+            ("a" * 64 + "\n", "a" * 64 + "\n", "DENY_WORKER_ATTESTATION_INVALID_HASH"),
+            (b"a" * 64, b"a" * 64, "DENY_WORKER_ATTESTATION_INVALID_HASH"),
+            ("", "", "DENY_WORKER_ATTESTATION_INVALID_HASH"),
+            (True, True, "DENY_WORKER_ATTESTATION_INVALID_HASH"),
+        ],
+    )
+    def test_two_hashes_that_are_none_or_differ_are_refused(
+        self, world: World, registered: Any, current: Any, code: str | None
+    ) -> None:
+        decision = self.asked(
+            world, registry_get_worker_hash=lambda _: registered, get_current_worker_hash=lambda _: current
+        )
+        assert (decision.deny_code, decision.worker_attestation_checked) == (code, True)
+        valid = {None: True, "DENY_WORKER_TAMPERED": False}
+        assert decision.worker_attestation_valid is valid.get(code)
+        assert not re.search(r"[0-9a-f]{64}", json.dumps(decision.deny_reason_if_denied))
+
+    @pytest.mark.parametrize("name", ["registry_get_worker_hash", "get_current_worker_hash"])
+    def test_one_callback_alone_is_refused_and_one_that_raises_denies(self, world: World, name: str) -> None:
+        both = ("registry_get_worker_hash", "get_current_worker_hash")
+        assert self.asked(world, **{name: lambda _: "a" * 64}).deny_code == "DENY_ATTESTATION_UNCONFIGURED"
+        callbacks: dict[str, Any] = {each: lambda _: "a" * 64 for each in both}
+        assert self.asked(world, **callbacks | {name: lambda _: 1 // 0}).deny_code == "DENY_INTERNAL_ERROR"
+
+    def test_hashes_that_agree_do_not_let_a_tampered_package_through(self, world: World) -> None:
+        tamper(world.package())
+        same: dict[str, Any] = {
+            name: lambda _: "a" * 64 for name in ("registry_get_worker_hash", "get_current_worker_hash")
+        }
+        assert self.asked(world, **same).deny_code == "DENY_WORKER_TAMPERED"
+
+    def test_callbacks_without_a_trust_policy_are_an_error_instead_of_unread(self) -> None:
+        pyhall.configure(unsafe_dispatch_workers_without_attestation=True)
+        registry = pyhall.Registry()
+        registry.enroll(FOUR_FIELDS)
+        with pytest.raises(ConfigError, match="trust policy"):
+            decide(registry, asked(), registry_get_worker_hash=registry.get_worker_hash)
+
+    def test_a_registered_file_is_hashed_again_at_each_decision(self, world: World, tmp_path: Path) -> None:
+        pyhall.configure(trust_policy=trust(world.signer), packages={WORKER: world.package()})
+        registry = pyhall.Registry()
+        registry.enroll(FOUR_FIELDS)
+        file = tmp_path / "worker.py"
+        file.write_bytes(b"def run(): pass\n")
+        digest = registry.register_attestation(SPECIES, file)
+        assert (registry.get_worker_hash(SPECIES), registry.compute_current_hash(SPECIES)) == (digest, digest)
+        known, now = registry.attestation_callables()
+        callbacks: dict[str, Any] = {"registry_get_worker_hash": known, "get_current_worker_hash": now}
+        assert decide(registry, asked(), **callbacks).denied is False
+        file.write_bytes(b"def run(): exfiltrate()\n")
+        assert decide(registry, asked(), **callbacks).deny_code == "DENY_WORKER_TAMPERED"
+        file.unlink()
+        assert decide(registry, asked(), **callbacks).deny_code == "DENY_WORKER_ATTESTATION_MISSING"
+        assert registry.compute_current_hash("wrk.other.kind") is registry.get_worker_hash("wrk.other.kind") is None
+
+    def test_only_files_of_the_allowed_directories_are_registered(self, tmp_path: Path) -> None:
+        registry = pyhall.Registry()
+        for name in ("workers", "workers_evil"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "w.py").write_text("x")
+        (tmp_path / "workers" / "link.py").symlink_to(tmp_path / "workers_evil" / "w.py")
+        registry.set_allowed_worker_dirs([tmp_path / "workers"])
+        assert len(registry.register_attestation(SPECIES, tmp_path / "workers" / "w.py")) == 64
+        for bad in ("workers_evil/w.py", "workers/link.py", "workers/../workers_evil/w.py"):
+            with pytest.raises(ValueError, match="outside"):
+                registry.register_attestation(SPECIES, tmp_path / bad)
+        with pytest.raises(FileNotFoundError):
+            registry.register_attestation(SPECIES, tmp_path / "workers" / "none.py")
+        with pytest.raises(ValueError, match="not a file"):
+            pyhall.Registry().register_attestation(SPECIES, tmp_path / "workers")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import stat
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +17,7 @@ from wcp_route.domain.record_model import MAX_RECORD_BYTES, read_record
 from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonObject, JsonValue
@@ -104,6 +106,8 @@ class Registry:
         self._records: list[JsonObject] = []
         self._controls: set[str] = set()
         self._available: set[str] = set()
+        self._files: dict[str, tuple[str, str]] = {}  # by species: the hash when it was registered, and the file
+        self._allowed: tuple[str, ...] = ()
         if registry_dir is None:
             return
         try:
@@ -128,6 +132,63 @@ class Registry:
         root = setup.packages.get(worker.worker_id, "")
         self.store.enroll(replace(worker, package_root=os.path.abspath(root) if root else ""), replace=True)
         self._records.append(record)
+
+    def set_allowed_worker_dirs(self, dirs: Iterable[str | os.PathLike[str]]) -> None:
+        """Say where the files of `register_attestation` may be.
+
+        Args:
+            dirs: directories; links in them are followed. None at all allows every place.
+        """
+        self._allowed = tuple(os.path.realpath(each) for each in dirs)
+
+    def register_attestation(self, species_id: str, source_file: str | os.PathLike[str]) -> str:
+        """Keep the hash that a worker's file has now. It is checked beside the worker's package, never in its place.
+
+        Args:
+            species_id: such as `wrk.doc.summarizer`.
+            source_file: the file.
+
+        Returns:
+            The SHA-256 as 64 lower-case hex digits.
+
+        Raises:
+            FileNotFoundError: the file is not there.
+            ValueError: it lies outside of the allowed directories, or cannot be read.
+        """
+        path = os.fspath(source_file)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"worker file not found: {path}")
+        if not self._is_path_allowed(path):
+            raise ValueError(f"{path!r} is outside of the allowed directories; see set_allowed_worker_dirs")
+        digest = _hash_of(path)
+        if digest is None:
+            raise ValueError(f"{path!r} is not a file that can be read")
+        self._files[species_id] = (digest, path)
+        return digest
+
+    def get_worker_hash(self, species_id: str) -> str | None:
+        """Return the hash that `register_attestation` kept, or None.
+
+        Args:
+            species_id: such as `wrk.doc.summarizer`.
+        """
+        return self._files[species_id][0] if species_id in self._files else None
+
+    def compute_current_hash(self, species_id: str) -> str | None:
+        """Return the hash that the registered file has now; None when there is none, or it cannot be read.
+
+        Args:
+            species_id: such as `wrk.doc.summarizer`.
+        """
+        return _hash_of(self._files[species_id][1]) if species_id in self._files else None
+
+    def attestation_callables(self) -> tuple[Callable[[str], str | None], Callable[[str], str | None]]:
+        """Return `get_worker_hash` and `compute_current_hash`, for the keywords of `make_decision`."""
+        return self.get_worker_hash, self.compute_current_hash
+
+    def _is_path_allowed(self, path: str | os.PathLike[str]) -> bool:
+        real = os.path.realpath(path)
+        return not self._allowed or any(real == top or real.startswith(top + os.sep) for top in self._allowed)
 
     def controls_present(self) -> set[str]:
         """Return the controls that were set or added, in the protocol's spelling.
@@ -222,3 +283,14 @@ class Registry:
             "controls_present": [*named],
             "capabilities_mapped": [*sorted({name for each in enrolled for name in each.capabilities})],
         }
+
+
+def _hash_of(path: str) -> str | None:
+    """Return the SHA-256 of a file as hex; None when it is no regular file, or cannot be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None

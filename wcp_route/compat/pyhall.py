@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_route.compat.go_codes import GO_CODES
+from wcp_route.compat.legacy_hashes import LegacyHashes
 from wcp_route.compat.legacy_options import LegacyGate
 from wcp_route.compat.legacy_registry import DEFAULTS, Registry, configure, fill_record, setup
 from wcp_route.compat.legacy_values import PolicyGate, RouteDecision, RouteInput
@@ -189,8 +190,8 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
     conformance_spec: object = None,
     task_id: str = "task_default",
     hall_config: HallConfig | None = None,
-    registry_get_worker_hash: object = None,
-    get_current_worker_hash: object = None,
+    registry_get_worker_hash: Callable[[str], object] | None = None,
+    get_current_worker_hash: Callable[[str], object] | None = None,
     registry_client: object = None,
 ) -> RouteDecision:
     """Decide on one request as the earlier SDK did; never raises for the request's sake.
@@ -207,14 +208,14 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         conformance_spec: not used.
         task_id: the caller's name for the task.
         hall_config: the settings; the environment of the request by default.
-        registry_get_worker_hash: not used; the package is attested.
-        get_current_worker_hash: not used.
+        registry_get_worker_hash: the hash that a species should have; compared after the package was attested.
+        get_current_worker_hash: the hash that it has now. Give both or neither.
         registry_client: not used; name ban lists in the trust policy.
 
     Raises:
         ConfigError: the rules or settings cannot be used, or `configure` was not called.
     """
-    del conformance_spec, registry_get_worker_hash, get_current_worker_hash, registry_client
+    del conformance_spec, registry_client
     request: JsonObject = inp.model_dump() if isinstance(inp, RouteInput) else dict(inp)
     env = request.get("env")
     owner = getattr(registry_worker_available, "__self__", None)
@@ -256,6 +257,12 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         task_id=task_id,
     )
     with store, Hall(compiled, store, setup.trust_policy, config, services=services) as hall:
+        if registry_get_worker_hash is not None or get_current_worker_hash is not None:
+            inner = hall.world.attestor
+            if inner is None:
+                raise ConfigError("hash callbacks are checked beside the package; give `configure` a trust policy")
+            hashes = LegacyHashes(inner, registry_get_worker_hash, get_current_worker_hash, inner.asks_bans)
+            hall.world = replace(hall.world, attestor=cast("Any", hashes))
         return RouteDecision(to_wire(hall.route(request), operator=True))
 
 
