@@ -351,9 +351,10 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
 
             if not signed:
                 raise table.wrong("signed", "true: a list behind a URL must be signed")
-            if urlsplit(table.text("url")).path in {"", "/"}:
+            url = _checked_url(table, "url")
+            if urlsplit(url).path in {"", "/"}:
                 raise table.wrong("url", "the URL of a list, such as https://acme.example/bans.json")
-            feed = UrlFeed(_checked_url(table, "url"), **asdict(network))
+            feed = UrlFeed(url, **asdict(network))
         case "tuf":
             from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
