@@ -39,7 +39,21 @@ MODULES += ("wcp_attest.testing", "wcp_attest.compat", "wcp_route")
 # The order of reading; a page that is not named here stands at the end of the section of its folder.
 NAVIGATION: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quickstart.md", "concepts.md"),
-    "Guides": ("howto/github.md", "howto/gitlab-ci.md", "howto/pre-commit.md", "howto/teams.md", "howto/deploy.md"),
+    "Guides": (
+        "howto/github.md",
+        "howto/gitlab-ci.md",
+        "howto/pre-commit.md",
+        "howto/teams.md",
+        "howto/deploy.md",
+        "howto/run.md",
+        "howto/store.md",
+        "howto/pack.md",
+        "howto/air-gapped.md",
+        "howto/rotation.md",
+        "howto/emergency.md",
+        "howto/ban-everywhere.md",
+        "howto/hall-in-production.md",
+    ),
     "Router": (
         "route/README.md",
         "route/hall.md",
@@ -49,13 +63,14 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
         "route/receipts.md",
     ),
     "Reference": ("cli.md", "policy.md", "bans.md", "library.md", "deny-codes.md", "format.md", "schemas/index.md"),
-    "API": (),
+    "API": ("reference/wcp_attest.md",),
     "For reviewers": ("threat-model.md", "controls.md", "reviewers-kit.md", "architecture.md", "adr/README.md"),
 }
 FOLDERS = {"howto": "Guides", "route": "Router", "reference": "API", "codes": "", "adr": "", "schemas": ""}
 _LINK = re.compile(r"(?<!\!)(\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"<!-- file: (\S+) -->\n(```+\w+)\n")
+_CODE_HEADING = re.compile(r'(<h[12] id="[^"]+">)((?:ATTEST|DENY)_[A-Z_]+)')
 _SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Yields|Examples?|Notes?):$", re.MULTILINE)
 
 
@@ -112,7 +127,8 @@ def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: object) ->
 
 
 def on_post_page(output: str, **_: object) -> str:
-    """Name the theme's search dialog for screen readers."""
+    """Name the theme's search dialog for screen readers, and let a code in a heading break at its underscores."""
+    output = _CODE_HEADING.sub(lambda found: found[1] + found[2].replace("_", "_<wbr>"), output)
     return output.replace(' role="dialog">', ' role="dialog" aria-label="Search">', 1)
 
 
