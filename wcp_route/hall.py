@@ -193,7 +193,7 @@ class Hall(Closing):
     async def aroute(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
     ) -> RouteDecision:
-        """Decide as `route` does, in a thread, so that the event loop goes on meanwhile."""
+        """Decide as `route` does, in a thread, so that the event loop goes on meanwhile; see there."""
         return await asyncio.to_thread(self.route, request, grant=grant, principal=principal)
 
     def route_many(
@@ -202,6 +202,10 @@ class Hall(Closing):
         """Decide on several requests in their order; as `route`, but the disk works while the Hall decides.
 
         The receipts of each 128 requests are waited for together, for as long as the last of them may take.
+
+        Args:
+            requests: JSON texts, parsed objects or values.
+            principal: the tenant that the transport authenticated; None when it does not say.
         """
         begun: list[tuple[list[_Ruling], Waitable | None]] = []
         waiting = iter(requests)
@@ -216,7 +220,13 @@ class Hall(Closing):
     def decide(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
     ) -> Evidence:
-        """Decide as `route` does, and return all that the receipt says, with every check in order."""
+        """Decide as `route` does, and return all that the receipt says, with every check in order.
+
+        Args:
+            request: JSON text, the parsed object, or a value.
+            grant: the approval grant that a human gave for this very request; empty for none.
+            principal: the tenant that the transport authenticated; None when it does not say.
+        """
         return self._finish([self._decide(self._asked(request, grant, principal))])[0].evidence
 
     def explain(
@@ -225,6 +235,11 @@ class Hall(Closing):
         """Return what `decide` would, as a dry run that changes nothing.
 
         No hold, no used grant, no quarantine, no place in a chain, no receipt and no event comes of it.
+
+        Args:
+            request: JSON text, the parsed object, or a value.
+            grant: the approval grant that a human gave for this very request; empty for none.
+            principal: the tenant that the transport authenticated; None when it does not say.
         """
         return self._decide(self._asked(request, grant, principal, rehearsal=True)).evidence
 

@@ -67,6 +67,13 @@ def open_world(
 ) -> World:
     """Return what a Hall decides by.
 
+    Args:
+        rules: compiled, or the rules document.
+        registry: who is enrolled.
+        trust_policy: who is trusted for packages; None only where attestation is off.
+        config: the settings.
+        services: everything else.
+
     Raises:
         ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, there is no trust
             policy, or a Hall for prod or edge has no signed durable receipts.
@@ -99,6 +106,10 @@ def open_world(
 def usable_rules(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> RuleSet:
     """Return compiled rules.
 
+    Args:
+        rules: compiled, or the rules document.
+        config: the settings, for the environment.
+
     Raises:
         ConfigError: they cannot be used, or some are unreachable, which prod and edge refuse.
     """
@@ -110,7 +121,12 @@ def usable_rules(rules: RuleSet | bytes | JsonValue, config: HallConfig) -> Rule
 
 
 def active_in(world: World, trust_policy: Policy | None) -> JsonObject:
-    """Return what a world decides by as the ledger keeps it: digests and versions, no content."""
+    """Return what a world decides by as the ledger keeps it: digests and versions, no content.
+
+    Args:
+        world: what a Hall decides by.
+        trust_policy: who is trusted for packages; None only where attestation is off.
+    """
     gate = world.policy_gate
     return {
         "rules": world.rules.digest,

@@ -411,9 +411,8 @@ class _Recorded:
             entry = replace(entry, grant_hash=hash_of(wanted.grant_id))
         return check_grant(entry, wanted, self._state.record_digest(wanted.worker_id))
 
-    def quarantine(self, *_: object, **__: object) -> None:
-        """Do nothing: what a decision changed then is in the ledger."""
-
     def cancel_for(self, *_: object, **__: object) -> int:
-        """Do nothing."""
+        """Do nothing: what a decision changed then is in the ledger."""
         return 0
+
+    quarantine = cancel_for

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 def checked_hold(state: LedgerState, hold: Hold) -> Hold:
     """Return the hold that would be kept, with the digest of the worker's record.
 
+    Args:
+        state: as it is in the transaction.
+        hold: as the Hall made it.
+
     Raises:
         ApprovalDenied: a human has denied this very request, or has taken it over.
         ApprovalError: its id is known, or too many wait already, of this tenant or of all.
@@ -53,6 +57,10 @@ def checked_hold(state: LedgerState, hold: Hold) -> Hold:
 def held(state: LedgerState, hold: Hold) -> list[JsonObject]:
     """Return the events that keep a hold; none when one is in force for this request and worker.
 
+    Args:
+        state: as it is in the transaction.
+        hold: what waits, or would wait, for a human.
+
     Raises:
         ApprovalError: as `checked_hold`.
     """
@@ -66,6 +74,15 @@ def answered(
     state: LedgerState, pending_id: str, action: Action, by: Approver, *, at_ms: int, reason: str, grant_id: str
 ) -> tuple[list[JsonObject], Resolution]:
     """Return the events of an answer, and what came of the hold.
+
+    Args:
+        state: as it is in the transaction.
+        pending_id: which hold, a UUID.
+        action: `approve`, `deny` or `escalate`.
+        by: who answers.
+        at_ms: when, milliseconds since 1970.
+        reason: why; at most 500 characters of it are kept.
+        grant_id: the grant, 64 hex digits; empty for none.
 
     Raises:
         ApprovalExpired: its time is over.
@@ -95,6 +112,10 @@ def answered(
 def granted(state: LedgerState, wanted: Redemption) -> Hold:
     """Return the hold that a grant was given for, if it is good now.
 
+    Args:
+        state: as it is in the transaction.
+        wanted: the grant and what it is brought for.
+
     Raises:
         ApprovalExpired: its time is over.
         ApprovalError: it is unknown, used, or for something else.
@@ -105,6 +126,10 @@ def granted(state: LedgerState, wanted: Redemption) -> Hold:
 
 def redeemed(state: LedgerState, wanted: Redemption) -> list[JsonObject]:
     """Return the events that use a grant up.
+
+    Args:
+        state: as it is in the transaction.
+        wanted: the grant and what it is brought for.
 
     Raises:
         ApprovalError: as `granted`.
@@ -120,6 +145,10 @@ def plan_for(evidence: Evidence, written: Draft) -> Callable[[LedgerState], Sequ
     """Return what must happen in the transaction of a receipt; none when it is the receipt alone.
 
     The plan raises `StateMoved` when the hold or the grant is not any more as it was when the decision was made.
+
+    Args:
+        evidence: of one decision, with the hold or the grant that goes along.
+        written: the draft of its receipt.
     """
     hold, redemption = evidence.hold, evidence.redemption
     if hold is None and redemption is None:

@@ -88,6 +88,9 @@ class LedgerApprovals(Closing):
     def look(self, hold: Hold) -> tuple[Hold, bool]:
         """Return the hold in force for this request and worker, and whether it is a new one. Nothing is kept.
 
+        Args:
+            hold: what waits, or would wait, for a human.
+
         Raises:
             ApprovalDenied: a human has denied this very request, or has taken it over.
             ApprovalError: too many wait already.
@@ -99,6 +102,9 @@ class LedgerApprovals(Closing):
 
     def hold(self, hold: Hold) -> Hold:
         """Keep a hold, unless one is in force for the same request and worker; return the one in force.
+
+        Args:
+            hold: what waits, or would wait, for a human.
 
         Raises:
             ApprovalDenied: a human has denied this very request, or has taken it over.
@@ -160,6 +166,10 @@ class LedgerApprovals(Closing):
     def pending(self, at_ms: int, tenant_id: str | None = None) -> tuple[Hold, ...]:
         """Return what waits and is not expired, oldest first.
 
+        Args:
+            at_ms: the present, milliseconds since 1970.
+            tenant_id: only what is this tenant's; None for everybody's.
+
         Raises:
             StateError: the ledger cannot be read.
         """
@@ -168,6 +178,9 @@ class LedgerApprovals(Closing):
 
     def get(self, pending_id: str) -> Hold | None:
         """Return a hold, whatever has become of it, for a day after its time is over.
+
+        Args:
+            pending_id: which hold, a UUID.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -178,6 +191,9 @@ class LedgerApprovals(Closing):
     def state(self, pending_id: str) -> HoldState | None:
         """Tell what has become of a hold.
 
+        Args:
+            pending_id: which hold, a UUID.
+
         Raises:
             StateError: the ledger cannot be read.
         """
@@ -186,6 +202,12 @@ class LedgerApprovals(Closing):
 
     def cancel_for(self, worker_id: str, *, by: str, at_ms: int, via: str = "library") -> int:
         """End all holds and unused grants for a worker; tell how many there were.
+
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
+            by: who ends them, a printable name.
+            at_ms: when, milliseconds since 1970.
+            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
 
         Raises:
             StateError: the ledger cannot be written.

@@ -39,6 +39,7 @@ CHECKPOINT_PAGES: Final = 2000  # the log is copied back every 32 MB: fewer, lar
 CACHE_KIB: Final = 32_768  # memory for pages, per connection
 WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
 MEMORY: Final = ":memory:"
+FORKED: Final = "the state was opened before a fork; open it in the process that uses it"
 WAIT_STEP_MS: Final = 250  # longer waits are rounded down to these, so that SQLite is told rarely
 _STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
 _LAST_BATCH: Final = "wcp_last_batch"  # and what it was told already
@@ -154,7 +155,11 @@ class Database:
             connection.info[_LAST_BATCH] = cursor.fetchone()[0]
 
     def last_batch(self, connection: Connection) -> int:
-        """Return the number of the last batch, 0 before the first, in a transaction that was begun for appending."""
+        """Return the number of the last batch, 0 before the first, in a transaction that was begun for appending.
+
+        Args:
+            connection: of `writing`.
+        """
         known = connection.info.pop(_LAST_BATCH, None)
         return int(self.run(connection, self._last_batch).fetchone()[0] if known is None else known)
 
@@ -202,7 +207,8 @@ class Database:
         Raises:
             StateError: the database cannot be read.
         """
-        self._check_process()
+        if os.getpid() != self._process:
+            raise StateError(FORKED)
         if self.is_postgresql or not self._peeking.acquire(timeout=POLL_SECONDS):
             return None
         try:
@@ -242,6 +248,9 @@ class Database:
     @classmethod
     def bring_up(cls, address: str) -> int:
         """Make the steps that an existing file or a PostgreSQL database lacks; return how many there were.
+
+        Args:
+            address: the state: a file, or `postgresql://user@host/name`.
 
         Raises:
             StateError: it cannot be used.
@@ -288,7 +297,8 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self, *, write: bool, autocommit: bool = False) -> Iterator[Connection]:
-        self._check_process()
+        if os.getpid() != self._process:
+            raise StateError(FORKED)
         options: dict[str, Any] = {"wcp_write": write}
         if self.is_postgresql:
             level = "READ COMMITTED" if write else "REPEATABLE READ"
@@ -303,10 +313,6 @@ class Database:
         finally:
             if not self.durable:
                 self._alone.release()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise StateError("the state was opened before a fork; open it in the process that uses it")
 
 
 def _postgresql(address: str) -> tuple[str, Engine]:

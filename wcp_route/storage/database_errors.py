@@ -60,7 +60,11 @@ def failure(name: str, problem: Exception) -> StateError:
 
 
 def is_damage(problem: Exception) -> bool:
-    """Tell whether the database says that it is damaged."""
+    """Tell whether the database says that it is damaged.
+
+    Args:
+        problem: what the database or its driver raised.
+    """
     cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     return code == sqlite3.SQLITE_CORRUPT or getattr(cause, "sqlstate", None) in ("XX001", "XX002")

@@ -92,12 +92,19 @@ new_grant: Final = partial(secrets.token_hex, 32)  # 256 random bits as 64 hex d
 
 
 def hash_of(grant_id: str) -> str:
-    """Return what is kept of a grant."""
+    """Return what is kept of a grant.
+
+    Args:
+        grant_id: the grant, 64 hex digits; empty for none.
+    """
     return sha256(grant_id.encode(errors="surrogatepass")).hexdigest()
 
 
 def check_name(name: str) -> None:
     """Refuse an answer or a change without a name to it.
+
+    Args:
+        name: of who answers or changes something.
 
     Raises:
         ConfigError: the name is empty, too long, or not printable.

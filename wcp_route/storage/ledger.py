@@ -140,6 +140,11 @@ class Ledger(Closing):
         A hold or a grant that goes along with a piece of evidence is made or used up in the transaction of its receipt.
         What cannot be written fails alone.
 
+        Args:
+            evidence: what the receipts say.
+            seconds: how long to wait at most.
+            current: whether a decision is refused, with `StateMoved`, when the registry has changed since it was made.
+
         Raises:
             ReceiptError: the ledger is closed, or was opened for reading only.
         """
@@ -254,7 +259,12 @@ class Ledger(Closing):
         return [found[number] for number in numbers]
 
     def set_origin(self, connection: Connection, origin: Origin) -> None:
-        """Sign where the ledger begins from now on, in a write transaction of the database."""
+        """Sign where the ledger begins from now on, in a write transaction of the database.
+
+        Args:
+            connection: in a transaction of the ledger's database.
+            origin: where the ledger begins.
+        """
         statement = origin.to_statement(self._clock())
         signer = self._signer
         key_id, signature = (None, None) if signer is None else (signer.key_id, signer.sign(statement))

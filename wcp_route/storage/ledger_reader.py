@@ -46,6 +46,9 @@ class LedgerReader:
     def origin(self, connection: Connection) -> Origin:
         """Return where the ledger begins.
 
+        Args:
+            connection: in a transaction of the ledger's database.
+
         Raises:
             StateError: it cannot be read, or none of the keys signed it. Without any key, that is not checked.
         """
@@ -62,6 +65,9 @@ class LedgerReader:
 
     def tip(self, connection: Connection) -> Tip:
         """Return where the ledger ends, after seeing that its last batch is whole and signed by a known key.
+
+        Args:
+            connection: in a transaction of the ledger's database.
 
         Raises:
             StateError: it does not end with such a batch.
@@ -89,6 +95,11 @@ class LedgerReader:
     def check_signature(self, statement: bytes, key_id: str | None, signature: bytes | None) -> None:
         """Refuse a batch that none of the keys signed.
 
+        Args:
+            statement: the exact bytes of a batch statement.
+            key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+            signature: raw Ed25519, 64 bytes; None for no signature.
+
         Raises:
             StateError: it is not signed, or by another key; or no key is given and it is to be written to.
         """
@@ -110,6 +121,11 @@ class LedgerReader:
     def check_head(self, connection: Connection, head: SignedHead, origin: Origin) -> None:
         """Refuse a ledger that does not contain a head that was kept elsewhere.
 
+        Args:
+            connection: in a transaction of the ledger's database.
+            head: a head that was kept elsewhere.
+            origin: where the ledger begins.
+
         Raises:
             StateError: it does not, or the head is not signed by one of the keys.
         """
@@ -128,6 +144,11 @@ class LedgerReader:
 
     def apply(self, connection: Connection, state: LedgerState, last: int) -> None:
         """Apply the events after those of `state` up to number `last`, each of which must name the one before it.
+
+        Args:
+            connection: in a transaction of the ledger's database.
+            state: changed in place, in a copy that nobody else holds.
+            last: the number of the last event to apply.
 
         Raises:
             StateError: one is missing, or is not what its neighbours name.

@@ -67,6 +67,11 @@ class Placing:
     def place(self, drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
         """Place the drafts of a group; one that cannot be written fails alone, or all of them when they are a whole.
 
+        Args:
+            drafts: in their order.
+            group: whose they are; None for corrections, which nobody waits for.
+            whole: whether all are placed or none.
+
         Raises:
             Error: a whole cannot be written.
         """
@@ -104,7 +109,12 @@ class Placing:
 
 
 def corrections_of(rows: Sequence[ChainRow] | Iterator[ChainRow], at_ms: int) -> list[JsonObject]:
-    """Return what must be said about receipts whose callers were told that there are none."""
+    """Return what must be said about receipts whose callers were told that there are none.
+
+    Args:
+        rows: receipts whose callers were told that there are none.
+        at_ms: the present, milliseconds since 1970.
+    """
     made: list[JsonObject] = []
     for row in rows:
         fields = json.loads(row.body)
@@ -136,6 +146,13 @@ def insert_rows(
 
     Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back; on
     PostgreSQL it is a message to the server and back.
+
+    Args:
+        connection: in a transaction of the ledger's database.
+        database: where the tables are.
+        rows: in their order.
+        sealed: each batch with the end of the chain after it.
+        tip: the end of the chain before them.
     """
     for start in range(0, len(rows), INSERT_ROWS):
         values: list[object] = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, sha256_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wcp_route.domain.record import WorkerRecord
     from wcp_route.storage.holds import HoldState
 
+T = TypeVar("T")
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
 STATE_STREAM: Final = "!state"  # no tenant's stream begins so
 KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can still be asked about
@@ -41,23 +42,12 @@ _HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
 
 
 _OF_REGISTRY: Final = ("worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared")
-KINDS: Final = (
-    *_OF_REGISTRY,
-    "worker.holds_cancelled",
-    "approval.held",
-    "approval.approved",
-    "approval.denied",
-    "approval.escalated",
-    "approval.redeemed",
-    "approval.restored",
-    "approval.cancelled",
-    "approval.denied_before",
-    "ban.reported",
-    "ban.reviewed",
-    "hall.activated",
-    "ledger.carried",
-    "decision.corrected",  # in the stream of the decision; it changes no state
-)
+KINDS: Final = (  # the last stands in the stream of the decision and changes no state
+    *_OF_REGISTRY, "worker.holds_cancelled",
+    "approval.held", "approval.approved", "approval.denied", "approval.escalated", "approval.redeemed",
+    "approval.restored", "approval.cancelled", "approval.denied_before",
+    "ban.reported", "ban.reviewed", "hall.activated", "ledger.carried", "decision.corrected",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +163,12 @@ class LedgerState:
             self.registry_seq = self.seq
 
     def waiting(self, at_ms: int, tenant_id: str | None = None) -> list[Hold]:
-        """Return the holds that wait and are not expired, of one tenant or of all."""
+        """Return the holds that wait and are not expired, of one tenant or of all.
+
+        Args:
+            at_ms: the present, milliseconds since 1970.
+            tenant_id: only what is this tenant's; None for everybody's.
+        """
         return [
             entry.hold
             for entry in self.holds.values()
@@ -183,12 +178,22 @@ class LedgerState:
         ]
 
     def in_force(self, input_hash: str, worker_id: str, at_ms: int) -> HoldEntry | None:
-        """Return the hold that waits or is approved for a request and worker, unless it is expired."""
+        """Return the hold that waits or is approved for a request and worker, unless it is expired.
+
+        Args:
+            input_hash: of the request, `sha256:…`.
+            worker_id: which worker, such as `org.acme.summarizer`.
+            at_ms: the present, milliseconds since 1970.
+        """
         entry = self.holds.get(self.open.get((input_hash, worker_id), ""))
         return None if entry is None or at_ms >= entry.hold.expires_at_ms else entry
 
     def record_digest(self, worker_id: str) -> str:
-        """Return the digest of a worker's record, empty when it is not enrolled."""
+        """Return the digest of a worker's record, empty when it is not enrolled.
+
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
+        """
         found = self.workers.get(worker_id)
         return "" if found is None else found.digest
 
@@ -212,7 +217,11 @@ class LedgerState:
 
     def _apply_worker(self, kind: str, event: JsonObject) -> None:
         """Apply an event about a worker. Nothing that waits or was approved for it outlives such a change."""
-        worker_id, by, at = _text(event, "worker_id"), _text(event, "by"), parse_ms(_text(event, "at"))
+        worker_id, by, at = (
+            _field(event, "worker_id", str),
+            _field(event, "by", str),
+            parse_ms(_field(event, "at", str)),
+        )
         if kind != "worker.cleared":
             for entry in [one for one in self.holds.values() if one.hold.worker_id == worker_id]:
                 if entry.state in ("pending", "approved"):
@@ -221,7 +230,7 @@ class LedgerState:
             case "worker.enrolled":
                 from wcp_route.domain.record_model import parse_record
 
-                written, root = _object(event, "record"), _text(event, "package_root")
+                written, root = _field(event, "record", dict), _field(event, "package_root", str)
                 record = replace(parse_record(written), package_root=root)
                 digest = record_digest(written, root)
                 if record.worker_id != worker_id or event["record_digest"] != digest:
@@ -230,7 +239,7 @@ class LedgerState:
             case "worker.withdrawn":
                 self.workers.pop(worker_id, None)
             case "worker.quarantined":
-                self.quarantined.setdefault(worker_id, Quarantine(worker_id, _text(event, "reason"), by, at))
+                self.quarantined.setdefault(worker_id, Quarantine(worker_id, _field(event, "reason", str), by, at))
             case "worker.cleared":
                 self.quarantined.pop(worker_id, None)
             case "worker.holds_cancelled":
@@ -242,12 +251,12 @@ class LedgerState:
         """Apply an event about a hold, or about requests that were denied before older events were pruned."""
         match kind:
             case "approval.held":
-                hold = read_hold(_object(event, "hold"))
+                hold = read_hold(_field(event, "hold", dict))
                 self._forget(hold.created_at_ms)
                 self.holds[hold.pending_id] = HoldEntry(hold)
                 self.open[hold.input_hash, hold.worker_id] = hold.pending_id
             case "approval.approved":
-                grant_hash = _text(event, "grant_hash")
+                grant_hash = _field(event, "grant_hash", str)
                 entry = self._answered(event, "approved", grant_hash)
                 if grant_hash:
                     self.granted[grant_hash] = entry.hold.pending_id
@@ -256,21 +265,21 @@ class LedgerState:
             case "approval.denied":
                 self._close(self._answered(event, "denied", ""), "denied")
             case "approval.escalated":
-                entry, level = self._entry(event), _text(event, "level")
+                entry, level = self._entry(event), _field(event, "level", str)
                 if level not in LEVELS:
                     raise ValueError("there is no such level")
                 hold = replace(entry.hold, level=level)
-                self.holds[hold.pending_id] = replace(entry, hold=hold, by=_text(event, "by"))
+                self.holds[hold.pending_id] = replace(entry, hold=hold, by=_field(event, "by", str))
             case "approval.redeemed":
                 self._end(self._entry(event), "redeemed")
             case "approval.restored":  # it was used for a decision that its caller was never told
-                entry = self._answered(event, "approved", _text(event, "grant_hash"))
+                entry = self._answered(event, "approved", _field(event, "grant_hash", str))
                 self.granted[entry.grant_hash] = entry.hold.pending_id
                 self.open[entry.hold.input_hash, entry.hold.worker_id] = entry.hold.pending_id
             case "approval.cancelled":
                 self._end(self._entry(event), "cancelled")
             case "approval.denied_before":
-                self.denied.update({key: str(reason) for key, reason in _object(event, "denied").items()})
+                self.denied.update({key: str(reason) for key, reason in _field(event, "denied", dict).items()})
             case _:
                 raise KeyError(kind)
 
@@ -278,24 +287,28 @@ class LedgerState:
         """Apply an event about reported packages, about what is in force, or about the ledger itself."""
         match kind:
             case "ban.reported":
-                digest, reason, by = (_text(event, name) for name in ("sha256", "reason", "by"))
+                digest, reason, by = (_field(event, name, str) for name in ("sha256", "reason", "by"))
                 self.reports.pop(digest, None)  # one that was dismissed before stands at the end again
                 self.reports[digest] = BanReport(
-                    digest, reason, by, parse_ms(_text(event, "at")), evidence_url=_text(event, "evidence_url")
+                    digest,
+                    reason,
+                    by,
+                    parse_ms(_field(event, "at", str)),
+                    evidence_url=_field(event, "evidence_url", str),
                 )
                 # Those that wait are bounded where they are made.
                 settled = [known for known, report in self.reports.items() if report.status != "pending"]
                 for known in settled[: max(0, len(self.reports) - MAX_REPORTS)]:
                     del self.reports[known]
             case "ban.reviewed":
-                report, status = self.reports.get(_text(event, "sha256")), _text(event, "status")
+                report, status = self.reports.get(_field(event, "sha256", str)), _field(event, "status", str)
                 if report is None or status not in {"confirmed", "dismissed"}:
                     raise ValueError("it is about a report that is not known")
                 self.reports[report.sha256] = replace(
-                    report, status=status, reviewed_by=_text(event, "by"), review=_text(event, "reason")
+                    report, status=status, reviewed_by=_field(event, "by", str), review=_field(event, "reason", str)
                 )
             case "hall.activated":
-                self.active[_text(event, "env")] = _object(event, "active")
+                self.active[_field(event, "env", str)] = _field(event, "active", dict)
             case "ledger.carried":  # older events were pruned; what they added up to follows, from nothing
                 for name in _KEPT:
                     getattr(self, name).clear()
@@ -303,12 +316,12 @@ class LedgerState:
                 raise KeyError(kind)
 
     def _answered(self, event: JsonObject, state: HoldState, grant_hash: str) -> HoldEntry:
-        entry = replace(self._entry(event), state=state, grant_hash=grant_hash, by=_text(event, "by"))
+        entry = replace(self._entry(event), state=state, grant_hash=grant_hash, by=_field(event, "by", str))
         self.holds[entry.hold.pending_id] = entry
         return entry
 
     def _entry(self, event: JsonObject) -> HoldEntry:
-        entry = self.holds.get(_text(event, "pending_id"))
+        entry = self.holds.get(_field(event, "pending_id", str))
         if entry is None:
             raise ValueError("it is about a hold that is not known")
         return entry
@@ -357,17 +370,29 @@ def event(kind: str, *, at_ms: int, by: str, via: str = "library", **more: JsonV
 
 
 def record_digest(record: JsonObject, package_root: str) -> str:
-    """Return `sha256:` of a record and the package it was enrolled with."""
+    """Return `sha256:` of a record and the package it was enrolled with.
+
+    Args:
+        record: the worker's record.
+        package_root: the directory of its package.
+    """
     return sha256_of({"record": record, "package_root": package_root})
 
 
 def write_hold(hold: Hold) -> JsonObject:
-    """Return a hold as an event carries it."""
+    """Return a hold as an event carries it.
+
+    Args:
+        hold: what waits, or would wait, for a human.
+    """
     return cast("JsonObject", asdict(hold) | {"code": hold.code.value})
 
 
 def read_hold(value: JsonObject) -> Hold:
     """Return the hold of an event.
+
+    Args:
+        value: the member `hold` of an event.
 
     Raises:
         ValueError: it is not one.
@@ -382,7 +407,13 @@ def read_hold(value: JsonObject) -> Hold:
 
 
 def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
-    """Return events that make `state` again from nothing, for a ledger whose earlier events are pruned."""
+    """Return events that make `state` again from nothing, for a ledger whose earlier events are pruned.
+
+    Args:
+        state: what still holds.
+        at_ms: when, milliseconds since 1970.
+        by: who does it, a printable name of at most 500 characters.
+    """
     made = [event("ledger.carried", at_ms=at_ms, by=by, seq_before=state.seq)]
     made += [enrolment(one.record, at_ms=one.at_ms, by=one.by, via="carried") for one in state.workers.values()]
     made += [
@@ -426,7 +457,15 @@ def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
 
 
 def enrolment(record: WorkerRecord, *, at_ms: int, by: str, via: str, replaced: bool = False) -> JsonObject:
-    """Return the event that enrolls a worker."""
+    """Return the event that enrolls a worker.
+
+    Args:
+        record: the worker's record.
+        at_ms: when, milliseconds since 1970.
+        by: who does it, a printable name of at most 500 characters.
+        via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
+        replaced: whether it takes the place of an earlier record.
+    """
     from wcp_route.domain.record import wire_of
 
     value = wire_of(record)
@@ -444,15 +483,8 @@ def enrolment(record: WorkerRecord, *, at_ms: int, by: str, via: str, replaced: 
     )
 
 
-def _object(event_: JsonObject, name: str) -> JsonObject:
+def _field(event_: JsonObject, name: str, kind: type[T]) -> T:
     value = event_[name]
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} is not an object")
-    return value
-
-
-def _text(event_: JsonObject, name: str) -> str:
-    value = event_[name]
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is not text")
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is of another type")
     return value

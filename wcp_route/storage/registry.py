@@ -138,6 +138,12 @@ class LedgerRegistry(Closing):
     def withdraw(self, worker_id: str, *, by: str = "library", via: str = "library", at_ms: int | None = None) -> bool:
         """Remove a worker; tell whether it was there. A quarantine stays.
 
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
+            by: who does it, a printable name of at most 500 characters.
+            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
+            at_ms: when, milliseconds since 1970.
+
         Raises:
             StateError: the ledger cannot be written.
         """
@@ -150,6 +156,13 @@ class LedgerRegistry(Closing):
 
     def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int, via: str = "library") -> None:
         """Bar a worker until `clear`; when it is barred already, the first reason stays.
+
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
+            reason: why; at most 500 characters of it are kept.
+            by: who does it, a printable name of at most 500 characters.
+            at_ms: when, milliseconds since 1970.
+            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
 
         Raises:
             ConfigError: the worker id or the name cannot be one.
@@ -170,6 +183,13 @@ class LedgerRegistry(Closing):
     def clear(self, worker_id: str, *, by: str, at_ms: int, via: str = "library", reason: str = "") -> bool:
         """End a quarantine; tell whether there was one.
 
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
+            by: who does it, a printable name of at most 500 characters.
+            at_ms: when, milliseconds since 1970.
+            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
+            reason: why; at most 500 characters of it are kept.
+
         Raises:
             StateError: the ledger cannot be written.
         """
@@ -183,6 +203,9 @@ class LedgerRegistry(Closing):
 
     def lookup(self, worker_id: str) -> WorkerRecord | None:
         """Return the record of a worker, none when it is not enrolled.
+
+        Args:
+            worker_id: which worker, such as `org.acme.summarizer`.
 
         Raises:
             StateError: the registry cannot be read.
@@ -201,6 +224,9 @@ class LedgerRegistry(Closing):
     def workers_for_capability(self, capability_id: str) -> tuple[WorkerRecord, ...]:
         """Return the workers that declare a capability, sorted by worker id.
 
+        Args:
+            capability_id: such as `cap.doc.summarize`.
+
         Raises:
             StateError: the registry cannot be read.
         """
@@ -209,6 +235,9 @@ class LedgerRegistry(Closing):
     def worker_ids(self, worker_species_id: str) -> tuple[str, ...]:
         """Return the ids of the enrolled workers of a species, sorted; a species has no authority of its own.
 
+        Args:
+            worker_species_id: such as `wrk.doc.summarizer`.
+
         Raises:
             StateError: the registry cannot be read.
         """
@@ -216,6 +245,9 @@ class LedgerRegistry(Closing):
 
     def controls_present(self, worker_id: str | None = None) -> frozenset[str]:
         """Return the controls that one worker implements, or that all enrolled ones out of quarantine do together.
+
+        Args:
+            worker_id: which worker; None for all.
 
         Raises:
             StateError: the registry cannot be read.

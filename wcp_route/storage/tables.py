@@ -141,13 +141,22 @@ UNION ALL SELECT 'function', p.proname::text, p.oid::text FROM pg_proc p, home W
 
 
 def statements(number: int, dialect: str) -> list[str]:
-    """Return the statements of a step, from 1, for `sqlite` or `postgresql`."""
+    """Return the statements of a step, from 1, for `sqlite` or `postgresql`.
+
+    Args:
+        number: of the step or batch, from 1.
+        dialect: `sqlite` or `postgresql`.
+    """
     words = _POSTGRESQL if dialect == "postgresql" else _SQLITE
     return [statement.format(**words) for statement in STEPS[number - 1]]
 
 
 def version_of(connection: Connection) -> int:
-    """Return the number of the last step that was made, 0 before the first."""
+    """Return the number of the last step that was made, 0 before the first.
+
+    Args:
+        connection: to the database.
+    """
     if connection.dialect.name == "postgresql":
         there = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.steps"}).scalar()
     else:
@@ -158,7 +167,11 @@ def version_of(connection: Connection) -> int:
 
 
 def is_empty(connection: Connection) -> bool:
-    """Tell whether there is nothing at all where the ledger should be."""
+    """Tell whether there is nothing at all where the ledger should be.
+
+    Args:
+        connection: to the database.
+    """
     if connection.dialect.name == "postgresql":
         return connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None
     identity = connection.exec_driver_sql("PRAGMA application_id").scalar()
@@ -166,7 +179,13 @@ def is_empty(connection: Connection) -> bool:
 
 
 def make_steps(connection: Connection, after: int, at_ms: int) -> int:
-    """Make the steps after number `after`; return how many there were."""
+    """Make the steps after number `after`; return how many there were.
+
+    Args:
+        connection: in a transaction that writes.
+        after: the number of the last step that was made, 0 before the first.
+        at_ms: when, milliseconds since 1970.
+    """
     dialect = connection.dialect.name
     if not after:
         if dialect == "postgresql":
@@ -184,6 +203,9 @@ def differences(connection: Connection) -> list[str]:
     """Return the names of all objects that are not exactly as the steps make them; nothing when all are.
 
     A planted trigger, view, rule or function changes what the tables say, so anything unknown counts.
+
+    Args:
+        connection: to the database.
     """
     found, wanted = (
         _postgresql_objects(connection) if connection.dialect.name == "postgresql" else _sqlite_objects(connection)

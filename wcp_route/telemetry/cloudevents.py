@@ -80,7 +80,12 @@ class Telemetry(Closing):
     never_waits: Final = True  # `emit` puts events into a queue
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:  # noqa: ARG002  # events carry no duration
-        """Put the events of a decision into the queue; drop them when it is full or closed."""
+        """Put the events of a decision into the queue; drop them when it is full or closed.
+
+        Args:
+            decision: what was decided.
+            elapsed_ns: how long it took, nanoseconds.
+        """
         if self._closed or self._queue.qsize() >= MAX_WAITING:
             self._drop(1)
             return
@@ -157,14 +162,18 @@ def to_stdout() -> Target:
     """Return a target that writes JSON Lines to standard output."""
 
     def write(told: Sequence[JsonObject]) -> None:
-        sys.stdout.buffer.write(_lines(told))
+        sys.stdout.buffer.write(b"".join([canonical_json(event) + b"\n" for event in told]))
         sys.stdout.buffer.flush()
 
     return write
 
 
 def to_callable(function: Callable[[JsonObject], object]) -> Target:
-    """Return a target that hands over one event at a time."""
+    """Return a target that hands over one event at a time.
+
+    Args:
+        function: takes one event, a CloudEvents object.
+    """
 
     def write(told: Sequence[JsonObject]) -> None:
         for event in told:
@@ -198,7 +207,7 @@ def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILE
     handler = _EventFile(path, maxBytes=max_bytes, backupCount=keep, encoding="utf-8", delay=True)
 
     def write(told: Sequence[JsonObject]) -> None:
-        handler.handle(logging.makeLogRecord({"msg": _lines(told).decode().removesuffix("\n")}))
+        handler.handle(logging.makeLogRecord({"msg": b"\n".join(map(canonical_json, told)).decode()}))
 
     return write
 
@@ -228,10 +237,6 @@ class _EventFile(RotatingFileHandler):
         """Raise what went wrong, so that it is counted."""
         del record
         raise  # noqa: PLE0704  # called while it is handled
-
-
-def _lines(told: Sequence[JsonObject]) -> bytes:
-    return b"".join([canonical_json(event) + b"\n" for event in told])
 
 
 def _open(path: str) -> int:

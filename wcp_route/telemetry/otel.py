@@ -71,7 +71,12 @@ class OpenTelemetry:
             meter.create_observable_gauge(name, callbacks=[partial(_observe, read)])
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
-        """Record a decision; the exporters of the SDK do their work in threads of their own."""
+        """Record a decision; the exporters of the SDK do their work in threads of their own.
+
+        Args:
+            decision: what was decided.
+            elapsed_ns: how long it took, nanoseconds.
+        """
         said: dict[str, AttributeValue] = {"wcp.decision": decision.outcome, "wcp.env": decision.env or ""}
         try:
             # 1. A span; with the GenAI names when they are asked for.

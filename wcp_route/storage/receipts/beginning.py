@@ -50,7 +50,11 @@ class Origin:
     signature: bytes | None = None
 
     def to_statement(self, at_ms: int) -> bytes:
-        """Return the bytes to be signed."""
+        """Return the bytes to be signed.
+
+        Args:
+            at_ms: when it was pruned, milliseconds since 1970.
+        """
         return canonical_json(
             {
                 "schema": ORIGIN_SCHEMA,
@@ -69,6 +73,11 @@ class Origin:
     @classmethod
     def from_statement(cls, statement: bytes, key_id: str | None, signature: bytes | None) -> Origin:
         """Read a statement; nothing of it is trusted yet.
+
+        Args:
+            statement: the exact bytes.
+            key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+            signature: raw Ed25519, 64 bytes; None for no signature.
 
         Raises:
             ConfigError: it is not one.

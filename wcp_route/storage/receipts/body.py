@@ -67,6 +67,9 @@ class Draft(NamedTuple):
     def body(self, head: ReceiptHead) -> bytes:
         """Return the body of the receipt that follows `head` in its stream.
 
+        Args:
+            head: the last receipt of its stream.
+
         Raises:
             ReceiptError: it holds text that UTF-8 cannot carry, or is too large.
         """
@@ -139,6 +142,9 @@ def draft(evidence: Evidence, *, current: bool = False) -> Draft:
 
 def draft_event(event: JsonObject) -> Draft:
     """Write all of an event that can be written before its place in its chain is known.
+
+    Args:
+        event: its fields.
 
     Raises:
         ReceiptError: it holds what JSON cannot carry.

@@ -142,6 +142,9 @@ class BatchStatement:
     def from_bytes(cls, data: bytes) -> BatchStatement:
         """Read a statement.
 
+        Args:
+            data: the exact bytes.
+
         Raises:
             ConfigError: it is not one in its one spelling.
         """

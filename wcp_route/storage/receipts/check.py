@@ -105,6 +105,10 @@ class Checker:
     def check(self, batch: Batch, rows: Iterator[ChainRow]) -> None:
         """Check the next batch with its receipts; takes no more rows than the batch has.
 
+        Args:
+            batch: as the table holds it.
+            rows: the receipts that follow, in order.
+
         Raises:
             ReceiptsBroken: one of them is bad.
         """

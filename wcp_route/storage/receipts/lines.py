@@ -32,14 +32,22 @@ _ORIGIN = b'{"origin":'
 
 
 def batch_line(batch: Batch) -> bytes:
-    """Return the line of a batch."""
+    """Return the line of a batch.
+
+    Args:
+        batch: as the table holds it.
+    """
     if batch.key_id is None or batch.signature is None:
         return _STATEMENT + batch.statement + b"}\n"
     return _BATCH + SignedHead(batch.statement, batch.key_id, batch.signature).to_bytes() + b"}\n"
 
 
 def origin_line(origin: Origin) -> bytes:
-    """Return the line that says where the receipts begin, after earlier ones were pruned."""
+    """Return the line that says where the receipts begin, after earlier ones were pruned.
+
+    Args:
+        origin: where the ledger begins.
+    """
     signature = base64.b64encode(origin.signature or b"").decode()
     value: JsonObject = {
         "key_id": origin.key_id or "",
@@ -52,6 +60,9 @@ def origin_line(origin: Origin) -> bytes:
 def receipt_line(row: ChainRow) -> bytes:
     """Return the line of a receipt.
 
+    Args:
+        row: as the table holds it.
+
     Raises:
         ReceiptsBroken: the body holds a line break, so it is not canonical JSON.
     """
@@ -61,7 +72,11 @@ def receipt_line(row: ChainRow) -> bytes:
 
 
 def listed(batch: Batch) -> int:
-    """Return how many receipts a batch says it has; none when it cannot be read."""
+    """Return how many receipts a batch says it has; none when it cannot be read.
+
+    Args:
+        batch: as the table holds it.
+    """
     try:
         return len(BatchStatement.from_bytes(batch.statement).hashes)
     except ConfigError:
@@ -109,6 +124,9 @@ class ExportLines:
 
     def batch(self, number: int) -> Batch | None:
         """Take the next line when it is a batch; it gets the number that its place gives it.
+
+        Args:
+            number: of the step or batch, from 1.
 
         Raises:
             ReceiptsBroken: it is not in the form of an export.

@@ -89,6 +89,9 @@ def verify_export(
 def head(address: str) -> bytes:
     """Return the signed end of the receipts, one line to be kept where the state's owner cannot reach.
 
+    Args:
+        address: the state.
+
     Raises:
         StateError: the state cannot be used, or holds no signed batch.
     """

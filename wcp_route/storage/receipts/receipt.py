@@ -86,17 +86,28 @@ class ReceiptIndex(NamedTuple):
 
 
 def key_of(name: str) -> int:
-    """Return the 64 bits under which a name can be looked up; what is found is compared with the whole name."""
+    """Return the 64 bits under which a name can be looked up; what is found is compared with the whole name.
+
+    Args:
+        name: an id, or a hash in hex.
+    """
     return int.from_bytes(sha256(name.encode(errors="surrogatepass")).digest()[:8], "big", signed=True)
 
 
 def column_text(text: str) -> str:
-    """Return text as a column can hold it: short, and without the zero that PostgreSQL refuses."""
+    """Return text as a column can hold it: short, and without the zero that PostgreSQL refuses.
+
+    Args:
+        text: any text.
+    """
     return text[:MAX_COLUMN].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def index_of(fields: JsonObject) -> ReceiptIndex:
     """Return what a receipt with these fields is found by.
+
+    Args:
+        fields: of the body.
 
     Raises:
         ConfigError: its time is not one.
@@ -128,6 +139,10 @@ def index_of(fields: JsonObject) -> ReceiptIndex:
 
 def parse_body(body: bytes, *, what: str) -> JsonObject:
     """Return the fields of a stored body.
+
+    Args:
+        body: the exact bytes.
+        what: what is read, for messages.
 
     Raises:
         ConfigError: it is not a canonical object of this schema and version.

@@ -57,6 +57,10 @@ class ReceiptKey:
     def from_file_bytes(cls, data: bytes, *, what: str = "the receipt key") -> ReceiptKey:
         """Read a public key file, PEM or OpenSSH.
 
+        Args:
+            data: the exact bytes.
+            what: what is read, for messages.
+
         Raises:
             ConfigError: it is not an Ed25519 public key.
         """
@@ -76,7 +80,12 @@ class ReceiptKey:
         return sha256(self.spki).hexdigest()
 
     def verifies(self, statement: bytes, signature: bytes) -> bool:
-        """Tell whether this key made `signature` over `statement`."""
+        """Tell whether this key made `signature` over `statement`.
+
+        Args:
+            statement: the exact bytes of a batch statement.
+            signature: raw Ed25519, 64 bytes; None for no signature.
+        """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -115,6 +124,11 @@ class KeyFileSigner:
     ) -> KeyFileSigner:
         """Read a private key file, PEM (PKCS#8) or OpenSSH; `wcp-attest keygen` makes one.
 
+        Args:
+            data: the exact bytes.
+            passphrase: of an encrypted key; None when it has none.
+            what: what is read, for messages.
+
         Raises:
             ConfigError: it is not an Ed25519 private key, or the passphrase is wrong or missing.
         """
@@ -130,7 +144,11 @@ class KeyFileSigner:
         return cls(private)
 
     def sign(self, statement: bytes) -> bytes:
-        """Return the signature over the statement's pre-authentication encoding."""
+        """Return the signature over the statement's pre-authentication encoding.
+
+        Args:
+            statement: the exact bytes of a batch statement.
+        """
         return self._private.sign(pae(statement))
 
 
@@ -163,6 +181,9 @@ class SignedHead:
     def from_bytes(cls, data: bytes) -> SignedHead:
         """Read an envelope; nothing of it is trusted yet.
 
+        Args:
+            data: the exact bytes.
+
         Raises:
             ConfigError: it is not the envelope of a batch statement.
         """
@@ -184,11 +205,22 @@ class SignedHead:
 
 
 def is_signed_by(keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str | None, signature: bytes | None) -> bool:
-    """Tell whether one of these keys, by id, signed a statement."""
+    """Tell whether one of these keys, by id, signed a statement.
+
+    Args:
+        keys: whose signatures are trusted, by key id.
+        statement: the exact bytes of a batch statement.
+        key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+        signature: raw Ed25519, 64 bytes; None for no signature.
+    """
     key = keys.get(key_id or "")
     return key is not None and signature is not None and key.verifies(statement, signature)
 
 
 def pae(statement: bytes) -> bytes:
-    """Return the DSSE pre-authentication encoding (DSSE v1), the bytes that are signed."""
+    """Return the DSSE pre-authentication encoding (DSSE v1), the bytes that are signed.
+
+    Args:
+        statement: the exact bytes of a batch statement.
+    """
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(statement), statement)

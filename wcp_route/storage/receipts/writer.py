@@ -117,6 +117,9 @@ class GroupWriter:
     def put(self, group: Group) -> None:
         """Bring receipts.
 
+        Args:
+            group: receipts, with how long their caller waits.
+
         Raises:
             ReceiptError: there was no room for them in time, or the store is closed.
         """
@@ -140,17 +143,28 @@ class GroupWriter:
                 self._work.notify()
 
     def give_up(self, group: Group) -> None:
-        """Take a group back: it is not written any more, or corrected when it is too late for that."""
+        """Take a group back: it is not written any more, or corrected when it is too late for that.
+
+        Args:
+            group: as it was put.
+        """
         with self._lock:
             group.given_up = True
 
     def still_wanted(self, groups: Sequence[Group]) -> list[Group]:
-        """Return the groups that a caller waits for."""
+        """Return the groups that a caller waits for.
+
+        Args:
+            groups: what callers brought.
+        """
         with self._lock:
             return [group for group in groups if not group.given_up]
 
     def begin_commit(self, groups: Sequence[Group]) -> None:
         """See that all callers still wait, at the last moment before it is too late to take anything back.
+
+        Args:
+            groups: what callers brought.
 
         Raises:
             TakenBack: one of them has given up.
@@ -209,19 +223,17 @@ class GroupWriter:
         """
         with self._lock:
             everybody = len(self._gathered) + served
-            self._wait_for(1)
+            self._wanted = 1
+            self._work.wait_for(lambda: self._closed or self._gathered)
             there, until = 0, time.monotonic() + lasted
             while there < len(self._gathered) < everybody and not self._closed and time.monotonic() < until:
                 there = len(self._gathered)
-                self._wait_for(everybody, COMPANY_SECONDS)
+                self._wanted = everybody
+                self._work.wait_for(lambda: self._closed or len(self._gathered) >= everybody, COMPANY_SECONDS)
             taken, self._gathered, self._count = self._gathered, [], 0
             self._preparing = True
             self._room.notify_all()
         return taken
-
-    def _wait_for(self, groups: int, seconds: float | None = None) -> None:
-        self._wanted = groups
-        self._work.wait_for(lambda: self._closed or len(self._gathered) >= groups, seconds)
 
 
 @dataclass(slots=True)
