@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, list_bytes
+from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, few_descriptors, list_bytes
 from tests.drawn import examples
-from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError
 from wcp_attest.trust.bans import compiled as compiled_module
 from wcp_attest.trust.bans import list_compiler as compiling
 from wcp_attest.trust.bans.ban import Ban, Kind
@@ -171,6 +171,14 @@ def test_a_file_that_others_could_have_written_is_refused(tmp_path: Path) -> Non
         os.chown(target, 12345, -1)
         with pytest.raises(BansUnusable, match="belongs to user 12345"):
             CompiledBans.open(str(target))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_machine_without_descriptors_says_nothing_of_the_list(tmp_path: Path, left: int) -> None:
+    target = compiled(tmp_path)
+    with few_descriptors(left), pytest.raises(MachineError):
+        CompiledBans.open(str(target))
+    CompiledBans.open(str(target)).close()
 
 
 def test_every_length_but_the_right_one_is_refused(tmp_path: Path) -> None:

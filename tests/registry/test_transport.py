@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import gzip
 import os
-import resource
 import socket
 import threading
 import time
@@ -30,6 +28,7 @@ from tests.bad_http import (
     reset,
     silent_close,
 )
+from tests.bans.helpers import few_descriptors
 from wcp_attest.base.errors import ConfigError, MachineError
 from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net import https as transport_module
@@ -38,7 +37,6 @@ from wcp_attest.net.https import MAX_ATTEMPTS, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryError, RegistryRateLimitError, RegistryUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.bad_http import Answer
@@ -203,25 +201,13 @@ def test_nobody_listens() -> None:
     assert str(refused.value).startswith(f"{url} cannot be reached: Failed to establish a new connection")
 
 
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    spare = os.open("/dev/null", os.O_RDONLY)  # the lowest free number
-    os.close(spare)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def test_a_machine_without_descriptors_says_nothing_of_the_server(server: BadServer, tmp_path: Path) -> None:
     server.route("/x", reply(b"{}"))
     certificates = Certificates.make(tmp_path)
     transport = Transport(server.url)
-    with no_descriptor_left(), pytest.raises(MachineError, match="nothing was decided"):
+    with few_descriptors(0), pytest.raises(MachineError, match="nothing was decided"):
         transport.request(Request(server.url + "/x"))
-    with no_descriptor_left(), pytest.raises(MachineError, match="limit of open files"):
+    with few_descriptors(0), pytest.raises(MachineError, match="limit of open files"):
         Transport("https://localhost", ca_file=certificates.authority)
     assert transport.request(Request(server.url + "/x")).body == b"{}"
 

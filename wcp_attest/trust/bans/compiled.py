@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from wcp_attest.base import strictjson
 from wcp_attest.base.digest import is_hex_digest
 from wcp_attest.base.errors import BansUnusable, ConfigError
+from wcp_attest.disk.files import blame
 from wcp_attest.disk.private_files import open_regular
 from wcp_attest.trust.bans.ban import Ban, Kind, ban_from_json
 from wcp_attest.trust.bans.document import Head
@@ -201,6 +202,7 @@ class CompiledBans(AbstractContextManager["CompiledBans"]):
         Raises:
             BansUnusable: it is missing, unreadable, not a regular file, could have been written by another user, is
                 not a compiled list, damaged or truncated.
+            MachineError: this machine is at fault.
         """
         descriptor = open_regular(path, f"compiled ban list `{path}`", private=True)
         try:
@@ -208,7 +210,7 @@ class CompiledBans(AbstractContextManager["CompiledBans"]):
             header = CompiledHeader.from_bytes(os.pread(descriptor, HEADER_BYTES, 0), size)
             return cls(path, header, mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
         except (ConfigError, OSError) as problem:
-            raise BansUnusable(f"compiled ban list `{path}`: {problem}; compile it again") from None
+            raise blame(problem, BansUnusable)(f"compiled ban list `{path}`: {problem}; compile it again") from None
         finally:
             os.close(descriptor)
 

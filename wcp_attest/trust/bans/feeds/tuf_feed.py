@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import BansUnusable, ConfigError
 from wcp_attest.base.identity import format_utc
+from wcp_attest.disk.files import blame
 from wcp_attest.disk.private_files import check_private_directory
 from wcp_attest.package.signature_file import MAX_SIGNATURE_FILE_BYTES
 from wcp_attest.trust.bans.document import MAX_LIST_BYTES
@@ -104,6 +105,7 @@ class TufFeed(CachedFeed):
         Raises:
             SourceDown: the repository gave no complete answer.
             BansUnusable: its answer does not verify, or the target is missing.
+            MachineError: this machine is at fault.
         """
         del verifier
         from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
@@ -126,7 +128,8 @@ class TufFeed(CachedFeed):
         except (RepositoryError, ValueError) as problem:
             raise BansUnusable(f"{self.name}: the repository's metadata is refused: {problem}") from None
         except OSError as problem:
-            raise BansUnusable(f"{self.name}: the metadata directory cannot be used: {problem}") from None
+            said = f"{self.name}: the metadata directory cannot be used: {problem}"
+            raise blame(problem, BansUnusable)(said) from None
 
     def _update(self, directory: str, kept: CachedList | None) -> CachedList:
         from tuf.api.metadata import Metadata
