@@ -141,6 +141,8 @@ def test_what_breaks_off_or_fails_is_tried_again_and_then_is_unreachable(server:
         (redirect(""), "redirects more than"),
         (redirect("/x"), "redirects more than"),
         (redirect("http://[::1"), "not followed"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}"), "malformed length '-5'"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}"), "malformed length '2, 2'"),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_refused_at_once(server: BadServer, bad: Answer, why: str) -> None:
@@ -222,6 +224,16 @@ def test_out_of_memory_in_a_request_is_raised_and_not_printed(
     with pytest.raises(MemoryError):
         get(server, reply(b"{}"))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"HTTP/1.1 99999 OK\r\n\r\n", b"HTTP/9.9 200 OK\r\n\r\n", b"\0\x1b[31m\x07" * 9 + b"\r\n", b"::error::x\r\n"],
+)
+def test_what_is_no_http_is_said_on_one_line_without_control_characters(server: BadServer, data: bytes) -> None:
+    with pytest.raises(RegistryUnreachable, match=r"cannot be reached: [A-Z]") as refused:
+        get(server, *[raw(data)] * MAX_ATTEMPTS)
+    assert str(refused.value).isprintable()
 
 
 def test_a_name_that_does_not_resolve() -> None:

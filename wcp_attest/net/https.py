@@ -194,7 +194,12 @@ class Transport:
             said = str(problem)
             if isinstance(problem, urllib3.exceptions.PoolError | urllib3.exceptions.NewConnectionError):
                 said = said.partition("): ")[2] or said  # without the name of our class of connections
-            raise RegistryUnreachable(f"{self._origin} cannot be reached: {said[:300] or type(problem).__name__}")
+            elif isinstance(problem, http.client.HTTPException):
+                said = f"{type(problem).__name__} {said}"  # the text may be a line of the server and nothing else
+            said = "".join(each if each.isprintable() else " " for each in said[:300])
+            raise RegistryUnreachable(
+                f"{self._origin} cannot be reached: {' '.join(said.split()) or type(problem).__name__}"
+            )
         if problem is not None:
             raise problem
         if call.reply is None:
@@ -250,8 +255,10 @@ class _HttpCall(threading.Thread):
             if found.get("content-encoding", "identity").strip().lower() != "identity":
                 raise RegistryAnswerError(f"{self._url} answers compressed although asked not to")
             # 2  The body: refused by its stated length where there is one, else as soon as it is too long.
-            length = found.get("content-length", "")
-            too_long = length.isdecimal() and int(length[:20]) > limit
+            length = found.get("content-length", "0")
+            if not (length.isascii() and length.isdecimal()):
+                raise RegistryAnswerError(f"{self._url} answers with the malformed length {length[:40]!r}")
+            too_long = int(length[:20]) > limit
             body = bytearray()
             while not too_long and (block := response.read1(_BLOCK, decode_content=False)):
                 body += block
