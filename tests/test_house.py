@@ -78,7 +78,6 @@ BROAD_EXCEPTS = {
     "wcp_route/telemetry/cloudevents.py": 2,
     "wcp_route/telemetry/otel.py": 2,
     "wcp_route/service/machines.py": 2,  # readiness: whatever a database or list raises is a reason
-    "wcp_route/service/pages.py": 1,
 }
 
 

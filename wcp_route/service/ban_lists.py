@@ -7,7 +7,6 @@ signs that, and puts it here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import tempfile
@@ -43,7 +42,12 @@ _replacing: Final = threading.Lock()
 
 @endpoint
 async def ban_list_file(request: Request) -> Response:
-    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed."""
+    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed.
+
+    Roles: any but `approver`; nobody needs a token where `open_to_all` names `bans`.
+
+    Problems: 401, 403, 404 no such list, or 503 when it cannot be read.
+    """
     context = context_of(request)
     principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
     name, signature = request.path_params["name"], request.path_params["name"].endswith(".sig")
@@ -56,34 +60,37 @@ async def ban_list_file(request: Request) -> Response:
 
 @endpoint
 async def put_ban_list(request: Request) -> Response:
-    """PUT /api/v1/ban-lists/{name}: {"list", "signatures"}, both in base64; taken only when it follows the one here."""
+    """PUT /api/v1/ban-lists/{name}: {"list", "signatures"}, both in base64; taken only when it follows the one here.
+
+    Roles: `banner`.
+
+    Problems: 400 a malformed body, 401, 403, 404 no such list, or 409 when the list is not taken.
+    """
     context, principal = context_of(request), principal_of(request, "banner")
     path = context.settings.ban_lists.get(request.path_params["name"])
     if path is None:
         raise not_found()
     body = await json_of(request)
     document, signatures = decoded(body, "list"), decoded(body, "signatures")
-
-    def replace() -> dict[str, Any]:
-        with _replacing:
-            version = _check(context, path, document, signatures)
-            for target, data in ((path, document), (path + ".sig", signatures)):
-                with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, target)
-        return {"name": request.path_params["name"], "version": version, "by": principal.name}
-
-    return CanonicalJSON(await working(replace))
+    version = await working(lambda: _replace(context, path, document, signatures))
+    return CanonicalJSON({"name": request.path_params["name"], "version": version, "by": principal.name})
 
 
-def _check(context: Context, path: str, document: bytes, signatures: bytes) -> int:
-    """Check a new list as a verifier with the Hall's policy would, and that it follows the one served; its version.
+def _replace(context: Context, path: str, document: bytes, signatures: bytes) -> int:
+    """Put a new list in the place of the one served, when a verifier with the Hall's policy would take it.
+
+    Args:
+        context: the service.
+        path: of the list served.
+        document: the new list.
+        signatures: over it.
+
+    Returns:
+        Its version.
 
     Raises:
-        Problem: 409.
+        Problem: 409, nobody may sign lists here, the signatures are not good, or the list does not follow the
+            one served.
     """
     conditions = [] if context.trust is None else context.trust.conditions
     trusted = [one for one in conditions if isinstance(one, BansCondition) and one.signers is not None]
@@ -98,19 +105,31 @@ def _check(context: Context, path: str, document: bytes, signatures: bytes) -> i
         raise Problem(409, "refused", str(problem)[:300]) from None
     if said.list_sha256 != sha256(document).hexdigest() or said.head != new:
         raise Problem(409, "refused", "the signatures are over another list than this one")
-    with contextlib.suppress(FileNotFoundError):
-        with open(path, "rb") as file:
-            old = BanList.from_bytes(file.read(MAX_LIST_BYTES)).head
-        if old.name != new.name or old.version >= new.version:
-            raise Problem(
-                409, "not-newer", f"here is {old.name} version {old.version}; give a later version of that list"
-            )
+    with _replacing:
+        if os.path.exists(path):
+            old = BanList.from_bytes(_read(path)).head
+            if old.name != new.name or old.version >= new.version:
+                raise Problem(
+                    409, "not-newer", f"here is {old.name} version {old.version}; give a later version of that list"
+                )
+        for target, data in ((path, document), (path + ".sig", signatures)):
+            with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, target)
     return new.version
 
 
 @endpoint
 async def ban_list(request: Request) -> Response:
-    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted."""
+    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted.
+
+    Roles: any but `approver`; nobody needs a token where `open_to_all` names `bans`.
+
+    Problems: 401, 403, 422 too many bans for an earlier client, or 503 when a list cannot be read.
+    """
     context = context_of(request)
     principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
     rows = await working(lambda: _rows(context))
@@ -160,7 +179,12 @@ def _read(path: str) -> bytes:
 
 @endpoint
 async def report(request: Request) -> Response:
-    """POST /api/v1/ban-list/report: kept until the ban authority looks at it; never a ban by itself."""
+    """POST /api/v1/ban-list/report: kept until the ban authority looks at it; never a ban by itself.
+
+    Roles: any but `approver`.
+
+    Problems: 400 a malformed body, 401, 403, or 429 when too many reports wait.
+    """
     context, principal = (
         context_of(request),
         principal_of(request, "reader", "router", "publisher", "banner", "operator"),
@@ -184,7 +208,12 @@ async def report(request: Request) -> Response:
 
 @endpoint
 async def reports(request: Request) -> Response:
-    """GET /api/v1/ban-list/reports: for the ban authority."""
+    """GET /api/v1/ban-list/reports: for the ban authority.
+
+    Roles: `banner`, `operator`.
+
+    Problems: 401, 403, or 503 when the state cannot be used.
+    """
     context = context_of(request)
     principal_of(request, "banner", "operator")
     rows = await working(lambda: shown_reports(context))
@@ -226,7 +255,12 @@ def review_report(context: Context, by: str, digest: str, decision: object, reas
 
 @endpoint
 async def review(request: Request) -> Response:
-    """POST /api/v1/ban-list/reports/{sha256}: {"decision": "confirm" | "dismiss", "reason"}, by the ban authority."""
+    """POST /api/v1/ban-list/reports/{sha256}: {"decision": "confirm" | "dismiss", "reason"}, by the ban authority.
+
+    Roles: `banner`, a person.
+
+    Problems: 400 a malformed body, 401, 403, or 409 when it was reviewed already or nobody reported it.
+    """
     context, principal = context_of(request), principal_of(request, "banner")
     if principal.agent:
         raise Problem(403, "not-a-person", "only a person reviews a report")
@@ -237,13 +271,9 @@ async def review(request: Request) -> Response:
     kept = await working(lambda: review_report(context, principal.name, digest, decision, reason))
     answer = {"sha256": kept.sha256, "review_status": kept.status}
     if kept.status == "confirmed":
-        answer["next"] = command_for(kept)
+        reason = shlex.quote(kept.reason)  # the key that signs the list never comes here
+        answer["next"] = f"wcp-attest ban add LIST --package sha256:{kept.sha256} --reason {reason} --key KEY"
     return CanonicalJSON(answer)
-
-
-def command_for(kept: BanReport) -> str:
-    """Return the command that adds a reported package to a list; the key never comes here."""
-    return f"wcp-attest ban add LIST --package sha256:{kept.sha256} --reason {shlex.quote(kept.reason)} --key KEY"
 
 
 ROUTES: Final = [

@@ -70,7 +70,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status, told = time.perf_counter(), 0, False
         request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
 
@@ -84,10 +84,18 @@ class Limits:
                 message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
+        async def receiving() -> Message:
+            """Hand the body, which was read, to the handler, then whatever comes."""
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
         try:
             self._check_head(scope)
             body = await self._body(scope, receive)
-            await self._take_turn(scope, _replay(body, receive), sending)
+            await self._take_turn(scope, receiving, sending)
         except Problem as problem:
             await problem.response()(scope, receive, sending)
         finally:
@@ -157,17 +165,3 @@ class Limits:
                         return b"".join(parts)
         except TimeoutError:
             raise Problem(408, "too-slow", f"the body must arrive within {self.service.body_seconds:g} s") from None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Hand a body that was read to the handler, then whatever comes."""
-    told = False
-
-    async def again() -> Message:
-        nonlocal told
-        if not told:
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return again

@@ -25,10 +25,6 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _one_of(*values: str) -> dict[str, Any]:
-    return {"type": "string", "enum": list(values)}
-
-
 def _operation(
     summary: str,
     *,
@@ -81,7 +77,7 @@ _PATHS: Final[dict[str, Any]] = {
             "Answer a hold",
             body={
                 "pending_approval_id": _LINE,
-                "decision": _one_of("approve", "deny", "escalate"),
+                "decision": {"type": "string", "enum": ["approve", "deny", "escalate"]},
                 "reason": _LINE,
             },
             optional=("reason",),
@@ -130,7 +126,7 @@ _PATHS: Final[dict[str, Any]] = {
     "/api/v1/ban-list/reports/{sha256}": {
         "post": _operation(
             "Confirm or dismiss a report",
-            body={"decision": _one_of("confirm", "dismiss"), "reason": _LINE},
+            body={"decision": {"type": "string", "enum": ["confirm", "dismiss"]}, "reason": _LINE},
             optional=("reason",),
         )
     },
@@ -175,7 +171,12 @@ def document() -> dict[str, Any]:
             one["parameters"] = [
                 {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names
             ]
-    schemas = _schemas(RouteInput="route-input", RouteDecision="route-decision")
+    schemas: dict[str, Any] = {}
+    for name, file in (("RouteInput", "route-input"), ("RouteDecision", "route-decision")):
+        # The definitions of a published schema become components beside it.
+        schema = json.loads(json.dumps(schema_of(file)).replace('"#/$defs/', '"#/components/schemas/'))
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = {key: value for key, value in schema.items() if key not in {"$schema", "$id"}}
     members = {"type": "string"}, {"type": "integer"}
     schemas["Problem"] = {
         "type": "object",
@@ -189,14 +190,3 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
-
-
-def _schemas(**files: str) -> dict[str, Any]:
-    """Return published schemas as components; their own definitions become components beside them."""
-    found: dict[str, Any] = {}
-    for name, file in files.items():
-        text = json.dumps(schema_of(file)).replace('"#/$defs/', '"#/components/schemas/')
-        schema = json.loads(text)
-        found |= schema.pop("$defs", {})
-        found[name] = {key: value for key, value in schema.items() if key not in {"$schema", "$id"}}
-    return found

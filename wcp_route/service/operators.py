@@ -33,7 +33,12 @@ TIMES: Final = ("since", "until")
 
 @endpoint
 async def enroll(request: Request) -> Response:
-    """PUT /admin/workers/{id}: a record with its `package_root`."""
+    """PUT /admin/workers/{id}: a record with its `package_root`.
+
+    Roles: `operator`.
+
+    Problems: 400 a malformed record, 401, 403, or 409 when the worker is enrolled and `replace` was not asked for.
+    """
     context, principal = context_of(request), principal_of(request, "operator")
     body, name = await json_of(request), request.path_params["worker_id"]
     root = body.pop("package_root", None)
@@ -52,7 +57,12 @@ async def enroll(request: Request) -> Response:
 
 @endpoint
 async def withdraw(request: Request) -> Response:
-    """DELETE /admin/workers/{id}."""
+    """DELETE /admin/workers/{id}.
+
+    Roles: `operator`.
+
+    Problems: 401, 403, or 404 no such worker.
+    """
     context, principal = context_of(request), principal_of(request, "operator")
     name = request.path_params["worker_id"]
     if not await working(lambda: context.state.registry.withdraw(name, by=principal.name, via="token", at_ms=now_ms())):
@@ -62,7 +72,12 @@ async def withdraw(request: Request) -> Response:
 
 @endpoint
 async def quarantine(request: Request) -> Response:
-    """PUT /admin/quarantine/{id}: {"reason"}."""
+    """PUT /admin/quarantine/{id}: {"reason"}.
+
+    Roles: `operator`.
+
+    Problems: 400 no reason, 401 or 403.
+    """
     context, principal = context_of(request), principal_of(request, "operator")
     body, name = await json_of(request), request.path_params["worker_id"]
     reason = body.get("reason")
@@ -76,7 +91,12 @@ async def quarantine(request: Request) -> Response:
 
 @endpoint
 async def quarantined(request: Request) -> Response:
-    """GET /admin/quarantine: which workers are in quarantine and why, with an entity tag for those who poll."""
+    """GET /admin/quarantine: which workers are in quarantine and why, with an entity tag for those who poll.
+
+    Roles: `reader`, `approver`, `operator`.
+
+    Problems: 401, 403, or 503 when the state cannot be used.
+    """
     context = context_of(request)
     principal_of(request, "reader", "approver", "operator")
     found = (await working(context.state.registry.snapshot)).quarantined
@@ -87,7 +107,12 @@ async def quarantined(request: Request) -> Response:
 
 @endpoint
 async def clear(request: Request) -> Response:
-    """DELETE /admin/quarantine/{id}?reason=…: the reason goes into the receipt."""
+    """DELETE /admin/quarantine/{id}?reason=…: the reason goes into the receipt.
+
+    Roles: `operator`.
+
+    Problems: 400 a reason that is too long, 401, 403, or 404 not in quarantine.
+    """
     context, principal = context_of(request), principal_of(request, "operator")
     name, reason = request.path_params["worker_id"], request.query_params.get("reason", "")
     if len(reason) > MAX_REASON:
@@ -140,7 +165,12 @@ def shown_receipt(receipt: Receipt) -> dict[str, Any]:
 
 @endpoint
 async def receipts(request: Request) -> Response:
-    """GET /receipts?worker=…&tenant=…&outcome=…&code=…&limit=…: newest first, with an entity tag for polling."""
+    """GET /receipts?worker=…&tenant=…&outcome=…&code=…&limit=…: newest first, with an entity tag for polling.
+
+    Roles: `reader`, `operator`.
+
+    Problems: 400 an unknown filter, 401, 403, or 503 when the ledger cannot be read.
+    """
     context = context_of(request)
     principal_of(request, "reader", "operator")
     text = request.query_params.get("limit", "50")
@@ -153,7 +183,12 @@ async def receipts(request: Request) -> Response:
 
 @endpoint
 async def receipt(request: Request) -> Response:
-    """GET /receipts/{id}: by decision id."""
+    """GET /receipts/{id}: by decision id.
+
+    Roles: `reader`, `operator`.
+
+    Problems: 401, 403, 404 no such receipt, or 503.
+    """
     context = context_of(request)
     principal_of(request, "reader", "operator")
     found = await working(lambda: read.find(context.address, request.path_params["decision_id"]))
@@ -164,23 +199,30 @@ async def receipt(request: Request) -> Response:
 
 @endpoint
 async def proof(request: Request) -> Response:
-    """GET /receipts/{id}/proof: the receipt's bytes and the signed batch that lists their SHA-256 (DSSE)."""
+    """GET /receipts/{id}/proof: the receipt's bytes and the signed batch that lists their SHA-256 (DSSE).
+
+    Roles: `reader`, `operator`.
+
+    Problems: 401, 403, 404 no such decision, or 503.
+    """
     context, name = context_of(request), request.path_params["decision_id"]
     principal_of(request, "reader", "operator")
-
-    def look() -> dict[str, Any]:
-        found = [one for one in read.find(context.address, name) if one.to_dict().get("decision_id") == name]
-        if not found:
-            raise not_found()
-        batch = json.loads(read.proof(context.address, found[0]))
-        return {"body": base64.b64encode(found[0].body).decode(), "batch": batch}
-
-    return CanonicalJSON(await working(look))
+    about = await working(lambda: read.find(context.address, name))
+    found = [one for one in about if one.to_dict().get("decision_id") == name]
+    if not found:
+        raise not_found()
+    batch = json.loads(await working(lambda: read.proof(context.address, found[0])))
+    return CanonicalJSON({"body": base64.b64encode(found[0].body).decode(), "batch": batch})
 
 
 @endpoint
 async def head(request: Request) -> Response:
-    """GET /receipts/head: keep it elsewhere; a restored older database is refused with it."""
+    """GET /receipts/head: keep it elsewhere; a restored older database is refused with it.
+
+    Roles: `reader`, `operator`.
+
+    Problems: 401, 403, or 503 when no batch is signed yet or the ledger cannot be read.
+    """
     context = context_of(request)
     principal_of(request, "reader", "operator")
     return Response(await working(lambda: read.head(context.address)), media_type="application/json")
@@ -188,7 +230,12 @@ async def head(request: Request) -> Response:
 
 @endpoint
 async def export(request: Request) -> Response:
-    """GET /receipts/export: JSON Lines that `wcp-route receipts verify` checks."""
+    """GET /receipts/export: JSON Lines that `wcp-route receipts verify` checks.
+
+    Roles: `reader`, `operator`.
+
+    Problems: 401 or 403.
+    """
     context = context_of(request)
     principal_of(request, "reader", "operator")
 

@@ -7,6 +7,7 @@ import functools
 import json
 import time
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from wcp_attest.bans import BansCondition
-from wcp_attest.base.errors import BansUnusable
+from wcp_attest.base.errors import BansUnusable, Error
 from wcp_route.domain.clock import now_ms, parse_ms
 from wcp_route.service.approval_history import history_of
 from wcp_route.service.ban_lists import review_report, shown_reports
@@ -116,6 +117,9 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
         for row in day:
             ago = min(HOURS - 1, max(0, (now - parse_ms(row["dispatched_at"])) // HOUR_MS))
             counts[ago, row["outcome"] == "DISPATCH"] += 1
+        head = ""
+        with contextlib.suppress(Error):  # a chain without a batch has none yet
+            head = sha256(read.head(context.address)).hexdigest()
         return {
             "counts": Counter(row["outcome"] for row in day).most_common(),
             "codes": Counter(row["deny_code"] for row in day if row["deny_code"]).most_common(MAX_CODES),
@@ -127,7 +131,7 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
             "pending": len(context.state.approvals.pending(now)),
             "missing": missing(context),
             "bans": _ban_lists(context, now),
-            "head": _head(context),
+            "head": head,
         }
 
     world = context.hall.world
@@ -150,15 +154,6 @@ def _ban_lists(context: Context, now: int) -> list[dict[str, Any]]:
          "left": (head.expires_at - now // 1000) // hour}
         for head in rows
     ]  # fmt: skip
-
-
-def _head(context: Context) -> str:
-    from hashlib import sha256
-
-    try:
-        return sha256(read.head(context.address)).hexdigest()
-    except Exception:  # noqa: BLE001  # a chain without a batch has no head yet
-        return ""
 
 
 @page("reader", "approver", "operator")

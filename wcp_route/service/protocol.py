@@ -51,7 +51,12 @@ async def decide(request: Request, body: dict[str, Any], principal: Principal, g
 
 @endpoint
 async def route(request: Request) -> Response:
-    """POST /wcp/route: RouteInput -> RouteDecision. Held and denied requests are answered with 200."""
+    """POST /wcp/route: RouteInput -> RouteDecision. Held and denied requests are answered with 200.
+
+    Roles: `router`.
+
+    Problems: 400 or 415 a malformed body, 401, 403 another tenant or no role.
+    """
     principal = principal_of(request, "router")
     body = await json_of(request, floats=True)
     if body.get("tenant_id", principal.name) != principal.name:
@@ -64,7 +69,12 @@ async def route(request: Request) -> Response:
 
 @endpoint
 async def capabilities(request: Request) -> Response:
-    """GET /wcp/capabilities: what can be asked for."""
+    """GET /wcp/capabilities: what can be asked for.
+
+    Roles: `router`, `reader`, `operator`.
+
+    Problems: 401, 403, or 503 when the state cannot be used.
+    """
     context = context_of(request)
     principal_of(request, "router", "reader", "operator")
     workers = await working(context.state.registry.workers)
@@ -78,7 +88,12 @@ async def capabilities(request: Request) -> Response:
 
 @endpoint
 async def workers(request: Request) -> Response:
-    """GET /wcp/workers and /wcp/workers/{id}: what a tenant may know of workers; no path, no hash, no secret's name."""
+    """GET /wcp/workers and /wcp/workers/{id}: what a tenant may know of workers; no path, no hash, no secret's name.
+
+    Roles: `router`, `reader`, `operator`.
+
+    Problems: 401, 403, 404 no such worker, or 503 when the state cannot be used.
+    """
     context = context_of(request)
     principal_of(request, "router", "reader", "operator")
     snapshot = await working(context.state.registry.snapshot)
@@ -133,7 +148,12 @@ def shown_hold(hold: Hold, state: str) -> dict[str, Any]:
 
 @endpoint
 async def pending(request: Request) -> Response:
-    """GET /wcp/approvals/pending: for approvers, with an entity tag for those who poll."""
+    """GET /wcp/approvals/pending: for approvers, with an entity tag for those who poll.
+
+    Roles: `approver`, `operator`.
+
+    Problems: 401, 403, or 503 when the state cannot be used.
+    """
     context = context_of(request)
     principal_of(request, "approver", "operator")
     holds = await working(lambda: context.state.approvals.pending(now_ms()))
@@ -142,7 +162,12 @@ async def pending(request: Request) -> Response:
 
 @endpoint
 async def hold(request: Request) -> Response:
-    """GET /wcp/approvals/{id}: the requester polls here, and finds the grant once it is approved."""
+    """GET /wcp/approvals/{id}: the requester polls here, and finds the grant once it is approved.
+
+    Roles: `router` for its own holds, `approver`, `operator`.
+
+    Problems: 401, 403, 404 no such hold or another tenant's, or 503.
+    """
     context = context_of(request)
     principal = principal_of(request, "router", "approver", "operator")
     name = request.path_params["pending_id"]
@@ -159,7 +184,12 @@ async def hold(request: Request) -> Response:
 
 @endpoint
 async def history(request: Request) -> Response:
-    """GET /wcp/approvals/{id}/history: for approvers, who answered the same work before and what changed since."""
+    """GET /wcp/approvals/{id}/history: for approvers, who answered the same work before and what changed since.
+
+    Roles: `approver`, `operator`.
+
+    Problems: 401, 403, 404 no such hold, or 503 when the ledger cannot be read.
+    """
     context = context_of(request)
     principal_of(request, "approver", "operator")
     found = await working(lambda: context.state.approvals.get(request.path_params["pending_id"]))
@@ -197,6 +227,10 @@ async def resolve(request: Request) -> Response:
     """POST /wcp/approvals/resolve and /wcp/approvals/escalate: {"pending_approval_id", "decision", "reason"}.
 
     `decision` is `approve`, `deny` or `escalate`; the second path means the last of them and needs none.
+
+    Roles: `approver`, a person with a level.
+
+    Problems: 400 a malformed body, 401, 403, or 409 when the hold does not wait any more or four eyes are missing.
     """
     principal = principal_of(request, "approver")
     body = await json_of(request)
@@ -211,7 +245,12 @@ async def resolve(request: Request) -> Response:
 
 @endpoint
 async def evaluation(request: Request) -> Response:
-    """POST /access/v1/evaluation (AuthZEN 1.0, section 6)."""
+    """POST /access/v1/evaluation (AuthZEN 1.0, section 6).
+
+    Roles: `router`.
+
+    Problems: 400 a part is missing, 401, 403 or 415.
+    """
     context, principal = context_of(request), principal_of(request, "router")
     body = await json_of(request, floats=True)
     asked = gateways.request_of(body, tenant=principal.name, env=context.hall.world.config.env)
@@ -221,7 +260,12 @@ async def evaluation(request: Request) -> Response:
 
 @endpoint
 async def evaluations(request: Request) -> Response:
-    """POST /access/v1/evaluations (AuthZEN 1.0, section 7)."""
+    """POST /access/v1/evaluations (AuthZEN 1.0, section 7).
+
+    Roles: `router`.
+
+    Problems: 400 a malformed batch, 401, 403 or 415.
+    """
     context, principal = context_of(request), principal_of(request, "router")
     asked, stop_at, single = gateways.evaluations_of(await json_of(request, floats=True))
     answers = []
@@ -266,6 +310,10 @@ async def ext_authz(request: Request) -> Response:
 
     The gateway names what is asked for in headers that it sets itself: `x-wcp-capability`, `x-wcp-data-label`,
     `x-wcp-tenant-risk`, `x-wcp-qos-class`, `x-request-id`. None of them says who asks.
+
+    Roles: `router`.
+
+    Problems: 401, or 403 when a header is there twice.
     """
     context, principal = context_of(request), principal_of(request, "router")
     given = {

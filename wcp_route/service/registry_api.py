@@ -64,7 +64,12 @@ def _standing(context: Context, worker_id: str) -> dict[str, Any]:
 
 @endpoint
 async def verify(request: Request) -> Response:
-    """GET /api/v1/verify/{worker}."""
+    """GET /api/v1/verify/{worker}.
+
+    Roles: `reader`, `router`, `publisher`, `operator`; nobody needs a token where `open_to_all` names `standing`.
+
+    Problems: 401, 403, or 503 when bans cannot be known.
+    """
     context = context_of(request)
     principal_of(request, "reader", "router", "publisher", "operator", open_as="standing")
     return CanonicalJSON(await working(lambda: _standing(context, request.path_params["worker_id"])))
@@ -72,7 +77,13 @@ async def verify(request: Request) -> Response:
 
 @endpoint
 async def attest(request: Request) -> Response:
-    """PUT /api/v1/workers/{worker}/attest: a pair is kept when it is good; anything else is a claim."""
+    """PUT /api/v1/workers/{worker}/attest: a pair is kept when it is good; anything else is a claim.
+
+    Roles: `publisher`.
+
+    Problems: 400 a malformed body or another worker's manifest, 401, 403 another namespace, or 409 when the pair is
+    not good.
+    """
     context, principal = context_of(request), principal_of(request, "publisher")
     worker_id, body = request.path_params["worker_id"], await json_of(request)
     if not WORKER_ID.match(worker_id):
@@ -138,7 +149,12 @@ def decoded(body: dict[str, Any], name: str) -> bytes:
 
 @endpoint
 async def decisions(request: Request) -> Response:
-    """POST /api/v1/telemetry/decisions: earlier clients send counts; they are looked at and not kept."""
+    """POST /api/v1/telemetry/decisions: earlier clients send counts; they are looked at and not kept.
+
+    Roles: `router`, `reader`, `publisher`.
+
+    Problems: 400 a malformed body, 401 or 403.
+    """
     principal_of(request, "router", "reader", "publisher")
     body = await json_of(request)
     if not isinstance(body.get("decisions"), list):

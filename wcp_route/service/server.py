@@ -140,6 +140,9 @@ class Server:
         asyncio.run(self._serve(found, started))
 
     async def _serve(self, found: socket.socket, started: Callable[[], None]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        import anyio.to_thread
         import uvicorn
 
         from wcp_route.service.connections import bounded_protocol
@@ -161,7 +164,9 @@ class Server:
             loop.add_signal_handler(signal.SIGHUP, again.set)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_threads(loop, service.threads))
+            # Blocking work of the loop and of the framework shares these threads.
+            loop.set_default_executor(stack.enter_context(ThreadPoolExecutor(service.threads, "wcp-service")))
+            anyio.to_thread.current_default_thread_limiter().total_tokens = service.threads
             stack.enter_context(self.context.decider.running())
             if (oidc := self.context.authenticator.oidc) is not None:
                 stack.enter_context(oidc.keep_fresh())
@@ -229,16 +234,3 @@ def _unix_socket(path: str) -> socket.socket:
     finally:
         os.umask(before)
     return found
-
-
-@contextlib.contextmanager
-def _threads(loop: asyncio.AbstractEventLoop, count: int):  # type: ignore[no-untyped-def]
-    """Give blocking work this many threads, in the loop and in the framework."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import anyio.to_thread
-
-    with ThreadPoolExecutor(count, "wcp-service") as pool:
-        loop.set_default_executor(pool)
-        anyio.to_thread.current_default_thread_limiter().total_tokens = count
-        yield
