@@ -91,7 +91,7 @@ class HallConfig:
         approval_seconds: how long a hold waits.
         callback_seconds: how long a policy gate may take, and all availability checks of one decision together.
         decision_seconds: how long a decision may take in all, with locks, ban lists, callbacks and its receipt.
-        requests_per_second: the most that one tenant may ask of this Hall in a second; none for no limit.
+        requests_per_second: the most that one tenant may ask of this Hall in a second; None for no limit.
         unsafe_dispatch_workers_without_attestation: dispatch without knowing what is dispatched.
         unsafe_dispatch_without_signed_durable_receipts: let a Hall for prod or edge start that leaves no evidence, or
             evidence that anybody could have written.
@@ -150,7 +150,7 @@ class HallConfig:
 
 
 def _problem(config: HallConfig) -> str | None:
-    """Return the first setting that this Hall must not or cannot have, or none."""
+    """Return the first setting that this Hall must not or cannot have, or None."""
     env, guarded = config.env, config.env in GUARDED_ENVS
     problems = (
         (
@@ -189,7 +189,7 @@ def _problem(config: HallConfig) -> str | None:
     found = next((message for wrong, message in problems if wrong), None)
     if found is not None or not guarded:
         return found
-    # A table that names other environments only would switch the gate off in this one, and nobody would see it.
+    # A table that names other environments only would switch the gate off in this one without a word.
     for name, table in (("blast_thresholds", config.blast_thresholds), ("chain_thresholds", config.chain_thresholds)):
         if env not in table:
             return f"{name} names no threshold for {env}, which needs one; add {env} to it"

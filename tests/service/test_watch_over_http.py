@@ -360,7 +360,7 @@ def test_an_answer_whose_fate_is_unknown_is_not_called_refused() -> None:
         screen.press("a")
         screen.until("the reason")
         screen.press("yes\r")
-        screen.until("it may have been done all the same: see whether it still waits")
+        screen.until("it may have been done: see whether it still waits")
         screen.press("q")
         assert screen.end() == 0
         assert sum(one.path == "/wcp/approvals/resolve" for one in server.requests) == 1  # never sent twice

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments without the program's name; those of the process when None.
     """
-    if sys.stderr is None:  # closed by whoever started us; the exit status still tells
+    if sys.stderr is None:  # the program that started us closed it; the exit status still tells
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
     try:
         from wcp_route.cli.root import run

@@ -34,7 +34,7 @@ def report(error: Exception) -> int:
             os.close(nowhere)
         return UNDECIDED
     message, status = _classify(error)
-    with contextlib.suppress(OSError, ValueError):  # nobody is left to be told
+    with contextlib.suppress(OSError, ValueError):  # there is no one left to tell
         sys.stderr.write(f"error: {printable(' '.join(message.split()))[:MAX_MESSAGE]}\n")
         sys.stderr.flush()
     return status

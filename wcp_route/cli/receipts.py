@@ -51,9 +51,7 @@ def receipts() -> None:
 @click.option("--export", "exported", metavar="FILE", help="Verify what `receipts export` wrote, not the state file.")
 @click.option("--key", "keys", metavar="FILE", multiple=True, help="A public key whose signatures count.")
 @click.option("--head", metavar="FILE", help="A head kept elsewhere, to find receipts cut off at the end.")
-@click.option(
-    "--allow-unsigned", is_flag=True, help="Accept receipts that nobody signed; their order is still checked."
-)
+@click.option("--allow-unsigned", is_flag=True, help="Accept unsigned receipts; their order is still checked.")
 @format_option
 def verify(
     state: str | None, exported: str | None, keys: tuple[str, ...], head: str | None, allow_unsigned: bool, form: str
@@ -96,7 +94,7 @@ def verify(
         many, streams = "s" * (found.receipts != 1), "s" * (found.streams != 1)
         say(f"{found.receipts} receipt{many} in {found.streams} stream{streams} hold, {signed}")
     if head is None:
-        note("without --head nobody can tell whether receipts were cut off at the end")
+        note("without --head you cannot tell whether receipts were cut off at the end")
     return 0
 
 

@@ -59,7 +59,7 @@ def enroll(
             answer(form, "worker-enrolled", refused, done=False, **known)
             return 1 if verdict.decided else 2
     else:
-        note("the package was not verified now (no --policy); it is verified before every dispatch all the same")
+        note("the package was not verified now (no --policy); it is verified before every dispatch")
     with_package = replace(worker, package_root=root)
     with opened_state(state, receipt_key=receipt_key) as store:
         store.registry.enroll(with_package, replace=replacing, by=by, via=f"os-user:{os_user()}")
@@ -129,7 +129,7 @@ def quarantine(
     with opened_state(state, receipt_key=receipt_key) as store:
         if not clearing:
             if store.registry.lookup(worker_id) is None:
-                note(f"{worker_id} is not enrolled here; it is put into quarantine all the same")
+                note(f"{worker_id} is not enrolled here; it is put into quarantine anyway")
             store.registry.quarantine(worker_id, reason, by=by, at_ms=now_ms(), via=via)
             answer(form, "worker-quarantined", f"{worker_id} is in quarantine", done=True, worker_id=worker_id)
             return 0

@@ -43,7 +43,7 @@ MAX_SHOWN = 200  # characters of a value in text
 @cedar_option
 @key_option
 @click.option("--key", "keys", metavar="FILE", multiple=True, help="A public key whose signatures are trusted.")
-@click.option("--allow-unsigned", is_flag=True, help="Accept a ledger that nobody signed.")
+@click.option("--allow-unsigned", is_flag=True, help="Accept an unsigned ledger.")
 @head_option
 @click.option("--principal", help="The tenant that was authenticated then.")
 @format_option
@@ -84,7 +84,7 @@ def replay(  # one for each option
     if signer is not None:
         trusted.append(signer.public)
     if not trusted and not allow_unsigned:
-        raise ConfigError("no receipt key: give --key FILE, or --allow-unsigned for a ledger that nobody signed")
+        raise ConfigError("no receipt key: give --key FILE, or --allow-unsigned for an unsigned ledger")
     data = read_file(request, limit=MAX_REQUEST_BYTES, what="request")
     config, rules = read_config_file(config_path), read_rules_file(rules_path)
     policy = None if trust_path is None else load_policy(trust_path)

@@ -252,7 +252,7 @@ class WatchedService:
         try:
             reply = self._transport.request(request)
         except RegistryUnreachable as problem:
-            raise ConfigError(f"{problem}; it may have been done all the same: see whether it still waits") from None
+            raise ConfigError(f"{problem}; it may have been done: see whether it still waits") from None
         if reply.status not in {200, 204}:
             raise ConfigError(_refusal(reply))
         if deed == "clear":

@@ -35,7 +35,7 @@ class LegacyHashes:
     asks_bans: bool
 
     def lists_now(self, now: float) -> None:
-        """Return None, so that the decision is made under its deadline: nobody knows how long a callback takes.
+        """Return None, so that the decision is made under its deadline: a callback may take any time.
 
         Args:
             now: the time of the decision, seconds since the epoch.

@@ -40,7 +40,7 @@ class Options:
 
     Attributes:
         rules: compiled, or the document.
-        trust_policy: who is believed about packages.
+        trust_policy: who is trusted about packages.
         config: the Hall's settings.
         services: everything else.
         grant: the approval that a human gave.

@@ -109,7 +109,7 @@ class Form(NamedTuple):
     Attributes:
         write: makes the JSON value.
         schema: its JSON Schema.
-        when_denied: what is written instead when the request is denied; none for no difference.
+        when_denied: what is written instead when the request is denied; None for no difference.
     """
 
     write: Callable[[Any], JsonValue]
@@ -131,7 +131,7 @@ def _or_null(schema: JsonObject) -> JsonObject:
 
 
 def one_of(values: tuple[str, ...]) -> Form:
-    """Return the form of a field that has one of `values`, or none."""
+    """Return the form of a field that has one of `values`, or None."""
     return Form(_same, _or_null({"enum": [*values], "type": "string"}))
 
 
@@ -246,7 +246,7 @@ class RouteDecision:
         decided_at_ms: milliseconds since 1970.
         outcome: dispatch, deny, or hold for a human (which is also denied).
         denied: whether the caller must not run it. An advisory human note leaves it false.
-        reason: why not; none when dispatched.
+        reason: why not; None when dispatched.
         matched_rule_id: the rule, `NO_MATCH` or `PRE_ROUTING`.
         worker_id: the enrolled worker chosen, also on a denial about it; empty when none was.
         worker_species_id: its species.
@@ -255,8 +255,8 @@ class RouteDecision:
         request_hash: `sha256:` of the canonical payload, on allow and deny.
         input_hash: `sha256:` of the canonical request without the credential; an approval is bound to it.
         blast_score: situational, 0 to 100.
-        blast_declared: declared by the worker, 0 to 25, summed along the chain; none when no worker was chosen.
-        blast_gate_passed: none when the gate did not run; the same for `privilege_envelope_ok`, `policy_decision`
+        blast_declared: declared by the worker, 0 to 25, summed along the chain; None when no worker was chosen.
+        blast_gate_passed: None when the gate did not run; the same for `privilege_envelope_ok`, `policy_decision`
             and `worker_attestation_valid`.
         policy_decision: `ALLOW`, `DENY` or `REQUIRE_HUMAN`, as the policy gate said.
         quarantined: whether this decision put the worker into quarantine.
@@ -339,7 +339,7 @@ class RouteDecision:
 
     @property
     def code(self) -> Code | None:
-        """The reason's code; none when dispatched."""
+        """The reason's code; None when dispatched."""
         return None if self.reason is None else self.reason.code
 
 
@@ -382,7 +382,7 @@ class Evidence:
         grant_id: the approval grant that was used; empty when none was.
         hold: to be kept in the transaction of the receipt.
         redemption: a grant to be used up in the transaction of the receipt.
-        principal: the tenant that the transport authenticated; none when it does not say. At most `MAX_PRINCIPAL`
+        principal: the tenant that the transport authenticated; None when it does not say. At most `MAX_PRINCIPAL`
             characters.
     """
 
@@ -450,7 +450,7 @@ class Redemption:
         grant_id: what the caller brought.
         input_hash: of the request.
         worker_id: that the request would go to.
-        level: who must answer now; none when nobody must. What a lower level has approved is not good.
+        level: who must answer now; None when no human must. A grant of a lower level is not accepted.
         rule_id: the rule that matched.
         rules_digest: of the rules in force; empty when it is not known.
         manifest_sha256: of the worker's attested package; empty when none was attested.

@@ -55,7 +55,7 @@ class Column(NamedTuple):
         name: its name there; empty for the same.
         default: what stands there when it is left out; `...` when it must be given.
         read: makes the value of the dataclass from a checked one.
-        write: makes the JSON value; none is left out.
+        write: makes the JSON value; None is left out.
     """
 
     wire: Any

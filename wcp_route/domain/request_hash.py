@@ -55,7 +55,7 @@ def fingerprints(request: RouteInput) -> tuple[str, str]:
 
 
 def _short(request: RouteInput, payload: bytes) -> bytes | None:
-    """Return the canonical envelope of the usual request; none for one with the rarer fields."""
+    """Return the canonical envelope of the usual request; None for one with the rarer fields."""
     if request.reported or request.blast_radius is not None or request.privilege_context is not None:
         return None  # what was reported may hold characters that need escaping; all other ids are strict
     score = "null" if request.blast_score is None else request.blast_score

@@ -79,7 +79,7 @@ class RouteInput:
         privilege_context: what the caller says it needs (`egress_destination`, …); checked against the envelope.
         dry_run: decide fully, dispatch nothing, hold nothing, use up no grant.
         tenant_credential: a secret; never hashed, stored or echoed.
-        policy_version: the policy the caller believes in force; empty when it does not say.
+        policy_version: the policy that the caller expects to be in force; empty when it does not say.
         reported: what had to be put right on input (only in dev), for the record.
     """
 

@@ -6,8 +6,8 @@ Three ways to ask, all of which look at age and bans for every decision:
 * `sealed`: the package is verified into a store (`wcp_attest.PackageStore`) that only the Hall may write to; the entry
   is what gets dispatched. It closes the gap between hashing and running, and is hashed again every minute, or for every
   decision where others could change it.
-* `on-change`: the tree is read again when sizes, times or inodes differ. Whoever can set those defeats it; prod and
-  edge refuse it.
+* `on-change`: the tree is read again when sizes, times or inodes differ. A person who can set those defeats it; prod
+  and edge refuse it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class BansOfDecision:
     Args:
         conditions: of the trust policy.
         now: the time of the decision, seconds since the epoch.
-        held: what the conditions hold already; none opens them.
+        held: checks that the conditions have open already; None opens them when the first package is asked about.
     """
 
     __slots__ = ("_checks", "_conditions", "_now")
@@ -277,7 +277,7 @@ class Attestor:
             return None
         if policy is None:
             raise ConfigError("a Hall needs a trust policy to attest workers by; load one with wcp_attest.load_policy")
-        if config.attestation == "sealed":  # nobody but the Hall may write where sealed copies go; others may read
+        if config.attestation == "sealed":  # only the Hall may write where sealed copies go; others may read
             path = config.seal_directory
             try:
                 os.makedirs(path, mode=0o700, exist_ok=True)
@@ -303,13 +303,13 @@ class Attestor:
         return BansOfDecision(self.conditions, now, None)
 
     def lists_now(self, now: float) -> BansOfDecision | None:
-        """Return the ban lists of one decision as they are held, or none where asking them may mean to wait.
+        """Return the ban lists of one decision as they are held, or None where asking them may mean to wait.
 
         Args:
             now: the time of the decision, seconds since the epoch.
         """
         if self.bans:
-            return None  # nobody knows what they do
+            return None  # they are not ours, and may wait for a server
         checks = [held(now=now) for held in self._held if held is not None]
         if len(checks) < len(self.conditions) or None in checks:
             return None
@@ -346,7 +346,7 @@ class Attestor:
             raise _refused(worker, verdict, cause)
         _check_code_hash(worker, verdict.verified)
         convincing = any(not signer.key_id.startswith(_HMAC) for signer in verdict.verified.signers)
-        if self.config.env in GUARDED_ENVS and not convincing:  # only who shares the secret could be convinced
+        if self.config.env in GUARDED_ENVS and not convincing:  # a shared secret convinces only those who share it
             raise Refusal(
                 Code.WORKER_UNTRUSTED,
                 f"worker `{worker.worker_id}` is signed with a shared secret only, which {self.config.env} refuses; "

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class BanRefresh:
-    """Asks the servers of one trust policy until it is ended, or nobody holds it any more.
+    """Asks the servers of one trust policy until it is ended, or is no longer referenced.
 
     Args:
-        policy: the trust policy; None asks nobody.
+        policy: the trust policy; with None no server is asked.
 
     Attributes:
-        end: call it to ask nobody any more; a round that is under way is not waited for.
+        end: call it to stop asking; it does not wait for a round that is under way.
     """
 
     def __init__(self, policy: Policy | None) -> None:
@@ -35,7 +35,7 @@ class BanRefresh:
         self.end = weakref.finalize(self, _end, self._refreshers)
 
     def after_fork(self) -> None:
-        """Ask nobody in a forked child, where the threads are missing."""
+        """Stop asking in a forked child, where the threads are missing."""
         for refresher in self._refreshers:
             refresher.forget()
 

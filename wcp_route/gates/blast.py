@@ -34,7 +34,11 @@ CHAIN_SECONDS: Final = 24 * 3600  # after the last request of a chain
 
 
 def situational(request: RouteInput) -> int:
-    """Return the situational score of a request, 0 to 100."""
+    """Return the situational score of a request, 0 to 100 (the formula stands at the head of this module).
+
+    Args:
+        request: what is asked, checked.
+    """
     payload = request.request
     score = 10 + _LABEL[request.data_label]
     score += 15 if request.env in GUARDED_ENVS else 0
@@ -46,7 +50,12 @@ def situational(request: RouteInput) -> int:
 
 
 def declared(worker: BlastRadius, caller: BlastRadius | None) -> int:
-    """Return the declared score, 0 to 25: in each dimension the higher of what the worker and the caller say."""
+    """Return the declared score, 0 to 25: in each dimension the higher of two, added up.
+
+    Args:
+        worker: what the worker's record declares.
+        caller: what the request says; None when it says nothing.
+    """
     if caller is None:
         return worker.total
     return BlastRadius(
@@ -62,7 +71,7 @@ UNNAMED: Final = "\0"  # goes before a correlation id that stands for a chain; n
 
 
 def chain_of(request: RouteInput) -> tuple[str, str] | None:
-    """Return the chain that a request belongs to; none when it names neither a chain nor a correlation.
+    """Return the chain that a request belongs to; None when it names neither a chain nor a correlation.
 
     Leaving `chain_id` out must not be a way around the sum, so such requests are told by their correlation id.
     """
@@ -88,7 +97,7 @@ class Chains:
         Args:
             chain: tenant id and chain id.
             score: declared, 0 to 25.
-            limit: the highest sum allowed; none for no limit.
+            limit: the highest sum allowed; None for no limit.
             now_ms: milliseconds since 1970.
             keep: whether to add it; else only look.
 
@@ -98,7 +107,7 @@ class Chains:
         with self._lock:
             if chain[1].startswith(UNNAMED):
                 return self._add_unnamed(chain, score, limit, now_ms, keep=keep)
-            while self._open:  # 1. Chains that nobody goes on with are forgotten, oldest first.
+            while self._open:  # 1. Forget chains that had no request for a day, oldest first.
                 oldest, (_, at_ms) = next(iter(self._open.items()))
                 if now_ms - at_ms <= CHAIN_SECONDS * 1000:
                     break
@@ -142,7 +151,12 @@ class Chains:
         return "", total
 
     def release(self, chain: tuple[str, str], score: int) -> None:
-        """Take back what was reserved for a request that was not dispatched."""
+        """Take back what was reserved for a request that was not dispatched.
+
+        Args:
+            chain: tenant id and chain id, as for `reserve`.
+            score: the declared score that was added.
+        """
         with self._lock:
             if chain[1].startswith(UNNAMED):
                 of_tenant = self._unnamed.get(chain[0], OrderedDict())
@@ -169,7 +183,7 @@ class Rates:
     """How many requests each tenant made in the present second. One Hall's memory.
 
     Args:
-        per_second: the most that one tenant may make; none for no limit.
+        per_second: the most that one tenant may make; None for no limit.
     """
 
     def __init__(self, per_second: int | None) -> None:
@@ -179,7 +193,11 @@ class Rates:
         self._made: dict[str, int] = {}
 
     def admits(self, tenant_id: str) -> bool:
-        """Count one request of a tenant, and tell whether it may be decided."""
+        """Count one request of a tenant, and tell whether it may be decided.
+
+        Args:
+            tenant_id: whose request it is.
+        """
         if self._per_second is None:
             return True
         second = int(time.monotonic())

@@ -60,10 +60,10 @@ class World:
         controls: tells which controls are missing under these settings.
         rules: the compiled rules.
         registry: who is enrolled.
-        attestor: asks the package verifier; none only where attestation is off.
-        policy_gate: the operator's policy; none when there is none.
-        availability: none when every enrolled worker counts as available.
-        approvals: where holds wait; none when nobody can approve.
+        attestor: asks the package verifier; None only where attestation is off.
+        policy_gate: the operator's policy; None when there is none.
+        availability: None when every enrolled worker counts as available.
+        approvals: where holds wait; None when there is no one to approve.
         trust_policy_digest: of the trust policy, for receipts.
         config_digest: of the settings, for receipts.
         keeps_receipts: whether each decision leaves a receipt.
@@ -98,14 +98,14 @@ class Deciding:
         request_hash: of the payload.
         now_ms: the one time of this decision.
         grant_id: the approval that the caller brings; empty for none.
-        principal: whom the transport authenticated; none when it does not say.
+        principal: whom the transport authenticated; None when it does not say.
         callbacks: calls into foreign code.
         chains: what open chains add up to.
         rates: how often each tenant asks.
         new_id: makes ids.
         deadline: when the decision must be made.
-        lists: the ban lists of the trust policy; none when the attestor opens them.
-        waiting: threads for calls that may wait for another process; none when the decision itself is made in one.
+        lists: the ban lists of the trust policy; None when the attestor opens them.
+        waiting: threads for calls that may wait for another process; None when the decision itself is made in one.
         rehearsal: only explain; hold, grant, quarantine and chain stay as they are.
         config: the Hall's settings.
         matched: the rule; set by the rule gate, for the gates behind it.
@@ -184,7 +184,7 @@ class AtHand:
 
     Attributes:
         snapshot: of the registry.
-        lists: the ban lists; none where no worker is attested.
+        lists: the ban lists; None where no worker is attested.
     """
 
     snapshot: RegistrySnapshot
@@ -192,7 +192,7 @@ class AtHand:
 
 
 def known_now(world: World, now_ms: int, *, rehearsal: bool) -> AtHand | None:
-    """Return what a decision needs, or none where it has to wait for another process: then it gets a thread.
+    """Return what a decision needs, or None where it has to wait for another process: then it gets a thread.
 
     Handing a decision to a thread costs three times the decision itself (bar: plain decisions, benchmarks/route.py).
     Where the transaction of the receipt looks whether the registry is still the same, nobody needs to look before
@@ -246,7 +246,7 @@ def decided(case: Deciding, refusal: Refusal | None, decision_id: str, task_id: 
 
     Args:
         case: after all gates.
-        refusal: the first one; none lets the request go.
+        refusal: the first one; None lets the request go.
         decision_id: UUID.
         task_id: the caller's name for the task.
     """
@@ -324,7 +324,7 @@ def evidence_of_nothing(world: World, decision: RouteDecision, principal: str | 
     Args:
         world: what the Hall decides by.
         decision: the denial.
-        principal: the tenant that the transport authenticated; none when it does not say.
+        principal: the tenant that the transport authenticated; None when it does not say.
     """
     name = "input" if decision.code == Code.INVALID_INPUT else "tenant" if decision.code in _TO_TENANT else "hall"
     message = "" if decision.reason is None else decision.reason.message

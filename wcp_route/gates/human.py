@@ -1,7 +1,8 @@
 """The last gate: hold the request for a human, or let go what a human approved (spec 5.8, conformance row 3).
 
-A hold is a denial for whoever reads only `denied`. Approving it yields a grant: one-use, bound to this very request and
-this very worker. Bringing the grant back asks every gate again; it answers concerns, never refusals.
+A client that reads only `denied` takes a hold for a denial. An approval yields a grant, good once, for this very request
+and this very worker. With the grant every gate is asked again: a grant answers the question for a human, never a
+refusal.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
 
 
 def _redeemed(case: Deciding, level: Level | None) -> Check:
-    """Use a grant up, even if nobody has a concern any more: it was given for this request once."""
+    """Use a grant up, even if no human is needed any more: it was given for this request once."""
     approvals = case.world.approvals
     if approvals is None:
         raise Refusal(Code.APPROVAL_INVALID, "this Hall keeps no approvals")

@@ -45,7 +45,7 @@ class PolicyContext:
         rule_id: the rule that matched.
         escalation: what the rule says about people and policy.
         worker: the worker that would run.
-        verified: what was attested about it; none where attestation is off.
+        verified: what was attested about it; None where attestation is off.
         blast_score: situational, 0 to 100.
         blast_declared: declared, 0 to 25 for one worker, summed along the chain.
         policy_version: of the Hall's settings.
@@ -84,11 +84,21 @@ class PolicyGate(Protocol):
     """Decides on policy."""
 
     def evaluate(self, context: PolicyContext) -> PolicyAnswer:
-        """Decide. Called in another thread, under the Hall's deadline, at times concurrently."""
+        """Decide. The Hall calls this in another thread, under its deadline, and sometimes several times at once.
+
+        Args:
+            context: what the Hall knows about the request.
+        """
 
 
 def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks, seconds: float) -> PolicyAnswer:
     """Ask a gate, and accept nothing but a well-formed answer.
+
+    Args:
+        gate: the operator's policy.
+        context: what it may know; it sees a copy of the payload and no credential.
+        callbacks: calls it in another thread.
+        seconds: how long it may take.
 
     Raises:
         Refusal: the gate failed, took too long, or answered something else.
@@ -106,10 +116,10 @@ def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks, seconds:
 
 
 def _plain(answer: object) -> PolicyAnswer | None:
-    """Return a well-formed answer in plain text, or none.
+    """Return a well-formed answer in plain text, or None.
 
-    What is derived from an answer or from text might run code when it is looked at, here where no deadline holds, and
-    say something else each time. An enumeration's members are text all the same.
+    A subclass of an answer or of text could run code when it is read, here where no deadline holds, and say something
+    else each time. Members of an enumeration are accepted as text.
     """
     if type(answer) is not PolicyAnswer:
         return None

@@ -35,7 +35,7 @@ def asks_nothing(envelope: PrivilegeEnvelope) -> bool:
 
 
 def ceiling_for(ceilings: tuple[Ceiling, ...], env: Env, label: DataLabel) -> Ceiling | None:
-    """Return the first ceiling that applies, or none."""
+    """Return the first ceiling that applies, or None."""
     return next((each for each in ceilings if env in each.envs and label in each.data_labels), None)
 
 
@@ -65,10 +65,10 @@ def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
 
 
 def announced_excess(context: Mapping[str, JsonValue] | None, envelope: PrivilegeEnvelope) -> str | None:
-    """Return what a caller announces beyond the worker's own envelope (`egress_destination`), or none.
+    """Return what a caller announces beyond the worker's own envelope (`egress_destination`), or None.
 
-    The announcement is the `privilege_context` of the request. A member that nobody checks is an excess, too: it must
-    not look as if it had been checked. The caller's own values are not repeated.
+    The announcement is the `privilege_context` of the request. A member that no rule here checks is an excess, too:
+    else it would look as if it had been checked. The caller's own values are not repeated.
     """
     for name, value in (context or {}).items():
         announced = [value] if isinstance(value, str) else value

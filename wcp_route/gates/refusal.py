@@ -1,4 +1,4 @@
-"""How a gate says no, or "ask a human": by raising, so that nobody can forget to look."""
+"""How a gate refuses, or asks for a human: by raising, so that no caller can forget to look."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Concern:
     Attributes:
         code: what the decision says if it is held.
         reason: one line for the human.
-        level: who must say; none for the Hall's own default.
+        level: who must say; None for the Hall's own default.
         extras: further members of the wire object.
     """
 

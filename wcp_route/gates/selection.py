@@ -207,5 +207,5 @@ def _isolate(case: Deciding, worker: WorkerRecord, refusal: Refusal) -> None:
 
     try:
         case.wait_for("registry", isolate)
-    except Error:  # the request is refused all the same, and so will be the next one
+    except Error:  # the request is refused anyway, and so will be the next one
         _log.exception("worker %s could not be put into quarantine", worker.worker_id)

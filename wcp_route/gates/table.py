@@ -4,7 +4,7 @@
     bans ▶ attestation } ▶ privilege ▶ blast ▶ chain ▶ policy_gate ▶ human
 
 (`input` is `wcp_route.domain.request_model`.) Each gate is a function of the case that returns what it found, or
-raises a `Refusal`. The first refusal decides; gates that only look are asked all the same, so that a receipt names
+raises a `Refusal`. The first refusal decides; gates that only look are still asked, so that a receipt names
 everything that was wrong and not only the first thing.
 """
 
@@ -46,7 +46,7 @@ class Gate:
         name: in checks, explanations and documentation.
         run: looks at the case; returns what it found, or raises a `Refusal`.
         needs: what must have been found before it can look.
-        looks_only: it calls nobody and changes nothing, so it is asked even when another gate refused.
+        looks_only: it makes no calls and changes nothing, so it is asked even when another gate refused.
     """
 
     name: str
@@ -96,7 +96,7 @@ def check_tenant(
     Args:
         config: the settings.
         name: the tenant id of the request.
-        principal: the tenant that the transport authenticated; none when it does not say.
+        principal: the tenant that the transport authenticated; None when it does not say.
         credential: what came with the request.
         credential_known: whether the request has been read so far that its credential is known.
 

@@ -140,7 +140,7 @@ def run_tests(
     Args:
         rules: compiled.
         tests: what to ask.
-        decide: makes the whole decision on an input for a principal; none asks the rules alone.
+        decide: makes the whole decision on an input for a principal; None asks the rules alone.
 
     Raises:
         WireError: a test's input is not a request, and only rules are asked.
