@@ -26,6 +26,7 @@ from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.wire_model import WireError
 from wcp_route.json_schemas import SCHEMAS as MADE
 from wcp_route.json_schemas import schema_of
+from wcp_route.rules.rules_model import read_rules
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -457,3 +458,40 @@ def test_settings_that_mean_nothing_or_are_refused_are_an_error(text: str) -> No
 
     with pytest.raises(ConfigError):
         read_config(text.encode())
+
+
+MISSPELT: list[tuple[dict[str, Any], str]] = [
+    ({"match": {"evn": "prod"}}, "env"),
+    ({"decison": {}}, "decision"),
+    ({"decision": {"candidate_workers_ranked": [{"worker_specie_id": "x"}]}}, "worker_species_id"),
+    (
+        {
+            "decision": {
+                "candidate_workers_ranked": [],
+                "escalation": {"human_required_if": [{"data_lable": "PUBLIC"}]},
+            }
+        },
+        "data_label",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "near"), MISSPELT)
+def test_an_unknown_member_of_a_rule_names_the_near_one(change: Any, near: str) -> None:
+    rule: Any = {"rule_id": "a", "match": {}, "decision": {"candidate_workers_ranked": []}, **change}
+    with pytest.raises(WireError, match=f"there is no such member; did you mean `{near}`"):
+        read_rules({"rules": [rule]})
+
+
+def test_an_unknown_member_of_a_request_or_record_names_the_near_one_of_its_own_place() -> None:
+    with pytest.raises(WireError, match=r"/correlation_ID`: there is no such member; did you mean `correlation_id`"):
+        parse_request({**a_request(), "correlation_ID": "x"})
+    with pytest.raises(WireError, match=r"/nonsense`: there is no such member$"):
+        parse_request({**a_request(), "nonsense": 1})
+    envelope = {"secrets_access": [], "network_egress": "none", "filesystem_writes": [], "tools": [], "tool": []}
+    with pytest.raises(WireError, match=r"/privilege_envelope/tool`: there is no such member; did you mean `tools`"):
+        read_record(a_record(privilege_envelope=envelope))
+    short = a_request()
+    del short["tenant_id"]
+    with pytest.raises(WireError, match="/tenant_id`: is missing"):
+        parse_request(short)

@@ -82,7 +82,7 @@ def parse_request(data: bytes | JsonValue | RouteInput) -> RouteInput:
     try:
         model: RouteInputModel = _validate(data)
     except ValidationError as problem:
-        raise refused(problem, _WHAT) from None
+        raise refused(problem, _WHAT, RouteInputModel) from None
     fields: dict[str, Any] = model.__dict__  # nobody else holds the model
     if model.blast_radius is not None:
         fields["blast_radius"] = value_of(BlastRadius, model.blast_radius)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -60,23 +61,50 @@ def read(model: type[M], data: bytes | JsonValue, *, what: str, max_bytes: int) 
     try:
         return model.model_validate(data)
     except ValidationError as problem:
-        raise refused(problem, what) from None
+        raise refused(problem, what, model) from None
     except RecursionError:
         raise WireError(f"{what} is nested too deeply") from None
 
 
-def refused(problem: ValidationError, what: str, within: tuple[str | int, ...] = ()) -> WireError:
-    """Return the first thing that is wrong, with its place.
+def refused(
+    problem: ValidationError, what: str, model: type[BaseModel], within: tuple[str | int, ...] = ()
+) -> WireError:
+    """Return the first thing that is wrong, with its place, and the name that may be meant by an unknown one.
 
     Args:
         problem: what the model says.
         what: what the document is, for the message.
+        model: its shape.
         within: where in the document the model stands.
     """
-    first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
+    found = problem.errors(include_url=False, include_input=False, include_context=False)
+    unknown = [one for one in found if one["type"] == "extra_forbidden" and one["loc"][:-1] == found[0]["loc"][:-1]]
+    first = unknown[0] if unknown and found[0]["type"] == "missing" else found[0]  # a misspelt name is both
     where = pointer((*within, *first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1])[:64], _names_at(model, first["loc"][:-1]), n=1)
+        said = "there is no such member" + (f"; did you mean `{near[0]}`?" if near else "")
+    elif first["type"] == "missing":
+        said = "is missing"
     return WireError(f"{what} at `{where or '/'}`: {said[:1].lower()}{said[1:]}", where)
+
+
+def _names_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """Return the names that the object at a place of a document may have; none where that is not one model's."""
+    for part in place:
+        if isinstance(part, int):  # of a list, whose type was looked into already
+            continue
+        waiting: list[Any] = [model.model_fields[part].annotation] if part in model.model_fields else []
+        inner = None
+        while waiting and inner is None:
+            kind = waiting.pop()
+            inner = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+            waiting += get_args(kind)
+        if inner is None:
+            return []
+        model = inner
+    return [*model.model_fields]
 
 
 def pointer(place: Sequence[str | int]) -> str:

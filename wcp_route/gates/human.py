@@ -1,7 +1,7 @@
 """The last gate: hold the request for a human, or let go what a human approved (spec 5.8, conformance row 3).
 
-A client that reads only `denied` takes a hold for a denial. An approval yields a grant, good once, for this very request
-and this very worker. With the grant every gate is asked again: a grant answers the question for a human, never a
+A client that reads only `denied` takes a hold for a denial. An approval yields a grant: good once, for this very
+request and this very worker. With the grant every gate is asked again; it answers the question for a human, never a
 refusal.
 """
 

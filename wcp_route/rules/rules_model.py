@@ -279,7 +279,7 @@ def read_rules(data: bytes | JsonValue) -> RuleSet:
             try:
                 rules.append(RuleModel.model_validate(rule).to_value(place))
             except ValidationError as problem:
-                raise refused(problem, _WHAT, ("rules", place)) from None
+                raise refused(problem, _WHAT, RuleModel, ("rules", place)) from None
         return RuleSet(rules, digest)
     finally:
         if collecting:
