@@ -32,7 +32,7 @@ def format_option(command: Command) -> Command:
             callback=_keep("output"),
             help="Write the data to a new file.",
         ),
-        click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to say it."),
+        click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."),
     )
     for option in options:
         command = option(command)
