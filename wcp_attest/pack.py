@@ -133,7 +133,7 @@ def verify_archive(
     expect: Expectation | None = None,
     options: ReadOptions | None = None,
     max_bytes: int | None = None,
-    stage: str | None = None,
+    stage: str | os.PathLike[str] | None = None,
     attestation: str | os.PathLike[str] | None = None,
 ) -> Verified:
     """Verify the package in an archive, in a private directory that is removed afterwards.

@@ -189,14 +189,14 @@ def temporary_place() -> str:
     return place
 
 
-def load_module(package: StoredPackage, path: str) -> ModuleType:
+def load_module(package: StoredPackage, path: str | os.PathLike[str]) -> ModuleType:
     """Import one Python module of a verified package, from bytes that are compared with the manifest once more.
 
     `sys.path` stays as it is, and so does every other module. Its name is `wcp_package_<hex>.<path with dots>`.
 
     Args:
         package: what `verified` or a store returned.
-        path: of the module in the package, `code/worker_logic.py`.
+        path: of the module in the package, `code/worker_logic.py`, relative and with `/`.
 
     Raises:
         TreeMismatch: the file is not the one that was signed.
@@ -206,6 +206,7 @@ def load_module(package: StoredPackage, path: str) -> ModuleType:
     data = read_bounded(os.path.join(pair, MANIFEST_NAME), limit=MAX_MANIFEST_BYTES, what="the manifest")
     if hashlib.sha256(data).hexdigest() != package.verified.manifest_sha256:
         raise TreeMismatch("the manifest was replaced after it was verified")
+    path = os.fspath(path)
     entry = Manifest.parse(data).entries().get(path)
     if not isinstance(entry, File):
         raise ConfigError(f"the package has no file {path!r}")

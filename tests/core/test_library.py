@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
-from wcp_attest import Expectation, HmacSecret, KeySigner, TrustedKey, load_policy, scaffold_package, verify
+from wcp_attest import (
+    ConfigError,
+    Expectation,
+    HmacSecret,
+    KeySigner,
+    TrustedKey,
+    load_module,
+    load_policy,
+    parse_policy,
+    scaffold_package,
+    verified,
+    verify,
+)
+from wcp_attest.bans import CompiledBans, compile_list
+from wcp_attest.cli import main
+from wcp_attest.pack import pack, verify_archive
+from wcp_attest.registry import RegistryClient
 from wcp_attest.scaffold import BOOTSTRAP
 from wcp_attest.signing.key import generate
 from wcp_attest.testing import SignedPackage, make_signed_package, signed_packages
@@ -98,3 +114,27 @@ def test_packages_for_tests_are_signed_and_apart(signed_packages: Callable[..., 
     assert not verify(second.path, first.policy).ok
     with pytest.raises(FileExistsError):
         make_signed_package(first.path)
+
+
+def test_every_path_may_be_a_path_object(
+    signed_packages: Callable[..., SignedPackage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = signed_packages({"code/one.py": "ONE = 1\n"})
+    key = tmp_path / "k.pub"
+    key.write_bytes(package.signer.public_pem())
+    text = b'version = 1\n[[namespace]]\nname = "org.example"\n[[namespace.signer]]\nkey = "k.pub"\n'
+    policy = parse_policy(text, read=lambda name, *_: (tmp_path / name).read_bytes(), environ={}, folder=tmp_path)
+    policy.check_outside(package.path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    with verified(package.path, policy) as held:
+        assert load_module(held, PurePosixPath("code/one.py")).ONE == 1
+    pack(package.path, tmp_path / "p.tar")
+    verify_archive(tmp_path / "p.tar", policy, stage=tmp_path / "staged")
+    assert verify(tmp_path / "staged", policy).ok
+    assert main(["ban", "new", str(tmp_path / "bans.json"), "--name", "acme", "-q"]) == 0
+    compile_list(tmp_path / "bans.json", tmp_path / "bans.idx")
+    CompiledBans.open(tmp_path / "bans.idx").close()
+    (tmp_path / "none.pem").write_text("")
+    with pytest.raises(ConfigError, match="no certificate"):
+        RegistryClient("https://registry.example", ca_file=tmp_path / "none.pem")

@@ -188,7 +188,7 @@ class Policy:
         known = ", ".join(namespace.name for namespace in self.namespaces[:5])
         raise NamespaceInvalid(f"the policy does not know the namespace {name}; it knows {known}")
 
-    def check_outside(self, root: str) -> None:
+    def check_outside(self, root: str | os.PathLike[str]) -> None:
         """Refuse to judge a package that holds something the policy was read from or will read.
 
         Each call checks every path by which such a file is reached, with one `lstat`. Links are followed again only
@@ -201,6 +201,7 @@ class Policy:
             ConfigError: it does.
             MachineError: this machine cannot tell.
         """
+        root = os.fspath(root)
         try:
             package = os.stat(root)
         except (OSError, ValueError) as problem:

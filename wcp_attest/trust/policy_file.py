@@ -111,7 +111,7 @@ def load_policy(
     return replace(policy, files=(*policy.files, *files), content_digest=content_digest)
 
 
-def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str = "") -> Policy:
+def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder: str | os.PathLike[str] = "") -> Policy:
     """Parse the text of a policy.
 
     Args:
@@ -147,7 +147,7 @@ def parse_policy(data: bytes, *, read: Read, environ: Mapping[str, str], folder:
         namespaces=tuple(_namespace(table, read, environ) for table in top.tables("namespace")),
         accept=accept,
         sigstore=sigstore,
-        conditions=_conditions(top, sigstore, read, environ, folder),
+        conditions=_conditions(top, sigstore, read, environ, os.fspath(folder)),
         digest=sha256_hex(data),
     )
     top.finish()

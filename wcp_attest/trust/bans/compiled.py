@@ -190,7 +190,7 @@ class CompiledBans(AbstractContextManager["CompiledBans"]):
         )
 
     @classmethod
-    def open(cls, path: str) -> CompiledBans:
+    def open(cls, path: str | os.PathLike[str]) -> CompiledBans:
         """Open a compiled list and check its header and size.
 
         Args:
@@ -204,6 +204,7 @@ class CompiledBans(AbstractContextManager["CompiledBans"]):
                 not a compiled list, damaged or truncated.
             MachineError: this machine is at fault.
         """
+        path = os.fspath(path)
         descriptor = open_regular(path, f"compiled ban list `{path}`", private=True)
         try:
             size = os.fstat(descriptor).st_size

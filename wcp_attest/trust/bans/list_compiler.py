@@ -91,7 +91,7 @@ class _CompiledOutput:
         self.last = key
 
 
-def compile_list(source: str, target: str) -> CompiledHeader:
+def compile_list(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> CompiledHeader:
     """Compile a list into a file, which is replaced as a whole or not at all.
 
     Args:
@@ -105,6 +105,7 @@ def compile_list(source: str, target: str) -> CompiledHeader:
         BansUnusable: the list is malformed, too large, or large and not in the layout that is written.
         ConfigError: a file cannot be read or written, or what stands at `target` is no compiled list.
     """
+    source, target = os.fspath(source), os.fspath(target)
     check_place(target, COMPILED)
     try:
         with open(_opened(source), "rb") as stream:

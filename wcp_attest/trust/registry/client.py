@@ -110,14 +110,14 @@ class RegistryClient:
         timeout: float = DEFAULT_TIMEOUT,
         cache_ttl: float = DEFAULT_TTL,
         telemetry: bool = False,
-        ca_file: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         list_timeout: float = LIST_TIMEOUT,
     ) -> None:
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
         if "?" in url:
             raise ConfigError("the registry's URL must not carry a query")
         self.base_url = url.rstrip("/")
-        self._transport = Transport(url, timeout=timeout, ca_file=ca_file)
+        self._transport = Transport(url, timeout=timeout, ca_file=None if ca_file is None else os.fspath(ca_file))
         self._headers = (credentials or Credentials()).headers()
         if self._headers and not self._transport.encrypted:
             raise ConfigError("a token is never sent over plain http; use an https URL")
