@@ -147,7 +147,7 @@ TRACE: ContextVar[str] = ContextVar("TRACE", default="")
 
 
 class Sink:
-    """An event sink that may wait, and looks at the trace of whoever asked."""
+    """An event sink that may wait, and looks at the trace of the request."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []

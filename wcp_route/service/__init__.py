@@ -1,7 +1,7 @@
 """The Hall over HTTP: `wcp-route serve`. A thin rim over `Hall`: no rule, gate or check lives here.
 
 settings     the `[service]` table of hall.toml
-principals   who asks: tokens, OIDC, a proxy's word; roles
+principals   who asks: tokens, OIDC, a proxy's header; roles
 connections  how many there may be, and how long a request's head may take
 limits       what a request may cost before anybody looks at it
 decider      decisions for the event loop, answered once their receipts are durable

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 
 def application(context: Context) -> Limits:
-    """Return the application.
+    """Return the ASGI application of a service.
 
     Args:
         context: the Hall and all that the handlers share.
+
+    Returns:
+        The handlers behind the limits.
     """
     routes = [
         *protocol.ROUTES,
@@ -61,5 +64,5 @@ async def _as_problem(request: Request, problem: Any) -> Response:
 
 
 async def _failed(request: Request, problem: Exception) -> Response:
-    del request, problem  # the server's log has it; the caller learns nothing about our inside
+    del request, problem  # the log has it; the caller learns nothing about the service from it
     return Problem(500, "internal-error", "the service failed; its log says why").response()

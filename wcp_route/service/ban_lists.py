@@ -168,7 +168,7 @@ def _read(path: str) -> bytes:
     """Return the bytes of a list or of its signatures.
 
     Raises:
-        Problem: 503.
+        Problem: 503, the file cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -221,7 +221,15 @@ async def reports(request: Request) -> Response:
 
 
 def shown_reports(context: Context) -> list[dict[str, Any]]:
-    """Return the reports, oldest first, and whether a list that this Hall serves bans the package by now."""
+    """Return the reports, oldest first, and whether a list that this Hall serves bans the package by now.
+
+    Args:
+        context: the service.
+
+    Raises:
+        Problem: 503, a list cannot be read.
+        StateError: the ledger cannot be read.
+    """
     listed = {row["sha256"] for row in _rows(context)} if context.settings.ban_lists else set()
     return [
         {
@@ -242,8 +250,18 @@ def shown_reports(context: Context) -> list[dict[str, Any]]:
 def review_report(context: Context, by: str, digest: str, decision: object, reason: str) -> BanReport:
     """Confirm or dismiss a report in somebody's name.
 
+    Args:
+        context: the service.
+        by: who decides.
+        digest: of the package, 64 hex digits.
+        decision: `confirm` or `dismiss`.
+        reason: one line, for the receipt.
+
+    Returns:
+        The report afterwards.
+
     Raises:
-        Problem: 400.
+        Problem: 400, there is no such decision, or the reason is too long.
         ReportRefused: nobody has reported it, or somebody has looked at it already.
     """
     if decision not in _REVIEWS or len(reason) > MAX_REASON:

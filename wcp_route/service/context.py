@@ -76,12 +76,23 @@ class Context:
     unstored_at: float = float("-inf")
 
     def grant_of(self, pending_id: str) -> str:
-        """Return the grant of a hold: known to whoever has the secret, and to nobody else."""
+        """Return the grant of a hold. Only a service with the same secret can make it.
+
+        Args:
+            pending_id: of the hold.
+
+        Returns:
+            64 hex digits (HMAC-SHA-256).
+        """
         return hmac.new(self.secret, b"wcp grant\0" + pending_id.encode(), "sha256").hexdigest()
 
 
 def context_of(request: Request) -> Context:
-    """Return the service that a request came to."""
+    """Return the service that a request came to.
+
+    Args:
+        request: the request.
+    """
     found: Context = request.app.state.context
     return found
 
@@ -110,8 +121,13 @@ def principal_of(request: Request, *roles: Role, open_as: Open | None = None) ->
 async def json_of(request: Request, *, floats: bool = False) -> dict[str, Any]:
     """Return the JSON object of a body.
 
+    Args:
+        request: the request.
+        floats: whether numbers with a fraction are allowed.
+
     Raises:
-        Problem: 400 or 415. A form or plain text is refused, as a page of another site could send one (CORS).
+        Problem: 400, it is no JSON object; or 415, it is a form or plain text, as a page of another site could send
+            without being asked (CORS).
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
@@ -126,12 +142,19 @@ async def json_of(request: Request, *, floats: bool = False) -> dict[str, Any]:
 
 
 async def working(function: Callable[[], T]) -> T:
-    """Run what may block in a thread, and turn our own errors into problems."""
+    """Run what may block in a thread, and turn our own errors into problems.
+
+    Args:
+        function: what to run.
+
+    Raises:
+        Problem: 503, the state cannot be used; 400, the request cannot be used; or 409, it is refused.
+    """
     try:
         return await run_in_threadpool(function)
     except Problem:
         raise
-    except StateError as problem:  # its text may name files and servers of ours, so the log has it alone
+    except StateError as problem:  # its text may name our files and servers, so only the log has it
         _log.error("the state cannot be used: %s", problem)
         raise Problem(503, "state-unusable", "the Hall's state cannot be used now", {"retry-after": "5"}) from None
     except ConfigError as problem:
@@ -141,7 +164,14 @@ async def working(function: Callable[[], T]) -> T:
 
 
 def endpoint(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Give a handler the one way to answer with a problem."""
+    """Answer with the problem that a handler raises.
+
+    Args:
+        handler: of one path.
+
+    Returns:
+        A handler that raises no problem.
+    """
 
     @functools.wraps(handler)
     async def call(request: Request) -> Response:

@@ -6,7 +6,7 @@
 
 The resource is a capability; what a request for work needs beside it is looked for in the context, then in the
 properties of the resource. The environment is the Hall's own. What is missing is a refusal with its reason, never a
-guess. The tenant is who was authenticated: a subject is recorded, and believed about nothing.
+guess. The tenant is who was authenticated. A subject is recorded; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ def _part(evaluation: Mapping[str, Any], name: str, *fields: str) -> dict[str, A
 
 
 def answer_of(decision: RouteDecision) -> dict[str, Any]:
-    """Return a decision in AuthZEN's words: a hold is a no with a way on."""
+    """Return a decision in AuthZEN's words (section 6.2): a hold is a no, with the id to poll in its context.
+
+    Args:
+        decision: the Hall's.
+    """
     context: dict[str, Any] = {"outcome": decision.outcome, "decision_id": decision.decision_id}
     if decision.reason is not None:
         context["reason"] = {"code": str(decision.reason.code), "message": decision.reason.message}
@@ -80,10 +84,17 @@ def answer_of(decision: RouteDecision) -> dict[str, Any]:
 
 
 def evaluations_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool | None, bool]:
-    """Return the evaluations of a batch with its defaults filled in, after which answer to stop, and whether it is one.
+    """Read a batch.
+
+    Args:
+        body: with `evaluations`, or without them for a single one (section 7).
+
+    Returns:
+        The evaluations with the defaults filled in; after which answer to stop, None for none; whether it is a single
+        evaluation.
 
     Raises:
-        Problem: 400.
+        Problem: 400, it is malformed or has more than 100 evaluations.
     """
     options = body.get("options", {})
     semantic = options.get("evaluations_semantic", "execute_all") if isinstance(options, dict) else None

@@ -66,7 +66,13 @@ class Limits:
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or refuse it."""
+        """Answer one request, or refuse it (ASGI 3).
+
+        Args:
+            scope: of the request.
+            receive: hands over its body.
+            send: takes the answer.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -85,7 +91,7 @@ class Limits:
             await send(message)
 
         async def receiving() -> Message:
-            """Hand the body, which was read, to the handler, then whatever comes."""
+            """Hand over the body that was read, and afterwards what else the client sends."""
             nonlocal told
             if told:
                 return await receive()
@@ -111,7 +117,7 @@ class Limits:
             }
             if not self._lines:  # the lines of one turn of the loop are written together
                 asyncio.get_running_loop().call_soon(self._write_lines)
-            self._lines.append(json.dumps(fields))  # JSON escapes whatever a caller sent
+            self._lines.append(json.dumps(fields))  # JSON escapes what a caller sent
 
     def _write_lines(self) -> None:
         _log.info("%s", "\n".join(self._lines))

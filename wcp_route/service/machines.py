@@ -21,13 +21,20 @@ UNSTORED_SECONDS: Final = 30.0  # afterwards requests may come again and show wh
 
 
 def missing(context: Context) -> dict[str, str]:
-    """Return what keeps the service from being ready, by name."""
+    """Return what keeps the service from being ready.
+
+    Args:
+        context: the service.
+
+    Returns:
+        The reasons by name: `bans`, `database`, `oidc`, `receipts`, `reload`. The texts may name files and servers.
+    """
     found = dict(context.problems)
     if (oidc := context.authenticator.oidc) is not None and oidc.problem:
         found["oidc"] = oidc.problem
     try:
         context.state.registry.snapshot()
-    except Exception as problem:  # noqa: BLE001  # whatever the database raises means that it cannot be used
+    except Exception as problem:  # noqa: BLE001  # any error of the database means that it cannot be used
         found["database"] = str(problem)[:200]
     if time.monotonic() - context.unstored_at < UNSTORED_SECONDS:
         found["receipts"] = "the last receipt could not be stored; the log says why"

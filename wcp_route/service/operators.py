@@ -127,8 +127,14 @@ async def clear(request: Request) -> Response:
 def last_receipts(context: Context, filters: dict[str, str], limit: int) -> list[dict[str, Any]]:
     """Return the newest receipts that fit, newest first.
 
+    Args:
+        context: the service.
+        filters: by name: worker, tenant, outcome, code, kind, since, until.
+        limit: how many at most.
+
     Raises:
-        Problem: a filter is unknown, or a time is none.
+        Problem: 400, a filter is unknown, or a time cannot be read.
+        StateError: the ledger cannot be read.
     """
     unknown = filters.keys() - {*FILTERS, *TIMES, "limit"}
     if unknown:
@@ -159,7 +165,11 @@ def _moment(text: str | None) -> int | None:
 
 
 def shown_receipt(receipt: Receipt) -> dict[str, Any]:
-    """Return a receipt as JSON."""
+    """Return a receipt as JSON.
+
+    Args:
+        receipt: from the ledger; its body is what was hashed.
+    """
     return {"seq": receipt.seq, "stream": receipt.stream, "receipt": json.loads(receipt.body)}
 
 

@@ -51,7 +51,14 @@ def _render(name: str, status: int = 200, **values: Any) -> HTMLResponse:
 
 
 def page(*roles: Any) -> Callable[[Callable[..., Awaitable[Response]]], Callable[[Request], Awaitable[Response]]]:
-    """Give a handler the session of a person with one of the roles; without one it leads to the sign-in page."""
+    """Give a handler the session of a person with one of the roles.
+
+    Args:
+        roles: which of them are enough.
+
+    Returns:
+        A decorator. Without a session the handler leads to the sign-in page; without a role it shows a problem.
+    """
 
     def decorate(handler: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         @functools.wraps(handler)
@@ -104,7 +111,7 @@ async def signout(request: Request, context: Context, session: Session) -> Respo
 
 @page("reader", "approver", "operator", "banner")
 async def overview(request: Request, context: Context, session: Session) -> Response:
-    """GET /: how the Hall stands."""
+    """GET /: decisions by the hour, why requests were refused, readiness, ban lists, the head of the chain."""
     del request
 
     def look() -> dict[str, Any]:

@@ -25,9 +25,15 @@ class PairStore:
         os.makedirs(directory, mode=0o700, exist_ok=True)
 
     def put(self, worker_id: str, manifest: bytes, signatures: bytes) -> None:
-        """Keep a pair: both files or neither.
+        """Keep a pair: both files or neither. It takes the place of an earlier one.
+
+        Args:
+            worker_id: whose.
+            manifest: bytes of `manifest.json`.
+            signatures: bytes of `manifest.sig`.
 
         Raises:
+            Problem: 404, no worker can have that id.
             OSError: it cannot be written.
         """
         length = len(manifest).to_bytes(8, "big")
@@ -38,7 +44,17 @@ class PairStore:
         os.replace(file.name, self._place(worker_id))
 
     def get(self, worker_id: str) -> tuple[bytes, bytes] | None:
-        """Return a pair, or None when none is kept."""
+        """Return a pair.
+
+        Args:
+            worker_id: whose.
+
+        Returns:
+            Manifest and signatures; None when none is kept.
+
+        Raises:
+            Problem: 404, no worker can have that id.
+        """
         try:
             with open(self._place(worker_id), "rb") as file:
                 data = file.read(2 * MAX_PAIR_BYTES)

@@ -2,7 +2,7 @@
 
 A principal is never taken from the body of a request. It comes from a bearer token whose SHA-256 stands in hall.toml,
 from an OpenID token that the issuer's key signed for this audience, or from the header of a proxy whose address is
-listed. Comparison takes the same time whatever token is given.
+listed. The comparison takes the same time for every token.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_TOKEN: Final = 8192  # characters; an OpenID token with many claims has 4,000
 MAX_JWKS_BYTES: Final = 1 << 20
 JWKS_MAX_AGE: Final = 3600.0  # seconds; keys that cannot be fetched again count no longer than this
-JWKS_PAUSE: Final = 10.0  # seconds between two attempts at least, whatever tokens name
+JWKS_PAUSE: Final = 10.0  # seconds between two attempts at least, however many unknown keys tokens name
 FETCH_SECONDS: Final = 5.0
 REGISTRY_PATHS: Final = "/api/v1/"
 REGISTRY_COOKIE: Final = "pyhall_session"
@@ -58,6 +58,9 @@ class Principal:
 
     def require(self, *roles: Role) -> None:
         """Check that the principal has one of the roles.
+
+        Args:
+            roles: which of them are enough.
 
         Raises:
             Problem: 403.
@@ -93,6 +96,9 @@ class Authenticator:
     def of(self, request: HTTPConnection) -> Principal:
         """Return who sent a request.
 
+        Args:
+            request: the request, or its head alone.
+
         Raises:
             Problem: 401, it says nothing that can be verified.
         """
@@ -118,7 +124,14 @@ class Authenticator:
         )
 
     def of_token(self, token: str) -> Principal | None:
-        """Return whose token it is, or None."""
+        """Return whose token it is.
+
+        Args:
+            token: as it came, without `Bearer`.
+
+        Returns:
+            The principal; None when nobody has the token.
+        """
         digest, found = sha256(token.encode("utf-8", "surrogateescape")).digest(), None
         for known, principal in self._tokens:  # all of them, always: the time says nothing about which one is near
             if hmac.compare_digest(known, digest):
@@ -147,7 +160,14 @@ class OidcVerifier:
         self.problem = "the keys of the issuer are not there yet"
 
     def verify(self, token: str) -> Principal | None:
-        """Return whose token it is, or None when anything about it is wrong."""
+        """Return whose token it is.
+
+        Args:
+            token: a JWT.
+
+        Returns:
+            The principal; None when anything about the token is wrong.
+        """
         import jwt
 
         settings = self._settings

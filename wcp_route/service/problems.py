@@ -41,5 +41,5 @@ class Problem(Exception):
 
 
 def not_found() -> Problem:
-    """What is not there, and what the caller may not know of, are answered alike."""
+    """Return the problem for what is not there and for what the caller may not know of: 404 for both."""
     return Problem(404, "not-found", "there is nothing of that name here, or you may not see it")

@@ -36,7 +36,7 @@ async def decide(request: Request, body: dict[str, Any], principal: Principal, g
     Args:
         request: the HTTP request that it came with.
         body: the request for work, parsed.
-        principal: who asks, and so the tenant, whatever the body says.
+        principal: who asks. It is the tenant; the body cannot name another.
         grant: of an approval; empty for none.
     """
     context, state = context_of(request), request.scope["state"]
@@ -125,7 +125,12 @@ async def health(request: Request) -> Response:
 
 
 def shown_hold(hold: Hold, state: str) -> dict[str, Any]:
-    """Return a hold as approvers and its requester see it."""
+    """Return a hold as approvers and its requester see it.
+
+    Args:
+        hold: the hold.
+        state: `pending`, `approved`, `denied`, `expired`, …
+    """
     return {
         "pending_approval_id": hold.pending_id,
         "state": state,
@@ -203,8 +208,18 @@ async def answer_hold(
 ) -> dict[str, Any]:
     """Answer a hold in a principal's name.
 
+    Args:
+        context: the service.
+        principal: who answers; the level is theirs, not the request's.
+        pending_id: of the hold.
+        action: `approve`, `deny` or `escalate`.
+        reason: one line, for the receipt.
+
+    Returns:
+        The state of the hold afterwards.
+
     Raises:
-        Problem: they may not, or it does not wait any more.
+        Problem: 400, there is no such action; 403, they may not; or 409, the hold does not wait any more.
     """
     principal.require("approver")
     if principal.agent or principal.level is None:

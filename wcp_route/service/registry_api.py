@@ -135,8 +135,12 @@ async def attest(request: Request) -> Response:
 def decoded(body: dict[str, Any], name: str) -> bytes:
     """Return the bytes of a file that a body carries in base64.
 
+    Args:
+        body: the body.
+        name: of the field.
+
     Raises:
-        Problem: 400.
+        Problem: 400, it is missing, too long, or no base64.
     """
     value = body.get(name)
     if not isinstance(value, str) or len(value) > MAX_PAIR_BYTES:

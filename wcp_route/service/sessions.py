@@ -49,7 +49,10 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, principal: Principal) -> str:
-        """Return the cookie of a new session.
+        """Return the cookie of a new session, which lasts eight hours.
+
+        Args:
+            principal: who signed in.
 
         Raises:
             Problem: 503, there are too many.
@@ -63,12 +66,20 @@ class Sessions:
         return name
 
     def of(self, request: HTTPConnection) -> Session | None:
-        """Return the session of a request, or None."""
+        """Return the session of a request; None when it has none or it has ended.
+
+        Args:
+            request: with its cookies.
+        """
         found = self._found.get(request.cookies.get(COOKIE, ""))
         return found if found is not None and found.until > time.monotonic() else None
 
     def end(self, request: Request) -> None:
-        """End the session of a request."""
+        """End the session of a request.
+
+        Args:
+            request: with its cookies.
+        """
         with self._lock:
             self._found.pop(request.cookies.get(COOKIE, ""), None)
 
@@ -76,8 +87,13 @@ class Sessions:
 def check_form(request: Request, session: Session, form: FormData) -> None:
     """Check that a form comes from our own page.
 
+    Args:
+        request: that posts it.
+        session: of the person.
+        form: with `form_token`.
+
     Raises:
-        Problem: 403.
+        Problem: 403, another origin, or a form of another session.
     """
     check_origin(request)
     given = form.get("form_token")
@@ -86,10 +102,13 @@ def check_form(request: Request, session: Session, form: FormData) -> None:
 
 
 def check_origin(request: Request) -> None:
-    """Check that a browser sends the request from our own origin.
+    """Check that a browser sends the request from our own origin (`Sec-Fetch-Site`, `Origin`).
+
+    Args:
+        request: that changes something.
 
     Raises:
-        Problem: 403.
+        Problem: 403, it comes from a page of another site.
     """
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
