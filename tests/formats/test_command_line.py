@@ -85,7 +85,7 @@ def test_a_denial_names_the_page_of_its_code_in_text_and_json(folder: Path) -> N
     assert (passed["code"], passed["code_url"]) == (None, None)
     (folder / "pkg/data").write_text("3\n")
     page = f"{SITE}codes/ATTEST_HASH_MISMATCH/"
-    assert verify(folder, "text").stdout.endswith(f"says more; an example: {page}\n")
+    assert verify(folder, "text").stdout.endswith(f"says more; an example:\n    {page}\n")
     assert json.loads(verify(folder, "json").stdout)["code_url"] == page
 
 

@@ -55,4 +55,4 @@ def as_text(verdict: Verdict, root: str, paint: Painter, *, every: bool = False)
     text += difference_text.as_text(verdict.differences, verdict.total_differences, paint, every=every)
     advice = advice_for(code, verdict.message, verdict.differences, root)
     text += "what to do\n" + "".join(f"  - {hint}\n" for hint in advice[:MAX_HINTS])
-    return text + f"  - `wcp-attest explain {code.value}` says more; an example: {code_page(code.value)}\n"
+    return text + f"  - `wcp-attest explain {code.value}` says more; an example:\n    {code_page(code.value)}\n"
