@@ -36,20 +36,28 @@ threshold = 2
 """
 
 
+@pytest.fixture(scope="module")
+def prepared(sigstore_instance: LoopbackSigstore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that is signed once; each test has a copy."""
+    place = tmp_path_factory.mktemp("keyless")
+    (place / "trust.json").write_text(json.dumps(sigstore_instance.client_trust_config()))
+    key = generate()
+    (place / "soc.key").write_bytes(key.to_pem(None))
+    (place / "soc.pub").write_bytes(key.public_pem())
+    (place / "policy.toml").write_text(POLICY.format(issuer=sigstore_instance.issuer, identity=WORKFLOW))
+    write_package(place / "worker")
+    env = {**DIRECT, **sigstore_instance.ambient_environment(**github_claims())}
+    good("sign", str(place / "worker"), "--sigstore", "--trust-config", str(place / "trust.json"), *BUILD, env=env)
+    good("ban", "new", str(place / "bans.json"), "--name", "acme-soc")
+    return place
+
+
 @pytest.fixture
-def folder(instance: LoopbackSigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     for name, value in DIRECT.items():
         monkeypatch.setenv(name, value)
-    (tmp_path / "trust.json").write_text(json.dumps(instance.client_trust_config()))
-    key = generate()
-    (tmp_path / "soc.key").write_bytes(key.to_pem(None))
-    (tmp_path / "soc.pub").write_bytes(key.public_pem())
-    (tmp_path / "policy.toml").write_text(POLICY.format(issuer=instance.issuer, identity=WORKFLOW))
-    write_package(tmp_path / "worker")
-    env = {**DIRECT, **instance.ambient_environment(**github_claims())}
-    good("sign", "worker", "--sigstore", "--trust-config", "trust.json", *BUILD, env=env)
-    good("ban", "new", "bans.json", "--name", "acme-soc")
     return tmp_path
 
 

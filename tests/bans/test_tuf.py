@@ -231,6 +231,7 @@ def test_while_it_is_down_the_kept_copy_lasts_until_metadata_or_list_expire(
     repository.publish(targets(7), expires={"timestamp": HOUR})
     opened(source, place)
     server.route("/metadata/timestamp.json", DOWN[name])
+    source = replace(source, timeout=0.5)
     found = opened(source, place, 60)
     assert "is down" in found.note
     assert found.index.head.version == 7
@@ -244,6 +245,7 @@ def test_down_without_a_copy_is_no_empty_list(
 ) -> None:
     source = feed(server, place, repository.start())
     server.route("/metadata/timestamp.json", DOWN[name])
+    source = replace(source, timeout=0.5)
     with pytest.raises(BansUnusable, match="is down and no copy"):
         opened(source, place)
 
