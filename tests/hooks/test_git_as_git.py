@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,10 @@ from tests.cli.inprocess import ok, wcp
 from tests.hooks.repository import ONE_PACKAGE, Repository, repository_of_one_package
 from wcp_attest import HmacSecret, sign
 from wcp_attest.advice.git_command import environment
+from wcp_attest.cli.manifest_plan import note_lfs_pointers
+from wcp_attest.cli.output import Output
+from wcp_attest.package.entries import SEPARATOR, File, render_line
+from wcp_attest.package.manifest import Manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,3 +243,13 @@ def test_a_commit_of_some_paths_is_judged_by_its_own_index(project: Repository) 
     project.add()
     assert wcp("fix").status == 1
     project.git("commit", "--only", "w/f.txt", "w/manifest.json", "-qm", "true")
+
+
+def test_pointers_are_looked_for_in_linear_time(tmp_path: Path) -> None:
+    deep = "/".join(["d" * 250] * 150)  # with a search that goes back at each character, each line takes a second
+    entries = {f"{deep}/{number}": File("0" * 64, 5000) for number in range(1000)}
+    body = SEPARATOR.join(render_line(path, entry, "sha256") for path, entry in sorted(entries.items()))
+    manifest = Manifest("org.acme.w", "wrk.doc.w", "1", "2026-11-22T14:00:00Z", "ci", "0" * 64, body)
+    started = time.process_time()
+    note_lfs_pointers(str(tmp_path), manifest, Output("text"))
+    assert time.process_time() - started < 20  # this takes milliseconds

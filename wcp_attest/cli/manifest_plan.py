@@ -7,6 +7,7 @@ import re
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
@@ -272,17 +273,17 @@ def build(
 def note_lfs_pointers(package: str, manifest: Manifest, out: Output) -> None:
     """Say so when files of the package are Git LFS pointers: what is signed is the pointer, not the content."""
     from wcp_attest.disk.files import read_start
-    from wcp_attest.package.entries import File
+    from wcp_attest.package.entries import SEPARATOR, File, parse_line
 
-    pattern = re.compile(rb'[^\n]*"size":1[0-9]{2}[,}]')
-    if pattern.search(manifest.body) is None:
-        return
-    sizes = range(*POINTER_SIZES)
-    small = [path for path, entry in manifest.entries().items() if isinstance(entry, File) and entry.size in sizes]
     pointers = []
-    for path in small[:MAX_POINTERS]:
+    body = manifest.body
+    for found in islice(re.finditer(rb'"size":1[0-9]{2}[,}]', body), MAX_POINTERS):  # no quoted path can hold that
+        start, end = body.rfind(SEPARATOR, 0, found.start()), body.find(SEPARATOR, found.end())
+        line = body[start + len(SEPARATOR) if start >= 0 else 0 : end if end >= 0 else len(body)]
+        path, entry = parse_line(line, manifest.hash_algorithm)
         with suppress(OSError, ValueError):
-            if read_start(os.path.join(package, path), POINTER_SIZES[1]).startswith(POINTER_START):
+            small = isinstance(entry, File) and entry.size in range(*POINTER_SIZES)
+            if small and read_start(os.path.join(package, path), POINTER_SIZES[1]).startswith(POINTER_START):
                 pointers.append(path)
     if pointers:
         out.note(
