@@ -43,6 +43,7 @@ actions: $(STAMP)  ## workflows, action and hook definitions, without the networ
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/pre-commit validate-manifest .pre-commit-hooks.yaml
+	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 	$(BIN)/shellcheck action/*.sh .ci/run .ci/smoke
 
 types: $(STAMP)  ## mypy --strict
@@ -58,7 +59,7 @@ nightly: $(STAMP) js  ## the suite with twenty times the drawn examples, and ten
 quick: $(STAMP)  ## core and formats in a few seconds, before a push
 	WCP_TESTS=quick $(BIN)/python -m pytest -q -n 2 -p no:cacheprovider tests/core/test_strictjson.py tests/core/test_manifest.py \
 	  tests/core/test_statement.py tests/core/test_envelope.py tests/core/test_entries.py tests/core/test_proof.py \
-	  tests/core/test_outside.py tests/core/test_awp1.py
+	  tests/core/test_outside.py tests/core/test_awp1.py tests/core/test_verification.py
 
 js:              ## other people's verifiers, as a second opinion; says so where there is no Node
 	tests/js/install
