@@ -71,6 +71,10 @@ def test_recognises_manifests_as_written_and_reformatted(place: Path) -> None:
     for form in (
         data,
         data.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + data,
+        b"\xef\xbb\xbf" + json.dumps(fields).encode(),
+        b"<<<<<<< HEAD\n" + data,
+        data.replace(b'"worker_id"', b'<<<<<<< ours\n"worker_id"', 1),
         json.dumps(fields, indent=4).encode(),
         json.dumps(fields).encode(),
     ):

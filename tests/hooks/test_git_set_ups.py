@@ -399,3 +399,29 @@ def test_a_signed_repository_verifies_as_clone_submodule_and_linked_work_tree(
     outer.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repository.path), "dep")
     for place in (repository.path, tmp_path / "clone", tmp_path / "tree", outer.path / "dep"):
         ok("verify", place, "--hmac", "--namespace", "org.acme")
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"<<<<<<< HEAD\n"])
+def test_a_damaged_manifest_is_still_ours_and_fix_writes_it_anew(project: Repository, mark: bytes) -> None:
+    good = (project.path / "w/manifest.json").read_bytes()
+    project.write("w/manifest.json", mark + good)
+    project.add()
+    ran = wcp("check")
+    assert (ran.status, "another program" in ran.out, "manifest.json is not JSON" in ran.out) == (1, False, True)
+    ok("fix", "--add")
+    ok("check")
+    assert not (project.path / "w/.wcp").exists()
+
+
+def test_branches_that_give_the_package_different_ids_leave_a_conflict_that_fix_resolves(project: Repository) -> None:
+    toml = (project.path / "wcp-attest.toml").read_text()
+    for name in ("theirs", "ours"):
+        branch(project, name)
+        commit(project, "wcp-attest.toml", toml.replace("org.acme.w", f"org.acme.{name}"))
+    git_fails(project, "merge", "-q", "theirs")
+    assert b"<<<<<<<" in (project.path / "w/manifest.json").read_bytes()
+    commit_toml = toml.replace("org.acme.w", "org.acme.ours")
+    project.write("wcp-attest.toml", commit_toml)
+    project.git("add", "wcp-attest.toml")
+    resolved(project)
+    assert b'"worker_id":"org.acme.ours"' in (project.path / "w/manifest.json").read_bytes()

@@ -22,7 +22,12 @@ CONVERTED: Final = (
 SCHEMAS: Final = ("awp.v1", "awp.v2")
 MAX_READ: Final = MAX_HEADER_BYTES  # bytes that are enough to recognise a manifest by
 _SPACE = rb"[ \t\r\n]{0,64}"
-_HEAD = re.compile(rb'S\{S"schema_version"S:S"awp\.v[12]"S,S"worker_id"S:S"'.replace(b"S", _SPACE))
+_MARK = b"\xef\xbb\xbf"  # that editors put before UTF-8
+_CONFLICT = rb"(?:<{7}[^\n]{0,200}\n)?"  # that git leaves where two branches differ
+_HEAD = re.compile(
+    _MARK.join((b"(?:", b")?"))
+    + rb'CS\{SC"schema_version"S:S"awp\.v[12]"S,SC"worker_id"S:S"'.replace(b"C", _CONFLICT).replace(b"S", _SPACE)
+)
 
 
 def is_manifest(data: bytes) -> bool:
@@ -32,13 +37,14 @@ def is_manifest(data: bytes) -> bool:
         data: the file, or its first `MAX_READ` bytes.
 
     Returns:
-        Whether `schema_version`, of `awp.v1` or `awp.v2`, and `worker_id` stand at the start, as we write them; or
-        among the fields of the JSON object, in a file that another program has reformatted.
+        Whether `schema_version`, of `awp.v1` or `awp.v2`, and `worker_id` stand at the start, as we write them, maybe
+        behind a byte order mark or the first mark of a merge conflict; or among the fields of the JSON object, in a
+        file that another program has reformatted.
     """
     if _HEAD.match(data) is not None:
         return True
     try:
-        fields = strictjson.loads_object(data, what="manifest.json", max_bytes=MAX_HEADER_BYTES)
+        fields = strictjson.loads_object(data.removeprefix(_MARK), what="manifest.json", max_bytes=MAX_HEADER_BYTES)
     except ConfigError:
         return False
     if not fields:
