@@ -172,9 +172,9 @@ def test_a_wrong_token_is_told_and_never_shown(
     ("content", "why"),
     [
         ("", "is empty"),
-        ("two words", "odd characters"),
-        ("a\nb: c", "odd characters"),
-        ("é", "odd characters"),
+        ("two words", "line breaks or characters beyond ASCII"),
+        ("a\nb: c", "line breaks or characters beyond ASCII"),
+        ("é", "line breaks or characters beyond ASCII"),
         ("x" * 9000, "is larger"),
         (None, "cannot read the token file"),
     ],
