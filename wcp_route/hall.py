@@ -127,7 +127,7 @@ class Hall(Closing):
         self._ban_refresh.end()
 
     def swap(self, *, rules: RuleSet | bytes | JsonValue = None, trust_policy: Policy | None = None) -> None:
-        """Put other rules or another trust policy in force, for every decision from now on and for none before.
+        """Put other rules or another trust policy in force for every decision from now on.
 
         Args:
             rules: compiled, or the document; none keeps those in force.

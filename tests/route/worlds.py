@@ -100,7 +100,7 @@ def make_package(root: Path, signer: KeySigner, worker_id: str = WORKER, species
 
 
 def trust(*signers: KeySigner, namespaces: Iterable[str] = ("org.acme",)) -> Policy:
-    """A trust policy that believes these keys."""
+    """A trust policy that trusts these keys."""
     keys = tuple(TrustedKey.from_file_bytes(signer.public_pem()) for signer in signers)
     return Policy(tuple(Namespace(name, keys=keys) for name in sorted({*namespaces})))
 
@@ -128,7 +128,7 @@ class Counting:
 
 @dataclass
 class World:
-    """One enrolled, signed worker and whoever decides about it."""
+    """One enrolled, signed worker and a Hall that decides about it."""
 
     directory: Path
     signer: KeySigner = field(default_factory=generate)

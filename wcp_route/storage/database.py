@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-WAIT_SECONDS: Final = 5.0  # a transaction of ours takes milliseconds; who waits this long waits for a stuck process
+WAIT_SECONDS: Final = 5.0  # our transactions take milliseconds; a longer wait means that a process is stuck
 POLL_SECONDS: Final = 0.02
 POOL_SIZE: Final = 5  # connections of one process: the writer, the reader, and some for commands
 PAGE_BYTES: Final = 16_384  # a receipt has 2 to 3 kB: smaller pages are half empty, larger ones slow down single ones

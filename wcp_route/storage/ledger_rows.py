@@ -109,7 +109,7 @@ class Placing:
 
 
 def corrections_of(rows: Sequence[ChainRow] | Iterator[ChainRow], at_ms: int) -> list[JsonObject]:
-    """Return what must be said about receipts whose callers were told that there are none.
+    """Return the events that correct receipts whose callers were told that no receipt was stored.
 
     Args:
         rows: receipts whose callers were told that there are none.

@@ -1,7 +1,7 @@
 """What the ledger's events add up to: enrolled workers, quarantine, holds, and what is in force.
 
-An event is a receipt of the state stream. The state is nothing but the events applied in their order, so a state that
-differs from the ledger cannot exist, and the state of any past moment can be had again.
+An event is a receipt of the state stream. The state is computed by applying the events in their order. So it cannot
+differ from the ledger, and the state of any past moment can be computed again.
 
     {"at":"2026-01-31T08:00:00.000Z","by":"ada","kind":"worker.quarantined","prev_receipt_hash":"sha256:…","reason":"…",
      "receipt_id":"…","schema":"wcp.ledger-event.v1","seq":7,"spec_version":"0.2","stream":"!state","via":"os-user",

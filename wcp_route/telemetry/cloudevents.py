@@ -6,7 +6,7 @@
 
 A decision never waits for its events: `emit` puts them into a queue of `MAX_WAITING` decisions, and one thread writes.
 When the queue is full, or writing fails, events are dropped and counted (`dropped`). Receipts are the evidence; events
-are news.
+only inform.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decisions as OpenTelemetry spans and metrics; needs the extra: `pip install 'wcp-attest[otel]'`.
 
-One span `wcp.route` a decision, a child of whatever span is current; one count and one duration. The names under
-`wcp.*` are this project's own. Where the spans go is for the SDK to say; without an SDK they cost next to nothing.
+Each decision makes one span `wcp.route`, a child of the current span, one count and one duration. The names under
+`wcp.*` are this project's own. The SDK decides where the spans are sent; without an SDK they cost next to nothing.
 
 | | name | attributes |
 |---|---|---|

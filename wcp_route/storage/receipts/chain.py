@@ -6,8 +6,8 @@ statement before it, so one signature over it vouches for every receipt up to th
     {"batch":3,"first_position":41,"hashes":["9f86…","2c26…"],"prev_batch_hash":"sha256:…","schema":"wcp.receipt-batch.v2",
      "sealed_at":"2026-01-31T08:00:00.000Z","spec_version":"0.2","state_hash":"sha256:…","state_seq":7}
 
-It also names the last receipt of the state stream, so that who opens the ledger can tell from the last batch whether
-the events are those that were written, all of them and no others.
+It also names the last receipt of the state stream. So the last batch shows whether the events are exactly those that
+were written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Group commit: many threads bring receipts, one thread writes them, nobody returns before they are durable.
 
-While one transaction is on its way to the disk the next batch gathers, and then waits a moment for those who were just
-told: the cost of a flush is shared by all who wait for it. Every wait has an end, and what a caller gave up waiting for
-is not written afterwards, or is corrected when it was too late to stop.
+While one transaction is on its way to the disk, the next batch gathers. It then waits a moment for the callers that
+were just told, so that all of them share one flush. Every wait has an end. What a caller gave up waiting for is not
+written afterwards; when it was too late to stop it, a correction follows.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import LedgerState
     from wcp_route.storage.receipts.body import Draft
 
-# A caller with so many goes on deciding at once, and a thread that computes gives the interpreter's lock away only
-# every 5 ms, where the writer needs it a dozen times a batch. So it waits until the writer only waits for the disk.
+# A caller that brings so many receipts computes again at once. A computing thread gives the interpreter's lock away
+# only every 5 ms, and the writer needs that lock several times a batch. So such a caller is let in only while the
+# writer waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
 # A caller that was told that a receipt is durable brings the next soon, but callers decide one after the other. Without
@@ -77,7 +78,7 @@ class Group:
     def settle(self) -> None:
         """End the wait."""
         self._open.release()
-        if self.told is not None:  # looked at after the release: whoever sets it later sees that the wait is over
+        if self.told is not None:  # looked at after the release: a thread that sets it later sees that the wait is over
             self.told()
 
     def is_settled(self) -> bool:
