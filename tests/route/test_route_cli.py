@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -217,6 +218,9 @@ def test_status_tells_what_needs_an_operator(desk: Desk) -> None:
     )
     status, out, _ = desk.run(*run, "--format", "json")
     assert (status, json.loads(out)["enrolled"], json.loads(out)["attestation"]) == (0, 1, "always")
+    assert json.loads(out)["receipts"] == "NOT signed: no receipt key is named"
+    _, out, _ = desk.run(*run, "--receipt-key", desk.path("receipts.key"))
+    assert re.search(r"^receipts +signed by the key that is named$", out, re.MULTILINE)
     desk.run("quarantine", WORKER, "--state", desk.path("hall.db"))
     assert desk.run(*run)[0] == 1
 

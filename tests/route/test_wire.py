@@ -493,5 +493,14 @@ def test_an_unknown_member_of_a_request_or_record_names_the_near_one_of_its_own_
         read_record(a_record(privilege_envelope=envelope))
     short = a_request()
     del short["tenant_id"]
-    with pytest.raises(WireError, match="/tenant_id`: is missing"):
+    with pytest.raises(WireError, match=r"/tenant_id`: is missing$"):
         parse_request(short)
+
+
+def test_all_that_a_record_lacks_is_told_at_once() -> None:
+    four: Any = {name: a_record()[name] for name in ("worker_id", "worker_species_id", "capabilities", "risk_tier")}
+    with pytest.raises(WireError) as refused:
+        read_record(four)
+    assert refused.value.pointer == "/idempotency"
+    for name in a_record().keys() - four.keys():
+        assert name in str(refused.value)

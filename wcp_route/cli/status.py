@@ -9,6 +9,7 @@ import click
 from wcp_route.cli.opening import (
     config_option,
     hall_state_option,
+    key_option,
     opened_state,
     read_config_file,
     read_rules_file,
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 @config_option
 @rules_option
 @hall_state_option
+@key_option
 @format_option
-def status(config_path: str, rules_path: str, state: str, form: str) -> int:
+def status(config_path: str, rules_path: str, state: str, receipt_key: str | None, form: str) -> int:
     """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
     from wcp_route.domain.clock import now_ms
 
@@ -37,6 +39,7 @@ def status(config_path: str, rules_path: str, state: str, form: str) -> int:
         "env": config.env,
         "attestation": "OFF: anything may run" if off else config.attestation,
         "signatory": "listed tenants" if config.require_signatory else "any tenant",
+        "receipts": "NOT signed: no receipt key is named" if receipt_key is None else "signed by the key that is named",
         "rules": len(rules.rules),
         "unreachable_rules": len(rules.shadows),
         "rules_digest": rules.digest,

@@ -86,7 +86,10 @@ def refused(
         near = difflib.get_close_matches(str(first["loc"][-1])[:64], _names_at(model, first["loc"][:-1]), n=1)
         said = "there is no such member" + (f"; did you mean `{near[0]}`?" if near else "")
     elif first["type"] == "missing":
-        said = "is missing"
+        others = [
+            str(one["loc"][-1]) for one in found[1:] if (one["type"], one["loc"][:-1]) == ("missing", first["loc"][:-1])
+        ]
+        said = "is missing" + (f", and so are {', '.join(f'`{name}`' for name in others)}" if others else "")
     return WireError(f"{what} at `{where or '/'}`: {said[:1].lower()}{said[1:]}", where)
 
 
