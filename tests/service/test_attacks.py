@@ -105,6 +105,36 @@ def test_rejects_bodies_that_a_page_of_another_site_can_send(world: World, kind:
     assert answer.status_code == 415
 
 
+def test_only_a_named_origin_may_read_answers_and_no_cookie_goes_along(tmp_path: Path) -> None:
+    named, world = "https://console.acme.example", World(tmp_path, cors_origins=["https://console.acme.example"])
+    for path, who in (("/wcp/workers", "rita"), ("/wcp/workers", None), ("/healthz", None)):
+        answer = world("GET", path, who, headers={"origin": named})
+        assert answer.headers["access-control-allow-origin"] == named
+        assert answer.headers["vary"] == "origin"
+        assert "access-control-allow-credentials" not in answer.headers
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    before = world("OPTIONS", "/wcp/route", headers={"origin": named, **asked})
+    assert (before.status_code, before.content) == (204, b"")
+    assert "authorization" in before.headers["access-control-allow-headers"]
+    for other in (f"{named}.evil.example", "null", "https://evil.example", named.upper()):
+        refused = world("OPTIONS", "/wcp/route", headers={"origin": other, **asked})
+        assert refused.status_code in {401, 405}
+        assert "access-control-allow-origin" not in refused.headers
+    world.close()
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example/", "https://*.example", "null", "https://A.example"])
+def test_an_origin_that_is_none_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match="cors_origins"):
+        read_service({"auth": "none", "cors_origins": [origin]})
+
+
+def test_each_answer_has_one_id_of_its_own(world: World) -> None:
+    for path in ("/healthz", "/style.css", "/wcp/health"):
+        ids = [world("GET", path).headers.get_list("x-request-id") for _ in range(3)]
+        assert len({one for (one,) in ids}) == 3
+
+
 def test_the_answer_names_no_origin_and_forbids_frames_and_scripts(world: World) -> None:
     answer = world("GET", "/signin", headers={"origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers

@@ -37,6 +37,12 @@ _SAFE_PAGE: Final = (  # of what a browser shows
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_CROSS_ORIGIN: Final = (  # no cookie is allowed, so a page needs a token of its own
+    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+    (b"access-control-allow-headers", b"authorization, content-type, x-wcp-grant, if-none-match"),
+    (b"access-control-expose-headers", b"etag, retry-after, x-request-id"),
+    (b"access-control-max-age", b"600"),
+)
 
 
 class Limits:
@@ -79,6 +85,7 @@ class Limits:
         started, status, told = time.perf_counter(), 0, False
         request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
+        allowed = self._cross_origin(scope) if self.service.cors_origins else ()
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -86,8 +93,12 @@ class Limits:
                 status = message["status"]
                 present = dict(message["headers"])
                 more = _SAFE if present.get(b"content-type", b"").endswith(b"json") else _SAFE + _SAFE_PAGE
-                message["headers"] += [pair for pair in more if pair[0] not in present]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                message["headers"] = [  # a list of its own: that of the handler may be one for all answers
+                    *message["headers"],
+                    *(pair for pair in more if pair[0] not in present),
+                    *allowed,
+                    (b"x-request-id", request_id.encode()),
+                ]
             await send(message)
 
         async def receiving() -> Message:
@@ -100,6 +111,10 @@ class Limits:
 
         try:
             self._check_head(scope)
+            if allowed and scope["method"] == "OPTIONS":  # a browser asks before it sends (Fetch, CORS preflight)
+                await sending({"type": "http.response.start", "status": 204, "headers": []})
+                await sending({"type": "http.response.body", "body": b""})
+                return
             body = await self._body(scope, receive)
             await self._take_turn(scope, receiving, sending)
         except Problem as problem:
@@ -118,6 +133,13 @@ class Limits:
             if not self._lines:  # the lines of one turn of the loop are written together
                 asyncio.get_running_loop().call_soon(self._write_lines)
             self._lines.append(json.dumps(fields))  # JSON escapes what a caller sent
+
+    def _cross_origin(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the headers that let a page of a named origin read the answer; none for any other."""
+        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        if len(origins) != 1 or origins[0].decode("latin-1") not in self.service.cors_origins:
+            return ()
+        return ((b"access-control-allow-origin", origins[0]), (b"vary", b"origin"), *_CROSS_ORIGIN)
 
     def _write_lines(self) -> None:
         _log.info("%s", "\n".join(self._lines))

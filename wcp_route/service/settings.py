@@ -92,7 +92,9 @@ class ServiceModel(Model):
     proxy: ProxyModel | None = None
     tls: TlsModel | None = None
     open_to_all: list[Open] = Field(default_factory=list)
-    cors_origins: list[str] = Field(default_factory=list)
+    cors_origins: list[Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?$")]] = Field(
+        default_factory=list
+    )
     concurrent: Annotated[int, Field(ge=1, le=10_000)] = 64
     waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
     connections: Annotated[int, Field(ge=1, le=100_000)] = 4096
