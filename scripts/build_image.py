@@ -37,6 +37,7 @@ from urllib.error import URLError
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "image.txt"
+WHEELS_LOCK = ROOT / "requirements" / "run.txt"
 PLACE = ROOT / "build" / "image"
 RESULT = ROOT / "dist" / "wcp-attest-image.tar"
 SUITE = "trixie"
@@ -282,8 +283,7 @@ def download(addresses: list[str], path: Path) -> None:
 
 def fetch_wheels() -> list[Path]:
     """Return the wheels of requirements/run.txt for the image's Python, checked by pip against their hashes."""
-    lock = ROOT / "requirements" / "run.txt"
-    place = PLACE / f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    lock, place = WHEELS_LOCK, wheels_place()
     if not place.exists():
         part = place.with_name(f"{place.name}.{os.getpid()}")
         command = [
@@ -300,6 +300,11 @@ def fetch_wheels() -> list[Path]:
         subprocess.run([*command, "--require-hashes", "-r", lock, "--dest", part, *for_image()], check=True)
         part.rename(place)
     return sorted(place.glob("*.whl"))
+
+
+def wheels_place() -> Path:
+    """Return the directory of the wheels that the lock names now; it is there as a whole or not at all."""
+    return PLACE / f"wheels-{hashlib.sha256(WHEELS_LOCK.read_bytes()).hexdigest()[:16]}"
 
 
 def for_image() -> list[str]:

@@ -1,6 +1,7 @@
 """Make the tree ready for a release, and say what still keeps it from one.
 
     python scripts/prepare_release.py owner NAME      put the repository's owner in place of OWNER, everywhere
+    python scripts/prepare_release.py index           say on the pages how to install it from the package index
     python scripts/prepare_release.py commit SHA      after the release: put its commit in place of COMMIT on the pages
     python scripts/prepare_release.py check TAG       exit with 1 and one line for each thing that is not as it must be
 
@@ -27,6 +28,22 @@ EXPLAINED = re.compile(
 )
 
 
+# What the pages say while there is nothing on the package index, and what they say then.
+UNPUBLISHED = (
+    (
+        re.compile(
+            r", not yet on the package index\. Install it from a checkout, or from a wheel that you built\n\([^)]*\)\."
+        ),
+        ".",
+    ),
+    (re.compile(r"^pip install \. +# in a checkout.*$", re.MULTILINE), "pip install wcp-attest"),
+    (
+        re.compile(r"^pip wheel --wheel-dir wheels \. +# in a checkout.*$", re.MULTILINE),
+        "pip wheel --wheel-dir wheels wcp-attest",
+    ),
+)
+
+
 def tracked() -> list[Path]:
     """Return the text files that git tracks, without those that keep the placeholders."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -42,6 +59,19 @@ def replace(pattern: re.Pattern[str], value: str) -> int:
         wanted = pattern.sub(value, text)
         if pattern is OWNER:
             wanted = EXPLAINED.sub("", wanted)
+        if wanted != text:
+            path.write_bytes(wanted.encode())
+            changed += 1
+    return changed
+
+
+def on_the_index() -> int:
+    """Say on the pages how to install a release from the package index; return in how many that changed something."""
+    changed = 0
+    for path in tracked():
+        text = wanted = path.read_bytes().decode()
+        for pattern, value in UNPUBLISHED if path.suffix == ".md" else ():
+            wanted = pattern.sub(value, wanted)
         if wanted != text:
             path.write_bytes(wanted.encode())
             changed += 1
@@ -64,7 +94,12 @@ def problems(tag: str) -> list[str]:
     if set(products) != {version}:
         found.append(f"vex.json speaks of other versions than {version}")
     for path in tracked():
-        for number, line in enumerate(path.read_bytes().decode().splitlines(), 1):
+        text = path.read_bytes().decode()
+        if path.suffix == ".md" and path.name != "CHANGELOG.md" and re.search(r"not (yet )?on the package index", text):
+            found.append(
+                f"{path.relative_to(ROOT)} says that it is not on the package index: `prepare_release.py index`"
+            )
+        for number, line in enumerate(text.splitlines(), 1):
             if re.search(r"\bOWNER(/wcp-attest\b|\.github\.io\b)", line):
                 found.append(f"{path.relative_to(ROOT)}:{number} still says OWNER: `prepare_release.py owner NAME`")
                 break
@@ -76,6 +111,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["owner", name] if re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?", name):
             print(f"replaced in {replace(OWNER, name)} files; now `make test`, and commit")
+        case ["index"]:
+            print(f"changed {on_the_index()} pages")
         case ["commit", commit] if re.fullmatch(r"[0-9a-f]{40}", commit):
             print(f"replaced in {replace(COMMIT, commit)} files")
         case ["check", tag]:
@@ -83,7 +120,9 @@ def main(arguments: list[str]) -> int:
             print("\n".join(found) or f"{tag} can be released")
             return 1 if found else 0
         case _:
-            print("usage: prepare_release.py owner NAME | commit SHA (40 hex digits) | check TAG", file=sys.stderr)
+            print(
+                "usage: prepare_release.py owner NAME | index | commit SHA (40 hex digits) | check TAG", file=sys.stderr
+            )
             return 2
     return 0
 

@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
         shutil.copytree(ROOT / "build/image", CLONE / "build/image", ignore=shutil.ignore_patterns("root-*"))
     prepare = [sys.executable, "scripts/prepare_release.py"]
     subprocess.run([*prepare, "owner", "rehearsal"], cwd=CLONE, check=True)
+    subprocess.run([*prepare, "index"], cwd=CLONE, check=True)
     changes = CLONE / "CHANGELOG.md"
     heading = re.compile(r"^(## \d+\.\d+\.\d+), .*$", re.MULTILINE)
     dated = heading.sub(rf"\1, {datetime.now(UTC):%Y-%m-%d}", changes.read_text(), count=1)

@@ -31,7 +31,9 @@ POLICY = 'version = 1\n[[namespace]]\nname = "org.acme"\n  [[namespace.signer]]\
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("dpkg-deb") is None or platform.machine() != "x86_64" or not (ROOT / ".git").exists():
         pytest.skip("the image is built on an amd64 machine with dpkg-deb, from a checkout")
-    if not list(build_image.PLACE.glob("wheels-*")) or not list(build_image.PLACE.glob("debs/*.deb")):
+    digests = [line.split("  ")[0] for line in build_image.LOCK.read_text().splitlines()[1:]]
+    debs = [build_image.PLACE / "debs" / f"{digest}.deb" for digest in digests]
+    if not all(path.exists() for path in (*debs, build_image.wheels_place())):
         pytest.skip("the parts of the image are not here: `make parts` downloads them")
     place = tmp_path_factory.mktemp("image")
     command = [sys.executable, str(ROOT / "scripts" / "build_image.py")]

@@ -54,6 +54,7 @@ def ready(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("ready") / "tree"
     shutil.copytree(original, tree, symlinks=True)
     assert prepare(tree, "owner", "acme")[0] == 0
+    assert prepare(tree, "index")[0] == 0
     dated(tree)
     return tree
 
@@ -66,11 +67,14 @@ def dated(tree: Path) -> None:
 def test_with_an_owner_and_a_date_the_tree_can_be_released(tree: Path) -> None:
     assert prepare(tree, "check", "v0.1.0")[0] == 1
     assert prepare(tree, "owner", "acme-labs")[0] == 0
+    assert prepare(tree, "index") == (0, ["changed 3 pages"])
     dated(tree)
     assert prepare(tree, "check", "v0.1.0") == (0, ["v0.1.0 can be released"])
     assert "github.com/acme-labs/wcp-attest" in (tree / "pyproject.toml").read_text()
     assert "https://acme-labs.github.io/wcp-attest/" in (tree / "wcp_attest" / "base" / "site.py").read_text()
     assert '"acme-labs/wcp-attest"' in (tree / ".github" / "release-policy.toml").read_text()
+    assert "\npip install wcp-attest\n" in (tree / "docs" / "quickstart.md").read_text()
+    assert "**Status:** 0.1.0. Python 3.11" in (tree / "README.md").read_text()
     assert "OWNER/NAME" in (tree / "docs" / "cli.md").read_text()  # a metavar is no placeholder
 
 
@@ -89,6 +93,7 @@ def test_the_commit_of_the_release_takes_its_place_on_the_pages(tree: Path) -> N
         ("CHANGELOG.md", "## 0.1.0, 2026-12-01", "## 0.1.0, soon", "CHANGELOG.md"),
         ("vex.json", "wcp-attest@0.1.0", "wcp-attest@0.0.9", "vex.json"),
         ("README.md", "https://github.com/acme/", "https://github.com/OWNER/", "README.md:"),
+        ("docs/quickstart.md", "pip install wcp-attest", "pip install . # not on the package index yet", "quickstart"),
     ],
 )
 def test_whatever_is_not_ready_is_named(file: str, old: str, new: str, said: str, ready: Path) -> None:
