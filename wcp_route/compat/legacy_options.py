@@ -71,7 +71,14 @@ class LegacyDecision:
         return self._wire[name]
 
     def model_dump(self, **_: object) -> JsonObject:
-        """Return all members as a JSON object, as the earlier SDK's model did."""
+        """Return all members as a JSON object, as the earlier SDK's model did.
+
+        Args:
+            _: keywords of that model, which change nothing here.
+
+        Returns:
+            A copy; changing it does not change the decision.
+        """
         return copy.deepcopy(self._wire)
 
     to_dict = model_dump

@@ -1,4 +1,12 @@
-"""The registry of the earlier Python SDK, and what it did not ask for: whom to trust, and where packages are."""
+"""The registry of the earlier Python SDK, and what it did not ask for: whom to trust, and where packages are.
+
+    configure(trust_policy=load_policy("trust.toml"), packages={"org.acme.summarizer": "/srv/summarizer"})
+    registry = Registry("enrolled/")            # one JSON record a file; what a record lacks is filled in, for dev
+    registry.add_controls_present(["ctrl.obs.audit-log-append-only"])
+    registry.worker_available("wrk.doc.summarizer")
+
+The records are kept in memory, in the same kind of ledger that a Hall keeps in a file.
+"""
 
 from __future__ import annotations
 
@@ -180,13 +188,15 @@ class Registry:
         Args:
             species_id: such as `wrk.doc.summarizer`.
         """
-        return _hash_of(self._files[species_id][1]) if species_id in self._files else None
+        path = self._files[species_id][1] if species_id in self._files else None
+        return None if path is None or not self._is_path_allowed(path) else _hash_of(path)
 
     def attestation_callables(self) -> tuple[Callable[[str], str | None], Callable[[str], str | None]]:
         """Return `get_worker_hash` and `compute_current_hash`, for the keywords of `make_decision`."""
         return self.get_worker_hash, self.compute_current_hash
 
     def _is_path_allowed(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether a file lies in an allowed directory; it is asked again at each hash, as links may change."""
         real = os.path.realpath(path)
         return not self._allowed or any(real == top or real.startswith(top + os.sep) for top in self._allowed)
 

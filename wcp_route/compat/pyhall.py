@@ -267,7 +267,14 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
 
 
 def _refused(request: JsonObject, code: Code, message: str, extras: JsonObject) -> RouteDecision:
-    """Refuse where a Hall would not even start."""
+    """Refuse where a Hall would not even start, as the earlier SDK did.
+
+    Args:
+        request: as it was given; one that is malformed is refused for that.
+        code: why.
+        message: one line.
+        extras: further members of the reason.
+    """
     try:
         asked = parse_request(request)
         reason = DenyReason(code, message, tuple(sorted(extras.items())))
@@ -299,7 +306,13 @@ _ANYTHING: Final = (
 
 
 def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> LedgerRegistry:
-    """Return what is enrolled, and one worker of `DEFAULTS` for each species that is only said to be available."""
+    """Return what is enrolled, and one worker of `DEFAULTS` for each species that is only said to be available.
+
+    Args:
+        rules: which name the species.
+        asked: the capability of the request; such a worker declares it where its rule is for any.
+        registry: of the caller; None when availability came from another function.
+    """
     store = open_state().registry
     for worker in () if registry is None else registry.store.workers():
         store.enroll(worker)
