@@ -127,6 +127,15 @@ def test_check_refuses_a_root_that_verify_could_not_use(do: Do, tmp_path: Path, 
     assert (status, "trusted root" in err) == (2, True), err
 
 
+def test_check_says_that_a_root_which_is_not_pinned_was_not_checked(do: Do) -> None:
+    do("policy", "init", "p.toml", "--namespace", "org.acme", "--repository", "acme/worker")
+    status, out, err = do("policy", "check", "p.toml")
+    assert (status, out[:2], "not checked: the root of Sigstore" in err) == (0, "OK", True), err
+    init_by_key = do("policy", "init", "k.toml", "--namespace", "org.acme", "--public-key", "a.pub")
+    assert init_by_key[0] == 0
+    assert do("policy", "check", "k.toml")[2] == ""
+
+
 @pytest.mark.parametrize("content", [None, "", "rubbish"])
 def test_check_refuses_certificates_that_verify_could_not_use(do: Do, tmp_path: Path, content: str | None) -> None:
     init(do)
