@@ -425,3 +425,28 @@ def test_branches_that_give_the_package_different_ids_leave_a_conflict_that_fix_
     project.git("add", "wcp-attest.toml")
     resolved(project)
     assert b'"worker_id":"org.acme.ours"' in (project.path / "w/manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("set_up", ["submodule", "beside"])
+def test_a_hook_judges_the_repository_that_git_runs_it_for(project: Repository, set_up: str) -> None:
+    outer = project.path.parent / "outer"
+    if set_up == "submodule":
+        Repository(outer).git(
+            "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(project.path), "dep"
+        )
+        git, tree, git_dir = ["-C", str(outer / "dep")], outer / "dep", outer / ".git/modules/dep"
+    else:
+        tree, git_dir = outer, project.path.parent / "bare.git"
+        project.git("clone", "-q", "--bare", str(project.path), str(git_dir))
+        outer.mkdir()
+        git = [f"--git-dir={git_dir}", f"--work-tree={tree}"]
+        project.git(*git, "checkout", "-q", "-f", "main")
+    project.git(*git, "config", "user.name", "t")
+    project.git(*git, "config", "user.email", "t@t")
+    hook = git_dir / "hooks/pre-commit"
+    hook.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wcp_attest check\n')
+    hook.chmod(0o755)
+    (tree / "w/f.txt").write_text("2\n")
+    assert "STALE  w" in git_fails(project, *git, "commit", "-qam", "stale")
+    (tree / "w/f.txt").write_text("1\n")
+    project.git(*git, "commit", "-q", "--allow-empty", "-m", "true")
