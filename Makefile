@@ -31,7 +31,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)   ## sign a real package, verify it, change one byte, watch the refusal
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-test: lint types tests wheel  ## everything
+test: $(STAMP)  ## everything; types are checked while the wheel is built and tried, then the tests run
+	$(MAKE) --no-print-directory --jobs=2 lint types wheel tests
 
 lint: $(STAMP) actions  ## style and workflow files
 	$(BIN)/ruff format --check .
