@@ -60,7 +60,7 @@ def without_refused(text: str) -> str:
 
 def _refused_in(text: str) -> set[str]:
     """Return those characters of a text that are refused."""
-    bounds = _bounds()  # an odd place lies behind a first code point, and before the one after the last
+    bounds = _bounds()  # with an odd number of them at or before it, a character is inside a range
     return {character for character in set(text) if bisect_right(bounds, ord(character)) % 2}
 
 

@@ -27,6 +27,7 @@ from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.package.entries import path_problem, target_problem
 from wcp_attest.package.names import folded
 
@@ -97,7 +98,7 @@ def archive_format(path: str) -> Format | None:
         with open(path, "rb", opener=_open_regular) as file:
             head = file.read(512)
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot read {path!r}: {getattr(problem, 'strerror', None) or problem}") from None
+        raise ConfigError(f"cannot read {path!r}: {describe_os_error(problem)}") from None
     if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"}:
         return "zip"
     if head[:2] == b"\x1f\x8b":
@@ -130,7 +131,7 @@ def extract(path: str, directory: str, *, max_bytes: int | None = None) -> None:
     except _DAMAGE as problem:
         raise TreeUnsafe(f"the archive is damaged: {str(problem)[:200] or type(problem).__name__}") from None
     except OSError as problem:
-        raise ConfigError(f"cannot unpack {path!r}: {(problem.strerror or str(problem)).lower()}") from None
+        raise ConfigError(f"cannot unpack {path!r}: {describe_os_error(problem)}") from None
 
 
 def copy_hashed(path: str, target: str) -> str:
@@ -153,7 +154,7 @@ def copy_hashed(path: str, target: str) -> str:
                 digest.update(block)
                 copy.write(block)
     except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot read or copy {path!r}: {getattr(problem, 'strerror', None) or problem}") from None
+        raise ConfigError(f"cannot read or copy {path!r}: {describe_os_error(problem)}") from None
     return digest.hexdigest()
 
 
