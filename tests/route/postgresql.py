@@ -88,9 +88,11 @@ def running_server(*, fsync: bool = False) -> Iterator[PostgresServer]:
     if not found:
         pytest.skip("PostgreSQL is NOT tested: there is no /usr/lib/postgresql/*/bin/initdb (Debian: postgresql)")
     binaries, owner = found[-1].parent, _as_server()
-    # A socket's path must be short. Nothing here has to outlive the machine, so memory is as good as a disk.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2 << 30 else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="wcp-pg-", dir=memory))
+    # A socket's path must be short. Nothing here has to outlive the machine, so memory is as good as a disk, unless the
+    # disk is what is measured.
+    roomy = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2 << 30
+    place = "/var/tmp" if fsync else "/dev/shm" if roomy else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="wcp-pg-", dir=place))
     try:
         if owner:
             os.chown(folder, owner["user"], owner["group"])
