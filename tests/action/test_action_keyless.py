@@ -51,6 +51,10 @@ def test_sign_keyless_and_verify_with_a_pinned_root(keyless: Job, sigstore_insta
              "worker_id": "org.acme.worker"}  # fmt: skip
     verified = keyless.run(mode="verify", path="pkg", **trust)
     assert verified.outputs["verified"] == "true", verified.annotations
+    by_repository = {name: trust[name] for name in ("issuer", "trusted_root", "worker_id")}  # that of an enterprise
+    for repository, deny_code in (("acme/worker", ""), ("acme/other", "ATTEST_SIGNER_UNTRUSTED")):
+        found = keyless.run(mode="verify", path="pkg", github_repository=repository, **by_repository)
+        assert found.outputs.get("deny-code", "") == deny_code, found.annotations
     denied = keyless.run(mode="verify", path="pkg", **{**trust, "identity": identity + "x"})
     assert denied.outputs["deny-code"] == "ATTEST_SIGNER_UNTRUSTED"
     (keyless.workspace / "pkg/code/run.py").write_text("evil()")
