@@ -202,7 +202,7 @@ def test_a_sealed_copy_that_changed_with_its_source_is_refused(world: World, tmp
 
 
 def test_a_swap_below_a_parent_that_others_can_change_is_seen_at_the_next_decision(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     parent = tmp_path / "anybodys"
     parent.mkdir()
@@ -213,6 +213,10 @@ def test_a_swap_below_a_parent_that_others_can_change_is_seen_at_the_next_decisi
     spoil_copy(path)  # in the same second; what could be swapped is hashed for every decision
     decision = hall.route(a_request())
     assert decision.denied or code_of(decision.package_path) == good
+    hall.route(a_request())
+    warnings = [each for each in caplog.messages if "is hashed again for every decision" in each]
+    assert len(warnings) == 1, caplog.messages
+    assert "can be written by its group or by everyone" in warnings[0]
 
 
 def test_a_seal_directory_may_be_read_by_the_group_that_runs_the_workers(world: World, tmp_path: Path) -> None:

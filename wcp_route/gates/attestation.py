@@ -155,6 +155,7 @@ class _Sealed:
     read_at: float = 0.0
     read: tuple[str, str | None] = ("", None)
     path: str = ""
+    warned: bool = False
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         """Say whether the entry may run now; seal a new release first."""
@@ -171,13 +172,16 @@ class _Sealed:
         # Each parent, at each use; what only root can change, each time that the entry is hashed again.
         if recent and self.store.changeable(self.entry, quick=True) is None:
             return recheck.standing(bans=bans, now=now)
-        kept = self.store.changeable(self.entry) is None
+        changeable = self.store.changeable(self.entry)
+        if changeable is not None and not self.warned:
+            self.warned = True
+            _log.warning("%s is hashed again for every decision: %s", self.expect.worker_id, changeable)
         verdict = recheck.verify(bans=bans, now=now)
         if (
             verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None
         ):  # set aside, and made anew from the root
             verdict = self.recheck.verify(bans=bans, now=now) if self.recheck is not None else verdict
-        self.read_at = now if verdict and kept else 0.0
+        self.read_at = now if verdict and changeable is None else 0.0
         return verdict
 
     def _seal(self, bans: tuple[BanCheck, ...], now: float) -> Verdict | None:
