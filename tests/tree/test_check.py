@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+import subprocess
+import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from tests.trees import snapshot
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, ManifestMalformed, TreeMismatch, TreeUnsafe, VerificationError
 from wcp_attest.disk.check_tree import check_tree
-from wcp_attest.disk.options import Progress, ReadOptions
+from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.read_tree import read_tree
 from wcp_attest.package.manifest import Manifest
 
@@ -497,18 +499,26 @@ def test_an_extra_file_never_replaces_a_checked_one(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["pkg"]
 
 
+# Replace the first file of a tree in the moment when the last one is opened.
+REPLACER = """
+import os, sys
+new, old = sys.argv[1:3]
+def hook(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("zz-last") and os.path.exists(new):
+        os.replace(new, old)
+from wcp_attest.cli import main
+sys.addaudithook(hook)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
 def test_a_file_that_is_replaced_after_it_was_hashed_is_refused(tmp_path: Path) -> None:
-    files = {f"d{folder:02}/f{number:02}": b"1" for folder in range(40) for number in range(60)}
-    root = plant(tmp_path / "tree", files)
-    (tmp_path / "new").write_bytes(b"2")
-    seen: list[Progress] = []
-
-    def replace(progress: Progress) -> None:
-        if progress.files_done > 1500 and not seen:
-            seen.append(progress)
-            os.replace(tmp_path / "new", f"{root}/d00/f00")
-
-    manifest = manifest_of(root)
-    with pytest.raises(TreeUnsafe, match="'d00/' changed while it was read"):
-        check_tree(root, manifest, options=ReadOptions(jobs=1, progress=replace))
-    assert seen
+    root = plant(tmp_path / "tree", {"d00/f00": b"1", "d01/zz-last": b"1"})
+    os.utime(f"{root}/d00", (1, 1))  # so that the replacement does not fall into the same tick of the clock
+    new = tmp_path / "new"
+    new.write_bytes(b"2")
+    command = [sys.executable, "-c", REPLACER, str(new), f"{root}/d00/f00", "hash", "--jobs", "1", root]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not new.exists(), "it was replaced while the tree was read"
+    assert done.returncode == 1, done
+    assert "'d00/' changed while it was read" in done.stderr
