@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS = 16
+# Sixteen callers who ask again at once wait 16 / rate on average, 23 ms at 700 a second, however the service works. So
+# the 99th percentile is taken at the rate of the bar, from the time when each request was due.
+PACE = 600
 PROGRAM = str(Path(sys.executable).with_name("wcp-route"))
 TOKEN = "of the benchmark"  # opens nothing but a service that lives for a minute
 SAMPLES = 20  # of memory in a soak
@@ -96,7 +99,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, h
 """
 BARS = (
     RouteBar("sealed, durable receipts", least=600, unit="a second"),
-    RouteBar("sealed, durable receipts: 99 %", most=25, unit="ms"),
+    RouteBar(f"sealed, durable receipts, asked {PACE} times a second: 99 %", most=25, unit="ms"),
     RouteBar("without attestation / bare server", least=0.4),
     RouteBar("without attestation / durable row alone", least=0.4),
     RouteBar("sealed, no ban list / 100,000 bans, rates", most=1.2),
@@ -171,7 +174,7 @@ def hall_files(bench: RouteBench, name: str, *, bans: int | None = None, atteste
 
 
 class Connection(asyncio.Protocol):
-    """Asks again as soon as the answer is there."""
+    """Asks again as soon as the answer is there and a request is due."""
 
     def __init__(self, load: Load) -> None:
         self.load, self.buffer, self.started = load, b"", 0.0
@@ -181,7 +184,10 @@ class Connection(asyncio.Protocol):
         self.ask()
 
     def ask(self) -> None:
-        self.started = time.perf_counter()
+        self.started = self.load.next_due()
+        asyncio.get_running_loop().call_later(self.started - time.perf_counter(), self.send)
+
+    def send(self) -> None:
         self.transport.write(self.load.next_request())
 
     def data_received(self, data: bytes) -> None:
@@ -204,13 +210,18 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """Sixteen connections for some seconds or so many requests."""
+    """Sixteen connections for some seconds or so many requests, at a pace (requests a second) or as fast as it goes."""
 
-    def __init__(self, port: int, path: str, *, seconds: float, count: int) -> None:
+    def __init__(self, port: int, path: str, *, seconds: float, count: int, pace: float) -> None:
         self.port, self.path, self.until, self.left = port, path, time.perf_counter() + seconds, count
+        self.pace, self.due = pace, time.perf_counter()
         self.took: list[float] = []
         self.open, self.done = CONNECTIONS, asyncio.Event()
         self.length = 0
+
+    def next_due(self) -> float:
+        self.due = self.due + 1 / self.pace if self.pace else time.perf_counter()
+        return self.due
 
     def next_request(self) -> bytes:
         self.left -= 1
@@ -239,9 +250,9 @@ class Load:
         await self.done.wait()
 
 
-def load(service: Running, *, seconds: float = 1e9, count: int = sys.maxsize) -> dict[str, float]:
+def load(service: Running, *, seconds: float = 1e9, count: int = sys.maxsize, pace: float = 0) -> dict[str, float]:
     """Have another process ask; return the rate, the percentiles in ms, and the size of an answer."""
-    words = ["--load", str(service.port), service.path, str(seconds), str(count)]
+    words = ["--load", str(service.port), service.path, str(seconds), str(count), str(pace)]
     done = subprocess.run([sys.executable, "-m", "benchmarks.serve", *words], capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr.decode(errors="replace")[-2000:])
@@ -251,9 +262,9 @@ def load(service: Running, *, seconds: float = 1e9, count: int = sys.maxsize) ->
 
 def main_load(words: list[str]) -> None:
     """What the other process does."""
-    port, path, seconds, count = words
+    port, path, seconds, count, pace = words
     started = time.perf_counter()
-    asked = Load(int(port), path, seconds=float(seconds), count=int(count))
+    asked = Load(int(port), path, seconds=float(seconds), count=int(count), pace=float(pace))
     asyncio.run(asked.run())
     elapsed, took = time.perf_counter() - started, sorted(asked.took)
     at = {name: took[int(len(took) * share)] * 1000 for name, share in (("50 %", 0.5), ("99 %", 0.99))}
@@ -288,9 +299,11 @@ def measure(bench: RouteBench, stack: ExitStack, rounds: int, seconds: float) ->
     store = PackageStore(str(Path(names["sealed"]).parent / "sealed"))
     if reason := store.changeable(store.names()[0]):
         raise SystemExit(f"{reason}, so each decision would hash the package again: set WCP_BENCH_DIR to another place")
+    paced = f"sealed, {PACE} a second"
     for _ in range(rounds):
         for name, service in services.items():
             found[name].append(load(service, seconds=seconds))
+        found[paced].append(load(services["sealed"], seconds=seconds, pace=PACE))
     medians = {
         name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in found.items()
     }
@@ -299,7 +312,7 @@ def measure(bench: RouteBench, stack: ExitStack, rounds: int, seconds: float) ->
         print(f"  {name:24} {row['rate']:8,.0f} a second   50 % {row['50 %']:6.1f} ms   99 % {row['99 %']:6.1f} ms")
     bench.figures |= {
         "sealed, durable receipts": medians["sealed"]["rate"],
-        "sealed, durable receipts: 99 %": medians["sealed"]["99 %"],
+        f"sealed, durable receipts, asked {PACE} times a second: 99 %": medians[paced]["99 %"],
         "without attestation / bare server": medians["without attestation"]["rate"] / medians["bare server"]["rate"],
         "without attestation / durable row alone": medians["without attestation"]["rate"]
         / medians["durable row alone"]["rate"],
@@ -329,7 +342,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--soak", type=int, metavar="N", help="only this: so many decisions, and memory meanwhile")
-    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--load", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
         main_load(options.load)
