@@ -1,1 +1,1 @@
-"""The words everything else uses: requests, records, decisions, codes, and their canonical forms."""
+"""The values that all other rooms use: requests, records, decisions, codes, and their canonical forms."""

@@ -1,11 +1,11 @@
-"""Canonical JSON (RFC 8785): one spelling for a value, so that its digest means the value.
+"""Canonical JSON (RFC 8785): each value has exactly one text, so a digest of the text identifies the value.
 
     {"b": [1, true], "a": "é"}   ▶   {"a":"é","b":[1,true]}
 
-Only what this project itself writes and hashes goes through here (receipts, requests); signatures over packages are
-over bytes and need none of it. The standard library's encoder already writes RFC 8785 for values without floats,
-without integers beyond 2**53, and with keys whose code point order is their UTF-16 order; that is nearly all values and
-five times as fast. Whatever might be outside that space is left to the `rfc8785` library, which knows all of it.
+Only data that this project writes and hashes itself uses this module (receipts, requests). Package signatures cover
+bytes and do not need it. The standard library's encoder already writes RFC 8785 for values without floats, without
+integers beyond 2**53, and with keys whose code point order is their UTF-16 order. Nearly all values are of this kind,
+and it is five times as fast. The `rfc8785` library, which implements the whole RFC, encodes all other values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _encoder = json.JSONEncoder(
 
 
 def _make_encode() -> Callable[[JsonValue], str]:
-    """Return the encoder without the set-up that `JSONEncoder.encode` repeats for every value, where there is one."""
+    """Return the C encoder, set up once (`JSONEncoder.encode` does it for every value), if the interpreter has it."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # an interpreter without it
         return _encoder.encode
@@ -67,8 +67,8 @@ def canonical_json(value: JsonValue) -> bytes:
 def parse_canonical(data: bytes, *, what: str, max_bytes: int) -> JsonValue:
     """Return the value whose canonical form `data` is.
 
-    Only one text has a given meaning here, so duplicate keys, NaN, odd spellings and trailing data are all refused by
-    one comparison.
+    A value has only one canonical text, so one comparison refuses duplicate keys, NaN, other spellings and trailing
+    data.
 
     Args:
         data: the canonical form.
@@ -100,19 +100,19 @@ def sha256_of(value: JsonValue) -> str:
 
 
 def _number(text: str) -> int | float:
-    """Read a number written without fraction; beyond 2**53 only a float can have been meant."""
+    """Read a number written without a fraction; beyond 2**53 it is read as a float."""
     return int(text) if len(text) < 16 or (len(text) < 18 and abs(int(text)) <= MAX_INTEGER) else float(text)
 
 
 def _is_plain(value: JsonValue) -> bool:
-    """Tell whether the encoder writes `value` as RFC 8785 does; refuse what it would turn into something else."""
+    """Tell whether the encoder writes `value` as RFC 8785 does; refuse a value that the encoder would change."""
     if type(value) is dict and _FLAT.issuperset(map(type, value.values())):
         # A payload without lists and objects, the usual one (bar: plain decisions, benchmarks/route.py).
         numbers = [item for item in value.values() if type(item) is int]
         return _has_plain_keys(value) and all(-MAX_INTEGER <= number <= MAX_INTEGER for number in numbers)
     plain, depth, level_ends = True, -1, 0
     boxes: list[JsonObject | list[JsonValue]] = [[value]]
-    for place, box in enumerate(boxes):  # which grows meanwhile, level by level
+    for place, box in enumerate(boxes):  # the loop appends to `boxes`, level by level
         if place == level_ends:
             depth, level_ends = depth + 1, len(boxes)
             _check_size(depth, level_ends)
@@ -129,7 +129,7 @@ def _is_plain(value: JsonValue) -> bool:
             elif kind is int:
                 plain = plain and -MAX_INTEGER <= cast("int", item) <= MAX_INTEGER
             elif kind not in _PLAIN:
-                plain = False  # a float, and for the library to refuse: everything else
+                plain = False  # floats need the library; it also refuses all other types
     return plain
 
 

@@ -1,4 +1,4 @@
-"""What is closed at the end of a `with` block."""
+"""A base class for objects that a `with` block closes at its end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Self
 
 
 class Closing:
-    """A context manager that gives itself and is closed at the end, whatever happens in the block."""
+    """A context manager that returns itself and is closed when the block ends, also after an error."""
 
     __slots__ = ()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

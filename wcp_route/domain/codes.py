@@ -1,7 +1,7 @@
 """Why a request is refused or held: one closed table of codes.
 
-The names are those of the earlier Python SDK; `wcp_route.compat.go_codes` tells what the Go SDK calls otherwise.
-Each code says what happened, in one place, so telemetry, receipts, replies and documentation cannot differ.
+The names are those of the earlier Python SDK; `wcp_route.compat.go_codes` maps the names that differ in the Go SDK.
+Each code is described in this one place, so telemetry, receipts, replies and documentation cannot differ.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "DENY_INTERNAL_ERROR"
 
 
-# What the package verifier says, as the router says it. The verifier's own code goes along as `attest_code`.
+# The router's code for each code of the package verifier. The verifier's own code is passed on as `attest_code`.
 FROM_ATTEST: Final[Mapping[AttestCode, Code]] = MappingProxyType(
     {
         AttestCode.MANIFEST_MISSING: Code.WORKER_ATTESTATION_MISSING,

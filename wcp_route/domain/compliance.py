@@ -4,7 +4,7 @@
     Standard   + required and implemented controls, allowed environments, an audit log and default deny among them
     Full       + all five blast dimensions, a privilege envelope, idempotency, and an artifact hash or receipts
 
-It reads any record, strict or not, because the point is to say what is missing.
+It reads any record, also a malformed one, because its purpose is to list what is missing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Compliance:
     """What a record reaches.
 
     Attributes:
-        level: the highest level of which nothing is missing.
-        missing: by level, what is missing for it, in words.
+        level: the highest level whose requirements are all met.
+        missing: by level, the requirements that are not met, in words.
     """
 
     level: ComplianceLevel
@@ -38,7 +38,10 @@ def check_compliance(record: JsonObject) -> Compliance:
     """Tell which level a record reaches.
 
     Args:
-        record: the parsed object, in whatever state.
+        record: the parsed object; it may be malformed or incomplete.
+
+    Returns:
+        The level, and what is missing for the levels.
     """
     named = ("worker_id", "worker_species_id", "capabilities", "risk_tier")
     missing: tuple[tuple[ComplianceLevel, tuple[str, ...]], ...] = (

@@ -1,7 +1,7 @@
-"""What comes out: a decision, the checks behind it, the evidence for its receipt, and a hold that waits for a human.
+"""The Hall's results: a decision, its checks, the evidence for its receipt, and a hold that waits for a human.
 
-A `RouteDecision` is what the caller is told. `Evidence` is what the stored receipt is made from: the decision, every
-check with what it said, and the digests, which never go into a reply (conformance row 18).
+The caller gets a `RouteDecision`. The stored receipt is made from `Evidence`: the decision, every check with its
+result, and the digests, which are never part of a reply (conformance row 18).
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = Literal["DISPATCH", "DENY", "STEWARD_HOLD"]
 CheckOutcome: TypeAlias = Literal["pass", "deny", "hold", "warn", "off", "skipped"]
 
-NO_MATCH = "NO_MATCH"  # matched_rule_id when the rules were asked and none applies
+NO_MATCH = "NO_MATCH"  # matched_rule_id when the rules were asked and none matched
 PRE_ROUTING = "PRE_ROUTING"  # matched_rule_id when the rules were not asked
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one gate said.
+    """The result of one gate.
 
     Attributes:
         name: the gate, `attestation`.
-        outcome: `pass`, `deny`, `hold` (a human must say), `warn` (passed, but report it), `off` (switched off or not
-            wanted by rule and Hall), `skipped` (not reached, because an earlier one refused).
+        outcome: `pass`, `deny`, `hold` (a human must decide), `warn` (passed, but report it), `off` (switched off, or
+            neither the rule nor the Hall asks for it), `skipped` (not reached, because an earlier gate refused).
         detail: one line for people; no hashes, no secrets.
-        digests: name and value of what was compared; for the stored receipt only.
+        digests: names and values of the digests that were compared; for the stored receipt only.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class DenyReason:
-    """Why not: a code, one line for people, and what else the code promises.
+    """Why a request is denied: a code, one line for people, and the further members that the code promises.
 
     Attributes:
         code: the reason.
@@ -73,7 +73,7 @@ class DenyReason:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One candidate of the rule, in rank order, and why it was passed over (empty when it was not)."""
+    """One candidate of the rule, in rank order, and why it was skipped (empty when it was not skipped)."""
 
     worker_species_id: str
     score_hint: float | None = None
@@ -93,7 +93,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What the matched rule asks for before anything runs; the defaults are the protocol's."""
+    """What the matched rule requires before the worker runs; the defaults are the protocol's."""
 
     must_have_correlation_id: bool = True
     must_attach_policy_version: bool = True
@@ -238,27 +238,28 @@ PRECONDITIONS: Final = Form(
 class RouteDecision:
     """The answer to one request: the SDKs' fields and the published schema's, as one value.
 
-    This is the one table of decision fields. Each names its default, its members of the wire object and its members of
-    the receipt; `wcp_route.domain.decision_wire` makes the wire object, its JSON Schema and the receipt's body of it.
+    This is the one table of decision fields. Each field names its default, its members of the wire object and its
+    members of the receipt; `wcp_route.domain.decision_wire` makes the wire object, its JSON Schema and the receipt's
+    body from this table.
 
     Attributes:
         decision_id: UUID.
         decided_at_ms: milliseconds since 1970.
-        outcome: dispatch, deny, or hold for a human (which is also denied).
-        denied: whether the caller must not run it. An advisory human note leaves it false.
-        reason: why not; None when dispatched.
+        outcome: dispatch, deny, or hold for a human (a hold is also denied).
+        denied: True when the caller must not run the worker. An advisory note to a human leaves it False.
+        reason: why the request is denied; None when dispatched.
         matched_rule_id: the rule, `NO_MATCH` or `PRE_ROUTING`.
-        worker_id: the enrolled worker chosen, also on a denial about it; empty when none was.
+        worker_id: the chosen enrolled worker, also when the denial is about it; empty when none was chosen.
         worker_species_id: its species.
-        package_path: where to run the worker from, set only on a dispatch: the sealed copy or the package root. Told
-            to the operator's programs, never to a tenant.
-        request_hash: `sha256:` of the canonical payload, on allow and deny.
+        package_path: where to run the worker from, set only on a dispatch: the sealed copy or the package root. Only
+            the operator's programs see it, never a tenant.
+        request_hash: `sha256:` of the canonical payload, set on dispatch and denial alike.
         input_hash: `sha256:` of the canonical request without the credential; an approval is bound to it.
         blast_score: situational, 0 to 100.
         blast_declared: declared by the worker, 0 to 25, summed along the chain; None when no worker was chosen.
-        blast_gate_passed: None when the gate did not run; the same for `privilege_envelope_ok`, `policy_decision`
-            and `worker_attestation_valid`.
-        policy_decision: `ALLOW`, `DENY` or `REQUIRE_HUMAN`, as the policy gate said.
+        blast_gate_passed: None when the gate did not run; the same holds for `privilege_envelope_ok`,
+            `policy_decision` and `worker_attestation_valid`.
+        policy_decision: `ALLOW`, `DENY` or `REQUIRE_HUMAN`, the answer of the policy gate.
         quarantined: whether this decision put the worker into quarantine.
         task_id: the caller's name for the task, for telemetry.
     """
@@ -345,13 +346,13 @@ class RouteDecision:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What a decision was made from; with the input they allow it to be made again, bit for bit.
+    """What a decision was made from. With these versions and the input, `replay` makes it again, bit for bit.
 
     Attributes:
         rules: `sha256:` of the rules document.
-        policy: the version the policy gate answered with, else the Hall's own.
+        policy: the version that the policy gate named in its answer, else the Hall's own.
         trust_policy: digest of the trust policy; empty when attestation is off.
-        bans: versions of the ban lists looked at; empty when there are none.
+        bans: versions of the ban lists that were asked; empty when there are none.
         registry: the registry snapshot's version.
         config: `sha256:` of the Hall's settings.
     """
@@ -372,18 +373,18 @@ class Evidence:
     """Everything a stored receipt says about one decision.
 
     Attributes:
-        stream: whose chain the receipt joins; one printable token of at most 128 characters.
+        stream: the chain that the receipt joins; one printable token of at most 128 characters.
         decision: what the caller is told.
-        checks: every gate in order, each with what it said and the digests it compared.
+        checks: every gate in order, each with its result and the digests it compared.
         versions: what the decision was made from.
         package_hash: of the attested package, lower-case hex; empty when none was attested.
         signers: who signed the attested package.
         controls_verified: controls that were required and found, sorted (spec 5.7).
         grant_id: the approval grant that was used; empty when none was.
-        hold: to be kept in the transaction of the receipt.
-        redemption: a grant to be used up in the transaction of the receipt.
-        principal: the tenant that the transport authenticated; None when it does not say. At most `MAX_PRINCIPAL`
-            characters.
+        hold: the hold to store in the receipt's transaction; None when there is none.
+        redemption: the grant to use up in the receipt's transaction; None when there is none.
+        principal: the tenant that the transport authenticated; None when it authenticated none. At most
+            `MAX_PRINCIPAL` characters.
     """
 
     stream: str
@@ -405,19 +406,19 @@ class Hold:
 
     Attributes:
         pending_id: UUID.
-        input_hash: the request it is for; a grant is good for this request only.
-        worker_id: the worker it is for; a grant is good for this worker only.
+        input_hash: the request it is for; a grant is valid for this request only.
+        worker_id: the worker it is for; a grant is valid for this worker only.
         rule_id: the rule that matched.
-        level: who must say.
+        level: the level that must answer.
         code: why it was held.
         reason: one line for the human.
         created_at_ms: milliseconds since 1970.
-        expires_at_ms: from then on it is denied.
+        expires_at_ms: milliseconds since 1970; from this moment on the request is denied.
         tenant_id: context for the human, as are the next six.
-        manifest_sha256: of the attested package; a grant is good for this package only. Empty when none was attested.
-        rules_digest: of the rules in force; a grant is good under these rules only.
+        manifest_sha256: of the attested package; a grant is valid for this package only. Empty when none was attested.
+        rules_digest: of the rules in force; a grant is valid under these rules only.
         record_digest: of the worker's record; the ledger sets it.
-        requester: who asked, as the transport authenticated them, else the tenant; they cannot approve.
+        requester: the principal that the transport authenticated, else the tenant; the requester cannot approve.
     """
 
     pending_id: str
@@ -444,17 +445,17 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """A grant together with what it is brought for; every part must be what was approved.
+    """A grant and the request that wants to use it; every part must equal what was approved.
 
     Attributes:
-        grant_id: what the caller brought.
+        grant_id: the grant that the caller sent.
         input_hash: of the request.
-        worker_id: that the request would go to.
-        level: who must answer now; None when no human must. A grant of a lower level is not accepted.
+        worker_id: the worker that the request would go to.
+        level: the level that must answer now; None when no human must. A grant of a lower level is not accepted.
         rule_id: the rule that matched.
         rules_digest: of the rules in force; empty when it is not known.
         manifest_sha256: of the worker's attested package; empty when none was attested.
-        at_ms: when, milliseconds since 1970.
+        at_ms: the time of the use, milliseconds since 1970.
     """
 
     grant_id: str

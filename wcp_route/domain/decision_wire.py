@@ -1,8 +1,8 @@
-"""What is made of the table of decision fields: the wire object, its JSON Schema, and the body of a receipt.
+"""Makes three things from the table of decision fields: the wire object, its JSON Schema, and the body of a receipt.
 
-The wire object is the superset of what the earlier SDKs read (`denied`, `deny_reason_if_denied`,
-`selected_worker_species_id`) and what the published schema asks for (`outcome`, `correlation_id`, `decided_at`;
-conformance row 2). Digests of a package stay in the receipt.
+The wire object has the fields that the earlier SDKs read (`denied`, `deny_reason_if_denied`,
+`selected_worker_species_id`) and those that the published schema requires (`outcome`, `correlation_id`, `decided_at`;
+conformance row 2). Digests of a package are in the receipt only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def to_wire(decision: RouteDecision, *, operator: bool = False) -> JsonObject:
 
     Args:
         decision: what was decided.
-        operator: the reader runs workers on this host, so `package_path` is told as well; never set it for a tenant.
+        operator: True when the reader runs workers on this host: `package_path` is included. Never set it for a tenant.
+
+    Returns:
+        The JSON object.
     """
     denied = decision.denied
     found: JsonObject = {
@@ -69,9 +72,15 @@ def decision_schema() -> JsonObject:
 
 
 def receipt_members(evidence: Evidence) -> JsonObject:
-    """Return all that a receipt says about a decision, without its place in a chain and without its own id.
+    """Return all fields of a receipt about a decision, except its place in a chain and its own id.
 
-    A grant is a bearer token, so the receipt holds its SHA-256 only.
+    A grant is a bearer token, so the receipt holds only its SHA-256.
+
+    Args:
+        evidence: the decision with its checks and digests.
+
+    Returns:
+        The fields by name.
     """
     decision, versions = evidence.decision, evidence.versions
     found: JsonObject = {name: form.write(getattr(decision, field)) for name, field, form in RECEIPT}

@@ -1,4 +1,4 @@
-"""What a decision tells the world: the protocol's events, as a pure function of the decision.
+"""The protocol's events about a decision; they depend on the decision alone.
 
 | event | when |
 |---|---|
@@ -9,7 +9,7 @@
 | `evt.os.worker.attestation_checked` | whenever a worker was attested, with the outcome |
 | `evt.os.worker.attestation_skipped` | a dispatch without attestation |
 | `evt.gov.worker.quarantined` | the decision put its worker into quarantine |
-| `evt.gov.approval.requested` | a human has to say, or is told |
+| `evt.gov.approval.requested` | a human must decide, or is informed |
 
 Every event has `event_id` (its type), `timestamp`, `correlation_id` and `tenant_id`; a dry run adds `dry_run`. Texts
 are stripped of control characters and cut at `MAX_TEXT`. No event holds a hash, the payload or a grant.
@@ -36,7 +36,7 @@ class Event(NamedTuple):
     """One event of a decision.
 
     Attributes:
-        number: its place among the events of its decision, from 0; with the decision's id it names the event.
+        number: its place among the events of its decision, from 0; with the decision's id it identifies the event.
         fields: what it says; treat as read-only.
     """
 
@@ -45,27 +45,27 @@ class Event(NamedTuple):
 
     @property
     def event_id(self) -> str:
-        """The type, `evt.os.task.routed`."""
+        """The event type, `evt.os.task.routed`."""
         return str(self.fields["event_id"])
 
     def to_dict(self) -> JsonObject:
-        """Return the JSON object of `telemetry_envelopes`."""
+        """Return the event as a JSON object of `telemetry_envelopes`."""
         return dict(self.fields)
 
 
 class EventSink(Protocol):
     """Takes decisions after their receipts are durable.
 
-    A sink whose `emit` only puts them into a queue says so by an attribute `never_waits = True`; the Hall calls any
-    other in a thread, and goes on after `callback_seconds`.
+    A sink whose `emit` only puts them into a queue has the attribute `never_waits = True`. The Hall calls every other
+    sink in a thread, and continues after `callback_seconds`.
     """
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
-        """Send the events of one decision on their way. Returns soon and raises nothing.
+        """Send the events of one decision. It must return soon and raise nothing.
 
         Args:
             decision: what was decided.
-            elapsed_ns: how long that took, in nanoseconds.
+            elapsed_ns: how long the decision took, in nanoseconds.
         """
 
 
@@ -81,7 +81,7 @@ class EventSinks:
         self.never_waits = all(getattr(sink, "never_waits", False) for sink in sinks)
 
     def emit(self, decision: RouteDecision, elapsed_ns: int, /) -> None:
-        """Tell every sink; one that fails keeps no other from being told."""
+        """Call every sink, also after one has failed."""
         for sink in self._sinks:
             try:
                 sink.emit(decision, elapsed_ns)
@@ -126,12 +126,12 @@ def clean(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says as one line for a log; it may quote what a caller sent."""
+    """Return the message of an error as one line for a log; the message may quote input of a caller."""
     return clean(f"{type(error).__name__}: {error}".replace("\n", " "))
 
 
 class _Case(NamedTuple):
-    """A decision with those of its texts that several events repeat, cleaned once."""
+    """A decision, and the texts of it that several events repeat; they are cleaned once."""
 
     decision: RouteDecision
     capability: str

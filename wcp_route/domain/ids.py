@@ -1,8 +1,8 @@
-"""Random ids: UUIDs of version 4 and 7 (RFC 9562), made without the detour over an object: every decision needs two.
+"""Random ids: UUIDs of version 4 and 7 (RFC 9562), made without a `UUID` object, because every decision needs two.
 
-The random bytes come from the system, many ids at a time. Each call to the system lets go of the interpreter's lock and
-takes it again at once. A thread that waits for the lock, as the one that writes receipts does, wakes in vain and begins
-anew to wait the 5 ms after which it may ask for it: calls that come more often than that keep it out for good.
+The random bytes come from the system, for many ids at a time. Each system call releases the interpreter's lock and
+takes it again at once. A thread that waits for the lock (the one that writes receipts, for example) wakes up, does not
+get it, and waits another 5 ms before it may ask again. If system calls come more often, it never gets the lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def new_id() -> str:
 
 
 def new_id_at(milliseconds: int) -> str:
-    """Return a UUID of a moment (version 7): it sorts by time, and the rest is random.
+    """Return a UUID of version 7: it begins with a time, so that it sorts by it, and the rest is random.
 
     Args:
         milliseconds: since 1970.
@@ -40,10 +40,10 @@ def _spelled(first: str, version: str, rest: str) -> str:
 
 
 def _random() -> str:
-    """Return 128 random bits, as 32 hex digits, that nobody else gets."""
+    """Return 128 random bits as 32 hex digits; no two calls return the same bits."""
     try:
         return _ready.pop()
-    except IndexError:  # get another block of them ready
+    except IndexError:  # the block is used up: make another one
         noise = os.urandom(16 * BLOCK).hex()
         mine, *others = (noise[start : start + 32] for start in range(0, len(noise), 32))
         _ready.extend(others)

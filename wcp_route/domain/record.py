@@ -1,7 +1,7 @@
 """A registry record (v0.2 table; records of v0.1 lack the last four fields): the one table of its fields.
 
 Each field names its type on the wire and how it is read and written. The models that check JSON, the JSON Schema and
-the wire form are made of the table (`model_of`, `value_of`, `wire_of`); nothing else spells a field.
+the wire form are made from the table (`model_of`, `value_of`, `wire_of`); no other code names the fields.
 """
 
 # ruff: noqa: RUF009  # a column is metadata of its field, no value that instances share
@@ -53,9 +53,9 @@ class Column(NamedTuple):
     Attributes:
         wire: its type there, for pydantic.
         name: its name there; empty for the same.
-        default: what stands there when it is left out; `...` when it must be given.
+        default: its value there when it is left out; `...` when it is required.
         read: makes the value of the dataclass from a checked one.
-        write: makes the JSON value; None is left out.
+        write: makes the JSON value; a field whose value is None is left out.
     """
 
     wire: Any
@@ -122,7 +122,7 @@ def value_of(of: type[T], model: Any) -> T:
 
 
 def wire_of(value: Any) -> JsonObject:
-    """Return the wire form of a dataclass that is such a table; what its model reads back."""
+    """Return the wire form of such a dataclass; its model can read it back."""
     written = {column.name or own: column.write(getattr(value, own)) for own, column in _columns(type(value))}
     return {name: one for name, one in written.items() if one is not None}
 
@@ -135,7 +135,7 @@ class EgressModel(Model):
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeEnvelope:
-    """What a worker says it needs at most.
+    """The most that a worker says it needs.
 
     Attributes:
         secrets_access: names of secrets.
@@ -195,7 +195,7 @@ _SHA256: Final = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, slots=True)
 class DeclaredAttestation:
-    """What a record says about the worker's code; a record vouches for nothing, and the gate compares it.
+    """What a record says about the worker's code. A record proves nothing: the gate compares it with the package.
 
     Attributes:
         code_hash: `sha256:` and 64 lower-case hex digits.
@@ -222,19 +222,19 @@ class WorkerRecord:
     """An enrolled worker (registry record, v0.2 table), checked.
 
     Attributes:
-        worker_id: `org.acme.doc-summarizer`; attestation, bans, quarantine and receipts go by it.
-        worker_species_id: `wrk.doc.summarizer`; rules name species; confers no authority.
-        capabilities: what it declares to do, sorted, unique, not empty.
-        required_controls: controls it must be surrounded by, folded (`ctrl.obs.audit-log-append-only`), sorted.
+        worker_id: `org.acme.doc-summarizer`; attestation, bans, quarantine and receipts use this id.
+        worker_species_id: `wrk.doc.summarizer`; rules name species. A species gives no authority.
+        capabilities: what it declares that it can do, sorted, unique, not empty.
+        required_controls: controls that must surround it, folded (`ctrl.obs.audit-log-append-only`), sorted.
         currently_implements: controls it provides, folded, sorted.
         allowed_environments: where it may run; empty means nowhere.
         privilege_envelope: what it needs at most.
         blast_radius: what it can break at worst.
         artifact_hash: `sha256:` checksum of the record as given, empty when not given.
         catalog_version_min: empty when not given.
-        attestation: what the record says about the code, when it does.
-        package_root: absolute path of the package tree that is verified and dispatched; set by the operator at
-            enrolment, never read from the record. Empty when there is none, which no attesting Hall accepts.
+        attestation: what the record says about the code; None when it says nothing.
+        package_root: absolute path of the package tree that is verified and dispatched. The operator sets it at
+            enrolment; it is never read from the record. Empty when there is none; a Hall that attests refuses that.
     """
 
     worker_id: str = _column(WorkerId)

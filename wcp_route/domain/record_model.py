@@ -22,13 +22,13 @@ RecordModel: Any = model_of(WorkerRecord, "RecordModel")
 def read_record(data: bytes | JsonObject) -> WorkerRecord:
     """Read a record from outside: its shape, and its `artifact_hash` when it has one.
 
-    That hash is a checksum without a key: it finds a record edited by mistake and proves nothing about its author.
+    That hash is a checksum without a key: it detects accidental changes and proves nothing about the author.
 
     Args:
         data: JSON text, or the parsed object.
 
     Raises:
-        WireError: the shape is wrong (with a pointer), or the checksum does not hold.
+        WireError: the shape is wrong (with a pointer), or the checksum does not match.
     """
     if isinstance(data, bytes):
         data = strictjson.loads_object(data, what=_WHAT, max_bytes=MAX_RECORD_BYTES, error=WireError)
@@ -43,7 +43,7 @@ def read_record(data: bytes | JsonObject) -> WorkerRecord:
 
 
 def parse_record(data: bytes | JsonObject) -> WorkerRecord:
-    """Read a record that was read before and is kept by a registry; as `read_record`, without the checksum.
+    """Read a record that a registry has checked and stored; as `read_record`, without the checksum.
 
     Raises:
         WireError: the shape is wrong.

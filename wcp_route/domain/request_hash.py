@@ -1,8 +1,8 @@
-"""The two hashes of a request: of its payload, and of all that is asked, without the credential (conformance row 15).
+"""The two hashes of a request: of its payload, and of the whole request without the credential (conformance row 15).
 
-An approval is bound to the second, a receipt holds both. They are SHA-256 over canonical JSON (RFC 8785). Strict ids
-need no escaping, so the canonical form of the envelope is put together from parts around that of the payload, which is
-made once; a test holds the short cut against the plain way.
+An approval is bound to the second hash; a receipt holds both. They are SHA-256 over canonical JSON (RFC 8785). Strict
+ids need no escaping, so the payload is encoded once and the canonical envelope is built around it from fixed parts. A
+test compares this short cut with `canonical_json`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fingerprints(request: RouteInput) -> tuple[str, str]:
 def _short(request: RouteInput, payload: bytes) -> bytes | None:
     """Return the canonical envelope of the usual request; None for one with the rarer fields."""
     if request.reported or request.blast_radius is not None or request.privilege_context is not None:
-        return None  # what was reported may hold characters that need escaping; all other ids are strict
+        return None  # a reported id may need escaping; all other ids are strict
     score = "null" if request.blast_score is None else request.blast_score
     head = (
         f'{{"blast_radius":null,"blast_score":{score},"capability_id":"{request.capability_id}",'

@@ -1,8 +1,7 @@
 """A request for work as it comes over the wire.
 
-In `stage`, `prod` and `edge` every id must have its strict form. In `dev` an id that has not is cut at its first
-control character, and what was put right is reported with the decision (conformance row 5), so that a newline never
-reaches a log.
+In `stage`, `prod` and `edge` every id must have its strict form. In `dev` an id without it is cut at its first control
+character, so that a newline never reaches a log, and the decision reports the correction (conformance row 5).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ WireId = Annotated[str, Field(max_length=256)]  # its form is checked per enviro
 _WORD_FORM: Final = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}"
 _WORD: Final = re.compile(_WORD_FORM + r"\Z")
 _IDS: Final = ("capability_id", "tenant_id", "correlation_id", "chain_id", "policy_version")
-# All ids of a request in their strict forms, one a line: what nearly every request has, seen in one step.
+# All ids of a request in their strict forms, one per line: one match checks nearly every request.
 _STRICT: Final = re.compile(rf"cap(?:\.[a-z0-9][a-z0-9-]*){{1,3}}(?<!.{{65}})(?:\n(?:{_WORD_FORM})?){{4}}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _WHAT: Final = "request"
@@ -100,7 +99,7 @@ _capability = catalogue_id("cap")
 
 @dataclass(slots=True)
 class _Ids:
-    """Checks the ids of one request, and gathers what had to be put right."""
+    """Checks the ids of one request, and collects the corrections."""
 
     lax: bool
     reported: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The words of the protocol: what an environment, a label, a level and the like can be, as on the wire."""
+"""The words of the protocol: the possible values of environments, labels, levels and so on, as on the wire."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What comes in, once it has been checked: a request; and the registry as a decision sees it.
+"""The inputs of a decision: a checked request, and the registry as a decision sees it.
 
-`wcp_route.domain` makes these from JSON and refuses everything else; nothing here checks again. All are frozen. Text
-stays text (`"prod"`, `"RESTRICTED"`) as on the wire, typed by `Literal`.
+`wcp_route.domain` makes these values from JSON and refuses all other input; this module does not check them again. All
+are frozen. Words are plain text (`"prod"`, `"RESTRICTED"`), as on the wire, with `Literal` types.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class RouteInput:
     """One request for work, checked.
 
     Attributes:
-        capability_id: what must be possible, `cap.doc.summarize`.
-        tenant_id: on whose behalf.
+        capability_id: what the worker must be able to do, `cap.doc.summarize`.
+        tenant_id: the tenant that the work is for.
         correlation_id: the caller's own id of the request.
         env: the environment it wants to run in; must be the Hall's.
         data_label: how sensitive the data is.
@@ -79,8 +79,8 @@ class RouteInput:
         privilege_context: what the caller says it needs (`egress_destination`, …); checked against the envelope.
         dry_run: decide fully, dispatch nothing, hold nothing, use up no grant.
         tenant_credential: a secret; never hashed, stored or echoed.
-        policy_version: the policy that the caller expects to be in force; empty when it does not say.
-        reported: what had to be put right on input (only in dev), for the record.
+        policy_version: the policy that the caller expects to be in force; empty when the caller names none.
+        reported: the corrections that were made to the input (only in dev).
     """
 
     capability_id: str
@@ -103,7 +103,7 @@ class RouteInput:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Why a worker is not to be used until an operator clears it.
+    """Why a worker must not be used until an operator clears it.
 
     Attributes:
         worker_id: which worker.

@@ -1,4 +1,4 @@
-"""What all models share: strictness, and errors that point to the place."""
+"""The base of all wire models: strict types, and errors that point to the place of the mistake."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read(model: type[M], data: bytes | JsonValue, *, what: str, max_bytes: int) 
         max_bytes: the largest text accepted.
 
     Raises:
-        WireError: it is not that; the pointer says where.
+        WireError: the document is malformed or too large; the pointer says where.
     """
     if isinstance(data, bytes):
         data = strictjson.loads(data, what=what, max_bytes=max_bytes, floats=True, error=WireError)
@@ -69,7 +69,7 @@ def read(model: type[M], data: bytes | JsonValue, *, what: str, max_bytes: int) 
 def refused(
     problem: ValidationError, what: str, model: type[BaseModel], within: tuple[str | int, ...] = ()
 ) -> WireError:
-    """Return the first thing that is wrong, with its place, and the name that may be meant by an unknown one.
+    """Return the first mistake with its place; for an unknown name, also the known name that is most like it.
 
     Args:
         problem: what the model says.
@@ -94,9 +94,9 @@ def refused(
 
 
 def _names_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
-    """Return the names that the object at a place of a document may have; none where that is not one model's."""
+    """Return the member names that the object at a place of a document may have; none where it has no single model."""
     for part in place:
-        if isinstance(part, int):  # of a list, whose type was looked into already
+        if isinstance(part, int):  # an index: the step before went into the list's item type
             continue
         waiting: list[Any] = [model.model_fields[part].annotation] if part in model.model_fields else []
         inner = None
@@ -117,7 +117,7 @@ def pointer(place: Sequence[str | int]) -> str:
 
 
 def catalogue_pattern(prefix: str) -> str:
-    """Return the form of a catalogue id as a regular expression, for JSON Schemas (its length comes on top)."""
+    """Return the form of a catalogue id as a regular expression for JSON Schemas; it does not limit the length."""
     return rf"^{prefix}(?:\.[a-z0-9][a-z0-9-]*){{1,3}}$"
 
 
@@ -176,10 +176,10 @@ def check_token(text: str) -> str:
 
 
 def unique(values: list[str]) -> list[str]:
-    """Return the list if nothing stands in it twice.
+    """Return the list if it has no duplicates.
 
     Raises:
-        ValueError: something does.
+        ValueError: it has a duplicate.
     """
     if len(values) > 1 and len(set(values)) != len(values):
         raise ValueError("holds a value twice")
