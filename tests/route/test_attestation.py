@@ -25,6 +25,7 @@ from tests.route.worlds import (
     tamper,
     trust,
 )
+from tests.store.worlds import a_root_kept_place
 from wcp_attest import ConfigError, Policy, build_manifest, sign
 from wcp_attest.base.errors import Banned, BansUnusable
 from wcp_attest.signing.key import generate
@@ -199,6 +200,17 @@ def test_a_sealed_copy_that_changed_with_its_source_is_refused(world: World, tmp
     tamper(world.package())
     world.clock.now_ms += 61_000
     assert hall.route(a_request()).code == Code.WORKER_TAMPERED
+
+
+@pytest.mark.parametrize("mode", ["sealed", "on-change", "always"])
+def test_a_good_worker_is_dispatched_at_every_moment_of_twelve_minutes(world: World, mode: str) -> None:
+    """Signatures are verified again after five minutes, trees after one: no moment between may refuse."""
+    with a_root_kept_place() as place:
+        sealed: dict[str, Any] = {"seal_directory": str(place / "sealed")} if mode == "sealed" else {}
+        hall = world.hall(attestation=mode, **sealed)
+        for _ in range(104):
+            assert hall.route(a_request()).code is None, world.clock.now_ms
+            world.clock.now_ms += 7_000
 
 
 def test_a_swap_below_a_parent_that_others_can_change_is_seen_at_the_next_decision(

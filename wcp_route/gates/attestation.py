@@ -171,7 +171,9 @@ class _Sealed:
         recent = 0 <= now - self.read_at < FULL_EVERY
         # Each parent, at each use; what only root can change, each time that the entry is hashed again.
         if recent and self.store.changeable(self.entry, quick=True) is None:
-            return recheck.standing(bans=bans, now=now)
+            verdict = recheck.standing(bans=bans, now=now)
+            if verdict.code != AttestCode.NOT_ACCEPTABLE:  # else its signatures are to be verified again, below
+                return verdict
         changeable = self.store.changeable(self.entry)
         if changeable is not None and not self.warned:
             self.warned = True
