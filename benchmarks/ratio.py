@@ -85,10 +85,7 @@ def compare(name: str, before: Path, rounds: int, folder: Path) -> None:
     trees = {}
     for label, source in (("before", before), ("now", HERE)):  # each state signs and verifies a tree of its own
         trees[label] = folder / name / label
-        if label == "before":
-            plant(name, trees[label])
-        else:
-            shutil.copytree(folder / name / "before", trees[label], symlinks=True)
+        plant(name, trees[label])  # not a copy: its pages lie otherwise in memory, which costs 8 % in large files
         run(source, ["sign", str(trees[label]), "--key", str(folder / "k"), *ID, "--quiet"])
     policy, request = folder / "policy.toml", folder / "request.json"
     policy.write_text('version = 1\n[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\nkey = "k.pub"\n')
