@@ -1,4 +1,4 @@
-"""From a wish about a hold to the events that carry it out, judged by the state as it is in the write transaction."""
+"""Turn an action on a hold into events. The state in the write transaction decides whether the action is allowed."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def checked_hold(state: LedgerState, hold: Hold) -> Hold:
-    """Return the hold that would be kept, with the digest of the worker's record.
+    """Return the hold as it is to be stored, with the digest of the worker's record.
 
     Args:
-        state: as it is in the transaction.
-        hold: as the Hall made it.
+        state: the state in the transaction.
+        hold: the hold that the Hall made.
 
     Raises:
-        ApprovalDenied: a human has denied this very request, or has taken it over.
-        ApprovalError: its id is known, or too many wait already, of this tenant or of all.
+        ApprovalDenied: a human has denied or taken over exactly this request.
+        ApprovalError: the id exists already, or too many holds wait, for this tenant or in total.
     """
     reason = state.denied.get(hold.input_hash)
     if reason is not None:
@@ -55,14 +55,14 @@ def checked_hold(state: LedgerState, hold: Hold) -> Hold:
 
 
 def held(state: LedgerState, hold: Hold) -> list[JsonObject]:
-    """Return the events that keep a hold; none when one is in force for this request and worker.
+    """Return the events that store a hold; an empty list when one is in force for this request and worker.
 
     Args:
-        state: as it is in the transaction.
-        hold: what waits, or would wait, for a human.
+        state: the state in the transaction.
+        hold: the hold to be stored.
 
     Raises:
-        ApprovalError: as `checked_hold`.
+        ApprovalError: as for `checked_hold`.
     """
     if state.in_force(hold.input_hash, hold.worker_id, hold.created_at_ms) is not None:
         return []
@@ -73,21 +73,21 @@ def held(state: LedgerState, hold: Hold) -> list[JsonObject]:
 def answered(
     state: LedgerState, pending_id: str, action: Action, by: Approver, *, at_ms: int, reason: str, grant_id: str
 ) -> tuple[list[JsonObject], Resolution]:
-    """Return the events of an answer, and what came of the hold.
+    """Return the events of an answer, and the result for the hold.
 
     Args:
-        state: as it is in the transaction.
-        pending_id: which hold, a UUID.
+        state: the state in the transaction.
+        pending_id: the id of the hold, a UUID.
         action: `approve`, `deny` or `escalate`.
-        by: who answers.
-        at_ms: when, milliseconds since 1970.
-        reason: why; at most 500 characters of it are kept.
-        grant_id: the grant, 64 hex digits; empty for none.
+        by: the person who answers.
+        at_ms: the time of the answer, milliseconds since 1970.
+        reason: why; the first 500 characters are stored.
+        grant_id: the grant that an approval gives, 64 hex digits; empty for none.
 
     Raises:
-        ApprovalExpired: its time is over.
-        ApprovalError: it is unknown or does not wait any more, or this person cannot give this answer.
-        ConfigError: there is no such action.
+        ApprovalExpired: the hold has expired.
+        ApprovalError: the hold is unknown or no longer waits, or this person cannot give this answer.
+        ConfigError: `action` is not one of the three.
     """
     entry = state.holds.get(pending_id)
     enrolled = None if entry is None else state.workers.get(entry.hold.worker_id)
@@ -110,29 +110,29 @@ def answered(
 
 
 def granted(state: LedgerState, wanted: Redemption) -> Hold:
-    """Return the hold that a grant was given for, if it is good now.
+    """Return the hold of a grant, if the grant is valid now.
 
     Args:
-        state: as it is in the transaction.
-        wanted: the grant and what it is brought for.
+        state: the state in the transaction.
+        wanted: the grant and the request it is used for.
 
     Raises:
-        ApprovalExpired: its time is over.
-        ApprovalError: it is unknown, used, or for something else.
+        ApprovalExpired: the grant has expired.
+        ApprovalError: the grant is unknown, used, or for another request.
     """
     entry = state.holds.get(state.granted.get(hash_of(wanted.grant_id), ""))
     return check_grant(entry, wanted, state.record_digest(wanted.worker_id))
 
 
 def redeemed(state: LedgerState, wanted: Redemption) -> list[JsonObject]:
-    """Return the events that use a grant up.
+    """Return the event that uses up a grant, in a list.
 
     Args:
-        state: as it is in the transaction.
-        wanted: the grant and what it is brought for.
+        state: the state in the transaction.
+        wanted: the grant and the request it is used for.
 
     Raises:
-        ApprovalError: as `granted`.
+        ApprovalError: as for `granted`.
     """
     hold = granted(state, wanted)
     return [
@@ -142,13 +142,16 @@ def redeemed(state: LedgerState, wanted: Redemption) -> list[JsonObject]:
 
 
 def plan_for(evidence: Evidence, written: Draft) -> Callable[[LedgerState], Sequence[Draft]] | None:
-    """Return what must happen in the transaction of a receipt; none when it is the receipt alone.
+    """Return the plan for the transaction of a receipt; None when only the receipt is to be written.
 
-    The plan raises `StateMoved` when the hold or the grant is not any more as it was when the decision was made.
+    The plan raises `StateMoved` when the hold or the grant has changed since the decision was made.
 
     Args:
-        evidence: of one decision, with the hold or the grant that goes along.
-        written: the draft of its receipt.
+        evidence: the evidence of one decision, with its hold or grant.
+        written: the draft of the receipt.
+
+    Returns:
+        A function from the state in the transaction to the drafts to be written together.
     """
     hold, redemption = evidence.hold, evidence.redemption
     if hold is None and redemption is None:

@@ -1,11 +1,11 @@
-"""Human approval: a request waits under an id until somebody answers, or its time is over (spec 5.8, row 3).
+"""Human approval: a request waits under an id until a person answers or it expires (spec 5.8, row 3).
 
     approvals.hold(hold)                                               # the Hall; the caller gets the pending id
     resolution = approvals.resolve(pending_id, "approve", by=Approver("ada"), at_ms=now_ms())
     hall.route(request, grant=resolution.grant_id)                     # the caller, once, with the same request
 
-An approval does not dispatch anything. It gives a grant: good once, until the hold expires, for that request (by its
-hash), that worker as it was enrolled, its package, and that rule of those rules; and every check is run again.
+An approval does not dispatch anything. It gives a grant. The caller can use the grant once, before the hold expires,
+for the same request (by its hash), worker record, package, rule and rules file. Every check is run again.
 """
 
 from __future__ import annotations
@@ -52,30 +52,30 @@ __all__ = [
 
 
 class ApprovalStore(Protocol):
-    """What a Hall needs of approvals. Every step happens once, for all processes; `LedgerApprovals` does it."""
+    """What a Hall needs of approvals. Each step happens once across all processes. `LedgerApprovals` implements it."""
 
     def look(self, hold: Hold) -> tuple[Hold, bool]:
-        """Return the hold in force for this request and worker, and whether it is a new one. Raises `ApprovalError`."""
+        """Return the hold in force for this request and worker, and whether it is new. Raises `ApprovalError`."""
 
     def hold(self, hold: Hold) -> Hold:
-        """Keep a hold, and return the one in force. Raises `ApprovalError` when it cannot be kept."""
+        """Store a hold and return the one in force. Raises `ApprovalError` when it cannot be stored."""
 
     def redeem(self, wanted: Redemption, *, use: bool) -> Hold:
-        """Use a grant up (`use`), or only look whether it is good. Raises `ApprovalExpired`, `ApprovalError`."""
+        """Use up a grant (`use`), or only check that it is valid. Raises `ApprovalExpired`, `ApprovalError`."""
 
     def cancel_for(self, worker_id: str, *, by: str, at_ms: int) -> int:
-        """End all holds and unused grants for a worker; tell how many."""
+        """End all holds and unused grants for a worker. Returns how many."""
 
 
 class LedgerApprovals(Closing):
-    """The holds that the events of a ledger add up to.
+    """The holds, computed from the events of a ledger.
 
     Args:
-        ledger: where they are kept.
-        ids: makes grants; tests give their own.
+        ledger: the ledger that stores them.
+        ids: makes grant ids; tests pass their own function.
 
     Attributes:
-        ledger: where they are kept: receipts that go there carry holds and grants along in one transaction.
+        ledger: the ledger that stores them. It writes a receipt and its hold or grant in one transaction.
     """
 
     def __init__(self, ledger: Ledger, *, ids: Callable[[], str] = new_grant) -> None:
@@ -86,14 +86,14 @@ class LedgerApprovals(Closing):
         self.ledger.close()
 
     def look(self, hold: Hold) -> tuple[Hold, bool]:
-        """Return the hold in force for this request and worker, and whether it is a new one. Nothing is kept.
+        """Return the hold in force for this request and worker, and whether it is new. Stores nothing.
 
         Args:
-            hold: what waits, or would wait, for a human.
+            hold: the hold that the Hall made.
 
         Raises:
-            ApprovalDenied: a human has denied this very request, or has taken it over.
-            ApprovalError: too many wait already.
+            ApprovalDenied: a human has denied or taken over exactly this request.
+            ApprovalError: the id exists already, or too many holds wait.
             StateError: the ledger cannot be read.
         """
         state = self.ledger.state()
@@ -101,14 +101,14 @@ class LedgerApprovals(Closing):
         return (checked_hold(state, hold), True) if entry is None else (entry.hold, False)
 
     def hold(self, hold: Hold) -> Hold:
-        """Keep a hold, unless one is in force for the same request and worker; return the one in force.
+        """Store a hold, unless one is in force for the same request and worker; return the one in force.
 
         Args:
-            hold: what waits, or would wait, for a human.
+            hold: the hold that the Hall made.
 
         Raises:
-            ApprovalDenied: a human has denied this very request, or has taken it over.
-            ApprovalError: its id is known, or too many wait already.
+            ApprovalDenied: a human has denied or taken over exactly this request.
+            ApprovalError: the id exists already, or too many holds wait.
             StateError: the ledger cannot be written.
         """
         self.ledger.change(lambda state: held(state, hold))
@@ -121,17 +121,20 @@ class LedgerApprovals(Closing):
         """Approve, deny or escalate a hold.
 
         Args:
-            pending_id: which.
+            pending_id: the id of the hold, a UUID.
             action: `approve`, `deny` or `escalate`.
-            by: who says so; a name alone may approve at `gatekeeper`.
-            at_ms: when, milliseconds since 1970.
-            reason: why.
+            by: the person who answers; a plain name may approve at level `gatekeeper`.
+            at_ms: the time of the answer, milliseconds since 1970.
+            reason: why; the first 500 characters are stored.
+
+        Returns:
+            The result; after an approval, with the grant.
 
         Raises:
-            ApprovalExpired: its time is over.
-            ApprovalError: it is unknown or does not wait any more, this person asked for it, enrolled the worker or
-                may not approve at its level, or there is no higher level.
-            ConfigError: no name is given, or the ledger cannot be used.
+            ApprovalExpired: the hold has expired.
+            ApprovalError: the hold is unknown or no longer waits; this person made the request, enrolled the worker or
+                may not approve at this level; or there is no higher level.
+            ConfigError: no name or no known action is given, or the ledger cannot be used.
         """
         who = Approver(by) if isinstance(by, str) else by
         check_name(who.name)
@@ -147,15 +150,18 @@ class LedgerApprovals(Closing):
         return told[0]
 
     def redeem(self, wanted: Redemption, *, use: bool) -> Hold:
-        """Use a grant up, or only look whether it is good.
+        """Use up a grant, or only check that it is valid.
 
         Args:
-            wanted: the grant and what it is brought for.
-            use: whether it is used up; a dry run only looks.
+            wanted: the grant and the request it is used for.
+            use: True uses up the grant; a dry run passes False.
+
+        Returns:
+            The hold that the grant was given for.
 
         Raises:
-            ApprovalExpired: its time is over.
-            ApprovalError: it is unknown, used, for anything else, or given by a lower level.
+            ApprovalExpired: the grant has expired.
+            ApprovalError: the grant is unknown, used, for another request, or from too low a level.
             StateError: the ledger cannot be used.
         """
         hold = granted(self.ledger.state(), wanted)
@@ -164,11 +170,11 @@ class LedgerApprovals(Closing):
         return hold
 
     def pending(self, at_ms: int, tenant_id: str | None = None) -> tuple[Hold, ...]:
-        """Return what waits and is not expired, oldest first.
+        """Return the holds that wait and have not expired, oldest first.
 
         Args:
-            at_ms: the present, milliseconds since 1970.
-            tenant_id: only what is this tenant's; None for everybody's.
+            at_ms: the current time, milliseconds since 1970.
+            tenant_id: only holds of this tenant; None for all tenants.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -177,10 +183,10 @@ class LedgerApprovals(Closing):
         return tuple(sorted(waiting, key=lambda hold: (hold.created_at_ms, hold.pending_id)))
 
     def get(self, pending_id: str) -> Hold | None:
-        """Return a hold, whatever has become of it, for a day after its time is over.
+        """Return a hold in any state; None when it is unknown. It is kept for a day after it expires.
 
         Args:
-            pending_id: which hold, a UUID.
+            pending_id: the id of the hold, a UUID.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -189,10 +195,10 @@ class LedgerApprovals(Closing):
         return None if entry is None else entry.hold
 
     def state(self, pending_id: str) -> HoldState | None:
-        """Tell what has become of a hold.
+        """Return the state of a hold; None when it is unknown.
 
         Args:
-            pending_id: which hold, a UUID.
+            pending_id: the id of the hold, a UUID.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -201,13 +207,13 @@ class LedgerApprovals(Closing):
         return None if entry is None else entry.state
 
     def cancel_for(self, worker_id: str, *, by: str, at_ms: int, via: str = "library") -> int:
-        """End all holds and unused grants for a worker; tell how many there were.
+        """End all holds and unused grants for a worker; return how many there were.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
-            by: who ends them, a printable name.
-            at_ms: when, milliseconds since 1970.
-            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
+            by: the person who ends them, a printable name of at most 500 characters.
+            at_ms: the time of the change, milliseconds since 1970.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
 
         Raises:
             StateError: the ledger cannot be written.

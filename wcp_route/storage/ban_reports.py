@@ -1,7 +1,7 @@
-"""Reports of packages that should be banned, until the ban authority has looked at them.
+"""Reports of packages that should be banned. The ban authority reviews them.
 
-A report bans nothing, and neither does its confirmation: a ban stands in a list that the ban authority signed with a
-key that no Hall has.
+A report bans nothing, and its confirmation bans nothing. Only a list that the ban authority signs can ban a package,
+and no Hall has that key.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ MAX_PENDING_REPORTS: Final = MAX_REPORTS // 2
 
 
 class ReportRefused(Error):
-    """A report cannot be taken or reviewed: too many wait, or nobody made it, or somebody has looked at it."""
+    """A report cannot be stored or reviewed: too many wait, it does not exist, or it was reviewed already."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerBanReports:
-    """The reports that the events of a ledger add up to.
+    """The reports, computed from the events of a ledger.
 
     Attributes:
-        ledger: where they are kept.
+        ledger: the ledger that stores them.
     """
 
     ledger: Ledger
 
     def all(self) -> tuple[BanReport, ...]:
-        """Return all reports that are remembered, oldest first.
+        """Return all stored reports, oldest first.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -45,20 +45,21 @@ class LedgerBanReports:
         return tuple(self.ledger.state().reports.values())
 
     def report(self, sha256: str, reason: str, *, by: str, via: str, evidence_url: str = "") -> BanReport:
-        """Keep a report; one that waits or was confirmed stays as it is.
+        """Store a report. A report of the same package that waits or was confirmed stays unchanged.
 
         Args:
-            sha256: of the package, 64 lower-case hex digits.
-            reason: why it should be banned.
-            by: who says so.
-            via: how that name is known.
-            evidence_url: where more is to be read.
+            sha256: the hash of the package, 64 lower-case hex digits.
+            reason: why it should be banned; the first 500 characters are stored.
+            by: the person who reports it, a printable name of at most 500 characters.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+            evidence_url: a page with more information; the first 500 characters are stored.
 
         Returns:
-            The report that is kept now.
+            The report that is stored now.
 
         Raises:
-            ReportRefused: too many wait.
+            ReportRefused: too many reports wait.
+            ConfigError: the name is empty, too long, or not printable.
             StateError: the ledger cannot be written.
         """
         check_name(by)
@@ -81,17 +82,18 @@ class LedgerBanReports:
         """Confirm or dismiss a report.
 
         Args:
-            sha256: of the package that was reported.
-            status: what the ban authority says.
-            by: who says so.
-            via: how that name is known.
-            reason: why.
+            sha256: the hash of the reported package, 64 lower-case hex digits.
+            status: the answer of the ban authority.
+            by: the person who reviews it, a printable name of at most 500 characters.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+            reason: why; the first 500 characters are stored.
 
         Returns:
-            The report as it is kept now.
+            The report as it is stored now.
 
         Raises:
-            ReportRefused: there is no such report, or somebody has looked at it already.
+            ReportRefused: there is no such report, or it was reviewed already.
+            ConfigError: the name is empty, too long, or not printable.
             StateError: the ledger cannot be written.
         """
         check_name(by)

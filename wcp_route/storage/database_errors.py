@@ -1,4 +1,4 @@
-"""What an error of the database means for the operator, and what to do about it."""
+"""What a database error means for the operator, and what to do about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BY_SQLITE: Final[Mapping[int, str]] = {
         "cannot be opened; SQLite must be able to write beside it, so copy it to where that is possible"
     ),
 }
-_BY_SQLSTATE: Final = (  # of PostgreSQL, by how it begins
+_BY_SQLSTATE: Final = (  # of PostgreSQL, by their first characters
     ("55P03", _LOCKED),
     ("57014", "did not answer in time"),
     ("53", "cannot grow: the server is out of disk, memory or connections"),
@@ -37,14 +37,14 @@ _BY_SQLSTATE: Final = (  # of PostgreSQL, by how it begins
 
 
 def failure(name: str, problem: Exception) -> StateError:
-    """Return the one clear error for what a database raises.
+    """Turn an error of the database into one clear error.
 
     Args:
-        name: of the database, for the message.
+        name: the name of the database, for the message.
         problem: what SQLAlchemy or the driver raised.
 
     Returns:
-        A `StateBusy` where another process holds the lock, else a `StateError`.
+        A `StateBusy` when another process holds the lock, otherwise a `StateError`.
     """
     cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
     if isinstance(problem, exc.TimeoutError):
@@ -60,10 +60,10 @@ def failure(name: str, problem: Exception) -> StateError:
 
 
 def is_damage(problem: Exception) -> bool:
-    """Tell whether the database says that it is damaged.
+    """Return whether the database reports that it is damaged.
 
     Args:
-        problem: what the database or its driver raised.
+        problem: what SQLAlchemy or the driver raised.
     """
     cause = problem.orig if isinstance(problem, exc.DBAPIError) else problem
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF

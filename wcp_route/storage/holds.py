@@ -1,10 +1,10 @@
-"""What a hold can become, as pure functions over the ledger's state; the ledger makes each step happen once.
+"""The states of a hold, as pure functions over the ledger's state. The ledger makes each step happen once.
 
 pending ─approve▶ approved ─redeem▶ redeemed          deny ▶ denied          ban, quarantine or enrolment ▶ cancelled
-    └─escalate▶ pending, at the next level            time ▶ pending or approved, but no good any more
+    └─escalate▶ pending, at the next level            time ▶ pending or approved, but no longer valid
 
 An approval at `gatekeeper` gives a grant. At `executor` and `incident_commander` a human does the work, so an approval
-there gives none. What a human denied or took over stays so for the same request.
+there gives no grant. A request that a human denied or took over stays denied or taken over.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import Hold, Redemption
     from wcp_route.domain.values import Level
 
-MAX_PENDING: Final = 10_000  # more than people can look at; a caller that retries must not fill the disk
-MAX_PENDING_OF_TENANT: Final = 500  # one tenant must not use up what all have
+MAX_PENDING: Final = 10_000  # more than people can review; a caller that retries must not fill the disk
+MAX_PENDING_OF_TENANT: Final = 500  # one tenant must not use up the limit for all
 MAX_TEXT: Final = 500  # characters of an operator's name or reason
 
 Action: TypeAlias = Literal["approve", "deny", "escalate"]
 HoldState: TypeAlias = Literal["pending", "approved", "denied", "cancelled", "redeemed"]
 
-# One message for a grant that is unknown, used, or somebody else's: a guess tells nothing.
+# The same message for a grant that is unknown, used, or of another caller, so that a guess learns nothing.
 NO_GRANT: Final = "the approval grant is not good for this request"
 HUMAN_ACTS: Final = frozenset({"executor", "incident_commander"})  # levels at which a human does the work
 
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who answers a hold, as whatever authenticated them says.
+    """The person who answers a hold, as the authentication names them.
 
     Attributes:
         name: the authenticated name; the requester and the enroller of the worker cannot approve.
-        level: up to which level this person may approve.
-        via: how the name is known: `os-user`, `token`, `oidc`, `library`, …
+        level: the highest level at which this person may approve.
+        via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
     """
 
     name: str
@@ -53,15 +53,15 @@ class Approver:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What came of a hold when somebody answered.
+    """The result of an answer to a hold.
 
     Attributes:
-        pending_id: which hold.
-        state: `approved`, `denied`, or `escalated` (it still waits, for a higher level).
-        grant_id: with `approved`, what the caller must bring along with the same request, once; else empty. Empty, too,
-            when a human does the work. It is shown here and nowhere again.
-        level: who has answered, or with `escalated` who must answer now.
-        expires_at_ms: until when the grant is good, or the hold waits; milliseconds since 1970.
+        pending_id: the id of the hold, a UUID.
+        state: `approved`, `denied`, or `escalated` (it still waits, now at a higher level).
+        grant_id: with `approved`, the grant that the caller sends once with the same request. Empty in the other states
+            and when a human does the work. The grant is shown only here.
+        level: the level of the hold; with `escalated`, the new level.
+        expires_at_ms: when the grant or the hold expires, milliseconds since 1970.
     """
 
     pending_id: str
@@ -73,13 +73,13 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class HoldEntry:
-    """A hold with what has become of it.
+    """A hold with its state.
 
     Attributes:
-        hold: as it was made, at its present level.
-        state: what has become of it.
-        grant_hash: SHA-256 of the grant, hex; empty until it is approved. The grant itself is not kept.
-        by: who answered last.
+        hold: the hold as it was made, with its current level.
+        state: its state.
+        grant_hash: SHA-256 of the grant, hex; empty when there is no grant. The grant itself is not stored.
+        by: the person who answered last.
     """
 
     hold: Hold
@@ -92,7 +92,7 @@ new_grant: Final = partial(secrets.token_hex, 32)  # 256 random bits as 64 hex d
 
 
 def hash_of(grant_id: str) -> str:
-    """Return what is kept of a grant.
+    """Return the SHA-256 of a grant in hex; only this is stored.
 
     Args:
         grant_id: the grant, 64 hex digits; empty for none.
@@ -101,10 +101,10 @@ def hash_of(grant_id: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse an answer or a change without a name to it.
+    """Refuse an answer or a change without a valid name.
 
     Args:
-        name: of who answers or changes something.
+        name: the name of the person who answers or changes something.
 
     Raises:
         ConfigError: the name is empty, too long, or not printable.
@@ -116,21 +116,21 @@ def check_name(name: str) -> None:
 def check_answer(
     entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, *, enroller: str, at_ms: int
 ) -> HoldEntry:
-    """Return the hold, unless this person cannot give this answer to it now.
+    """Return the hold if this person can give this answer now.
 
     Args:
-        entry: what is kept under the id; None when nothing is.
-        pending_id: which hold was meant, for messages.
+        entry: the stored hold; None when the id is unknown.
+        pending_id: the id of the hold, for messages.
         action: the answer.
-        by: who gives it.
-        enroller: who enrolled the worker; empty when it is not enrolled any more.
-        at_ms: when, milliseconds since 1970.
+        by: the person who answers.
+        enroller: the person who enrolled the worker; empty when it is no longer enrolled.
+        at_ms: the time of the answer, milliseconds since 1970.
 
     Raises:
-        ApprovalExpired: its time is over.
-        ApprovalError: the id is unknown, the hold does not wait any more, the person asked for it or enrolled the
-            worker, or may not approve at this level, or there is no higher level.
-        ConfigError: the action is none.
+        ApprovalExpired: the hold has expired.
+        ApprovalError: the id is unknown; the hold no longer waits; this person made the request, enrolled the worker
+            or may not approve at this level; or there is no higher level.
+        ConfigError: `action` is not one of the three.
     """
     if action not in ("approve", "deny", "escalate"):
         raise ConfigError(f"{action!r} is no answer; use approve, deny or escalate")
@@ -145,7 +145,7 @@ def check_answer(
         (hold.requester, "asked for it and cannot approve it"),
         (enroller, "enrolled the worker and cannot approve its request"),
     )
-    for other, said in others if action == "approve" else ():  # capitals and spaces around do not make another name
+    for other, said in others if action == "approve" else ():  # letter case and outer spaces do not make another name
         if other and by.name.strip().casefold() == other.strip().casefold():
             raise ApprovalError(f"{by.name} {said}; somebody else must")
     if action == "approve" and LEVELS.index(by.level) < LEVELS.index(hold.level):
@@ -156,16 +156,16 @@ def check_answer(
 
 
 def check_grant(entry: HoldEntry | None, wanted: Redemption, record_digest: str) -> Hold:
-    """Return the hold that a grant was given for, if it is good for this very request now.
+    """Return the hold of a grant, if the grant is valid for exactly this request now.
 
     Args:
-        entry: what is kept under the grant's hash; none when nothing is.
-        wanted: the grant and what it is brought for.
-        record_digest: of the worker's record as it is enrolled now.
+        entry: the hold stored under the grant's hash; None when the hash is unknown.
+        wanted: the grant and the request it is used for.
+        record_digest: the digest of the worker's current record.
 
     Raises:
-        ApprovalError: it is not good.
-        ApprovalExpired: it would be, but its time is over.
+        ApprovalError: the grant is not valid for this request.
+        ApprovalExpired: the grant is for this request but has expired.
     """
     known = entry is not None and entry.state == "approved" and bool(entry.grant_hash)
     if entry is None or not known or not hmac.compare_digest(entry.grant_hash, hash_of(wanted.grant_id)):

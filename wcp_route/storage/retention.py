@@ -1,8 +1,8 @@
-"""Carry a ledger on: copy it to another place, and drop old receipts without losing what still holds.
+"""Copy a ledger to another place, and remove old receipts without losing the current state.
 
-Pruning writes everything that still holds (workers, quarantine, holds, grants, what was denied) once more at the end of
-the ledger, then removes whole batches from its beginning. What remains begins with a signed statement that names the
-last batch that is gone, so it can be verified, and the receipts that are gone can be kept as an export.
+Pruning writes the current state (workers, quarantine, holds, grants, denied requests) again at the end of the ledger.
+Then it removes whole batches from the beginning. The rest begins with a signed statement that names the last removed
+batch, so you can still verify it. You can keep the removed receipts as an export.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ ROWS: Final = 500  # copied with one statement
 
 
 def backup(address: str, target: str) -> int:
-    """Copy a state, as of one moment, to a place where there is none; others may go on writing.
+    """Copy a state, as of one moment, to an empty place. Other processes may go on writing.
 
     Args:
-        address: the state.
+        address: the state: a file, or `postgresql://user@host/name`.
         target: a file that does not exist, or an empty PostgreSQL database.
 
     Returns:
@@ -68,19 +68,19 @@ def backup(address: str, target: str) -> int:
 
 
 def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], object] | None = None) -> int:
-    """Remove receipts written before a moment, whole batches at a time; the state and the chain go on.
+    """Remove receipts that are older than a moment, in whole batches. The state and the chain go on.
 
     Args:
         ledger: open for writing.
-        before_ms: milliseconds since 1970.
-        by: who does it.
-        write: takes what is removed, as lines that `verify_export` can check, before it is removed.
+        before_ms: the moment, milliseconds since 1970.
+        by: the person who prunes, a printable name of at most 500 characters.
+        write: called with each line of an export of these receipts before they are removed; `verify_export` reads it.
 
     Returns:
         How many receipts were removed.
 
     Raises:
-        ConfigError: the moment lies in the future.
+        ConfigError: the moment is in the future.
         StateError: the ledger cannot be written.
     """
     if before_ms > now_ms():
@@ -122,7 +122,7 @@ def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], o
 
 
 def _last_batch_before(connection: Connection, before_ms: int) -> BatchStatement | None:
-    """Return the last batch all of whose receipts are older; the newest batch always stays."""
+    """Return the last batch in which every receipt is older; the newest batch always stays."""
     receipts, batches = tables.receipts.c, tables.batches.c
     first_kept = connection.execute(select(func.min(receipts.position)).where(receipts.at_ms >= before_ms)).scalar()
     newest = connection.execute(select(func.max(batches.number))).scalar()

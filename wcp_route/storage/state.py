@@ -1,4 +1,4 @@
-"""Everything that a Hall remembers, in one ledger.
+"""Everything that a Hall stores, in one ledger.
 
     with open_state("hall.db", signer=signer) as state:
         services = Services(approvals=state.approvals, receipts=state.ledger)
@@ -30,13 +30,13 @@ __all__ = ["State", "StateError", "open_state"]
 
 @dataclass(frozen=True, slots=True)
 class State(Closing):
-    """An open ledger and the views of it.
+    """An open ledger and its views.
 
     Attributes:
         registry: the workers.
         approvals: the holds.
-        ledger: the receipts, and the events that everything else is read from.
-        receipts: the ledger once more, as the place where evidence is kept.
+        ledger: the receipts and the events; everything else is computed from the events.
+        receipts: the same ledger, as the store of evidence.
     """
 
     registry: LedgerRegistry
@@ -45,7 +45,7 @@ class State(Closing):
     receipts: Ledger
 
     def close(self) -> None:
-        """Write what is waiting and close the database.
+        """Write the receipts that wait, and close the database.
 
         Raises:
             StateError: the receipt writer is stuck.
@@ -65,21 +65,21 @@ def open_state(  # noqa: PLR0913  # each is named by its caller
     clock: Callable[[], int] = now_ms,
     grants: Callable[[], str] = new_grant,
 ) -> State:
-    """Open a state, or make it.
+    """Open a state, or create it.
 
     Args:
         address: a file (made with mode 0600), `:memory:`, or `postgresql://user@host/name`.
-        signer: who vouches for the batches of receipts; a Hall in prod or edge must have one.
-        keys: further public keys whose last batch is accepted, after a change of the key.
-        head: a head kept elsewhere (`receipts head`); a state that does not contain it is refused.
-        create: whether to make what does not exist; a misspelt address is an error without it.
-        read_only: nothing will be written; a signed state may be read without its key then.
-        guarded: refuse a state that ends in receipts nobody signed.
-        clock: the time, milliseconds since 1970.
-        grants: makes grants; tests give their own.
+        signer: signs the batches of receipts; a Hall in prod or edge must have one.
+        keys: more public keys that may have signed the last batch, after a change of the key.
+        head: a head that you kept elsewhere (`receipts head`); a state without it is refused.
+        create: whether to create a state that does not exist; False makes a misspelt address an error.
+        read_only: write nothing; then a signed state can be read without its key.
+        guarded: refuse a state whose last batch is not signed.
+        clock: returns the current time, milliseconds since 1970.
+        grants: makes grant ids; tests pass their own function.
 
     Raises:
-        StateError: it cannot be used, or is not what was sealed.
+        StateError: the state cannot be used, or it differs from what was sealed.
     """
     try:
         from wcp_route.storage.database import Database

@@ -1,4 +1,4 @@
-"""What can go wrong with a Hall's state, as errors that carry no database with them."""
+"""Errors of a Hall's state. This module imports no database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from wcp_attest.base.errors import ConfigError, Error
 
 
 class StateError(ConfigError):
-    """The state cannot be used: missing, locked, full, damaged, readable by others, or of another kind."""
+    """The state cannot be used: missing, locked, full, damaged, readable by others, or not one of ours."""
 
 
 class StateBusy(StateError):
-    """Another process writes to the state for longer than the caller could wait."""
+    """Another process wrote to the state for longer than the caller could wait."""
 
 
 class RegistryError(ConfigError):
@@ -18,23 +18,23 @@ class RegistryError(ConfigError):
 
 
 class ReceiptError(StateError):
-    """Receipts could not be made durable; what they are about must not be acknowledged."""
+    """Receipts could not be made durable; do not acknowledge their decisions or changes."""
 
 
 class ApprovalError(Error):
-    """A hold cannot be made or resolved, or a grant is not good."""
+    """A hold cannot be made or resolved, or a grant is not valid."""
 
 
 class ApprovalExpired(ApprovalError):
-    """It was good once; its time is over, which is a denial."""
+    """A hold or grant has expired; this is a denial."""
 
 
 class ApprovalDenied(ApprovalError):
-    """A human has denied this very request, or has taken it over; it is not asked again."""
+    """A human has denied or taken over exactly this request; no human is asked again."""
 
 
 class StateMoved(ApprovalError):
-    """A decision was made from a hold or a grant that has changed since; decide again."""
+    """The registry, a hold or a grant has changed since the decision was made; decide again."""
 
 
 class ReceiptsBroken(Error):
@@ -43,9 +43,9 @@ class ReceiptsBroken(Error):
     Attributes:
         kind: `edited`, `deleted`, `truncated`, `reordered`, `forked`, `unsealed` (in no batch), `unreadable`, or
             `signature`.
-        position: of the first bad receipt in the store, from 1; where it should have stood when it is gone.
-        stream: whose chain, empty when it cannot be told.
-        seq: its number in that chain, 0 when it cannot be told.
+        position: the place of the first bad receipt in the store, from 1; when it is missing, the place it should have.
+        stream: the stream of its chain, empty when it is not known.
+        seq: its number in that chain, 0 when it is not known.
     """
 
     def __init__(self, kind: str, position: int, detail: str, *, stream: str = "", seq: int = 0) -> None:
