@@ -1,1 +1,1 @@
-"""The gates in their order, and whom they ask."""
+"""The gates in their order, and the callbacks and stores that they ask."""

@@ -1,13 +1,13 @@
-"""Is the worker byte for byte what a trusted signer released, and is it not banned: asked of the package verifier.
+"""Asks the package verifier whether a worker is byte for byte what a trusted signer released, and is not banned.
 
-Three ways to ask, all of which look at age and bans for every decision:
+There are three ways to ask. All of them check age and bans for every decision:
 
 * `always`: the whole tree is read again for every decision.
-* `sealed`: the package is verified into a store (`wcp_attest.PackageStore`) that only the Hall may write to; the entry
-  is what gets dispatched. It closes the gap between hashing and running, and is hashed again every minute, or for every
-  decision where others could change it.
-* `on-change`: the tree is read again when sizes, times or inodes differ. A person who can set those defeats it; prod
-  and edge refuse it.
+* `sealed`: the package is verified into a store (`wcp_attest.PackageStore`) that only the Hall may write to, and the
+  entry in the store is dispatched. This closes the gap between hashing and running. The entry is hashed again every
+  minute, or for every decision when others could change it.
+* `on-change`: the tree is read again when sizes, times or inodes differ. An attacker who can set those is not detected,
+  so prod and edge refuse this way.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SPOILT: Final = frozenset(
         AttestCode.SIGNATURE_MISSING,
         AttestCode.SIG_INVALID,
     }
-)  # an entry that is not what was sealed; it is made anew
+)  # the entry differs from what was sealed; it is made again
 _CONFIRMED: Final = frozenset({AttestCode.HASH_MISMATCH, AttestCode.SIG_INVALID})  # a second reading can confirm these
 _DIGEST: Final = re.compile(r"(?:sha256:|blake3:)?[0-9a-f]{64}")
 _HMAC: Final = "hmac-"  # how the key ids of shared secrets begin
@@ -72,12 +72,12 @@ class Attested:
 
 
 class BansOfDecision:
-    """The ban lists of the trust policy for one decision, a `BanCheck`: each is opened once, when it is needed first.
+    """The ban lists of the trust policy for one decision, a `BanCheck`: each is opened once, at its first use.
 
     Args:
         conditions: of the trust policy.
         now: the time of the decision, seconds since the epoch.
-        held: checks that the conditions have open already; None opens them when the first package is asked about.
+        held: checks that the conditions have open already; None: open them when the first package is checked.
     """
 
     __slots__ = ("_checks", "_conditions", "_now")
@@ -87,7 +87,7 @@ class BansOfDecision:
 
     @property
     def versions(self) -> str:
-        """Which issue of each list was asked, for the receipt; empty when none was."""
+        """The version of each list that was asked, for the receipt; empty when none was asked."""
         return ", ".join(filter(None, (getattr(check, "versions", "") for check in self._checks or ())))
 
     def check_before(self, facts: PackageFacts) -> None:
@@ -110,10 +110,10 @@ class _InPlace:
     Attributes:
         recheck: reads the tree.
         path: where to run it from.
-        read: what was read last, and the directory of its pair when that lies outside of it.
+        read: what was read last, and the directory of its pair when that is outside the package.
         on_change: whether an unchanged tree is not read again for `FULL_EVERY` seconds.
         read_at: when it was read in full, seconds since the epoch.
-        stamps: what the system said of every entry then.
+        stamps: what `lstat` said about every entry then.
     """
 
     recheck: Recheck
@@ -127,7 +127,9 @@ class _InPlace:
         """Say whether it may run now."""
         if not self.on_change:
             return self.recheck.verify(bans=bans, now=now)
-        stamps = _stamps(self.path)  # before the reading, so that a change during it shows the next time
+        stamps = _stamps(
+            self.path
+        )  # taken before the tree is read, so that the next decision sees a change during the read
         if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
             verdict = self.recheck.standing(bans=bans, now=now)
             if verdict.code != AttestCode.NOT_ACCEPTABLE:
@@ -139,10 +141,10 @@ class _InPlace:
 
 @dataclasses.dataclass(slots=True)
 class _Sealed:
-    """An entry of the Hall's store; another one as soon as another release is signed at the root.
+    """An entry of the Hall's store. A new release that is signed at the root gets a new entry.
 
-    Time stamps of the root's pair only say when to look for a new release. They are no evidence: what is dispatched is
-    always an entry that was hashed, and that is hashed again every minute, or at each use where others could change it.
+    Time stamps of the root's pair only say when to look for a new release. They are not evidence: only a hashed entry
+    is dispatched, and it is hashed again every minute, or at each use when others could change it.
     """
 
     store: PackageStore
@@ -181,7 +183,7 @@ class _Sealed:
         verdict = recheck.verify(bans=bans, now=now)
         if (
             verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None
-        ):  # set aside, and made anew from the root
+        ):  # the entry was set aside; make it again from the root
             verdict = self.recheck.verify(bans=bans, now=now) if self.recheck is not None else verdict
         self.read_at = now if verdict and changeable is None else 0.0
         return verdict
@@ -204,7 +206,7 @@ class _Sealed:
             before, self.entry, self.read_at = self.entry, entry, 0.0
             self.recheck = Recheck(path, self.policy, expect=self.expect, attestation=os.path.dirname(path))
             self.path = self.recheck.root
-            # Older releases of the worker go, but the last one, and those that something still runs from.
+            # Remove older releases of the worker, except the last one and those that something still runs from.
             others = [each for each in self.store.entries() if each.worker_id == self.expect.worker_id]
             others = [each for each in others if each.name not in {entry, before}]
             others.sort(key=lambda each: each.added_at_utc)
@@ -215,7 +217,7 @@ class _Sealed:
 
 
 def _pair_stamps(root: str) -> tuple[object, ...]:
-    """Return what the system says of the files that change with a new release."""
+    """Return what the system says about the files that change with a new release."""
     found: list[object] = []
     for name in ("manifest.json", "manifest.sig", ".wcp/manifest.json", ".wcp/manifest.sig"):
         try:
@@ -228,7 +230,7 @@ def _pair_stamps(root: str) -> tuple[object, ...]:
 
 
 def _stamps(root: str) -> tuple[object, ...] | None:
-    """Return what `lstat` says of every entry, or None when the tree is too large or cannot be listed."""
+    """Return what `lstat` says about every entry, or None when the tree is too large or cannot be listed."""
     found: list[object] = []
     waiting = [root]
     try:
@@ -273,7 +275,7 @@ class Attestor:
 
     @classmethod
     def create(cls, policy: Policy | None, config: HallConfig, bans: tuple[BanCheck, ...]) -> Attestor | None:
-        """Return an attestor that opens the ban lists of a policy once for each decision; none where none is wanted.
+        """Return an attestor that opens the ban lists of a policy once per decision; None when attestation is off.
 
         Raises:
             ConfigError: there is no policy, or the directory for sealed copies cannot be used.
@@ -309,13 +311,13 @@ class Attestor:
         return BansOfDecision(self.conditions, now, None)
 
     def lists_now(self, now: float) -> BansOfDecision | None:
-        """Return the ban lists of one decision as they are held, or None where asking them may mean to wait.
+        """Return the ban lists of one decision that are open already, or None when asking the lists may block.
 
         Args:
             now: the time of the decision, seconds since the epoch.
         """
         if self.bans:
-            return None  # they are not ours, and may wait for a server
+            return None  # the operator's own checks may wait for a server
         checks = [held(now=now) for held in self._held if held is not None]
         if len(checks) < len(self.conditions) or None in checks:
             return None
@@ -330,7 +332,7 @@ class Attestor:
             lists: the ban lists of this decision; they are opened when none are given.
 
         Raises:
-            Refusal: it is not attested; with the verifier's own code as `attest_code`.
+            Refusal: the worker is not attested; the verifier's own code is in `attest_code`.
         """
         if not worker.package_root:
             raise Refusal(
@@ -343,7 +345,7 @@ class Attestor:
         verdict = package.verify(bans, now)
         if verdict.verified is None:
             cause = ""
-            if verdict.code in _CONFIRMED:  # read a second time from the start: it must come to the same
+            if verdict.code in _CONFIRMED:  # read it a second time from the start: the result must be the same
                 expect = Expectation(worker.worker_id, worker.worker_species_id)
                 root, attestation = package.read
                 again = verify(root, self.policy, expect=expect, bans=bans, now=now, attestation=attestation)
@@ -362,14 +364,14 @@ class Attestor:
         return Attested(verdict.verified, package.path, lists.versions)
 
     def _package(self, worker: WorkerRecord) -> _InPlace | _Sealed:
-        """Return what is remembered of a worker's package, unless it was enrolled anew since."""
+        """Return what is remembered about a worker's package; start afresh when the worker was enrolled again."""
         known = self._packages.get(worker.worker_id)
         if known is not None and (known[0] is worker or known[0] == worker):
             return known[1]
         expect, mode = Expectation(worker.worker_id, worker.worker_species_id), self.config.attestation
         package: _InPlace | _Sealed
         if mode == "sealed":
-            # Where only a group may look into the store's directory, its entries are for that group.
+            # When only a group may read the store's directory, its entries are for that group.
             path = self.config.seal_directory
             status = os.stat(path)
             shared = status.st_mode & 0o050 and not status.st_mode & 0o005
@@ -385,7 +387,7 @@ class Attestor:
 
 
 def _check_code_hash(worker: WorkerRecord, verified: Verified) -> None:
-    """Refuse a record that declares a code hash other than that of the attested package."""
+    """Refuse a record whose declared code hash is not that of the attested package."""
     declared = worker.attestation
     if declared is None:
         return

@@ -1,7 +1,7 @@
-"""Ban lists behind a network, asked for in the background while a Hall is open, so that no decision waits for a server.
+"""Fetches ban lists from servers in the background while a Hall is open, so that no decision waits for a server.
 
-A source is asked twice in the time after which its list is to be asked for again (`refresh` in the policy's `[bans]`).
-Until the first round is over, and after a fork, decisions ask the sources themselves, within their own deadline.
+Each source is asked twice per refresh interval (`refresh` in the policy's `[bans]`). Until the first round is over, and
+after a fork, decisions ask the sources themselves, within their own deadline.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class BanRefresh:
-    """Asks the servers of one trust policy until it is ended, or is no longer referenced.
+    """Asks the servers of one trust policy until `end` is called or the object is no longer referenced.
 
     Args:
         policy: the trust policy; with None no server is asked.
 
     Attributes:
-        end: call it to stop asking; it does not wait for a round that is under way.
+        end: call it to stop asking; it does not wait for the current round.
     """
 
     def __init__(self, policy: Policy | None) -> None:
@@ -35,7 +35,7 @@ class BanRefresh:
         self.end = weakref.finalize(self, _end, self._refreshers)
 
     def after_fork(self) -> None:
-        """Stop asking in a forked child, where the threads are missing."""
+        """Stop asking in a forked child, because a fork does not copy the threads."""
         for refresher in self._refreshers:
             refresher.forget()
 

@@ -1,14 +1,14 @@
 """How much a request can break, on the protocol's two scales, which are kept apart (conformance row 10).
 
-*Situational*, 0 to 100: what the request is about, where it runs, what it says it does. The caller may raise it and
-never lower it.
+*Situational*, 0 to 100: the data, the environment, and what the request says it does. The caller may raise this score
+but not lower it.
 
     10                                  + 10 for P0
     + 20 INTERNAL or 40 RESTRICTED      + 15 when request.egress or request.external_call
     + 15 in prod or edge                + 15 when request.writes or request.mutates_state        at most 100
 
-*Declared*, 0 to 25: five dimensions that the worker's record declares; the caller may raise each. Along a chain of
-workers it adds up: requests with one `chain_id`, and those with one `correlation_id` that name no chain.
+*Declared*, 0 to 25: five dimensions that the worker's record declares; the caller may raise each. The scores of a chain
+are added up: requests with the same `chain_id`, or without one but with the same `correlation_id`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _LABEL: Final = {"PUBLIC": 0, "INTERNAL": 20, "RESTRICTED": 40}
 
-MAX_CHAINS: Final = 100_000  # open at a time; a full table refuses new chains rather than forget old ones
-MAX_CORRELATIONS: Final = 256  # of a tenant, whose sums are kept; older ones are forgotten
-MAX_TENANTS: Final = 1000  # with such sums; who has not asked for longest is forgotten
-MAX_CHAINS_OF_TENANT: Final = 1000  # so that one tenant cannot use up what all have
+MAX_CHAINS: Final = 100_000  # open at a time; a full table refuses new chains and does not forget old ones
+MAX_CORRELATIONS: Final = 256  # sums kept per tenant; older ones are forgotten
+MAX_TENANTS: Final = 1000  # with such sums; the tenant that has been silent for longest is forgotten
+MAX_CHAINS_OF_TENANT: Final = 1000  # so that one tenant cannot fill the table for all
 CHAIN_SECONDS: Final = 24 * 3600  # after the last request of a chain
 
 
@@ -50,7 +50,7 @@ def situational(request: RouteInput) -> int:
 
 
 def declared(worker: BlastRadius, caller: BlastRadius | None) -> int:
-    """Return the declared score, 0 to 25: in each dimension the higher of two, added up.
+    """Return the declared score, 0 to 25: the sum over the dimensions of the higher of the two values.
 
     Args:
         worker: what the worker's record declares.
@@ -67,13 +67,19 @@ def declared(worker: BlastRadius, caller: BlastRadius | None) -> int:
     ).total
 
 
-UNNAMED: Final = "\0"  # goes before a correlation id that stands for a chain; no chain id begins so
+UNNAMED: Final = "\0"  # prefix of a correlation id that stands for a chain; no chain id begins with it
 
 
 def chain_of(request: RouteInput) -> tuple[str, str] | None:
     """Return the chain that a request belongs to; None when it names neither a chain nor a correlation.
 
-    Leaving `chain_id` out must not be a way around the sum, so such requests are told by their correlation id.
+    A caller must not avoid the sum by leaving `chain_id` out, so such requests are grouped by their correlation id.
+
+    Args:
+        request: what is asked, checked.
+
+    Returns:
+        Tenant id and chain id.
     """
     if request.chain_id:
         return request.tenant_id, request.chain_id
@@ -81,7 +87,7 @@ def chain_of(request: RouteInput) -> tuple[str, str] | None:
 
 
 class Chains:
-    """What each open chain has added up to so far. One Hall's memory: chains do not span processes."""
+    """The sum of each open chain so far. Each Hall has its own: chains do not span processes."""
 
     def __init__(self) -> None:
         self._unnamed: OrderedDict[str, OrderedDict[str, tuple[int, int]]] = OrderedDict()
@@ -99,10 +105,10 @@ class Chains:
             score: declared, 0 to 25.
             limit: the highest sum allowed; None for no limit.
             now_ms: milliseconds since 1970.
-            keep: whether to add it; else only look.
+            keep: whether to add it; False only checks.
 
         Returns:
-            Why it was not added (empty when it was), and the sum that it makes or would make.
+            Why the score does not fit (empty when it fits), and the sum with this score.
         """
         with self._lock:
             if chain[1].startswith(UNNAMED):
@@ -112,7 +118,7 @@ class Chains:
                 if now_ms - at_ms <= CHAIN_SECONDS * 1000:
                     break
                 self._drop(oldest)
-            # 2. Is there room, for the score and for a new chain?
+            # 2. Check that the score fits under the limit and that there is room for a new chain.
             total = self._open.get(chain, (0, 0))[0] + score
             if limit is not None and total > limit:
                 return f"the declared scores of the chain add up to {total}, allowed are {limit}", total
@@ -121,7 +127,7 @@ class Chains:
                     return f"the tenant has {MAX_CHAINS_OF_TENANT} open chains, the most it may have", total
                 if len(self._open) >= MAX_CHAINS:
                     return f"this Hall has {MAX_CHAINS} open chains, the most it keeps", total
-            if keep:  # 3. It counts from now on.
+            if keep:  # 3. Add the score.
                 if chain not in self._open:
                     self._of_tenant[chain[0]] = self._of_tenant.get(chain[0], 0) + 1
                 self._open[chain] = (total, now_ms)
@@ -131,7 +137,7 @@ class Chains:
     def _add_unnamed(
         self, chain: tuple[str, str], score: int, limit: int | None, now_ms: int, *, keep: bool
     ) -> tuple[str, int]:
-        """Add to the sum of a correlation id; of those, the oldest are forgotten rather than new ones refused."""
+        """Add to the sum of a correlation id. When there are too many, the oldest are forgotten; none is refused."""
         of_tenant = self._unnamed.get(chain[0], OrderedDict())
         before, at_ms = of_tenant.get(chain[1], (0, now_ms))
         total = score + (before if now_ms - at_ms <= CHAIN_SECONDS * 1000 else 0)
@@ -180,7 +186,7 @@ class Chains:
 
 
 class Rates:
-    """How many requests each tenant made in the present second. One Hall's memory.
+    """How many requests each tenant made in the current second. Each Hall counts for itself.
 
     Args:
         per_second: the most that one tenant may make; None for no limit.
@@ -196,7 +202,7 @@ class Rates:
         """Count one request of a tenant, and tell whether it may be decided.
 
         Args:
-            tenant_id: whose request it is.
+            tenant_id: the tenant that sent the request.
         """
         if self._per_second is None:
             return True

@@ -1,8 +1,8 @@
-"""Calls into code that is not ours, with a deadline: it may raise, hang or answer nonsense, and the Hall goes on.
+"""Calls the operator's code with a deadline: the code may raise, hang or return nonsense, and the Hall continues.
 
-A call runs in a daemon thread, so that one which never returns does not keep the process alive (the threads of
-`concurrent.futures` would: the interpreter joins them at exit). The number of calls that hang is bounded. The caller
-gets the answer or a `CallbackFailed`.
+A call runs in a daemon thread, so that a call that never returns does not keep the process alive (the interpreter joins
+the threads of `concurrent.futures` at exit). The number of calls that hang is bounded. The caller gets the answer or a
+`CallbackFailed`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CallbackFailed(Error):
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When a decision must be made.
+    """The moment by which a decision must be made.
 
     Attributes:
         at: on the clock of `time.monotonic`, seconds.
@@ -45,7 +45,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline that is `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     def remaining(self) -> float:
@@ -66,7 +66,7 @@ class _Call:
 
 @dataclass(slots=True, eq=False)
 class _Threads:
-    """Threads of one process, each with a queue of its own; shared with the threads, which must not hold the owner."""
+    """Threads of one process, each with its own queue. The threads refer to this object and not to its owner."""
 
     process: int = field(default_factory=os.getpid)
     idle: SimpleQueue[SimpleQueue[_Call | None]] = field(default_factory=SimpleQueue)
@@ -92,7 +92,7 @@ def _serve(threads: _Threads, inbox: SimpleQueue[_Call | None]) -> None:
         with threads.lock:
             call.done.set()
             threads.hanging -= call.abandoned
-        del call  # an idle thread keeps nobody's request
+        del call  # an idle thread must not keep the request alive
         threads.idle.put(inbox)
         if threads.closed:
             threads.close()
@@ -112,7 +112,7 @@ class Callbacks:
         self._finalizer.atexit = False
 
     def close(self) -> None:
-        """End the threads that are idle, and each other one when its call returns. Calls are refused from now on."""
+        """End idle threads now, and busy threads when their calls return. Later calls are refused."""
         self._threads.close()
 
     def call(self, what: str, run: Callable[[], T], *, seconds: float | None = None, ours: bool = False) -> T:
@@ -122,11 +122,11 @@ class Callbacks:
             what: what is called, for messages (`policy gate`, `approval store`).
             run: the call.
             seconds: how long it may take, when that is less than usual.
-            ours: whether it is our own code, whose errors the caller knows.
+            ours: whether `run` is our own code, so that the caller handles its errors.
 
         Raises:
-            CallbackFailed: it did not return in time, or too many calls hang already; or it raised and is not ours.
-            Exception: whatever `run` raises, when it is ours.
+            CallbackFailed: `run` did not return in time, too many calls hang already, or `run` raised and is not ours.
+            Exception: what `run` raises, when `ours` is set.
         """
         call = self._finished(what, run, seconds)
         if call.error is not None and ours:
@@ -141,7 +141,7 @@ class Callbacks:
         allowed = self._seconds if seconds is None else min(seconds, self._seconds)
         if allowed <= 0:
             raise CallbackFailed(f"the {what} was not asked: the time for this decision is over")
-        if os.getpid() != self._threads.process:  # a fork takes no threads along
+        if os.getpid() != self._threads.process:  # a fork does not copy threads
             self._threads = _Threads()
             self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
             self._finalizer.atexit = False

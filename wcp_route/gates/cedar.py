@@ -5,16 +5,16 @@
 
     permit (principal, action == Action::"hold", resource in Namespace::"org.acme");
 
-The gate first asks for `Action::"dispatch"`. Where that is not permitted it asks for `Action::"hold"`: permitted means
-that a human must say. Everything else is denied, and so is every request for which *any* policy fails to evaluate:
-Cedar skips such a policy, and a skipped `forbid` would allow.
+The gate first asks for `Action::"dispatch"`. If that is not permitted, it asks for `Action::"hold"`: if this is
+permitted, a human must decide. All other requests are denied. A request is also denied when *any* policy fails to
+evaluate, because Cedar skips such a policy, and a skipped `forbid` would allow the request.
 
 The principal is `Tenant::"<tenant id>"`. The resource is `Worker::"<worker id>"`, in `Species::"<species>"` and
 `Namespace::"<namespace>"`. The context holds `env`, `data_label`, `tenant_risk`, `qos_class`, `capability_id`,
 `blast_score`, `blast_declared`, `rule_id`, `risk_tier`, `attested`, `signers`, `hour_utc`, `dry_run` and
-`correlation_id`. Policies are validated against that at the start, so a misspelt attribute is an error there and not a
-denial of every request. To speak of the payload, say what it holds (`payload="{ pages: Long, url?: String }"`, a record
-type of Cedar); `context.payload` is then that record.
+`correlation_id`. Policies are validated against this schema at the start, so a misspelt attribute is an error at the
+start and does not deny every request. Policies that read the payload need its type
+(`payload="{ pages: Long, url?: String }"`, a record type of Cedar); `context.payload` is then that record.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ _HOUR_MS = 3_600_000
 
 
 class CedarGate:
-    """Asks Cedar.
+    """A `PolicyGate` that asks Cedar.
 
     Args:
         policies: the policies, as text; parsed once.
-        name: goes before the digest in the policy version, `acme.policy`.
-        payload: the type of the payload, a record type in Cedar's schema language; empty when no policy speaks of it.
+        name: stands before the digest in the policy version, `acme.policy`.
+        payload: the type of the payload, a record type in Cedar's schema language; empty when no policy reads it.
 
     Raises:
-        ConfigError: the extra is not installed, or the policies cannot be parsed, are empty, or speak of what there
-            is not.
+        ConfigError: the extra is not installed, or the policies cannot be parsed, are empty, or name something that
+            the schema does not have.
     """
 
     def __init__(self, policies: str, *, name: str = "cedar", payload: str = "") -> None:
@@ -100,7 +100,7 @@ class CedarGate:
         from cedarpy import is_authorized
 
         request, worker, verified = context.request, context.worker, context.verified
-        # 1. Who asks, and for what.
+        # 1. Name the principal and the resource.
         parents = [
             {"type": "Species", "id": worker.worker_species_id},
             {"type": "Namespace", "id": namespace_of(worker.worker_id)},
@@ -111,7 +111,7 @@ class CedarGate:
                 {"uid": {"type": "Tenant", "id": request.tenant_id}, "attrs": {}, "parents": []},
             ]
         )
-        # 2. The facts that policies may speak of.
+        # 2. Collect the facts that policies may read.
         facts: JsonObject = {
             "env": request.env,
             "data_label": request.data_label,
@@ -130,7 +130,7 @@ class CedarGate:
         }
         if self._payload:
             facts["payload"] = {name: value for name, value in request.request.items() if _has_cedar_form(value)}
-        # 3. Is it permitted, or permitted when a human says so?
+        # 3. Ask whether it is permitted, and else whether a human may permit it.
         for action, said in (("dispatch", "ALLOW"), ("hold", "REQUIRE_HUMAN")):
             question = {
                 "principal": {"type": "Tenant", "id": request.tenant_id},
@@ -148,8 +148,8 @@ class CedarGate:
 
 
 def _has_cedar_form(value: JsonValue) -> bool:
-    """Tell whether Cedar can carry a value. What it cannot is left out, and a policy that asks for it denies."""
-    if isinstance(value, dict):  # two names have a meaning of Cedar's own
+    """Tell whether Cedar can represent a value. Other values are left out, and a policy that reads one denies."""
+    if isinstance(value, dict):  # two names have a special meaning in Cedar
         return not value.keys() & {"__entity", "__extn"} and all(map(_has_cedar_form, value.values()))
     if isinstance(value, list):
         return all(map(_has_cedar_form, value))

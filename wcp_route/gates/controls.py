@@ -1,8 +1,9 @@
 """Controls: who must provide them, and which are missing (conformance row 9).
 
-A control of `worker` scope counts only on the worker that is about to run; one worker's audit log says nothing about
-another's. `platform` and `hall` scope count when the platform or the Hall provides them, or a worker in good standing
-does: enrolled for this environment, not in quarantine, and attested by this Hall now. A record alone proves nothing.
+A control of `worker` scope counts only on the worker that will run; one worker's audit log says nothing about
+another's. A control of `platform` or `hall` scope counts when the platform or the Hall provides it, or a worker in
+good standing does: enrolled for this environment, not in quarantine, and attested by this Hall now. A record alone
+proves nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Controls:
     """Tells which controls are missing under one Hall's settings.
 
     Args:
-        config: who must provide what, and what is there anyway.
+        config: the settings: who must provide which control, and which controls the platform and the Hall provide.
     """
 
     def __init__(self, config: HallConfig) -> None:
@@ -71,7 +72,7 @@ class Controls:
         return [name for name in own if name not in worker.currently_implements]
 
     def _part(self, required: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Part a list into what must be around the worker and the settings do not provide, and what must be on it."""
+        """Split controls: those around the worker that the settings do not provide, and those on the worker itself."""
         own = tuple([name for name in required if self._config.scope_of(name) == "worker"])
         around = tuple([name for name in required if name not in own and name not in self._present])
         if len(self._split) < MAX_LISTS:

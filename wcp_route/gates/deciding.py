@@ -1,4 +1,4 @@
-"""One request on its way through the gates: what is asked, what it is judged by, and what was found so far."""
+"""One request on its way through the gates: the request, what the Hall decides by, and the findings so far."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.registry import Registry
 
 T = TypeVar("T")
-UNLISTED: Final = "!unlisted"  # the receipt stream of requests whose tenant has none; no tenant's id starts so
+UNLISTED: Final = "!unlisted"  # the receipt stream of requests whose tenant has no stream; no tenant id begins with `!`
 NO_RULE: Final = Rule("", None, 0, (), (), (), Escalation(), 0, Preconditions())
 _STREAM: Final = re.compile(r"[\"-~][!-~]{0,127}\Z")
 _TO_TENANT: Final = frozenset({Code.UNKNOWN_TENANT, Code.MISSING_TENANT_ID})
@@ -48,12 +48,12 @@ class Availability(Protocol):
     """Knows whether a worker can take work now."""
 
     def __call__(self, worker: WorkerRecord, /) -> bool:
-        """Tell. Called under the Hall's deadline; whatever is not `True` means no."""
+        """Return whether the worker can take work. Called under the Hall's deadline; any value but `True` means no."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a Hall decides by. One value, swapped as a whole; every decision sees exactly one.
+    """What a Hall decides by. It is swapped as a whole; every decision sees exactly one value.
 
     Attributes:
         config: the settings.
@@ -63,7 +63,7 @@ class World:
         attestor: asks the package verifier; None only where attestation is off.
         policy_gate: the operator's policy; None when there is none.
         availability: None when every enrolled worker counts as available.
-        approvals: where holds wait; None when there is no one to approve.
+        approvals: where holds wait; None when there is no approval store.
         trust_policy_digest: of the trust policy, for receipts.
         config_digest: of the settings, for receipts.
         keeps_receipts: whether each decision leaves a receipt.
@@ -88,7 +88,7 @@ class World:
 
 @dataclass(slots=True)
 class Deciding:
-    """One request and what was found about it. Gates read and add; nobody else does.
+    """One request and what was found about it. Only gates read and add findings.
 
     Attributes:
         world: what it is judged by.
@@ -97,19 +97,19 @@ class Deciding:
         input_hash: of the request without the credential.
         request_hash: of the payload.
         now_ms: the one time of this decision.
-        grant_id: the approval that the caller brings; empty for none.
-        principal: whom the transport authenticated; None when it does not say.
-        callbacks: calls into foreign code.
-        chains: what open chains add up to.
+        grant_id: the approval grant that the caller sent; empty for none.
+        principal: the tenant that the transport authenticated; None when it authenticated none.
+        callbacks: calls the operator's code.
+        chains: the sums of the open chains.
         rates: how often each tenant asks.
         new_id: makes ids.
         deadline: when the decision must be made.
         lists: the ban lists of the trust policy; None when the attestor opens them.
-        waiting: threads for calls that may wait for another process; None when the decision itself is made in one.
-        rehearsal: only explain; hold, grant, quarantine and chain stay as they are.
+        waiting: threads for calls that may wait for another process; None when the decision itself has a thread.
+        rehearsal: only explain; holds, grants, quarantine and chains do not change.
         config: the Hall's settings.
-        matched: the rule; set by the rule gate, for the gates behind it.
-        selected: the worker; set by the worker gate, for the gates behind it.
+        matched: the rule; the rule gate sets it for the gates after it.
+        selected: the worker; the worker gate sets it for the gates after it.
     """
 
     world: World
@@ -158,7 +158,7 @@ class Deciding:
     availability_seconds: float | None = None
 
     def wait_for(self, what: str, run: Callable[[], T]) -> T:
-        """Call what may wait for another process, no longer than until the deadline.
+        """Make a call that may wait for another process, and wait for it until the deadline at most.
 
         Args:
             what: what is called, for messages (`approval store`).
@@ -166,7 +166,7 @@ class Deciding:
 
         Raises:
             CallbackFailed: it took too long.
-            Exception: whatever the call raises.
+            Exception: what the call raises.
         """
         if self.waiting is None:
             return run()
@@ -180,7 +180,7 @@ class Deciding:
 
 @dataclass(frozen=True, slots=True)
 class AtHand:
-    """What a decision needs from outside of the process, where it is at hand.
+    """What a decision needs from outside the process, when it is available without waiting.
 
     Attributes:
         snapshot: of the registry.
@@ -192,10 +192,10 @@ class AtHand:
 
 
 def known_now(world: World, now_ms: int, *, rehearsal: bool) -> AtHand | None:
-    """Return what a decision needs, or None where it has to wait for another process: then it gets a thread.
+    """Return what a decision needs, or None when it must wait for another process: then it gets a thread.
 
     Handing a decision to a thread costs three times the decision itself (bar: plain decisions, benchmarks/route.py).
-    Where the transaction of the receipt looks whether the registry is still the same, nobody needs to look before
+    When the receipt's transaction checks that the registry is unchanged, no earlier check is needed
     (bar: sealed decisions with receipts on 8 threads).
 
     Args:
@@ -309,9 +309,15 @@ def versions(world: World, registry: int, policy: str, bans: str = "") -> Versio
 
 
 def undecided(world: World, reason: DenyReason, decision_id: str, now_ms: int) -> RouteDecision:
-    """Return the refusal of something that never became a request: malformed, or the Hall itself failed.
+    """Return the denial of an input that could not be read as a request, or on which the Hall itself failed.
 
-    Nothing of the input is repeated; it was not understood.
+    The denial repeats nothing of the input.
+
+    Args:
+        world: what the Hall decides by.
+        reason: why it is denied.
+        decision_id: UUID.
+        now_ms: the time of the decision, milliseconds since 1970.
     """
     return RouteDecision(
         decision_id=decision_id, decided_at_ms=now_ms, reason=reason, policy_version=world.config.policy_version
@@ -319,12 +325,12 @@ def undecided(world: World, reason: DenyReason, decision_id: str, now_ms: int) -
 
 
 def evidence_of_nothing(world: World, decision: RouteDecision, principal: str | None) -> Evidence:
-    """Return what the receipt says of something that never became a request.
+    """Return what the receipt says about an input that could not be read as a request.
 
     Args:
         world: what the Hall decides by.
         decision: the denial.
-        principal: the tenant that the transport authenticated; None when it does not say.
+        principal: the tenant that the transport authenticated; None when it authenticated none.
     """
     name = "input" if decision.code == Code.INVALID_INPUT else "tenant" if decision.code in _TO_TENANT else "hall"
     message = "" if decision.reason is None else decision.reason.message

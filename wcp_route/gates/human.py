@@ -1,8 +1,8 @@
-"""The last gate: hold the request for a human, or let go what a human approved (spec 5.8, conformance row 3).
+"""The last gate: hold the request for a human, or dispatch what a human approved (spec 5.8, conformance row 3).
 
-A client that reads only `denied` takes a hold for a denial. An approval yields a grant: good once, for this very
-request and this very worker. With the grant every gate is asked again; it answers the question for a human, never a
-refusal.
+A client that reads only `denied` sees a hold as a denial. An approval gives a grant that is valid once, for exactly
+this request and this worker. Every gate is asked again about a request with a grant: the grant is the human's answer,
+and it does not override a refusal.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _WOULD_BE: Final = Check("human", "pass", "approved; a dry run uses up no grant"
 
 
 def human(case: Deciding) -> Check:
-    """Hold, let go, or refuse."""
+    """Hold the request, let it pass, or refuse it."""
     levels = [concern.level or case.config.supervisor_level for concern in case.concerns]
-    level = max(levels, key=LEVELS.index) if levels else None  # the highest that anybody asked for
+    level = max(levels, key=LEVELS.index) if levels else None  # the highest that any gate asked for
     if case.grant_id:
         return _redeemed(case, level)
     if level is None:
@@ -81,7 +81,7 @@ def _hold(case: Deciding, approvals: ApprovalStore, concern: Concern, level: Lev
 
 
 def _redeemed(case: Deciding, level: Level | None) -> Check:
-    """Use a grant up, even if no human is needed any more: it was given for this request once."""
+    """Use up the grant, also when no human is needed any more: it is valid for one use of this request."""
     approvals = case.world.approvals
     if approvals is None:
         raise Refusal(Code.APPROVAL_INVALID, "this Hall keeps no approvals")

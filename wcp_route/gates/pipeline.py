@@ -22,10 +22,10 @@ _log = logging.getLogger("wcp_route")
 
 
 def pass_gates(case: Deciding) -> Refusal | None:
-    """Ask every gate in order, and return the first refusal. After it, only gates that merely look are asked.
+    """Ask every gate in order, and return the first refusal. After it, only gates with `looks_only` are asked.
 
-    What those find goes into the receipt; the caller is told the rule only as far as the request had come. A gate that
-    fails refuses.
+    Their findings go into the receipt; the caller sees rule and candidates only as they were at the first refusal. A
+    gate that fails counts as a refusal.
     """
     checks, reported = case.checks, case.request.reported
     checks.append(Check("input", "warn", "; ".join(reported)) if reported else _INPUT)
@@ -52,7 +52,7 @@ def pass_gates(case: Deciding) -> Refusal | None:
 
 
 def _ask(case: Deciding, gate: Gate) -> Check | Refusal:
-    """Return what a gate says. Anything but a refusal is a failure of ours or of a store, and the log says which."""
+    """Return the result of a gate. Any other exception than `Refusal` is a failure of the Hall or a store: log it."""
     if not gate.looks_only and not case.deadline.remaining():  # the others take microseconds
         return Refusal(Code.INTERNAL_ERROR, f"the time for a decision is over; the {gate.name} gate was not asked")
     try:

@@ -1,4 +1,4 @@
-"""The operator's own policy, asked about every request that a rule or the Hall wants it for.
+"""The operator's own policy. It is asked about every request for which a rule or the Hall requires it.
 
     class OfficeHours:
         def evaluate(self, context: PolicyContext) -> PolicyAnswer:
@@ -6,8 +6,8 @@
                 return PolicyAnswer("REQUIRE_HUMAN", "office.v3", "restricted data out of hours", level="gatekeeper")
             return PolicyAnswer("ALLOW", "office.v3")
 
-The gate sees the request, the rule, the worker, what was attested about it and both blast scores. It may raise, hang
-or answer nonsense: each of them denies. There is no gate that allows everything by default.
+The gate sees the request, the rule, the worker, what was attested about it and both blast scores. If it raises, hangs
+or returns nonsense, the request is denied. There is no default gate that allows everything.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_REASON = 1024  # characters of a gate's reason that are kept
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy gate may know: all of it.
+    """Everything that a policy gate may know.
 
     Attributes:
         request: the request; its payload is a copy.
@@ -65,13 +65,13 @@ class PolicyContext:
 
 @dataclass(frozen=True, slots=True)
 class PolicyAnswer:
-    """What a policy gate says.
+    """The answer of a policy gate.
 
     Attributes:
-        decision: allow, deny, or let a human say.
-        policy_version: of the policy that decided; goes into decision, events and receipt.
+        decision: allow, deny, or let a human decide.
+        policy_version: of the policy that decided; it is part of the decision, the events and the receipt.
         reason: one line; no secrets.
-        level: who must say, with `REQUIRE_HUMAN`.
+        level: the level that must answer, with `REQUIRE_HUMAN`.
     """
 
     decision: Said
@@ -118,8 +118,8 @@ def ask(gate: PolicyGate, context: PolicyContext, callbacks: Callbacks, seconds:
 def _plain(answer: object) -> PolicyAnswer | None:
     """Return a well-formed answer in plain text, or None.
 
-    A subclass of an answer or of text could run code when it is read, here where no deadline holds, and say something
-    else each time. Members of an enumeration are accepted as text.
+    A subclass of `PolicyAnswer` or `str` could run code when it is read, outside the deadline, and give another value
+    each time. Members of an enumeration are accepted as text.
     """
     if type(answer) is not PolicyAnswer:
         return None
@@ -131,6 +131,6 @@ def _plain(answer: object) -> PolicyAnswer | None:
         return None
     asked = None if level == _NO_LEVEL else level
     reason = reason[:MAX_REASON]
-    if not reason.isprintable():  # a receipt is UTF-8, and half a surrogate pair is not
+    if not reason.isprintable():  # a receipt is UTF-8, which has no lone surrogates
         reason = "".join(char if char.isprintable() else " " for char in reason)
     return PolicyAnswer(cast("Said", said), version, reason, cast("Level | None", asked))

@@ -40,7 +40,7 @@ def ceiling_for(ceilings: tuple[Ceiling, ...], env: Env, label: DataLabel) -> Ce
 
 
 def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
-    """Return what the envelope asks beyond the ceiling, or None.
+    """Return what the envelope needs beyond the ceiling, or None.
 
     Args:
         envelope: what the worker's record asks for.
@@ -67,8 +67,8 @@ def excess(envelope: PrivilegeEnvelope, ceiling: Ceiling) -> str | None:
 def announced_excess(context: Mapping[str, JsonValue] | None, envelope: PrivilegeEnvelope) -> str | None:
     """Return what a caller announces beyond the worker's own envelope (`egress_destination`), or None.
 
-    The announcement is the `privilege_context` of the request. A member that no rule here checks is an excess, too:
-    else it would look as if it had been checked. The caller's own values are not repeated.
+    The announcement is the `privilege_context` of the request. A member that this module does not check is an excess,
+    too; otherwise it would look as if it had been checked. The caller's own values are not repeated.
     """
     for name, value in (context or {}).items():
         announced = [value] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""How a gate refuses, or asks for a human: by raising, so that no caller can forget to look."""
+"""How a gate refuses, or asks for a human: a refusal is raised, so that no caller can overlook it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Refusal(Error):
         message: one line for people; no hashes, no secrets.
         extras: further members of the wire object.
         digests: what was compared, and what a tenant must not see; for the stored receipt only.
-        cause: what is wrong with the worker's package, set only when two readings agreed on it.
+        cause: what is wrong with the worker's package; set only when it was read twice with the same result.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Refusal(Error):
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Why a human must say. Gates gather them; the last gate holds the request when there are any.
+    """Why a human must decide. Gates collect concerns; the last gate holds the request when there are any.
 
     Attributes:
-        code: what the decision says if it is held.
+        code: the code of the decision if the request is held.
         reason: one line for the human.
-        level: who must say; None for the Hall's own default.
+        level: the level that must answer; None for the Hall's own default.
         extras: further members of the wire object.
     """
 

@@ -1,9 +1,9 @@
 """From a rule's species to one enrolled worker (conformance rows 12 to 14).
 
-Candidates are species; attestation, bans, quarantine and receipts go by worker id. A worker is passed over for what
-says nothing about trust: it does not declare the capability, may not run in this environment, or is not available. The
-first one left is judged; if it is refused, so is the request: passing over what was refused would let a ban or a
-missing control turn a denial into a dispatch. Only `fall_through_to_next_attested_worker` asks for that.
+Candidates are species; attestation, bans, quarantine and receipts use worker ids. A worker is skipped only for reasons
+that are unrelated to trust: it does not declare the capability, may not run in this environment, or is not available.
+The first remaining worker is judged. If it is refused, the request is denied: trying the next one could turn a ban or a
+missing control into a dispatch. Only `fall_through_to_next_attested_worker` allows that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wcp_route.gates.deciding import Deciding
 
 _INVALID: Final = frozenset({Code.WORKER_TAMPERED, Code.WORKER_UNTRUSTED})
-BY: Final = "hall"  # put a worker into quarantine, when it was the router itself
+BY: Final = "hall"  # the name under which the router itself puts a worker into quarantine
 _log = logging.getLogger("wcp_route")
 
 _BANS: Final = Check("bans", "pass")
@@ -38,7 +38,7 @@ _OFF: Final = Check("attestation", "off", "UNSAFE: this Hall dispatches workers 
 
 
 def find_workers(case: Deciding) -> Check:
-    """List the enrolled workers that could do it, in rank order."""
+    """List the enrolled workers that could take the request, in rank order."""
     eligible: list[WorkerRecord] = []
     marked = []
     for candidate in case.matched.candidates:
@@ -53,7 +53,7 @@ def find_workers(case: Deciding) -> Check:
 
 
 def _of_species(case: Deciding, species: str, *, taken: bool) -> tuple[list[WorkerRecord], str]:
-    """Return the workers of one species that could do it, or why there are none."""
+    """Return the workers of one species that could take the request, or why there are none."""
     falls_through = case.config.fall_through_to_next_attested_worker
     if taken and not falls_through:
         return [], "already_selected"
@@ -71,7 +71,7 @@ def _of_species(case: Deciding, species: str, *, taken: bool) -> tuple[list[Work
 
 
 def _problem(case: Deciding, worker: WorkerRecord) -> str | None:
-    """Return why a worker is passed over, or None."""
+    """Return why a worker is skipped, or None."""
     if case.request.capability_id not in worker.capabilities:
         return "capability_not_declared"
     if case.request.env not in worker.allowed_environments:
@@ -110,7 +110,7 @@ def choose_worker(case: Deciding) -> Check:
 
 def _judge(case: Deciding, worker: WorkerRecord) -> Check:
     """Refuse a worker that lacks a control, is in quarantine or is not attested."""
-    # 1. The controls that the rule wants on the worker, and those that the worker wants.
+    # 1. The controls that the rule requires on the worker, and those that the worker requires.
     rule, controls = case.matched, case.world.controls
     enforced = rule.preconditions.deny_if_missing_required_controls or case.config.enforce_required_controls
     missing = controls.missing_on(rule.required_controls, worker) if enforced else []
@@ -132,7 +132,7 @@ def _judge(case: Deciding, worker: WorkerRecord) -> Check:
             {"worker_id": worker.worker_id, "worker_species_id": worker.worker_species_id},
         )
     case.checks += [_CONTROLS, _QUARANTINE]
-    # 3. The package itself, and those that stand behind the controls around it.
+    # 3. The package itself, and the packages of workers that provide the controls around it.
     attestor = case.world.attestor
     if attestor is None:
         return _OFF
@@ -153,7 +153,7 @@ def _judge(case: Deciding, worker: WorkerRecord) -> Check:
 
 
 def may_provide(case: Deciding, worker: WorkerRecord) -> bool:
-    """Tell whether a worker may turn out to provide a control; a candidate of the rule is attested later."""
+    """Tell whether a worker may prove to provide a control; a candidate of the rule is attested later."""
     for candidate in case.candidates:
         if candidate.worker_species_id == worker.worker_species_id:
             return True
@@ -161,7 +161,7 @@ def may_provide(case: Deciding, worker: WorkerRecord) -> bool:
 
 
 def _check_providers(case: Deciding, worker: WorkerRecord) -> None:
-    """Refuse when a control around the worker is provided only by a record that no attested package stands behind."""
+    """Refuse when a control around the worker is provided only by workers whose packages are not attested."""
     required = case.controls_verified + worker.required_controls
     missing = case.world.controls.missing_around(
         required, case.snapshot, lambda provider: provider is worker or _is_attested(case, provider)
@@ -187,10 +187,10 @@ def _is_attested(case: Deciding, worker: WorkerRecord) -> bool:
 
 
 def _isolate(case: Deciding, worker: WorkerRecord, refusal: Refusal) -> None:
-    """Put a worker into quarantine whose files or signatures are wrong, and cancel what waits for it.
+    """Put a worker with wrong files or signatures into quarantine, and cancel the holds that wait for it.
 
-    Only what two readings agreed on counts (`Refusal.cause`). An accident of the machine, a policy that lacks a signer
-    or a package on the move refuses this request and the next, and ends by itself. So does a ban.
+    Only a fault that was read twice counts (`Refusal.cause`). A fault of the machine, a policy without the signer, a
+    package that is being moved, or a ban refuses requests only as long as it lasts, and needs no quarantine.
     """
     failed = bool(refusal.cause)
     if case.changes_nothing or (not failed and refusal.code != Code.WORKER_BANNED):

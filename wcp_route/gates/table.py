@@ -1,11 +1,11 @@
-"""The gates in their one order. Cheap before expensive, and what a policy or a human decides on is attested by then.
+"""The gates in their one order: cheap ones first, and attestation before a policy or a human decides.
 
     input ▶ tenant ▶ hall_env ▶ rule_set ▶ rule ▶ preconditions ▶ controls ▶ worker ▶ { worker_controls ▶ quarantine ▶
     bans ▶ attestation } ▶ privilege ▶ blast ▶ chain ▶ policy_gate ▶ human
 
-(`input` is `wcp_route.domain.request_model`.) Each gate is a function of the case that returns what it found, or
-raises a `Refusal`. The first refusal decides; gates that only look are still asked, so that a receipt names
-everything that was wrong and not only the first thing.
+(`input` is `wcp_route.domain.request_model`.) Each gate is a function of the case that returns its finding, or raises a
+`Refusal`. The first refusal decides. Gates that only look are still asked, so that a receipt names every fault and not
+only the first one.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Gate:
     """A gate.
 
     Attributes:
-        name: in checks, explanations and documentation.
-        run: looks at the case; returns what it found, or raises a `Refusal`.
-        needs: what must have been found before it can look.
+        name: its name in checks, explanations and documentation.
+        run: looks at the case; returns its finding, or raises a `Refusal`.
+        needs: what earlier gates must have found before it can look.
         looks_only: it makes no calls and changes nothing, so it is asked even when another gate refused.
     """
 
@@ -96,9 +96,9 @@ def check_tenant(
     Args:
         config: the settings.
         name: the tenant id of the request.
-        principal: the tenant that the transport authenticated; None when it does not say.
-        credential: what came with the request.
-        credential_known: whether the request has been read so far that its credential is known.
+        principal: the tenant that the transport authenticated; None when it authenticated none.
+        credential: the tenant credential of the request; None when there is none.
+        credential_known: whether the credential has been read from the request already.
 
     Raises:
         Refusal: it is refused.
