@@ -1,9 +1,9 @@
 """The database below the ledger: one SQLite file by default, PostgreSQL when one machine is not enough.
 
 SQLite: write-ahead log, `synchronous=FULL`: what was acknowledged survives a crash and a power cut. The file belongs to
-its owner alone (mode 0600). PostgreSQL: one writer at a time by an advisory lock of the transaction, no prepared
-statements and no session state, so a pooler may stand between; a bounded pool. On both, a schema that is not exactly
-ours is refused, and no call waits longer than it is told. Every failure becomes one `StateError`.
+its owner alone (mode 0600). PostgreSQL: one writer at a time by an advisory lock of the transaction; no prepared
+statements and no session state, so a pooler may be used; a bounded pool. Both: a schema that is not exactly ours is
+refused, and no call waits longer than its limit. Every failure becomes one `StateError`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ CACHE_KIB: Final = 32_768  # memory for pages, per connection
 WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
 MEMORY: Final = ":memory:"
 FORKED: Final = "the state was opened before a fork; open it in the process that uses it"
-WAIT_STEP_MS: Final = 250  # longer waits are rounded down to these, so that SQLite is told rarely
+WAIT_STEP_MS: Final = 250  # longer waits are rounded down to a multiple, so that SQLite's timeout changes rarely
 _STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
-_LAST_BATCH: Final = "wcp_last_batch"  # and what it was told already
-_WAIT: Final = "wcp_wait"  # and how long it waits, milliseconds
+_LAST_BATCH: Final = "wcp_last_batch"  # where it keeps the number of the last batch
+_WAIT: Final = "wcp_wait"  # where it keeps its timeout, milliseconds
 
 _MAKING = threading.Lock()
 
@@ -53,17 +53,17 @@ class Database:
 
     Args:
         address: a file, `:memory:`, or `postgresql://user@host/name`.
-        create: whether to make the tables where there is nothing yet.
-        migrating: whether it is opened to be brought up to this version, so that the tables may be others.
+        create: create the file and tables when there is nothing yet.
+        migrating: skip the check of the tables, because they will be brought up to this version.
 
     Attributes:
         name: the address without a password, for messages.
-        durable: whether it outlives the process.
-        is_postgresql: whether a server keeps it.
-        prefix: what stands before a table's name in a statement.
+        durable: whether the data outlives the process.
+        is_postgresql: whether it is on a PostgreSQL server.
+        prefix: the text before a table's name in a statement.
 
     Raises:
-        StateError: it cannot be used.
+        StateError: the database cannot be used.
     """
 
     def __init__(self, address: str, *, create: bool = False, migrating: bool = False) -> None:
@@ -119,14 +119,14 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self, seconds: float = WAIT_SECONDS, *, appending: bool = False) -> Iterator[Connection]:
-        """Give the only connection that writes; commit after the block, roll back when it raises.
+        """Give the only writing connection. Commits after the block; rolls back when the block raises.
 
         Args:
-            seconds: how long to wait for another writer, and for each statement.
-            appending: whether `last_batch` will be asked for, so that PostgreSQL can answer at once.
+            seconds: the longest wait for another writer, and for each statement, seconds.
+            appending: True when `last_batch` is called next; PostgreSQL then sends it in the same message.
 
         Raises:
-            StateError: another process writes for so long, or the database cannot be written.
+            StateError: another process writes for longer than that, or the database cannot be written.
         """
         milliseconds = round(seconds * 1000)
         wait = max(1, milliseconds if milliseconds < WAIT_STEP_MS else milliseconds // WAIT_STEP_MS * WAIT_STEP_MS)
@@ -142,7 +142,7 @@ class Database:
     def _begin_alone(self, connection: Connection, wait: int, *, appending: bool) -> None:
         """Begin a transaction of PostgreSQL and take the writer's lock, in one message to the server.
 
-        Each of these statements sees what is committed when it begins, hence the last one all that others have written.
+        Each statement sees what is committed when it begins. So the last one sees everything that others have written.
         """
         begin = (
             f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(wait)}; SELECT pg_advisory_xact_lock{WRITER_LOCK}; "
@@ -158,7 +158,7 @@ class Database:
         """Return the number of the last batch, 0 before the first, in a transaction that was begun for appending.
 
         Args:
-            connection: of `writing`.
+            connection: the connection that `writing` gave.
         """
         known = connection.info.pop(_LAST_BATCH, None)
         return int(self.run(connection, self._last_batch).fetchone()[0] if known is None else known)
@@ -169,9 +169,9 @@ class Database:
         What SQLAlchemy does around each statement costs more than the statement (bar: 8 threads, benchmarks/route.py).
 
         Args:
-            connection: of `writing`.
+            connection: the connection that `writing` gave.
             statement: with `?` for each value in SQLite, and `$1` and so on in PostgreSQL.
-            values: in their order.
+            values: the values of the statement, in order.
         """
         driver: Any = connection.connection.driver_connection
         if not self.is_postgresql:
@@ -199,10 +199,10 @@ class Database:
             time.sleep(POLL_SECONDS)
 
     def moved_now(self, *, opening: bool = False) -> int | None:
-        """Return what `moved` does, or None where that would mean to wait for a server, another process or thread.
+        """Return the same as `moved`, or None when that means to wait for a server, another process or a thread.
 
         Args:
-            opening: whether the connection for it may be opened, which takes milliseconds.
+            opening: allow it to open its connection, which takes milliseconds.
 
         Raises:
             StateError: the database cannot be read.
@@ -234,7 +234,7 @@ class Database:
             self._peeking.release()
 
     def migrate(self) -> int:
-        """Make the steps that are missing, in one transaction; return how many there were.
+        """Apply the missing steps in one transaction; return how many there were.
 
         Raises:
             StateError: the database is not one of ours, is newer, or cannot be written.
@@ -247,13 +247,13 @@ class Database:
 
     @classmethod
     def bring_up(cls, address: str) -> int:
-        """Make the steps that an existing file or a PostgreSQL database lacks; return how many there were.
+        """Apply the missing steps to an existing file or a PostgreSQL database; return how many there were.
 
         Args:
             address: the state: a file, or `postgresql://user@host/name`.
 
         Raises:
-            StateError: it cannot be used.
+            StateError: the state cannot be used.
         """
         database = cls(address, migrating=True)
         try:
@@ -279,7 +279,7 @@ class Database:
             )
 
     def _version(self, connection: Connection) -> int:
-        """Return the version of our tables, after seeing that they are ours."""
+        """Return the version of the tables, after checking that they are ours."""
         if not self.is_postgresql:
             identity = connection.exec_driver_sql("PRAGMA application_id").scalar()
             if identity != tables.APPLICATION_ID:
@@ -348,7 +348,7 @@ def _postgresql(address: str) -> tuple[str, Engine]:
 
 
 def _close_streams(connection: Connection) -> None:
-    """Close the server's cursors of a transaction, also those of a reader that stopped half-way."""
+    """Close the server's cursors of a transaction, also when a reader stopped half-way."""
     import psycopg
 
     for cursor in connection.info.pop(_STREAMS, ()):
@@ -404,10 +404,10 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _check_file(path: str, *, create: bool) -> None:
-    """Make the file for its owner alone, or see that it is a regular file of that kind.
+    """Create the file for its owner alone, or check that an existing one is a regular file for its owner alone.
 
-    A file that exists is only looked at: closing a second descriptor of it would drop the locks that another
-    connection of this process holds on it (a rule of POSIX), hence also the lock around the making.
+    An existing file is not opened: closing a second descriptor drops the locks that another connection of this process
+    holds on the file (a rule of POSIX). For the same reason a lock protects the creation.
     """
     try:
         with _MAKING, contextlib.suppress(FileExistsError):
@@ -446,7 +446,7 @@ def _use_log(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _timeouts(milliseconds: int) -> str:
-    """Return what bounds every wait of a transaction, and flushes it to the disk whatever the server's settings are."""
+    """Return SQL that bounds every wait of a transaction and makes its commit flush to disk, on every server."""
     return (
         f"SELECT set_config('lock_timeout', '{milliseconds}ms', true),"
         f" set_config('statement_timeout', '{milliseconds}ms', true),"

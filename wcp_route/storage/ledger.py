@@ -1,13 +1,13 @@
-"""The ledger: one hash chain for decisions and for everything that changes what a decision is made from.
+"""The ledger: one hash chain for decisions and for all changes of the state that decisions depend on.
 
     ledger = Ledger(Database("hall.db", create=True), signer=signer)
     ledger.append([evidence])                       # returns when the receipt is on disk
     ledger.change(lambda state: [some_event])       # decided and written in one transaction
-    ledger.state().quarantined                      # what all events add up to, also those of other processes
+    ledger.state().quarantined                      # computed from all events, also those of other processes
 
-One thread writes. Each transaction looks at the end of the chain first, so several processes, on PostgreSQL on several
-machines, keep one chain. The state is read from the events, checked against the last sealed batch, and never from a
-table that somebody could edit.
+One thread writes. Each transaction first reads the end of the chain, so several processes (on PostgreSQL also several
+machines) share one chain. The state is computed from the events and checked against the last sealed batch. It is never
+read from a table that somebody could edit.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.chain import Batch
     from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
-MAX_HEADS: Final = 100_000  # streams whose end is remembered
-MAX_CORRECTIONS: Final = 1000  # waiting to be written
+MAX_HEADS: Final = 100_000  # streams whose end is kept in memory
+MAX_CORRECTIONS: Final = 1000  # that wait to be written
 _log = logging.getLogger("wcp_route")
 
 
@@ -56,23 +56,23 @@ class Ledger(Closing):
     """An open ledger. Safe to share between threads, not between processes.
 
     Args:
-        database: where it is; the ledger closes it.
-        signer: who vouches for the batches; a Hall in prod or edge must have one.
-        keys: further public keys whose last batch is accepted, after a change of the key.
-        head: a head kept elsewhere; a ledger that does not contain it is refused.
-        read_only: nothing will be written; a signed ledger may be read without a key then.
-        guarded: refuse a ledger that ends in a batch nobody signed.
-        clock: the time, milliseconds since 1970.
+        database: the database of the ledger; the ledger closes it.
+        signer: signs the batches; a Hall in prod or edge must have one.
+        keys: more public keys that may have signed the last batch, after a change of the key.
+        head: a head that you kept elsewhere; a ledger without it is refused.
+        read_only: write nothing; then a signed ledger can be read without a key.
+        guarded: refuse a ledger whose last batch is not signed.
+        clock: returns the current time, milliseconds since 1970.
 
     Attributes:
         signed: whether batches are signed.
-        durable: whether what is written outlives the process.
-        database: where it is.
-        known_state: what all events add up to as far as this process has seen them; nobody was asked for newer ones. A
-            decision made from it is good only if its receipt is submitted as `current`.
+        durable: whether the receipts outlive the process.
+        database: the database of the ledger.
+        known_state: the state after all events that this process has read; there may be newer ones. A decision made
+            from it is valid only if its receipt is submitted as `current`.
 
     Raises:
-        StateError: it cannot be used, or its events are not what was sealed.
+        StateError: the ledger cannot be used, or its events differ from what was sealed.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class Ledger(Closing):
         refuses = "the ledger was opened for reading only" if read_only else ""
         self._read_only, self._writer = read_only, GroupWriter(self._commit, refuses=refuses)
 
-    keeps_deadlines: Final = True  # no call waits longer than it is told
+    keeps_deadlines: Final = True  # no call waits longer than its limit
 
     def close(self) -> None:
-        """Write what is waiting and close the database.
+        """Write the receipts that wait, and close the database.
 
         Raises:
-            ReceiptError: the writer is stuck.
+            ReceiptError: the writer's thread is stuck.
         """
         try:
             self._writer.close()
@@ -120,30 +120,33 @@ class Ledger(Closing):
             self.database.close()
 
     def append(self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS) -> None:
-        """Return when a receipt of each is on disk.
+        """Return when there is a receipt on disk for each piece of evidence.
 
         Args:
-            evidence: what the receipts say.
-            seconds: how long to wait at most.
+            evidence: the content of the receipts, in order.
+            seconds: the longest wait, seconds.
 
         Raises:
-            ReceiptError: one is not, or not known to be.
-            ApprovalError: a grant or a hold that goes along is not good any more.
+            ReceiptError: a receipt is not on disk, or it is not known whether it is.
+            ApprovalError: a grant or hold of the evidence is no longer valid.
         """
         self.submit(evidence, seconds=seconds).wait()
 
     def submit(
         self, evidence: Sequence[Evidence], /, *, seconds: float = WAIT_SECONDS, current: bool = False
     ) -> Submitted:
-        """Begin to `append`, so that the caller can go on deciding while the disk works.
+        """Begin to `append`, so that the caller can make more decisions while the disk works.
 
-        A hold or a grant that goes along with a piece of evidence is made or used up in the transaction of its receipt.
-        What cannot be written fails alone.
+        When evidence has a hold or grant, the transaction of its receipt stores the hold or uses up the grant.
+        A receipt that cannot be written fails alone.
 
         Args:
-            evidence: what the receipts say.
-            seconds: how long to wait at most.
-            current: whether a decision is refused, with `StateMoved`, when the registry has changed since it was made.
+            evidence: the content of the receipts, in order.
+            seconds: the longest wait, seconds.
+            current: refuse a decision with `StateMoved` when the registry has changed since it was made.
+
+        Returns:
+            A handle to wait for the receipts.
 
         Raises:
             ReceiptError: the ledger is closed, or was opened for reading only.
@@ -169,14 +172,14 @@ class Ledger(Closing):
         return submitted
 
     def change(self, plan: Callable[[LedgerState], Sequence[JsonObject]], *, seconds: float = WAIT_SECONDS) -> None:
-        """Decide on events by the state as it is, and return when they are on disk.
+        """Decide on events by the current state, and return when they are on disk.
 
         Args:
-            plan: called in the write transaction, perhaps more than once; what it returns is written as a whole.
-            seconds: how long to wait at most.
+            plan: called in the write transaction, perhaps more than once. Its events are all written, or none.
+            seconds: the longest wait, seconds.
 
         Raises:
-            Error: whatever `plan` raises; nothing is written then.
+            Error: raised by `plan`; then nothing is written.
             ReceiptError: the events are not durable.
         """
         group = Group([], seconds, lambda state: [draft_event(one) for one in plan(state)])
@@ -184,23 +187,23 @@ class Ledger(Closing):
         Submitted(self._writer, [([0], group)]).wait()
 
     def state(self) -> LedgerState:
-        """Return what all events add up to, also those that other processes have written by now.
+        """Return the state after all events, also those that other processes have written.
 
         Raises:
-            StateError: the ledger cannot be read, or its events are not what was sealed.
+            StateError: the ledger cannot be read, or its events differ from what was sealed.
         """
         database = self.database
         if not database.durable and not self._read_only:
-            return self.known_state  # nobody else can write to it
+            return self.known_state  # no other process can write to it
         if database.moved() != self.known_state.seq:
             with self._looking:
-                known = self.known_state  # before the database is looked at, so that it cannot be the newer one
+                known = self.known_state  # taken before the database is read, so that it cannot be newer
                 with database.reading() as connection:
                     self._look(connection, known)
         return self.known_state
 
     def state_now(self) -> LedgerState | None:
-        """Return what `state` does, or none where it could not without waiting or reading new events.
+        """Return the same as `state`, or None when that means to wait or to read new events.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -211,15 +214,15 @@ class Ledger(Closing):
         return self.known_state if database.moved_now() == self.known_state.seq else None
 
     def activate(self, env: str, active: JsonObject, *, by: str = "hall") -> bool:
-        """Write down what a Hall decides by from now on, unless it is what the ledger says already.
+        """Record what a Hall decides by from now on, unless the ledger says the same already.
 
         Args:
             env: the Hall's environment.
-            active: digests of rules, settings and trust policy, and what else is in force.
-            by: who starts or changes the Hall.
+            active: the digests of rules, settings, trust policy and the rest that is in force.
+            by: the person or process that starts or changes the Hall.
 
         Returns:
-            Whether an event was written. A ledger opened for reading only takes none.
+            Whether an event was written. A ledger that is opened for reading only writes none.
 
         Raises:
             ReceiptError: the event is not durable.
@@ -232,14 +235,17 @@ class Ledger(Closing):
         return True
 
     def states_at(self, *numbers: int) -> list[LedgerState]:
-        """Return the states after some events; every event up to the last one sealed is checked on the way.
+        """Return the states after some events. Every event up to the last sealed one is checked.
 
         Args:
-            numbers: of the events; 0 is the state before the first.
+            numbers: the numbers of the events; 0 means the state before the first.
+
+        Returns:
+            One state for each number, in the order given.
 
         Raises:
-            ConfigError: there is no such event, or those before it were pruned.
-            StateError: the ledger cannot be read, or its events are not what was sealed.
+            ConfigError: there is no such event, or the events before it were pruned.
+            StateError: the ledger cannot be read, or its events differ from what was sealed.
         """
         found: dict[int, LedgerState] = {}
         with self.database.reading() as connection:
@@ -259,11 +265,11 @@ class Ledger(Closing):
         return [found[number] for number in numbers]
 
     def set_origin(self, connection: Connection, origin: Origin) -> None:
-        """Sign where the ledger begins from now on, in a write transaction of the database.
+        """Sign and store the new beginning of the ledger, in a write transaction.
 
         Args:
-            connection: in a transaction of the ledger's database.
-            origin: where the ledger begins.
+            connection: a connection in a write transaction of the ledger's database.
+            origin: the new beginning.
         """
         statement = origin.to_statement(self._clock())
         signer = self._signer
@@ -276,7 +282,7 @@ class Ledger(Closing):
     # Writing: in the writer's thread only
 
     def _commit(self, groups: list[Group], prepared: Callable[[], None]) -> None:
-        """Make the groups durable in one transaction, or say in each why not."""
+        """Make the groups durable in one transaction, or set in each group why not."""
         writer = self._writer
         for group in groups:
             group.problem = ReceiptError("the receipt was not durable in time; it is not written")
@@ -287,7 +293,7 @@ class Ledger(Closing):
             begun = False
             try:
                 left = min(group.deadline for group in waiting) - time.monotonic()
-                wait = max(0.01, left * 0.8)  # less than is left, so that callers hear the reason
+                wait = max(0.01, left * 0.8)  # less than the time left, so that callers get the reason
                 with self.database.writing(wait, appending=True) as connection:
                     written = self._write(connection, waiting)
                     prepared()
@@ -300,7 +306,7 @@ class Ledger(Closing):
                     group.delay = str(problem)
                     group.problem = ReceiptError(group.delay)
                 continue
-            except Exception as problem:  # noqa: BLE001  # the database's, or anything that a signer raises
+            except Exception as problem:  # noqa: BLE001  # from the database or the signer
                 self._failed(waiting, problem, written if begun else None)
                 return
             self._done(waiting, written)
@@ -314,13 +320,13 @@ class Ledger(Closing):
             if group.problem is not None and not isinstance(group.problem, ReceiptError):
                 continue  # its own plan refused
             group.problem = ReceiptError(text)
-        self._tip = Tip(batch=-1)  # whatever was thought to be there is read again
-        if unsure is not None:  # it may be durable all the same; the next transaction sees
+        self._tip = Tip(batch=-1)  # forces the next transaction to read the end again
+        if unsure is not None:  # it may be durable after all; the next transaction checks
             rows = itertools.chain.from_iterable(unsure.of_group.values())
             self._unsure = (unsure.batches[-1], corrections_of(rows, self._clock()))
 
     def _done(self, groups: list[Group], written: Written | None) -> None:
-        for group in groups:  # only now: whatever ends this thread earlier must not look like success
+        for group in groups:  # only now: if this thread ends earlier, that must not look like success
             if group.placed:
                 group.problem = None
         if written is None:
@@ -334,15 +340,15 @@ class Ledger(Closing):
                 self._heads.clear()
         kept = {id(group) for group in self._writer.still_wanted(groups)}
         for group in groups:
-            if id(group) not in kept:  # its caller was told that there is no receipt
+            if id(group) not in kept:  # the caller was told that there is no receipt
                 more = corrections_of(written.of_group.get(id(group), []), self._clock())
                 self._corrections = (self._corrections + more)[-MAX_CORRECTIONS:]
         if self._corrections:
-            self._commit([Group([], WAIT_SECONDS)], lambda: None)  # what fails goes along with the next receipts
+            self._commit([Group([], WAIT_SECONDS)], lambda: None)  # if this fails, the next one tries
 
     def _write(self, connection: Connection, groups: list[Group]) -> Written | None:
         """Place the groups at the end of the chain and insert their rows; None when there is nothing to write."""
-        # 1. Read the end afresh when another process may have moved it.
+        # 1. Read the end again when another process may have moved it.
         if self.database.last_batch(connection) != self._tip.batch:
             self._heads.clear()
             self._tip = self._look(connection, self.known_state)
@@ -351,7 +357,9 @@ class Ledger(Closing):
                 self._unsure = None
                 columns = tables.batches.c
                 query = select(columns.statement).where(columns.number == batch.number)
-                if connection.execute(query).scalar() == batch.statement:  # durable, and its callers told otherwise
+                if (
+                    connection.execute(query).scalar() == batch.statement
+                ):  # durable, but its callers were told it is not
                     self._corrections = (self._corrections + corrections)[-MAX_CORRECTIONS:]
         # 2. Give each draft its place.
         tip = self._tip
@@ -363,7 +371,7 @@ class Ledger(Closing):
                 drafts = group.drafts if group.plan is None else group.plan(made.state)
                 made.place(drafts, group, whole=group.plan is not None)
                 group.placed = True
-            except Error as problem:  # its own fault: the others are written
+            except Error as problem:  # only this group fails; the others are written
                 group.problem, group.placed = problem, False
         if not made.rows:
             return None
@@ -397,14 +405,14 @@ class Ledger(Closing):
         """Read the end of the ledger, apply the events that are new, and publish the state if it was sealed.
 
         Args:
-            connection: sees one moment of the database.
-            state: as it was known before that moment.
+            connection: a connection that sees one moment of the database.
+            state: the state that was known before that moment.
 
         Returns:
             Where the ledger ends.
 
         Raises:
-            StateError: it is not what was sealed, or older than it was.
+            StateError: the ledger differs from what was sealed, or is older than before.
         """
         name = self.database.name
         origin, tip = self.reader.origin(connection), self.reader.tip(connection)

@@ -1,4 +1,4 @@
-"""Reading a ledger from its tables: beginning, end and events, each checked before anything is made of it."""
+"""Read a ledger from its tables: beginning, end and events. Each is checked before it is used."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class LedgerReader:
     """Reads one ledger.
 
     Attributes:
-        name: of the database, for messages.
-        keys: whose signatures are trusted, by key id.
-        read_only: nothing will be written; a signed ledger may be read without a key then.
-        guarded: refuse a ledger that ends in a batch nobody signed.
+        name: the name of the database, for messages.
+        keys: the public keys that are trusted, by key id.
+        read_only: write nothing; then a signed ledger can be read without a key.
+        guarded: refuse a ledger whose last batch is not signed.
     """
 
     name: str
@@ -47,10 +47,10 @@ class LedgerReader:
         """Return where the ledger begins.
 
         Args:
-            connection: in a transaction of the ledger's database.
+            connection: a connection in a transaction of the ledger's database.
 
         Raises:
-            StateError: it cannot be read, or none of the keys signed it. Without any key, that is not checked.
+            StateError: the origin cannot be read, or no given key signed it. Without keys, that is not checked.
         """
         row = connection.execute(select(tables.origins)).first()
         if row is None:
@@ -64,13 +64,13 @@ class LedgerReader:
         return origin
 
     def tip(self, connection: Connection) -> Tip:
-        """Return where the ledger ends, after seeing that its last batch is whole and signed by a known key.
+        """Return where the ledger ends, after checking that its last batch is complete and signed by a known key.
 
         Args:
-            connection: in a transaction of the ledger's database.
+            connection: a connection in a transaction of the ledger's database.
 
         Raises:
-            StateError: it does not end with such a batch.
+            StateError: the ledger does not end with such a batch.
         """
         receipt, batch = tables.receipts.c, tables.batches.c
         last = connection.execute(
@@ -93,15 +93,16 @@ class LedgerReader:
         return Tip(statement.last_position, statement.batch, sha256(sealed.statement).hexdigest(), statement.state)
 
     def check_signature(self, statement: bytes, key_id: str | None, signature: bytes | None) -> None:
-        """Refuse a batch that none of the keys signed.
+        """Refuse a batch that no given key signed.
 
         Args:
             statement: the exact bytes of a batch statement.
-            key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+            key_id: the id of the key that should have signed, SHA-256 of its DER SPKI in hex; None for no signature.
             signature: raw Ed25519, 64 bytes; None for no signature.
 
         Raises:
-            StateError: it is not signed, or by another key; or no key is given and it is to be written to.
+            StateError: the batch is signed by another key; it is unsigned and the reader is `guarded`; or it is signed,
+                no key is given, and the ledger is open for writing.
         """
         if key_id is None:
             if self.guarded:
@@ -119,15 +120,15 @@ class LedgerReader:
             )
 
     def check_head(self, connection: Connection, head: SignedHead, origin: Origin) -> None:
-        """Refuse a ledger that does not contain a head that was kept elsewhere.
+        """Refuse a ledger that does not contain a head kept elsewhere.
 
         Args:
-            connection: in a transaction of the ledger's database.
-            head: a head that was kept elsewhere.
+            connection: a connection in a transaction of the ledger's database.
+            head: the head that was kept elsewhere.
             origin: where the ledger begins.
 
         Raises:
-            StateError: it does not, or the head is not signed by one of the keys.
+            StateError: the ledger does not contain it, or no given key signed the head.
         """
         if self.keys and not is_signed_by(self.keys, head.statement, head.key_id, head.signature):
             raise StateError("the kept head is not signed by the receipt key")
@@ -143,15 +144,15 @@ class LedgerReader:
             raise StateError(f"state `{self.name}` is not the one that the kept head is of")
 
     def apply(self, connection: Connection, state: LedgerState, last: int) -> None:
-        """Apply the events after those of `state` up to number `last`, each of which must name the one before it.
+        """Apply the events after `state` up to number `last`. Each event must name the event before it.
 
         Args:
-            connection: in a transaction of the ledger's database.
-            state: changed in place, in a copy that nobody else holds.
+            connection: a connection in a transaction of the ledger's database.
+            state: the state to change in place; a copy that no other code uses.
             last: the number of the last event to apply.
 
         Raises:
-            StateError: one is missing, or is not what its neighbours name.
+            StateError: an event is missing, or does not fit the events beside it.
         """
         columns = tables.receipts.c
         query = (

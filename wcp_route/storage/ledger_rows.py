@@ -1,4 +1,4 @@
-"""Rows of the ledger: giving drafts their places, and reading and writing the tables."""
+"""Rows of the ledger: give drafts their places in the chain, and write the tables."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.writer import Group
 
-INSERT_ROWS: Final = 64  # of receipts, with one statement
+INSERT_ROWS: Final = 64  # of receipts in one statement
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one transaction is about to make durable."""
+    """What one transaction makes durable."""
 
     rows: list[ChainRow]
     heads: dict[str, ReceiptHead]
@@ -44,13 +44,13 @@ class Placing:
     """Gives drafts their places, and applies the events among them to a copy of the state.
 
     Attributes:
-        before: the state as it is before.
-        position: of the last receipt in the ledger.
-        head_of: returns the present end of a stream.
-        state: with the events that were placed.
-        rows: what was placed, in order.
-        heads: the ends of streams that have moved.
-        of_group: the rows of each group, by its identity.
+        before: the state before the transaction.
+        position: the position of the last receipt in the ledger.
+        head_of: returns the current end of a stream.
+        state: the state after the events that were placed.
+        rows: the rows that were placed, in order.
+        heads: the new ends of the streams that have moved.
+        of_group: the rows of each group, by the `id()` of the group.
     """
 
     before: LedgerState
@@ -65,15 +65,15 @@ class Placing:
         self.state = self.before
 
     def place(self, drafts: Sequence[Draft], group: Group | None, *, whole: bool) -> None:
-        """Place the drafts of a group; one that cannot be written fails alone, or all of them when they are a whole.
+        """Place the drafts of a group. A draft that cannot be written fails alone, or with `whole` all fail together.
 
         Args:
-            drafts: in their order.
-            group: whose they are; None for corrections, which nobody waits for.
-            whole: whether all are placed or none.
+            drafts: the drafts of the group, in order.
+            group: their group; None for corrections, for which no caller waits.
+            whole: place all drafts or none.
 
         Raises:
-            Error: a whole cannot be written.
+            Error: with `whole` or for corrections, a draft cannot be written.
         """
         mine: list[ChainRow] = []
         moved: dict[str, ReceiptHead] = {}
@@ -112,8 +112,8 @@ def corrections_of(rows: Sequence[ChainRow] | Iterator[ChainRow], at_ms: int) ->
     """Return the events that correct receipts whose callers were told that no receipt was stored.
 
     Args:
-        rows: receipts whose callers were told that there are none.
-        at_ms: the present, milliseconds since 1970.
+        rows: the receipts to correct.
+        at_ms: the current time, milliseconds since 1970.
     """
     made: list[JsonObject] = []
     for row in rows:
@@ -144,15 +144,15 @@ def insert_rows(
 ) -> None:
     """Insert many rows with few statements.
 
-    Every statement hands the interpreter's lock to whatever decides meanwhile, and may wait 5 ms to get it back; on
-    PostgreSQL it is a message to the server and back.
+    Each statement releases the interpreter's lock to other threads and may wait 5 ms to get it back. On PostgreSQL each
+    statement is also a round trip to the server.
 
     Args:
-        connection: in a transaction of the ledger's database.
-        database: where the tables are.
-        rows: in their order.
+        connection: a connection in a transaction of the ledger's database.
+        database: the database with the tables.
+        rows: the receipts, in order.
         sealed: each batch with the end of the chain after it.
-        tip: the end of the chain before them.
+        tip: the end of the chain before the first row.
     """
     for start in range(0, len(rows), INSERT_ROWS):
         values: list[object] = []
@@ -172,7 +172,7 @@ def insert_rows(
 
 @lru_cache(maxsize=4 * INSERT_ROWS)
 def _inserting(prefix: str, name: str, rows: int) -> str:
-    """Return the statement that inserts so many rows; PostgreSQL numbers the places of values, SQLite does not."""
+    """Return the statement that inserts `rows` rows. PostgreSQL numbers the placeholders, SQLite does not."""
     columns = [column.name for column in getattr(tables, name).c]
     numbers = itertools.count(1)
     marks = [f"({', '.join(f'${next(numbers)}' if prefix else '?' for _ in columns)})" for _ in range(rows)]

@@ -1,7 +1,7 @@
-"""What the ledger's events add up to: enrolled workers, quarantine, holds, and what is in force.
+"""The state computed from the ledger's events: enrolled workers, quarantine, holds, and what is in force.
 
-An event is a receipt of the state stream. The state is computed by applying the events in their order. So it cannot
-differ from the ledger, and the state of any past moment can be computed again.
+An event is a receipt of the state stream. The events are applied in their order. So the state cannot differ from the
+ledger, and the state of any past moment can be computed again.
 
     {"at":"2026-01-31T08:00:00.000Z","by":"ada","kind":"worker.quarantined","prev_receipt_hash":"sha256:…","reason":"…",
      "receipt_id":"…","schema":"wcp.ledger-event.v1","seq":7,"spec_version":"0.2","stream":"!state","via":"os-user",
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EVENT_SCHEMA: Final = "wcp.ledger-event.v1"
-STATE_STREAM: Final = "!state"  # no tenant's stream begins so
-KEEP_SETTLED_MS: Final = 86_400_000  # how long a settled or expired hold can still be asked about
-MAX_REPORTS: Final = 1000  # of packages to ban that are remembered; those that are looked at make room first
-MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are remembered
+STATE_STREAM: Final = "!state"  # no tenant's stream begins with `!`
+KEEP_SETTLED_MS: Final = 86_400_000  # how long an expired hold can still be looked up
+MAX_REPORTS: Final = 1000  # ban reports that are kept; reviewed reports are removed first
+MAX_SETTLED: Final = 100_000  # holds, and denied requests, that are kept
 _SPEC_VERSION: Final = "0.2"
 _KEPT: Final = ("workers", "quarantined", "holds", "open", "granted", "denied", "reports", "active")
 _HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score"})
@@ -42,7 +42,7 @@ _HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
 
 
 _OF_REGISTRY: Final = ("worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared")
-KINDS: Final = (  # the last stands in the stream of the decision and changes no state
+KINDS: Final = (  # the last kind is in the stream of the decision and changes no state
     *_OF_REGISTRY, "worker.holds_cancelled",
     "approval.held", "approval.approved", "approval.denied", "approval.escalated", "approval.redeemed",
     "approval.restored", "approval.cancelled", "approval.denied_before",
@@ -55,10 +55,10 @@ class EnrolledWorker:
     """A record in the registry.
 
     Attributes:
-        record: with the package root.
+        record: the record, with the package root.
         digest: `sha256:` of the record and its package root.
-        by: who enrolled it.
-        at_ms: when, milliseconds since 1970.
+        by: the person who enrolled it.
+        at_ms: the time of the enrollment, milliseconds since 1970.
     """
 
     record: WorkerRecord
@@ -69,17 +69,17 @@ class EnrolledWorker:
 
 @dataclass(frozen=True, slots=True)
 class BanReport:
-    """A package that somebody asked the ban authority to look at.
+    """A package that somebody reported to the ban authority.
 
     Attributes:
-        sha256: its hash, 64 hex digits.
+        sha256: the hash of the package, 64 hex digits.
         reason: why it should be banned.
-        by: who said so.
-        at_ms: when, milliseconds since 1970.
-        evidence_url: where more is to be read; empty when not given.
-        status: what the ban authority says.
-        reviewed_by: who looked at it; empty before.
-        review: why they decided so.
+        by: the person who reported it.
+        at_ms: the time of the report, milliseconds since 1970.
+        evidence_url: a page with more information; empty when not given.
+        status: `pending`, `confirmed` or `dismissed`.
+        reviewed_by: the person who reviewed it; empty before the review.
+        review: the reason of the review.
     """
 
     sha256: str
@@ -93,20 +93,20 @@ class BanReport:
 
 
 class LedgerState:
-    """The state after some event. Not changed any more once it is shown to others.
+    """The state after some event. It no longer changes once other threads can see it.
 
     Attributes:
         seq: number of the last event applied, 0 before the first.
-        hash: of that event, hex.
+        hash: SHA-256 of that event, hex.
         registry_seq: number of the last event that changed workers or quarantine.
-        workers: enrolled, by id.
-        quarantined: by id; may name workers that are not enrolled.
-        holds: by pending id, oldest first, for a day after they are settled.
-        open: the hold that waits or is approved for a request and worker.
+        workers: the enrolled workers, by id.
+        quarantined: the quarantines, by worker id; such a worker need not be enrolled.
+        holds: the holds by pending id, oldest first; each is kept for a day after it expires.
+        open: the pending id of the hold that waits or is approved, by input hash and worker id.
         granted: pending ids by grant hash.
-        denied: what a human said no to or took over, by input hash.
-        reports: packages that were reported to the ban authority, by SHA-256, oldest first.
-        active: what the last Hall of each environment that was started or changed decides by, as digests.
+        denied: the requests that a human denied or took over, by input hash.
+        reports: the packages reported to the ban authority, by SHA-256, oldest first.
+        active: what the last started or changed Hall of each environment decides by, as digests.
     """
 
     __slots__ = (
@@ -137,11 +137,11 @@ class LedgerState:
         """Apply the next event.
 
         Args:
-            event: its fields.
-            digest: SHA-256 of its body, hex.
+            event: the fields of the event.
+            digest: SHA-256 of the event's body, hex.
 
         Raises:
-            StateError: it is not one, or does not follow.
+            StateError: it is not an event, or not the next one.
         """
         try:
             if event["schema"] != EVENT_SCHEMA or event["seq"] != self.seq + 1:
@@ -163,11 +163,11 @@ class LedgerState:
             self.registry_seq = self.seq
 
     def waiting(self, at_ms: int, tenant_id: str | None = None) -> list[Hold]:
-        """Return the holds that wait and are not expired, of one tenant or of all.
+        """Return the holds that wait and have not expired, of one tenant or of all.
 
         Args:
-            at_ms: the present, milliseconds since 1970.
-            tenant_id: only what is this tenant's; None for everybody's.
+            at_ms: the current time, milliseconds since 1970.
+            tenant_id: only holds of this tenant; None for all tenants.
         """
         return [
             entry.hold
@@ -178,12 +178,12 @@ class LedgerState:
         ]
 
     def in_force(self, input_hash: str, worker_id: str, at_ms: int) -> HoldEntry | None:
-        """Return the hold that waits or is approved for a request and worker, unless it is expired.
+        """Return the hold that waits or is approved for a request and worker; None if there is none or it expired.
 
         Args:
-            input_hash: of the request, `sha256:…`.
-            worker_id: which worker, such as `org.acme.summarizer`.
-            at_ms: the present, milliseconds since 1970.
+            input_hash: the hash of the request, `sha256:…`.
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
+            at_ms: the current time, milliseconds since 1970.
         """
         entry = self.holds.get(self.open.get((input_hash, worker_id), ""))
         return None if entry is None or at_ms >= entry.hold.expires_at_ms else entry
@@ -192,7 +192,7 @@ class LedgerState:
         """Return the digest of a worker's record, empty when it is not enrolled.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
         """
         found = self.workers.get(worker_id)
         return "" if found is None else found.digest
@@ -216,7 +216,7 @@ class LedgerState:
         )
 
     def _apply_worker(self, kind: str, event: JsonObject) -> None:
-        """Apply an event about a worker. Nothing that waits or was approved for it outlives such a change."""
+        """Apply an event about a worker. Except for `cleared`, it ends the worker's waiting and approved holds."""
         worker_id, by, at = (
             _field(event, "worker_id", str),
             _field(event, "by", str),
@@ -272,7 +272,7 @@ class LedgerState:
                 self.holds[hold.pending_id] = replace(entry, hold=hold, by=_field(event, "by", str))
             case "approval.redeemed":
                 self._end(self._entry(event), "redeemed")
-            case "approval.restored":  # it was used for a decision that its caller was never told
+            case "approval.restored":  # it was used for a decision that the caller never received
                 entry = self._answered(event, "approved", _field(event, "grant_hash", str))
                 self.granted[entry.grant_hash] = entry.hold.pending_id
                 self.open[entry.hold.input_hash, entry.hold.worker_id] = entry.hold.pending_id
@@ -288,7 +288,7 @@ class LedgerState:
         match kind:
             case "ban.reported":
                 digest, reason, by = (_field(event, name, str) for name in ("sha256", "reason", "by"))
-                self.reports.pop(digest, None)  # one that was dismissed before stands at the end again
+                self.reports.pop(digest, None)  # a report that was dismissed before moves to the end
                 self.reports[digest] = BanReport(
                     digest,
                     reason,
@@ -296,7 +296,7 @@ class LedgerState:
                     parse_ms(_field(event, "at", str)),
                     evidence_url=_field(event, "evidence_url", str),
                 )
-                # Those that wait are bounded where they are made.
+                # `ban_reports` limits the number of pending reports.
                 settled = [known for known, report in self.reports.items() if report.status != "pending"]
                 for known in settled[: max(0, len(self.reports) - MAX_REPORTS)]:
                     del self.reports[known]
@@ -309,7 +309,7 @@ class LedgerState:
                 )
             case "hall.activated":
                 self.active[_field(event, "env", str)] = _field(event, "active", dict)
-            case "ledger.carried":  # older events were pruned; what they added up to follows, from nothing
+            case "ledger.carried":  # older events were pruned; the next events build their state from nothing
                 for name in _KEPT:
                     getattr(self, name).clear()
             case _:
@@ -338,7 +338,7 @@ class LedgerState:
         self.holds[entry.hold.pending_id] = replace(entry, state=state, grant_hash="")
 
     def _forget(self, at_ms: int) -> None:
-        """Drop the oldest holds whose time was over a day ago; by the event's own time, so that all agree."""
+        """Remove the oldest holds that expired a day ago. The event's own time decides, so all processes agree."""
         for pending_id, entry in list(self.holds.items()):
             if at_ms - entry.hold.expires_at_ms < KEEP_SETTLED_MS and len(self.holds) <= MAX_SETTLED:
                 return
@@ -347,14 +347,14 @@ class LedgerState:
 
 
 def event(kind: str, *, at_ms: int, by: str, via: str = "library", **more: JsonValue) -> JsonObject:
-    """Return the fields of an event, without those that its place in the chain gives it.
+    """Return the fields of an event, without the fields that depend on its place in the chain.
 
     Args:
         kind: one of `KINDS`.
-        at_ms: when, milliseconds since 1970.
-        by: who did it.
-        via: how that name is known.
-        more: what the kind needs.
+        at_ms: the time of the event, milliseconds since 1970.
+        by: the person or process that caused it.
+        via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+        more: further fields of this kind.
     """
     return {
         "schema": EVENT_SCHEMA,
@@ -380,10 +380,10 @@ def record_digest(record: JsonObject, package_root: str) -> str:
 
 
 def write_hold(hold: Hold) -> JsonObject:
-    """Return a hold as an event carries it.
+    """Return a hold as the value of the event's member `hold`.
 
     Args:
-        hold: what waits, or would wait, for a human.
+        hold: the hold to be stored.
     """
     return cast("JsonObject", asdict(hold) | {"code": hold.code.value})
 
@@ -395,7 +395,7 @@ def read_hold(value: JsonObject) -> Hold:
         value: the member `hold` of an event.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the value is not a hold.
     """
     number = value.get("blast_score")
     plain = value | {"blast_score": 0 if number is None else number}
@@ -407,12 +407,12 @@ def read_hold(value: JsonObject) -> Hold:
 
 
 def carried(state: LedgerState, *, at_ms: int, by: str) -> list[JsonObject]:
-    """Return events that make `state` again from nothing, for a ledger whose earlier events are pruned.
+    """Return events that rebuild `state` from nothing, for a ledger whose earlier events are pruned.
 
     Args:
-        state: what still holds.
-        at_ms: when, milliseconds since 1970.
-        by: who does it, a printable name of at most 500 characters.
+        state: the current state.
+        at_ms: the time of pruning, milliseconds since 1970.
+        by: the person who prunes, a printable name of at most 500 characters.
     """
     made = [event("ledger.carried", at_ms=at_ms, by=by, seq_before=state.seq)]
     made += [enrolment(one.record, at_ms=one.at_ms, by=one.by, via="carried") for one in state.workers.values()]
@@ -461,15 +461,15 @@ def enrolment(record: WorkerRecord, *, at_ms: int, by: str, via: str, replaced: 
 
     Args:
         record: the worker's record.
-        at_ms: when, milliseconds since 1970.
-        by: who does it, a printable name of at most 500 characters.
-        via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
-        replaced: whether it takes the place of an earlier record.
+        at_ms: the time of the enrollment, milliseconds since 1970.
+        by: the person who enrolls it, a printable name of at most 500 characters.
+        via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+        replaced: whether it replaces an earlier record.
     """
     from wcp_route.domain.record import wire_of
 
     value = wire_of(record)
-    canonical_json(value)  # refuses what no receipt could carry
+    canonical_json(value)  # refuses values that a receipt cannot hold
     return event(
         "worker.enrolled",
         at_ms=at_ms,

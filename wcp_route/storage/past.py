@@ -1,4 +1,4 @@
-"""A past decision as the ledger has it: its receipt, seen to be sealed, and the state that it was made from."""
+"""A past decision in the ledger: its receipt, checked against its sealed batch, and the state it was made from."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PastDecision:
-    """A decision and what the ledger held when it was made.
+    """A decision and the state of the ledger when it was made.
 
     Attributes:
-        receipt: as it is stored; its batch lists it.
-        fields: of the receipt.
-        registry: the state by whose workers and quarantine it was made.
-        approvals: the state by whose holds and grants it was made, just before its own transaction.
-        corrected: whether its caller was told a denial instead, because the receipt came too late.
+        receipt: the stored receipt; its batch lists it.
+        fields: the fields of the receipt.
+        registry: the state with the workers and quarantine that it was made from.
+        approvals: the state with the holds and grants that it was made from, just before its own transaction.
+        corrected: whether the caller received a denial instead, because the receipt came too late.
     """
 
     receipt: Receipt
@@ -49,13 +49,13 @@ def past_decision(ledger: Ledger, name: str) -> PastDecision:
     """Find a decision in a ledger.
 
     Args:
-        ledger: open, with the keys whose signatures are trusted.
+        ledger: an open ledger with the trusted keys.
         name: the decision's id, the hash of its receipt (`sha256:…`), or `stream/number`.
 
     Raises:
-        ReceiptsBroken: the receipt, or one beside it in its batch, is not what was sealed.
-        ConfigError: there is no such decision or more than one, the state of its time was pruned, or the ledger cannot
-            be used.
+        ReceiptsBroken: the receipt, or another one in its batch, differs from what was sealed.
+        ConfigError: there is no such decision or more than one, the state at that time was pruned, or the ledger
+            cannot be used.
     """
     found = [(one, parse_body(one.body, what=f"receipt {one.position}")) for one in find(ledger.database, name)]
     decisions = [(one, fields) for one, fields in found if fields["schema"] == SCHEMA]
@@ -76,7 +76,7 @@ def past_decision(ledger: Ledger, name: str) -> PastDecision:
 
 
 def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fields: JsonObject) -> int:
-    """Return the number of the last event before the transaction of a receipt, after seeing that its batch is whole."""
+    """Return the number of the last event before the transaction of a receipt, after checking its batch."""
     batches, receipts = tables.batches.c, tables.receipts.c
     sealed = connection.execute(
         select(tables.batches)
@@ -109,7 +109,7 @@ def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fie
         )
     )
     bodies = {row.seq: row.body for row in last_two}
-    while number in bodies:  # its hold, or the grant it used, was written in the transaction of the decision
+    while number in bodies:  # the transaction of the decision also wrote its hold or the use of its grant
         event = json.loads(bodies[number])
         redeemed = event["kind"] == "approval.redeemed" and fields["grant_hash"] == f"sha256:{event['grant_hash']}"
         held = event["kind"] == "approval.held" and event["hold"]["pending_id"] == fields["pending_approval_id"]

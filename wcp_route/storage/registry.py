@@ -1,13 +1,13 @@
-"""Which workers there are, and which of them must not be used.
+"""The enrolled workers, and which workers must not be used.
 
     registry = open_state("hall.db").registry
     registry.enroll(record, by="ada")                          # a known worker_id is refused unless replace=True
     registry.snapshot().species["wrk.doc.summarizer"]          # enrolled workers, sorted by worker id
     registry.quarantine("org.acme.summarizer", "DENY_WORKER_TAMPERED", by="hall", at_ms=now_ms())
 
-A decision takes one `snapshot` and looks at nothing else: it is frozen, carries the version it was made at, and is made
-anew only after a change. Every change is an event of the ledger, and ends what waits or was approved for the worker.
-Only an operator's `clear` ends a quarantine; enrolling again does not.
+A decision uses one `snapshot` and nothing else. The snapshot is frozen, has a version number, and is rebuilt only after
+a change. Every change is an event of the ledger. Every change except `clear` ends the waiting and approved holds of the
+worker. Only an operator's `clear` ends a quarantine; a new enrollment does not.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_WORKERS", "LedgerRegistry", "Registry", "RegistryError"]
 
-MAX_WORKERS: Final = 100_000  # a snapshot of so many is made in about a second
+MAX_WORKERS: Final = 100_000  # a snapshot of this many takes about a second
 MAX_REASON: Final = 500  # characters
 
 
 class Registry(Protocol):
-    """What a Hall needs of a registry; `LedgerRegistry` is the one that there is."""
+    """What a Hall needs of a registry; `LedgerRegistry` implements it."""
 
     def snapshot(self) -> RegistrySnapshot:
-        """Return the present state; cheap when nothing changed. Raises `StateError`."""
+        """Return the current state; cheap when nothing changed. Raises `StateError`."""
 
     def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int) -> None:
-        """Bar a worker, enrolled or not; the first reason stays. Raises `StateError`."""
+        """Quarantine a worker, enrolled or not; the first reason stays. Raises `StateError`."""
 
 
 class LedgerRegistry(Closing):
-    """The registry that the events of a ledger add up to.
+    """The registry, computed from the events of a ledger.
 
     Args:
-        ledger: where they are kept.
+        ledger: the ledger that stores the events.
 
     Attributes:
-        ledger: the same.
+        ledger: the same ledger.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -66,7 +66,7 @@ class LedgerRegistry(Closing):
         self.ledger.close()
 
     def snapshot(self) -> RegistrySnapshot:
-        """Return the present state; made at the first look after a change.
+        """Return the current state; it is rebuilt at the first call after a change.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -74,11 +74,11 @@ class LedgerRegistry(Closing):
         return self._snapshot_of(self.ledger.state())
 
     def snapshot_now(self, *, checked_later: bool = False) -> RegistrySnapshot | None:
-        """Return the present state, or None where that means to wait for a database or to read new events.
+        """Return the current state, or None when that means to wait for a database or to read new events.
 
         Args:
-            checked_later: the receipt of the decision is submitted as `current`, so its transaction compares this state
-                with the one that is in force then. Nobody is asked for a newer state before, unless there is no worker.
+            checked_later: True when the receipt is submitted as `current`: its transaction then compares this state
+                with the newest one. So the database is not asked now, unless the registry has never changed.
 
         Raises:
             StateError: the ledger cannot be read.
@@ -107,14 +107,16 @@ class LedgerRegistry(Closing):
         """Add a worker.
 
         Args:
-            record: what is known of it, with its package root.
-            replace: whether it may take the place of an earlier record, of which nothing stays.
-            by: who enrolls it; this person cannot approve the worker's requests.
-            via: how that name is known.
-            at_ms: when, milliseconds since 1970; now when not given.
+            record: the worker's record, with its package root.
+            replace: whether it may replace an earlier record completely.
+            by: the person who enrolls it, a printable name of at most 500 characters. This person
+                cannot approve the worker's requests.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+            at_ms: the time of the change, milliseconds since 1970; now when not given.
 
         Raises:
-            RegistryError: the id is known and `replace` is not set, or there are too many workers.
+            RegistryError: the id is enrolled and `replace` is False, or there are too many workers.
+            ConfigError: the name is empty, too long, or not printable.
             StateError: the ledger cannot be written.
         """
         check_name(by)
@@ -136,15 +138,16 @@ class LedgerRegistry(Closing):
     enrol = enroll  # the earlier spelling
 
     def withdraw(self, worker_id: str, *, by: str = "library", via: str = "library", at_ms: int | None = None) -> bool:
-        """Remove a worker; tell whether it was there. A quarantine stays.
+        """Remove a worker; return whether it was enrolled. A quarantine stays.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
-            by: who does it, a printable name of at most 500 characters.
-            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
-            at_ms: when, milliseconds since 1970.
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
+            by: the person who does it, a printable name of at most 500 characters.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+            at_ms: the time of the change, milliseconds since 1970; now when not given.
 
         Raises:
+            ConfigError: the name is empty, too long, or not printable.
             StateError: the ledger cannot be written.
         """
         check_name(by)
@@ -155,23 +158,23 @@ class LedgerRegistry(Closing):
         )
 
     def quarantine(self, worker_id: str, reason: str, *, by: str, at_ms: int, via: str = "library") -> None:
-        """Bar a worker until `clear`; when it is barred already, the first reason stays.
+        """Quarantine a worker until `clear`. When it is in quarantine already, the first reason stays.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
-            reason: why; at most 500 characters of it are kept.
-            by: who does it, a printable name of at most 500 characters.
-            at_ms: when, milliseconds since 1970.
-            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
+            reason: why; the first 500 characters are stored.
+            by: the person who does it, a printable name of at most 500 characters.
+            at_ms: the time of the change, milliseconds since 1970.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
 
         Raises:
-            ConfigError: the worker id or the name cannot be one.
+            ConfigError: the worker id or the name is not valid.
             StateError: the ledger cannot be written.
         """
         check_name(by)
         try:
             namespace_of(worker_id)
-        except Error as problem:  # a slip of the pen must not be taken for a quarantine
+        except Error as problem:  # a mistyped id must not look like a successful quarantine
             raise ConfigError(f"{worker_id[:80]!r} is no worker id like org.acme.summarizer: {problem}") from None
         self._once(
             lambda state: worker_id not in state.quarantined,
@@ -181,14 +184,14 @@ class LedgerRegistry(Closing):
         )
 
     def clear(self, worker_id: str, *, by: str, at_ms: int, via: str = "library", reason: str = "") -> bool:
-        """End a quarantine; tell whether there was one.
+        """End a quarantine; return whether there was one.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
-            by: who does it, a printable name of at most 500 characters.
-            at_ms: when, milliseconds since 1970.
-            via: how that name is known: `os-user`, `token`, `oidc`, `library`, …
-            reason: why; at most 500 characters of it are kept.
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
+            by: the person who does it, a printable name of at most 500 characters.
+            at_ms: the time of the change, milliseconds since 1970.
+            via: how the name was authenticated: `os-user`, `token`, `oidc`, `library`, …
+            reason: why; the first 500 characters are stored.
 
         Raises:
             StateError: the ledger cannot be written.
@@ -202,10 +205,10 @@ class LedgerRegistry(Closing):
         )
 
     def lookup(self, worker_id: str) -> WorkerRecord | None:
-        """Return the record of a worker, none when it is not enrolled.
+        """Return the record of a worker; None when it is not enrolled.
 
         Args:
-            worker_id: which worker, such as `org.acme.summarizer`.
+            worker_id: the id of the worker, such as `org.acme.summarizer`.
 
         Raises:
             StateError: the registry cannot be read.
@@ -225,7 +228,7 @@ class LedgerRegistry(Closing):
         """Return the workers that declare a capability, sorted by worker id.
 
         Args:
-            capability_id: such as `cap.doc.summarize`.
+            capability_id: the id of the capability, such as `cap.doc.summarize`.
 
         Raises:
             StateError: the registry cannot be read.
@@ -233,10 +236,10 @@ class LedgerRegistry(Closing):
         return tuple(record for record in self.workers() if capability_id in record.capabilities)
 
     def worker_ids(self, worker_species_id: str) -> tuple[str, ...]:
-        """Return the ids of the enrolled workers of a species, sorted; a species has no authority of its own.
+        """Return the sorted ids of the enrolled workers of a species. A species itself has no authority.
 
         Args:
-            worker_species_id: such as `wrk.doc.summarizer`.
+            worker_species_id: the id of the species, such as `wrk.doc.summarizer`.
 
         Raises:
             StateError: the registry cannot be read.
@@ -244,10 +247,10 @@ class LedgerRegistry(Closing):
         return tuple(record.worker_id for record in self.snapshot().species.get(worker_species_id, ()))
 
     def controls_present(self, worker_id: str | None = None) -> frozenset[str]:
-        """Return the controls that one worker implements, or that all enrolled ones out of quarantine do together.
+        """Return the controls of one worker, or of all enrolled workers that are not in quarantine.
 
         Args:
-            worker_id: which worker; None for all.
+            worker_id: the id of the worker; None for all.
 
         Raises:
             StateError: the registry cannot be read.
@@ -258,7 +261,7 @@ class LedgerRegistry(Closing):
         return frozenset(() if record is None else record.currently_implements)
 
     def _once(self, wanted: Callable[[LedgerState], bool], make: Callable[[], JsonObject]) -> bool:
-        """Write an event unless the state makes it needless; tell whether it was written."""
+        """Write an event if the state needs it; return whether it was written."""
         done = False
 
         def plan(state: LedgerState) -> list[JsonObject]:

@@ -1,10 +1,10 @@
-"""The tables of the ledger, and the numbered steps that make them, in SQLite and in PostgreSQL.
+"""The tables of the ledger, and the numbered steps that create them, in SQLite and in PostgreSQL.
 
-Only receipts are kept: who is enrolled, what is in quarantine and what waits for a human is read from them
-(`ledger_state`), so there is no second table that could say something else. The columns behind `body` repeat what the
-body says; they exist to find receipts quickly, and `receipts verify` compares them.
+Only receipts are stored. Enrolled workers, quarantine and holds are computed from them (`ledger_state`), so no second
+table can disagree. The columns after `body` repeat fields of the body. They exist to find receipts quickly, and
+`receipts verify` compares them with the body.
 
-A step, once released, is never changed; what changes is a new step at the end.
+A released step never changes; a change is a new step at the end.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 SCHEMA: Final = "wcp_route"  # of PostgreSQL; SQLite has one file instead
-APPLICATION_ID: Final = 0x77637031  # "wcp1", so that `file` and we know the database
+APPLICATION_ID: Final = 0x77637031  # "wcp1", so that `file` and this program recognize the database
 
 metadata: Final = MetaData(schema=SCHEMA)
 
 receipts: Final = Table(
     "receipts",
     metadata,
-    Column("position", BigInteger, primary_key=True),  # over all streams, from 1, without a gap
+    Column("position", BigInteger, primary_key=True),  # over all streams, from 1, without gaps
     Column("stream", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # in its stream, from 1, without a gap
+    Column("seq", BigInteger, nullable=False),  # in its stream, from 1, without gaps
     Column("hash", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("kind", Text, nullable=False),
@@ -49,7 +49,7 @@ batches: Final = Table(
     Column("key_id", Text),
     Column("signature", LargeBinary),
 )
-origins: Final = Table(  # where the ledger begins after receipts were pruned; one row at most
+origins: Final = Table(  # where the ledger begins after pruning; at most one row
     "origins",
     metadata,
     Column("number", BigInteger, primary_key=True),
@@ -64,8 +64,8 @@ steps: Final = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
-# `UNIQUE (stream, seq)` alone keeps a second history from following the same receipt. The keys are the first 8 bytes of
-# a digest: 8 bytes an index entry keep appending fast in a large file.
+# Only `UNIQUE (stream, seq)` prevents two receipts after the same receipt. The `…_key` columns are the first 8 bytes of
+# a digest: 8 bytes per index entry keep appending fast in a large file.
 STEPS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE {schema}steps (number {integer} NOT NULL PRIMARY KEY, at_ms {integer} NOT NULL){strict}",
@@ -111,7 +111,7 @@ VERSION: Final = len(STEPS)
 _SQLITE: Final = {"schema": "", "integer": "INTEGER", "bytes": "BLOB", "strict": " STRICT"}
 _POSTGRESQL: Final = {"schema": f"{SCHEMA}.", "integer": "BIGINT", "bytes": "BYTEA", "strict": ""}
 
-# What PostgreSQL knows of one schema, as comparable lines: relations with their columns, constraints, indexes,
+# What PostgreSQL knows about one schema, as lines to compare: relations with their columns, constraints, indexes,
 # triggers, rules, row policies, children, and functions.
 _LISTING: Final = """
 WITH home AS (SELECT n.oid FROM pg_namespace n WHERE n.oid = {namespace}),
@@ -141,10 +141,10 @@ UNION ALL SELECT 'function', p.proname::text, p.oid::text FROM pg_proc p, home W
 
 
 def statements(number: int, dialect: str) -> list[str]:
-    """Return the statements of a step, from 1, for `sqlite` or `postgresql`.
+    """Return the SQL statements of a step.
 
     Args:
-        number: of the step or batch, from 1.
+        number: the number of the step, from 1.
         dialect: `sqlite` or `postgresql`.
     """
     words = _POSTGRESQL if dialect == "postgresql" else _SQLITE
@@ -152,10 +152,10 @@ def statements(number: int, dialect: str) -> list[str]:
 
 
 def version_of(connection: Connection) -> int:
-    """Return the number of the last step that was made, 0 before the first.
+    """Return the number of the last step that was applied, 0 before the first.
 
     Args:
-        connection: to the database.
+        connection: a connection to the database.
     """
     if connection.dialect.name == "postgresql":
         there = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.steps"}).scalar()
@@ -167,10 +167,10 @@ def version_of(connection: Connection) -> int:
 
 
 def is_empty(connection: Connection) -> bool:
-    """Tell whether there is nothing at all where the ledger should be.
+    """Return whether the place of the ledger is completely empty.
 
     Args:
-        connection: to the database.
+        connection: a connection to the database.
     """
     if connection.dialect.name == "postgresql":
         return connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None
@@ -179,12 +179,12 @@ def is_empty(connection: Connection) -> bool:
 
 
 def make_steps(connection: Connection, after: int, at_ms: int) -> int:
-    """Make the steps after number `after`; return how many there were.
+    """Apply the steps after number `after`; return how many there were.
 
     Args:
-        connection: in a transaction that writes.
-        after: the number of the last step that was made, 0 before the first.
-        at_ms: when, milliseconds since 1970.
+        connection: a connection in a write transaction.
+        after: the number of the last step that was applied, 0 before the first.
+        at_ms: the current time, milliseconds since 1970.
     """
     dialect = connection.dialect.name
     if not after:
@@ -200,12 +200,12 @@ def make_steps(connection: Connection, after: int, at_ms: int) -> int:
 
 
 def differences(connection: Connection) -> list[str]:
-    """Return the names of all objects that are not exactly as the steps make them; nothing when all are.
+    """Return the sorted names of all objects that differ from what the steps create; an empty list when none does.
 
-    A planted trigger, view, rule or function changes what the tables say, so anything unknown counts.
+    A planted trigger, view, rule or function can change what the tables return, so every unknown object counts.
 
     Args:
-        connection: to the database.
+        connection: a connection to the database.
     """
     found, wanted = (
         _postgresql_objects(connection) if connection.dialect.name == "postgresql" else _sqlite_objects(connection)
@@ -214,7 +214,7 @@ def differences(connection: Connection) -> list[str]:
 
 
 def _sqlite_objects(connection: Connection) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
-    """SQLite's own statistics are tables of these four names; nothing else may have such a name."""
+    """Return the found and the wanted objects. Only tables of SQLite's statistics may have the four excluded names."""
     import sqlite3
     from contextlib import closing
 
@@ -231,7 +231,7 @@ def _sqlite_objects(connection: Connection) -> tuple[set[tuple[str, ...]], set[t
 
 
 def _postgresql_objects(connection: Connection) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
-    """Make the tables once more as temporary ones, so that this server's own spelling is compared with itself."""
+    """Create the tables again as temporary tables, so that both sides have this server's own spelling."""
     found = set(map(tuple, connection.exec_driver_sql(_LISTING.format(namespace=f"'{SCHEMA}'::regnamespace"))))
     model = connection.begin_nested()
     try:

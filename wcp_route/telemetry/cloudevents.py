@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 MAX_WAITING: Final = 10_000  # decisions; about 20 MB
 MAX_AT_ONCE: Final = 256  # decisions written together
-MAX_FILE_BYTES: Final = 64 << 20  # then the file is set aside and a new one begun
-KEPT_FILES: Final = 4  # set aside; older ones are removed
+MAX_FILE_BYTES: Final = 64 << 20  # then the file is renamed and a new one begins
+KEPT_FILES: Final = 4  # renamed files that stay; older ones are removed
 CLOSE_SECONDS: Final = 5.0
 
 _START: Final = b'{"data":'  # of every event in canonical JSON
@@ -54,10 +54,10 @@ class Telemetry(Closing):
     """A sink that writes CloudEvents.
 
     Args:
-        source: who sends them, a URI reference such as `urn:wcp:hall:acme`.
+        source: the sender, a URI reference such as `urn:wcp:hall:acme`.
         target: takes some events at a time; `to_stdout()`, `to_file(path)`, `to_callable(function)` or your own. It is
             called in one thread; what it raises is logged and counted.
-        traceparent: gives the W3C trace context of the calling thread, or an empty text.
+        traceparent: returns the W3C trace context of the calling thread, or an empty string.
 
     Attributes:
         dropped: how many decisions' events were not written.
@@ -98,7 +98,7 @@ class Telemetry(Closing):
         self._queue.put(_Waiting(decision, parent))
 
     def close(self) -> None:
-        """Write what is waiting, for at most `CLOSE_SECONDS`; what is left then is dropped."""
+        """Write the events that wait, for at most `CLOSE_SECONDS`. The rest is dropped."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
@@ -143,8 +143,8 @@ def cloud_event(event: Event, decision: RouteDecision, *, source: str) -> JsonOb
 
     Args:
         event: one of `events(decision)`.
-        decision: whose it is; its id is the subject, and with the event's number the event's id.
-        source: who sends it.
+        decision: the decision of the event. Its id is the subject; its id and the event's number are the event's id.
+        source: the sender, a URI reference.
     """
     return {
         "specversion": "1.0",
@@ -183,13 +183,13 @@ def to_callable(function: Callable[[JsonObject], object]) -> Target:
 
 
 def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILES) -> Target:
-    """Return a target that appends JSON Lines to a file of its owner's alone (mode 0600).
+    """Return a target that appends JSON Lines to a file for its owner alone (mode 0600).
 
     A file that would grow beyond `max_bytes` becomes `path.1`, `path.1` becomes `path.2`, and so on up to `keep`.
 
     Args:
-        path: where; a link or a special file is refused.
-        max_bytes: the largest size of one file.
+        path: the file; a link or a special file is refused.
+        max_bytes: the largest size of one file, bytes.
         keep: how many older files stay.
 
     Raises:
@@ -213,13 +213,13 @@ def to_file(path: str, *, max_bytes: int = MAX_FILE_BYTES, keep: int = KEPT_FILE
 
 
 class _EventFile(RotatingFileHandler):
-    """Rotates as the standard library does; opened for each write, never through a link, for its owner alone."""
+    """Rotates as the standard library does. Opens the file for each write, not through a link, for its owner alone."""
 
     def _open(self) -> TextIOWrapper:
         return open(_open(self.baseFilename), "a", encoding="utf-8")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write, and let go of the file, so that others may set it aside as well."""
+        """Write and close the file, so that other programs may rename it too."""
         try:
             super().emit(record)
         finally:
@@ -228,13 +228,13 @@ class _EventFile(RotatingFileHandler):
                 self.stream = None  # as with delay=True
 
     def doRollover(self) -> None:  # noqa: N802  # the name of the standard library
-        """Set the full file aside; without any to keep, remove it."""
+        """Rename the full file; when no older file is to stay, remove it."""
         super().doRollover()
         if self.backupCount == 0:
             os.unlink(self.baseFilename)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Raise what went wrong, so that it is counted."""
+        """Raise the current error, so that it is counted."""
         del record
         raise  # noqa: PLE0704  # called while it is handled
 

@@ -40,9 +40,9 @@ class OpenTelemetry:
     """A sink that records a span and metrics of each decision.
 
     Args:
-        tracer_provider: the process's own when not given, as is the next.
-        meter_provider: see above.
-        gauges: further figures by name, read when metrics are collected: `{"wcp.receipts.height": lambda: …}`.
+        tracer_provider: makes the spans; the process's own provider when not given.
+        meter_provider: makes the metrics; the process's own provider when not given.
+        gauges: further values by name, read when metrics are collected: `{"wcp.receipts.height": lambda: …}`.
         gen_ai: `development` adds the GenAI attributes of an `execute_tool` span.
 
     Raises:
@@ -90,7 +90,7 @@ class OpenTelemetry:
                 }
             kind = self._trace.SpanKind.INTERNAL
             span = self._tracer.start_span(name, kind=kind, start_time=start, attributes=attributes)
-            if decision.denied:  # a refusal is an answer, not a failure of the router; the description says which
+            if decision.denied:  # a denial is an answer, not an error of the router; the event has its code
                 span.add_event("evt.os.task.denied", {"wcp.deny_code": str(attributes["wcp.deny_code"])}, start)
             span.end(start + elapsed_ns)
             # 2. The metrics.

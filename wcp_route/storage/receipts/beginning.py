@@ -1,7 +1,7 @@
 """Where a ledger begins after old receipts were pruned: a statement, signed like a batch, in the only row of its table.
 
-It names the last batch that is gone, so that the next one can be checked, and the event from which on the state is to
-be read: at that place everything that still holds was written once more.
+It names the last removed batch, so that the next batch can be checked. It also names the first event to read the state
+from: from there on, pruning wrote the whole current state again.
 
     {"batch":1200,"batch_hash":"…","carried_prev":"…","carried_seq":9001,"position":88000,"pruned_at":"…",
      "schema":"wcp.ledger-origin.v1","spec_version":"0.2","state_hash":"…","state_seq":8000}
@@ -28,15 +28,15 @@ class Origin:
     """Where a ledger begins.
 
     Attributes:
-        batch: number of the last batch that is gone, 0 when nothing was pruned.
+        batch: the number of the last removed batch, 0 when nothing was pruned.
         batch_hash: SHA-256 of its statement, hex.
-        position: of the last receipt that is gone.
-        state: the last receipt of the state stream that is gone.
-        carried_seq: the event from which on the state is read.
+        position: the position of the last removed receipt.
+        state: the last removed receipt of the state stream.
+        carried_seq: the number of the first event that the state is read from.
         carried_prev: hash of the event before it.
         statement: the exact bytes, empty when nothing was pruned.
-        key_id: which key is said to have signed.
-        signature: raw Ed25519.
+        key_id: the id of the key that should have signed; None for no signature.
+        signature: raw Ed25519, 64 bytes; None for no signature.
     """
 
     batch: int = 0
@@ -53,7 +53,7 @@ class Origin:
         """Return the bytes to be signed.
 
         Args:
-            at_ms: when it was pruned, milliseconds since 1970.
+            at_ms: the time of pruning, milliseconds since 1970.
         """
         return canonical_json(
             {
@@ -72,15 +72,15 @@ class Origin:
 
     @classmethod
     def from_statement(cls, statement: bytes, key_id: str | None, signature: bytes | None) -> Origin:
-        """Read a statement; nothing of it is trusted yet.
+        """Read a statement. This does not check the signature.
 
         Args:
             statement: the exact bytes.
-            key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+            key_id: the id of the key that should have signed, SHA-256 of its DER SPKI in hex; None for no signature.
             signature: raw Ed25519, 64 bytes; None for no signature.
 
         Raises:
-            ConfigError: it is not one.
+            ConfigError: it is not such a statement.
         """
         value = parse_canonical(statement, what="origin of the ledger", max_bytes=MAX_ORIGIN_BYTES)
         if (

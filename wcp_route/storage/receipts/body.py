@@ -1,7 +1,7 @@
 """Writing a receipt's body, fast: the canonical text directly, without a tree of values in between.
 
-The fields stand in their sorted order, name beside value, every value already JSON. A test compares the result with the
-RFC 8785 library's for evidence of every kind; that is why nothing here needs to sort or to check.
+The fields are written in sorted order, each name beside its value as JSON. A test compares the result with the RFC 8785
+library for evidence of every kind, so this code does not sort or check.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 NOT_EVALUATED: Final = "NOT_EVALUATED"  # policy_decision when an earlier check refused or no gate was wanted
 
-MAX_CHECKS: Final = 4096  # whose texts are kept
+MAX_CHECKS: Final = 4096  # checks whose texts are kept
 _STREAM = re.compile(r"[!-~]{1,128}\Z")
 _FLAGS: Final[Mapping[bool | None, str]] = {True: "true", False: "false", None: "null"}
 
 
 class Draft(NamedTuple):
-    """A receipt that has no place in a chain yet: its text, with gaps for the two fields that the chain knows.
+    """A receipt without a place in a chain yet: its text, with gaps for the two fields that depend on the place.
 
     Attributes:
-        stream: whose chain it joins.
-        before: up to the value of `prev_receipt_hash`.
-        between: from there to the value of `seq`.
-        after: the rest.
-        found_by: what it is found by.
-        event: its fields, when it changes the ledger's state.
-        registry: the version of the registry that must still be in force when it is written; 0 for whichever is.
+        stream: the stream of its chain.
+        before: the text up to the value of `prev_receipt_hash`.
+        between: the text from there to the value of `seq`.
+        after: the rest of the text.
+        found_by: the columns to find it by.
+        event: its fields when it changes the ledger's state; None otherwise.
+        registry: the registry version that must be in force when it is written; 0 for any version.
     """
 
     stream: str
@@ -71,7 +71,7 @@ class Draft(NamedTuple):
             head: the last receipt of its stream.
 
         Raises:
-            ReceiptError: it holds text that UTF-8 cannot carry, or is too large.
+            ReceiptError: it contains text that UTF-8 cannot encode, or is too large.
         """
         previous = f'"{head.named}"' if head.seq else "null"
         try:
@@ -84,15 +84,15 @@ class Draft(NamedTuple):
 
 
 def draft(evidence: Evidence, *, current: bool = False) -> Draft:
-    """Write all of a receipt that can be written before its place in its chain is known.
+    """Write the parts of a receipt that do not depend on its place in the chain.
 
     Args:
-        evidence: what the receipt says.
-        current: whether the registry that the decision was made from must still be in force when it is written. A
-            decision that put its worker into quarantine has changed it itself.
+        evidence: the content of the receipt.
+        current: whether the registry version of the decision must still be in force when the receipt is written. It
+            is not required of a decision that quarantined its worker, because that changed the registry.
 
     Raises:
-        ReceiptError: the stream's name cannot be one, or the decision holds what JSON cannot carry.
+        ReceiptError: the name of the stream is not valid, or the decision contains a value that JSON cannot hold.
     """
     decision = evidence.decision
     if evidence.stream == STATE_STREAM:
@@ -141,13 +141,13 @@ def draft(evidence: Evidence, *, current: bool = False) -> Draft:
 
 
 def draft_event(event: JsonObject) -> Draft:
-    """Write all of an event that can be written before its place in its chain is known.
+    """Write the parts of an event that do not depend on its place in the chain.
 
     Args:
         event: its fields.
 
     Raises:
-        ReceiptError: it holds what JSON cannot carry.
+        ReceiptError: it contains a value that JSON cannot hold.
     """
     try:
         parts = [
@@ -169,7 +169,7 @@ def draft_event(event: JsonObject) -> Draft:
 
 
 def _before_previous(evidence: Evidence, decision: RouteDecision) -> str:
-    """Write the fields whose names come before `prev_receipt_hash`. Hints of candidates have no effect, so no place."""
+    """Write the fields before `prev_receipt_hash` in the order. Hints of candidates have no effect and are left out."""
     expires, reason, grant = decision.approval_expires_at_ms, decision.reason, evidence.grant_id
     candidates = [
         f'{{"skip_reason":{text(one.skip_reason)},"worker_species_id":{text(one.worker_species_id)}}}'

@@ -1,7 +1,7 @@
-"""How receipts are linked, and how a batch of them is sealed. No files, no threads, no clock.
+"""Link receipts, and seal them in batches. No files, no threads, no clock.
 
-A *batch* is what became durable together. Its statement lists the hashes of its receipts in their order and names the
-statement before it, so one signature over it vouches for every receipt up to there:
+A *batch* is a group of receipts that became durable together. Its statement lists their hashes in order and names the
+statement before it. So one signature over it covers every receipt up to there:
 
     {"batch":3,"first_position":41,"hashes":["9f86…","2c26…"],"prev_batch_hash":"sha256:…","schema":"wcp.receipt-batch.v2",
      "sealed_at":"2026-01-31T08:00:00.000Z","spec_version":"0.2","state_hash":"sha256:…","state_seq":7}
@@ -34,7 +34,7 @@ BATCH_SCHEMA: Final = "wcp.receipt-batch.v2"
 
 
 class ChainRow(NamedTuple):
-    """A receipt as the table holds it; `found_by` is none where it comes from an export."""
+    """A receipt as the table holds it; `found_by` is None when it comes from an export."""
 
     position: int
     stream: str
@@ -45,7 +45,7 @@ class ChainRow(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A sealed batch as the table holds it; no key and no signature when nobody signs."""
+    """A sealed batch as the table holds it; `key_id` and `signature` are None when it is not signed."""
 
     number: int
     statement: bytes
@@ -92,14 +92,14 @@ def seal(
     """Make the batch of receipts with these hashes that follows `tip`, and the tip that follows it.
 
     Args:
-        hashes: of the receipts, in order.
+        hashes: SHA-256 of the receipts in hex, in order.
         tip: where the store ends.
-        state: the last receipt of the state stream, with this batch.
-        at_ms: when, milliseconds since 1970.
-        signer: who vouches; None for a store that nobody signs.
+        state: the last receipt of the state stream up to and with this batch.
+        at_ms: the time of sealing, milliseconds since 1970.
+        signer: signs the batch; None for an unsigned store.
 
     Raises:
-        ReceiptError: what the signer gave is no signature.
+        ReceiptError: the signer did not return an Ed25519 signature.
     """
     number, first = tip.batch + 1, tip.position + 1
     listed: list[JsonValue] = list(hashes)
@@ -146,7 +146,7 @@ class BatchStatement:
             data: the exact bytes.
 
         Raises:
-            ConfigError: it is not one in its one spelling.
+            ConfigError: it is not a batch statement in canonical JSON.
         """
         value = parse_canonical(data, what="batch statement", max_bytes=MAX_STATEMENT_BYTES)
         if not isinstance(value, dict) or value.get("schema") != BATCH_SCHEMA or set(value) != _FIELDS:

@@ -1,4 +1,4 @@
-"""Are these the receipts that were written? No files and no clock: batches and rows come in, in order.
+"""Check that receipts are those that were written. No files and no clock: the input is batches and rows, in order.
 
 What is checked, and what each finds:
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Receipts that are what was written.
+    """The result of checking receipts that are all good.
 
     Attributes:
         receipts: how many there are.
         batches: in how many batches.
         streams: in how many streams.
-        signed: whether every batch is signed by a given key; without, a rewritten history looks the same.
-        anchored: whether a head kept elsewhere is among them; without, receipts may be missing at the end.
+        signed: whether a given key signed every batch; if False, a rewritten history looks the same.
+        anchored: whether they contain a head kept elsewhere; if False, receipts may be missing at the end.
         last_hash: of the last receipt, hex.
     """
 
@@ -55,7 +55,7 @@ class Checked:
 
 
 class Checker:
-    """Goes through the batches once, in order; raises at the first receipt that is bad.
+    """Checks the batches once, in order. Raises at the first bad receipt.
 
     Args:
         keys: whose signatures are trusted.
@@ -103,7 +103,7 @@ class Checker:
             self._anchor = BatchStatement.from_bytes(kept.statement).batch, sha256(kept.statement).hexdigest()
 
     def check(self, batch: Batch, rows: Iterator[ChainRow]) -> None:
-        """Check the next batch with its receipts; takes no more rows than the batch has.
+        """Check the next batch with its receipts. Takes only as many rows as the batch has.
 
         Args:
             batch: as the table holds it.
@@ -138,7 +138,7 @@ class Checker:
         self._last_hash = statement.hashes[-1]
 
     def finish(self, extra: ChainRow | None = None) -> Checked:
-        """Say what was found, after the last batch.
+        """Return the result after the last batch.
 
         Args:
             extra: a receipt after the last batch, if there is one.
@@ -180,7 +180,7 @@ class Checker:
         return statement
 
     def _check_row(self, row: ChainRow, expected: str) -> None:
-        """See that a row repeats its body, which is what was sealed, and that it follows in its stream."""
+        """Check that a row repeats its sealed body and that it is the next one in its stream."""
         try:
             fields = parse_body(row.body, what="its body")
         except ConfigError as problem:

@@ -1,7 +1,7 @@
 """Receipts as JSON Lines, for keeping and verifying without the state file.
 
-Each batch as its DSSE envelope (as its bare statement, when nobody signed), then its receipts in their order. Anybody
-with SHA-256, Ed25519 and RFC 8785 can check it.
+Each batch is its DSSE envelope (its bare statement when it is unsigned), then its receipts in order. You can check it
+with SHA-256, Ed25519 and RFC 8785.
 
     {"batch":{"payload":"eyJi…","payloadType":"application/vnd.wcp.receipt-batch.v2+json","signatures":[…]}}
     {"receipt":{"artifact_hash":"sha256:…", … }}
@@ -72,7 +72,7 @@ def receipt_line(row: ChainRow) -> bytes:
 
 
 def listed(batch: Batch) -> int:
-    """Return how many receipts a batch says it has; none when it cannot be read.
+    """Return how many receipts a batch lists; 0 when it cannot be read.
 
     Args:
         batch: as the table holds it.
@@ -97,7 +97,7 @@ class ExportLines:
         self._line = self._read()
 
     def origin(self) -> Origin:
-        """Take the first line when it says where the receipts begin; an origin of nothing when it does not.
+        """Take the first line if it says where the receipts begin; otherwise return an empty `Origin`.
 
         Raises:
             ReceiptsBroken: it cannot be read.
@@ -123,13 +123,13 @@ class ExportLines:
         return origin
 
     def batch(self, number: int) -> Batch | None:
-        """Take the next line when it is a batch; it gets the number that its place gives it.
+        """Take the next line if it is a batch; otherwise return None.
 
         Args:
-            number: of the step or batch, from 1.
+            number: the number of the batch by its place, from 1.
 
         Raises:
-            ReceiptsBroken: it is not in the form of an export.
+            ReceiptsBroken: the line is not a valid line of an export.
         """
         line = self._line or b""
         if line.startswith(_STATEMENT):
@@ -148,7 +148,7 @@ class ExportLines:
         """Take the receipts up to the next batch.
 
         Raises:
-            ReceiptsBroken: a line is not in the form of an export.
+            ReceiptsBroken: a line is not a valid line of an export.
         """
         while self._line is not None and not self._line.startswith((_STATEMENT, _BATCH)):
             try:
@@ -165,7 +165,7 @@ class ExportLines:
             yield ChainRow(self._position, stream, seq, sha256(body).hexdigest(), body, None)
 
     def _read(self) -> bytes | None:
-        """Return the next line without its end; none after the last, which is not the same as an empty one."""
+        """Return the next line without its line break; None after the last. An empty line is not the end."""
         line = self._file.readline(MAX_LINE_BYTES + 1)
         self._number += 1
         if len(line) > MAX_LINE_BYTES:

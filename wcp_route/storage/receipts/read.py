@@ -1,4 +1,4 @@
-"""Verify, show, list and export the receipts of a state, or verify an export. Nothing that is read is trusted."""
+"""Verify, show, list and export the receipts of a state, or verify an export. Data that is read is not trusted."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _UUID7: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9
 
 
 def verify(address: str, *, keys: Sequence[ReceiptKey], head: bytes | None = None, unsigned: bool = False) -> Checked:
-    """Verify all receipts of a state, as of one moment; others may go on writing.
+    """Verify all receipts of a state, as of one moment. Other processes may go on writing.
 
     Args:
         address: the state file, or `postgresql://…`.
-        keys: whose signatures are trusted.
-        head: a head kept elsewhere (`head`), to find receipts cut off at the end.
-        unsigned: accept batches that nobody signed.
+        keys: the trusted public keys.
+        head: a head that you kept elsewhere (from `head`), to detect receipts cut off at the end.
+        unsigned: accept batches that are not signed.
 
     Raises:
-        ReceiptsBroken: they are not what was written; it names the first bad one.
+        ReceiptsBroken: the receipts differ from what was written; it names the first bad one.
         ConfigError: the state, the keys or the head cannot be used, or there are no receipts.
     """
     from wcp_route.storage.database_errors import is_damage
@@ -75,7 +75,7 @@ def verify_export(
         unsigned: as for `verify`.
 
     Raises:
-        ReceiptsBroken: the receipts are not what was written.
+        ReceiptsBroken: the receipts differ from what was written.
         ConfigError: the file, the keys or the head cannot be used, or there are no receipts.
     """
     lines = ExportLines(file)
@@ -87,7 +87,7 @@ def verify_export(
 
 
 def head(address: str) -> bytes:
-    """Return the signed end of the receipts, one line to be kept where the state's owner cannot reach.
+    """Return the signed end of the receipts, one line. Keep it where the owner of the state cannot change it.
 
     Args:
         address: the state.
@@ -113,7 +113,7 @@ def find(address: str | Database, name: str) -> tuple[Receipt, ...]:
     Args:
         address: the state, or its database when that is open.
         name: a receipt hash (`sha256:…`), `stream/number`, or a decision, receipt, correlation or pending approval id.
-            What is both a correlation id and `stream/number` names both.
+            A name that is a correlation id and a `stream/number` returns the receipts of both.
 
     Raises:
         StateError: the state cannot be used.
@@ -155,7 +155,7 @@ def proof(address: str, receipt: Receipt) -> bytes:
         receipt: as `find` returns it.
 
     Raises:
-        StateError: the state cannot be used, or nobody signed the batch, or it is not there yet.
+        StateError: the state cannot be used, or the batch is not signed or does not exist yet.
     """
     from sqlalchemy import select
 
@@ -229,7 +229,7 @@ def export(address: str, write: Callable[[bytes], object]) -> int:
         write: takes one line at a time.
 
     Returns:
-        How many receipts were written; those that no batch holds come last.
+        How many receipts were written. Receipts that are in no batch come last.
 
     Raises:
         StateError: the state cannot be used.
@@ -297,7 +297,7 @@ def _receipts(address: str | Database, condition: Any, limit: int = MAX_SHOWN) -
 def _rows(connection: Connection, of: Callable[[Any], Any] | None = None) -> Iterator[ChainRow]:
     """Read receipts, all in their order or those that a query asks for.
 
-    Texts and blobs are cut where they would be refused anyway: a hostile file may hold gigabytes in one field.
+    Texts and blobs are cut at a length that is refused anyway: a hostile file may have gigabytes in one field.
     """
     from sqlalchemy import func, select
 
@@ -320,7 +320,7 @@ def _rows(connection: Connection, of: Callable[[Any], Any] | None = None) -> Ite
         if not typed or not isinstance(body, bytes):
             place = position if isinstance(position, int) else 0
             raise ReceiptsBroken("unreadable", place, "a column is of another type")
-        # A key that is not the hash's hides the receipt from a search: no kind of receipt is then the right one.
+        # A key that does not fit the hash hides the receipt from a search. An empty kind makes the later check fail.
         index = ReceiptIndex(
             kind if key == key_of(digest) else "", at_ms, tenant, worker, outcome, code, decision, correlation
         )
@@ -348,7 +348,7 @@ def _batches(connection: Connection) -> Iterator[Batch]:
             read = BatchStatement.from_bytes(batch.statement)
             repeated = (read.first_position, read.state.seq) == (first, seq)
         except ConfigError:
-            repeated = True  # what is wrong with it is said where it is checked
+            repeated = True  # the later check reports the problem
         yield batch if repeated else Batch(number, b"", None, None)
 
 

@@ -6,7 +6,7 @@
     {"artifact_hash":"sha256:…", …, "prev_receipt_hash":"sha256:…", …, "seq":7, "spec_version":"0.2", "stream":"acme"}
 
 The first receipt of a stream has `seq` 1 and a null `prev_receipt_hash`; every other names the hash of the one before.
-`receipt_hash` goes along when a receipt is shown or exported, and is not part of what is hashed. The minimum of spec
+`receipt_hash` is added when a receipt is shown or exported; it is not hashed. The minimum of spec
 5.7 (`correlation_id`, `dispatched_at`, `worker_id`, `capability_id`, `policy_decision`, `controls_verified`,
 `artifact_hash`) stands at the top level. `wcp_route/schemas/receipt.json` says the same as a JSON Schema.
 """
@@ -68,7 +68,7 @@ class ReceiptHead(NamedTuple):
 
     @property
     def named(self) -> str | None:
-        """How the next receipt and a batch name it: `sha256:…`, none before the first."""
+        """The name in the next receipt and in a batch: `sha256:…`, None before the first."""
         return f"sha256:{self.hash}" if self.seq else None
 
 
@@ -86,7 +86,7 @@ class ReceiptIndex(NamedTuple):
 
 
 def key_of(name: str) -> int:
-    """Return the 64 bits under which a name can be looked up; what is found is compared with the whole name.
+    """Return the 64-bit key to look up a name. Compare what is found with the whole name.
 
     Args:
         name: an id, or a hash in hex.
@@ -110,7 +110,7 @@ def index_of(fields: JsonObject) -> ReceiptIndex:
         fields: of the body.
 
     Raises:
-        ConfigError: its time is not one.
+        ConfigError: its time is not valid.
     """
     if fields.get("schema") == EVENT_SCHEMA:
         hold = fields.get("hold")

@@ -1,13 +1,13 @@
-"""Who vouches for receipts: Ed25519 over the statement of each batch, as a DSSE envelope.
+"""Signatures on receipts: Ed25519 over the statement of each batch, as a DSSE envelope.
 
-A head that was exported and kept elsewhere is what shows that receipts were cut off at the end: the store alone
-cannot know what it once held. It is one line of JSON that any DSSE tool can check:
+Only a head that you exported and keep elsewhere shows that receipts were cut off at the end. The store alone cannot
+show it. It is one line of JSON that any DSSE tool can check:
 
     {"payload":"eyJiYX…","payloadType":"application/vnd.wcp.receipt-batch.v2+json",
      "signatures":[{"keyid":"4a7c…","sig":"pZ1c…"}]}
 
 The key id is the SHA-256 of the key's DER SubjectPublicKeyInfo. It only helps to find the key: the verifier gives the
-keys that are trusted; none is read from the store.
+trusted keys. No key is read from the store.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class ReceiptKey:
         return sha256(self.spki).hexdigest()
 
     def verifies(self, statement: bytes, signature: bytes) -> bool:
-        """Tell whether this key made `signature` over `statement`.
+        """Return whether this key made `signature` over `statement`.
 
         Args:
             statement: the exact bytes of a batch statement.
-            signature: raw Ed25519, 64 bytes; None for no signature.
+            signature: raw Ed25519, 64 bytes.
         """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -179,7 +179,7 @@ class SignedHead:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SignedHead:
-        """Read an envelope; nothing of it is trusted yet.
+        """Read an envelope. This does not check the signature.
 
         Args:
             data: the exact bytes.
@@ -205,12 +205,12 @@ class SignedHead:
 
 
 def is_signed_by(keys: Mapping[str, ReceiptKey], statement: bytes, key_id: str | None, signature: bytes | None) -> bool:
-    """Tell whether one of these keys, by id, signed a statement.
+    """Return whether the key with this id is among `keys` and signed the statement.
 
     Args:
-        keys: whose signatures are trusted, by key id.
+        keys: the trusted public keys, by key id.
         statement: the exact bytes of a batch statement.
-        key_id: of the key that is said to have signed, SHA-256 of its DER SPKI in hex; None for no signature.
+        key_id: the id of the key that should have signed, SHA-256 of its DER SPKI in hex; None for no signature.
         signature: raw Ed25519, 64 bytes; None for no signature.
     """
     key = keys.get(key_id or "")

@@ -14,14 +14,14 @@ class Waitable(Protocol):
     """Receipts on their way to the disk."""
 
     def wait(self) -> None:
-        """Return when all of them are durable. Raises `ReceiptError` when one is not, or not known to be."""
+        """Return when all are durable. Raises `ReceiptError` when one is not, or when that is not known."""
 
 
 class ReceiptStore(Protocol):
     """What a Hall needs of the ledger to keep evidence.
 
-    A store that bounds every wait by `seconds` itself says so by an attribute `keeps_deadlines = True`; the Hall calls
-    any other in a thread, and gives up on it at the deadline of the decision.
+    A store that limits every wait to `seconds` itself sets the attribute `keeps_deadlines = True`. The Hall calls any
+    other store in a thread, and stops waiting at the deadline of the decision.
     """
 
     def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = ...) -> Waitable:

@@ -1,8 +1,8 @@
-"""Group commit: many threads bring receipts, one thread writes them, nobody returns before they are durable.
+"""Group commit: many threads submit receipts, one thread writes them, no caller returns before they are durable.
 
-While one transaction is on its way to the disk, the next batch gathers. It then waits a moment for the callers that
-were just told, so that all of them share one flush. Every wait has an end. What a caller gave up waiting for is not
-written afterwards; when it was too late to stop it, a correction follows.
+While one transaction is written to disk, the next batch collects. The writer then waits a moment for the callers that
+it has just answered, so that all share one flush. Every wait has a limit. When a caller gives up, its receipts are not
+written; if it is too late to stop them, a correction follows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import LedgerState
     from wcp_route.storage.receipts.body import Draft
 
-# A caller that brings so many receipts computes again at once. A computing thread gives the interpreter's lock away
-# only every 5 ms, and the writer needs that lock several times a batch. So such a caller is let in only while the
-# writer waits for the disk.
+# A caller with this many receipts continues to compute at once. A computing thread releases the interpreter's lock only
+# every 5 ms, and the writer needs that lock several times per batch. So the writer accepts such a caller only while it
+# waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
 # A caller that was told that a receipt is durable brings the next soon, but callers decide one after the other. Without
@@ -40,7 +40,7 @@ class TakenBack(Exception):  # no error: the transaction is begun again
 
 
 class Group:
-    """What one caller brought.
+    """What one caller submitted.
 
     Args:
         drafts: receipts, each of which is written even when another cannot be.
@@ -49,7 +49,7 @@ class Group:
         seconds: how long the caller waits.
 
     Attributes:
-        problem: why nothing of it is durable; none when it is.
+        problem: why nothing of it is durable; None when it is.
         problems: why single drafts could not be written, by their place.
         delay: what it waited for; empty when it did not wait.
         placed: whether it is part of the transaction that is being made.
@@ -82,11 +82,11 @@ class Group:
             self.told()
 
     def is_settled(self) -> bool:
-        """Tell whether the wait is over."""
+        """Return whether the wait is over."""
         return not self._open.locked()
 
     def wait(self) -> bool:
-        """Tell whether the wait is over before the caller's deadline."""
+        """Wait until the caller's deadline; return whether the wait is over before it."""
         if not self._open.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
             return False
         self._open.release()
@@ -116,7 +116,7 @@ class GroupWriter:
         self._thread: threading.Thread | None = None  # begun with the first receipt
 
     def put(self, group: Group) -> None:
-        """Bring receipts.
+        """Submit receipts.
 
         Args:
             group: receipts, with how long their caller waits.
@@ -144,28 +144,28 @@ class GroupWriter:
                 self._work.notify()
 
     def give_up(self, group: Group) -> None:
-        """Take a group back: it is not written any more, or corrected when it is too late for that.
+        """Take a group back. It is not written; if it is too late to stop it, a correction is written.
 
         Args:
-            group: as it was put.
+            group: the group that was put.
         """
         with self._lock:
             group.given_up = True
 
     def still_wanted(self, groups: Sequence[Group]) -> list[Group]:
-        """Return the groups that a caller waits for.
+        """Return the groups whose callers still wait.
 
         Args:
-            groups: what callers brought.
+            groups: the groups that callers submitted.
         """
         with self._lock:
             return [group for group in groups if not group.given_up]
 
     def begin_commit(self, groups: Sequence[Group]) -> None:
-        """See that all callers still wait, at the last moment before it is too late to take anything back.
+        """Check that all callers still wait, at the last moment when the transaction can be stopped.
 
         Args:
-            groups: what callers brought.
+            groups: the groups that callers submitted.
 
         Raises:
             TakenBack: one of them has given up.
@@ -208,7 +208,7 @@ class GroupWriter:
                 lasted = time.monotonic() - begun
                 self._prepared()  # also when it failed
                 _settle(taken)
-        finally:  # whatever ends this thread, nobody waits for it any more
+        finally:  # however this thread ends, no caller may wait for it
             with self._lock:
                 self._closed = True
                 self._room.notify_all()
@@ -276,7 +276,7 @@ class Submitted:
         )
 
     def when_settled(self, told: Callable[[], None]) -> None:
-        """Have the writer's thread say when no group is waited for any more.
+        """Have the writer's thread call `told` when all waits are over.
 
         Args:
             told: called at least once, at once where nothing is waited for. It must return at once and raise nothing.
@@ -299,6 +299,6 @@ class Submitted:
 
 
 def _settle(groups: list[Group]) -> None:
-    """End everybody's wait, once."""
+    """End the wait of every group, once."""
     while groups:
         groups.pop().settle()
