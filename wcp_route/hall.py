@@ -5,9 +5,9 @@
     if not decision.denied:
         run(decision.package_path)
 
-`route` never raises and never hangs: malformed input, a failing callback, a full disk and bugs of our own are denials
-with a code, and `decision_seconds` is the deadline of each, its receipt included. The same input, judged by the same
-world at the same time with the same ids, gives the same decision.
+`route` never raises and never hangs: malformed input, a failing callback, a full disk and bugs in the Hall itself give
+denials with a code. `decision_seconds` is the deadline of each decision and its receipt. The same input, judged by the
+same world at the same time with the same ids, gives the same decision.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ SHARE_OF_GATES: Final = 0.8  # of the time for a decision; what is left is for i
 
 
 class Hall(Closing):
-    """Decides. Safe to share between threads; a context manager that closes it at the end.
+    """Decides on requests. Safe to share between threads; a context manager that closes it at the end.
 
-    Opening writes to the ledger what is in force, and begins to keep the ban lists of the trust policy fresh.
+    Opening a Hall writes to the ledger what is in force, and starts to refresh the ban lists of the trust policy.
 
     Args:
         rules: compiled rules, or the rules document.
@@ -83,7 +83,7 @@ class Hall(Closing):
         services: everything else.
 
     Attributes:
-        world: what decisions are made by at this moment; `swap` puts another one in force.
+        world: what the Hall decides by at this moment; `swap` replaces it.
 
     Raises:
         ConfigError: the rules or settings cannot be used, rules are unreachable in prod or edge, there is no trust
@@ -114,7 +114,7 @@ class Hall(Closing):
         self._ban_refresh = BanRefresh(trust_policy)
 
     def _activate(self, world: World, trust_policy: Policy | None) -> None:
-        """Write down what is in force from now on, where receipts are kept in a ledger."""
+        """Record what is in force from now on, when receipts are kept in a ledger."""
         activate = getattr(self._services.receipts, "activate", None)
         if activate is not None:
             activate(world.config.env, active_in(world, trust_policy))
@@ -130,11 +130,11 @@ class Hall(Closing):
         """Put other rules or another trust policy in force for every decision from now on.
 
         Args:
-            rules: compiled, or the document; none keeps those in force.
-            trust_policy: none keeps the one in force.
+            rules: compiled, or the document; None keeps the present ones.
+            trust_policy: the new policy; None keeps the present one.
 
         Raises:
-            ConfigError: they cannot be used, or the ledger cannot be written; nothing was changed.
+            ConfigError: they cannot be used, or the ledger cannot be written; nothing has changed.
         """
         with self._swapping:
             world, policy = self.world, self._policy
@@ -161,7 +161,7 @@ class Hall(Closing):
             principal: the tenant that the transport authenticated, when it did.
 
         Returns:
-            The decision. Its receipt is durable by then.
+            The decision; its receipt is already durable.
         """
         return self._finish([self._decide(self._asked(request, grant, principal))])[0].decision
 
@@ -201,7 +201,7 @@ class Hall(Closing):
     ) -> list[RouteDecision]:
         """Decide on several requests in their order; as `route`, but the disk works while the Hall decides.
 
-        The receipts of each 128 requests are waited for together, for as long as the last of them may take.
+        It waits for the receipts of 128 requests together, until the deadline of the last of them.
 
         Args:
             requests: JSON texts, parsed objects or values.
@@ -234,7 +234,7 @@ class Hall(Closing):
     ) -> Evidence:
         """Return what `decide` would, as a dry run that changes nothing.
 
-        No hold, no used grant, no quarantine, no place in a chain, no receipt and no event comes of it.
+        It makes no hold, receipt or event, uses up no grant, quarantines no worker and adds to no chain.
 
         Args:
             request: JSON text, the parsed object, or a value.
@@ -280,7 +280,7 @@ class Hall(Closing):
         return ruling
 
     def _ruled(self, asked: _Asked, world: World, now: int, known: AtHand | None = None) -> _Ruling:
-        """Decide. `known`: what could be had without waiting; none in a thread that may wait for the rest."""
+        """Decide. `known`: what is available without waiting; None in a thread that may wait for it."""
         services, request = self._services, asked.request
         decision_id = services.ids()
         try:
@@ -322,7 +322,7 @@ class Hall(Closing):
         return ruling
 
     def _large(self, data: bytes, asked: _Asked, config: HallConfig) -> JsonValue:
-        """Look at the tenant of a large request before anything else is done with it."""
+        """Check the tenant of a large request before anything else is done with the request."""
         if asked.principal is not None:
             check_tenant(config, asked.principal, asked.principal, None, credential_known=False)
         value = strictjson.loads(data, what="request", max_bytes=MAX_REQUEST_BYTES, floats=True, error=WireError)
@@ -343,7 +343,7 @@ class Hall(Closing):
             if len(part) == 1:
                 self._withdraw(part, error)
                 return None
-        for ruling in part:  # one bad receipt must not cost its neighbours theirs
+        for ruling in part:  # one bad receipt must not prevent the others
             one = [ruling]
             for problem in self._problems(one, self._submit(one)).values():
                 self._withdraw(one, problem)
@@ -363,7 +363,7 @@ class Hall(Closing):
         return waitable
 
     def _finish(self, part: list[_Ruling], stored: Waitable | None = None, *, submitted: bool = False) -> list[_Ruling]:
-        """Wait for the receipts, then tell. What has no receipt is not dispatched."""
+        """Wait for the receipts, then call the event sinks. A request without a receipt is not dispatched."""
         stored = stored if submitted else self._submit(part)
         for place, problem in self._problems(part, stored).items():
             self._unstored(part, place, problem)
@@ -381,7 +381,7 @@ class Hall(Closing):
         return part
 
     def _problems(self, part: Sequence[_Ruling], stored: Waitable | None) -> dict[int, BaseException]:
-        """Wait for the receipts, and return by place which of them are not stored, and why."""
+        """Wait for the receipts, and return the errors of those that are not stored, by place."""
         if stored is None:
             return {}
         try:
@@ -407,7 +407,7 @@ class Hall(Closing):
         self._withdraw([part[place]], problem)
 
     def _withdraw(self, part: Sequence[_Ruling], problem: BaseException) -> None:
-        """Refuse after all, because the receipt cannot be stored."""
+        """Turn decisions into denials, because their receipts cannot be stored."""
         _log.error("receipts could not be stored: %s", one_line(problem))
         reason = DenyReason(Code.RECEIPT_UNAVAILABLE, "the receipt could not be stored, so nothing is dispatched")
         for ruling in part:
@@ -417,7 +417,7 @@ class Hall(Closing):
             )
 
     def _release(self, ruling: _Ruling) -> None:
-        """Take a request that is not dispatched out of its chain, once."""
+        """Subtract a request that is not dispatched from its chain, once."""
         case = ruling.case
         if case is not None and case.reserved is not None:
             self._chains.release(*case.reserved)
@@ -426,7 +426,7 @@ class Hall(Closing):
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A decision whose receipt is on its way. Only `finish` tells what was decided."""
+    """A decision whose receipt is being stored. Only `finish` tells what was decided."""
 
     hall: Hall
     part: list[_Ruling]
@@ -454,13 +454,13 @@ class Begun:
 
 @dataclass(slots=True)
 class _Asked:
-    """A request with what came along.
+    """A request, its grant and principal, and its deadline.
 
     Attributes:
         deadline: of the decision with its receipt.
         seconds: how long that was at the beginning.
-        rehearsal: nothing may come of it.
-        late: the caller has been told a denial, and whatever is reserved goes back.
+        rehearsal: the decision must change nothing.
+        late: the caller was given a denial already, so what is reserved must be released.
     """
 
     request: RouteInput | bytes | JsonValue
@@ -479,7 +479,7 @@ class _Asked:
 
 @dataclass(slots=True)
 class _Ruling:
-    """A decision on its way out, and the case that it is about, when it came that far."""
+    """A decision before it is returned, and its case; None when the input never became a request."""
 
     decision: RouteDecision
     world: World

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a Hall works with beside rules, registry and trust.
+    """What a Hall uses in addition to rules, registry and trust policy.
 
     Attributes:
         policy_gate: the operator's policy.

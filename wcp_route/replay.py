@@ -1,13 +1,13 @@
-"""Judge a past request once more, by what was in force when it was decided, and compare every bit of the receipt.
+"""Judge a past request again, by what was in force when it was decided, and compare every bit of the receipt.
 
     with open_state("hall.db", keys=[public_key], read_only=True) as state:
         past = past_decision(state.ledger, decision_id)
         replayed = replay(past, request, rules, trust_policy, config)
     for difference in replayed.differences: …
 
-The ledger keeps digests of the request, the rules, the settings and the trust policy, not their content: you bring the
-content, and what has another digest is refused. What no ledger keeps (ban lists, the sum of a chain, the answer of a
-policy gate, a package that is gone) is taken from the receipt, and `taken` says so.
+The ledger keeps digests of the request, the rules, the settings and the trust policy, not their content. You bring the
+content; content with another digest is refused. What the ledger does not keep (ban lists, the sum of a chain, the
+answer of a policy gate, a package that is gone) is taken from the receipt, and `taken` lists it.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class ReplayDifference:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay.
+    """The result of a replay.
 
     Attributes:
         recorded: the fields of the receipt.
         judged: the fields that a receipt of the replay has.
-        differences: between the two; none when both are the same, bit for bit.
-        taken: what was not judged once more but taken from the receipt, one line each.
+        differences: between the two; empty when both are the same, bit for bit.
+        taken: what was not judged again but taken from the receipt, one line each.
     """
 
     recorded: JsonObject
@@ -101,7 +101,7 @@ def replay(
     policy_gate: PolicyGate | None = None,
     principal: str | None = None,
 ) -> Replayed:
-    """Judge a request as it was judged once.
+    """Judge a request again as it was judged then.
 
     Args:
         past: the decision, from the ledger.
@@ -109,12 +109,15 @@ def replay(
         rules: in force then; the digest must be the recorded one.
         trust_policy: in force then; the digest must be the recorded one. None takes attestation from the receipt.
         config: the settings in force then; the digest must be the recorded one.
-        policy_gate: asks the policy once more; without, its answer is taken from the receipt.
-        principal: the tenant that the transport authenticated then; only needed where the receipt does not say.
+        policy_gate: asks the policy again; None takes its answer from the receipt.
+        principal: the tenant that the transport authenticated then; only needed when the receipt does not name it.
+
+    Returns:
+        The recorded and the new fields, and their differences.
 
     Raises:
-        ConfigError: what is given is not what was in force, or the receipt is of no judgement: the Hall failed, or did
-            not understand the input.
+        ConfigError: an argument is not what was in force, or the receipt records no judgement: the Hall failed, or
+            could not read the input.
     """
     fields, taken = past.fields, list[str]()
     code, versions = fields.get("deny_code"), cast("JsonObject", fields["versions"])

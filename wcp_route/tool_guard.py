@@ -67,7 +67,7 @@ def guard(
 
     Args:
         hall: who decides.
-        describe: makes the request from the arguments of the call; what it raises, the call raises.
+        describe: makes the request from the arguments of the call; its exceptions are raised by the call.
     """
 
     def decorate(tool: Callable[P, R]) -> Callable[P, R]:

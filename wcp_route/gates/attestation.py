@@ -127,9 +127,7 @@ class _InPlace:
         """Say whether it may run now."""
         if not self.on_change:
             return self.recheck.verify(bans=bans, now=now)
-        stamps = _stamps(
-            self.path
-        )  # taken before the tree is read, so that the next decision sees a change during the read
+        stamps = _stamps(self.path)  # before the read, so that the next decision sees a change during it
         if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
             verdict = self.recheck.standing(bans=bans, now=now)
             if verdict.code != AttestCode.NOT_ACCEPTABLE:

@@ -1,7 +1,7 @@
 """The closed space that rules speak about: 4 environments x 3 labels x 3 risks x 4 classes = 144 cells.
 
-A set of cells is an integer of 144 bits, so "does this rule still match anything that no earlier rule took" is one
-`&` and one comparison with zero, exactly, without comparing rules in pairs.
+A set of cells is an integer of 144 bits. Whether a rule matches a cell that no earlier rule took is decided exactly by
+one `&` and one comparison with zero, without comparing rules in pairs.
 """
 
 from __future__ import annotations

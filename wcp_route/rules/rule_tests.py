@@ -1,13 +1,13 @@
-"""Rule tests: what becomes of a request, as expected by hand or as recorded before (golden snapshots).
+"""Rule tests: compare the result of a request with a written expectation or an earlier record (golden snapshots).
 
     {"tests": [{"test_id": "prod-summary", "input": {…a request…}, "expect": {"expected_rule_id": "prod-summaries"}},
                {"test_id": "held", "input": {…}, "principal": "acme", "expect": {"outcome": "STEWARD_HOLD",
                 "deny_code": "DENY_REQUIRES_HUMAN_APPROVAL", "worker_id": "org.acme.doc-summarizer"}}]}
     {"snapshots": [{"test_id": "prod-summary", "matched_rule_id": "prod-summaries"}]}
 
-Without a Hall only rules are asked, and a request that no rule matches gives `NO_MATCH`. With a Hall each test is a
-whole decision, explained and not made: nothing is held, recorded or dispatched. A test must expect something or have a
-recorded answer: one that does neither would pass whatever happens, and is an error.
+Without a Hall only the rules are asked, and a request that no rule matches gives `NO_MATCH`. With a Hall each test is a
+whole decision as `Hall.explain` returns it: nothing is held, recorded or dispatched. A test must have an expectation or
+a recorded answer; a test without both would always pass, so it is an error.
 """
 
 from __future__ import annotations

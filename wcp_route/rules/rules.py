@@ -1,12 +1,12 @@
-"""Rules, compiled once: first match wins, every rule provably reachable.
+"""Rules, compiled once: the first match wins, and each rule is proved reachable or reported.
 
 For each capability a table says which rule decides in each of the 144 cells; a second table stands for every
 capability that no rule names. The deciding rule is the earlier of the two, so a decision costs two look-ups whatever
 the number of rules. The tables come out of one pass, in which each rule takes the cells that no earlier rule took.
 A rule that takes none is dead, whether one earlier rule covers it or several do together (conformance row 8).
 
-Rules may name tenants. Each tenant that any rule names has tables of its own, and one more pair stands for all others:
-a rule is dead only if it takes no cell for any of its tenants.
+Rules may name tenants. Each tenant that a rule names has its own pair of tables, and one more pair is for all other
+tenants. A rule is dead only if it takes no cell for any of its tenants.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Rule:
         recommended_profiles: copied into the decision as they stand.
         escalation: what it says about people and policy.
         human_cells: cells in which `human_required_if` asks for a human.
-        preconditions: what must be before anything runs.
-        demands_artifact_hash: it says `must_record_artifact_hash_if_executes` itself, so a Hall for prod or edge must
-            keep receipts.
-        tenants: whose requests it is for; None means anybody's.
+        preconditions: what must be true before the worker runs.
+        demands_artifact_hash: the rule itself sets `must_record_artifact_hash_if_executes`, so a Hall for prod or edge
+            must keep receipts.
+        tenants: the tenants that it is for; None means all.
     """
 
     rule_id: str
@@ -69,7 +69,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A rule that can never match, and the earlier rules that take all it could match.
+    """A rule that can never match, and the earlier rules that take all its cells.
 
     Attributes:
         rule_id: the dead rule.
@@ -93,7 +93,7 @@ class Gap:
     Attributes:
         capability_id: for which capability; empty for all those that no rule names.
         cells: in words, `prod/RESTRICTED`.
-        tenant_id: for which tenant, where it differs from what holds for those that no rule names; empty for them.
+        tenant_id: for which tenant, if its gaps differ from those of tenants that no rule names; empty for the latter.
     """
 
     capability_id: str
@@ -149,9 +149,9 @@ class RuleSet:
         return None if found == _NONE else self.rules[found]
 
     def gaps(self) -> tuple[Gap, ...]:
-        """Return what no rule is for: first for unnamed capabilities, then for each named one, sorted.
+        """Return the cells without a rule: first for unnamed capabilities, then for each named one, sorted.
 
-        What differs for tenants that rules name comes after that, by tenant.
+        After these come the gaps of tenants that rules name, where they differ, by tenant.
         """
         common = self._others.gaps()
         found = [Gap(name, cells) for name, cells in common.items()]

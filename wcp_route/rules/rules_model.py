@@ -5,8 +5,9 @@
                 "decision": {"candidate_workers_ranked": [{"worker_species_id": "wrk.doc.summarizer"}],
                              "required_controls_suggested": ["ctrl.obs.audit-log-append-only"]}}]}
 
-A condition is a value, `{"eq": value}`, `{"in": [values]}` or `{"any": true}`; a key that is left out is any. Values of
-the four closed axes must be of their sets, so a misspelt `"prodd"` is an error and not a rule that never matches.
+A condition is a value, `{"eq": value}`, `{"in": [values]}` or `{"any": true}`; a key that is left out matches all
+values. The four closed axes accept only their own values, so a misspelt `"prodd"` is an error and not a rule that never
+matches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Hall over HTTP: `wcp-route serve`. A thin rim over `Hall`: no rule, gate or check lives here.
+"""The Hall over HTTP: `wcp-route serve`. A thin layer over `Hall`: it contains no rule, gate or check.
 
 settings     the `[service]` table of hall.toml
 principals   who asks: tokens, OIDC, a proxy's header; roles

@@ -1,4 +1,4 @@
-"""Connections that cannot pile up: a request's head has a deadline, and the longest waiting one makes room.
+"""Bounds connections: a request's head has a deadline, and the connection that has waited longest makes room.
 
 uvicorn closes a connection that is idle after a request, but sets no time for the first one, nor for a head that comes
 byte by byte. Here every connection without a request in progress has `head_seconds` for the next whole head. When

@@ -1,8 +1,8 @@
 """Decisions for the event loop: a few threads judge, and the loop answers once the receipts are durable.
 
-A request waits for two things, a thread that judges it and the disk, and only the first one occupies a thread. While
-one transaction of receipts is on its way to the disk, the threads judge the next requests. All whose receipts became
-durable together wake the loop once.
+A request waits for a thread that judges it, and then for the disk; only the first occupies a thread. While one
+transaction of receipts is being written, the threads judge the next requests. Requests whose receipts become durable
+together wake the loop once.
 
 Threads of one interpreter take turns, so two of them judge as much as twenty. There are more only while some of them
 wait for a slow gate and requests queue up behind these.

@@ -4,9 +4,9 @@
      "resource": {"type": "capability", "id": "cap.doc.summarize", "properties": {"data_label": "INTERNAL"}},
      "context": {"correlation_id": "…", "request": {…}}}
 
-The resource is a capability; what a request for work needs beside it is looked for in the context, then in the
-properties of the resource. The environment is the Hall's own. What is missing is a refusal with its reason, never a
-guess. The tenant is who was authenticated. A subject is recorded; no decision depends on it.
+The resource is a capability. The other fields of a request for work are read from the context, then from the properties
+of the resource. The environment is the Hall's own. A missing field gives a refusal with its reason, never a guess. The
+tenant is the authenticated principal. A subject is recorded; no decision depends on it.
 """
 
 from __future__ import annotations

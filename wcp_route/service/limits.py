@@ -1,4 +1,4 @@
-"""What a request may cost before anybody looks at it: host, headers, body, time, a place in the queue.
+"""Limits of a request before any handler sees it: host, headers, body, time, a place in the queue.
 
 This is plain ASGI middleware. It reads the body itself, so that no handler ever sees one that is too large or too slow.
 """

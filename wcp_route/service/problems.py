@@ -41,5 +41,5 @@ class Problem(Exception):
 
 
 def not_found() -> Problem:
-    """Return the problem for what is not there and for what the caller may not know of: 404 for both."""
+    """Return 404, both for what does not exist and for what the caller may not see."""
     return Problem(404, "not-found", "there is nothing of that name here, or you may not see it")

@@ -1,8 +1,8 @@
 """What the clients of a worker registry call: /api/v1/…, all three bodies of the earlier clients.
 
-The registry forges nothing. A pair (manifest and signatures) is kept only when it is good under the Hall's own trust
-policy, and is handed out again, so that a client checks the signers itself. A body without a pair is a claim: it is
-answered, and the worker stays `unknown`. A server that lies can withhold; it cannot invent.
+The registry cannot forge. It keeps a pair (manifest and signatures) only when the pair is valid under the Hall's own
+trust policy, and returns it, so that a client checks the signers itself. A body without a pair is only a claim: the
+registry answers it, and the worker stays `unknown`. A dishonest server can withhold a pair but cannot invent one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _standing(context: Context, worker_id: str) -> dict[str, Any]:
         signed = check_pair(*pair, context.trust)
     except Banned as refusal:
         body |= {"status": "banned", "banned": True, "ban_reason": str(refusal)[:500]}
-    except (BansUnusable, ConfigError) as problem:  # down or slow is never "not banned"
+    except (BansUnusable, ConfigError) as problem:  # an unreachable list never means "not banned"
         raise Problem(503, "bans-unusable", str(problem)[:300], {"retry-after": "30"}) from None
     except (Expired, VerificationError) as refusal:
         body |= {"status": "revoked", "ban_reason": str(refusal)[:500]}
