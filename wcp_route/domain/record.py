@@ -135,7 +135,7 @@ class EgressModel(Model):
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeEnvelope:
-    """The most that a worker says it needs.
+    """What a worker says it needs at most.
 
     Attributes:
         secrets_access: names of secrets.
@@ -195,7 +195,7 @@ _SHA256: Final = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, slots=True)
 class DeclaredAttestation:
-    """What a record says about the worker's code. A record proves nothing: the gate compares it with the package.
+    """What a record says about the worker's code; a record vouches for nothing, and the gate compares it.
 
     Attributes:
         code_hash: `sha256:` and 64 lower-case hex digits.
