@@ -1,1 +1,1 @@
-"""The Hall's state: who is enrolled, what waits for a human, and the receipts."""
+"""The Hall's state: the enrolled workers, the requests that wait for a human, and the receipts."""

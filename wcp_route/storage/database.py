@@ -446,7 +446,7 @@ def _use_log(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _timeouts(milliseconds: int) -> str:
-    """Return SQL that bounds every wait of a transaction and makes its commit flush to disk, on every server."""
+    """Return SQL that bounds every wait of a transaction and flushes its commit to disk, whatever the server sets."""
     return (
         f"SELECT set_config('lock_timeout', '{milliseconds}ms', true),"
         f" set_config('statement_timeout', '{milliseconds}ms', true),"

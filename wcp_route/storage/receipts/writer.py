@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
-# A caller that was told that a receipt is durable brings the next soon, but callers decide one after the other. Without
-# a wait for all of them two crowds take turns, each with half of the callers in a transaction of its own, and every
-# caller waits for both. The wait ends when nobody has come for this time, or when it has lasted as long as the last
-# transaction: more could not be gained.
+# A caller whose receipt is durable soon submits the next, but callers decide one after the other. Without a wait for
+# all of them, two groups take turns: each has half of the callers and its own transaction, and every caller waits for
+# both. The wait ends when no caller came for this time, or when it has lasted as long as the last transaction: a longer
+# wait gains nothing.
 COMPANY_SECONDS: Final = 0.0005
 
 
@@ -46,7 +46,7 @@ class Group:
         drafts: receipts, each of which is written even when another cannot be.
         plan: called in the transaction with the state as it then is, instead of `drafts`; all that it returns becomes
             durable together or not at all. What it raises is the caller's answer.
-        seconds: how long the caller waits.
+        seconds: how long the caller waits, seconds.
 
     Attributes:
         problem: why nothing of it is durable; None when it is.
@@ -119,7 +119,7 @@ class GroupWriter:
         """Submit receipts.
 
         Args:
-            group: receipts, with how long their caller waits.
+            group: the receipts, with the deadline of their caller.
 
         Raises:
             ReceiptError: there was no room for them in time, or the store is closed.
@@ -216,11 +216,11 @@ class GroupWriter:
             _settle(self._gathered)
 
     def _next(self, served: int, lasted: float) -> list[Group]:
-        """Take what has gathered; nothing when there will be no more.
+        """Take the groups that have collected; an empty list after the end.
 
         Args:
-            served: how many callers were told last, and may be back soon.
-            lasted: how long it took to serve them, seconds.
+            served: how many callers got an answer last and may return soon.
+            lasted: how long their transaction took, seconds.
         """
         with self._lock:
             everybody = len(self._gathered) + served
@@ -242,8 +242,9 @@ class Submitted:
     """Evidence on its way to the disk.
 
     Attributes:
-        groups: with the places of their evidence among what was submitted.
-        early: what could not be brought on its way at all, by place.
+        writer: the writer of the groups.
+        groups: each group with the places of its evidence in the submitted list.
+        early: why evidence could not be submitted at all, by place.
     """
 
     writer: GroupWriter
@@ -251,9 +252,9 @@ class Submitted:
     early: dict[int, Error] = field(default_factory=dict)
 
     def problems(self) -> dict[int, Error]:
-        """Wait, and return why pieces of evidence are not durable, by place; nothing when all are.
+        """Wait, and return why pieces of evidence are not durable, by place; empty when all are.
 
-        A `StateMoved` among them says that the decision was made from what has changed since: decide again.
+        A `StateMoved` means that the state has changed since the decision: decide again.
         """
         found = dict(self.early)
         for places, group in self.groups:
@@ -279,7 +280,7 @@ class Submitted:
         """Have the writer's thread call `told` when all waits are over.
 
         Args:
-            told: called at least once, at once where nothing is waited for. It must return at once and raise nothing.
+            told: called at least once; at once when no wait is left. It must return at once and raise nothing.
         """
         for _, group in self.groups:
             group.told = told
@@ -290,8 +291,8 @@ class Submitted:
         """Return when all are durable.
 
         Raises:
-            ReceiptError: one is not, or not known to be.
-            ApprovalError: a grant or a hold that goes along is not good any more.
+            ReceiptError: one is not durable, or that is not known.
+            ApprovalError: a grant or hold of the evidence is no longer valid.
         """
         found = self.problems()
         if found:
