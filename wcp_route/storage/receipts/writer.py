@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # waits for the disk.
 MANY: Final = 64
 CLOSE_SECONDS: Final = 15.0
-# A caller whose receipt is durable soon submits the next, but callers decide one after the other. Without a wait for
+# A caller with a durable receipt submits the next one soon, but callers decide one after the other. Without a wait for
 # all of them, two groups take turns: each has half of the callers and its own transaction, and every caller waits for
 # both. The wait ends when no caller came for this time, or when it has lasted as long as the last transaction: a longer
 # wait gains nothing.
