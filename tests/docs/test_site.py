@@ -236,8 +236,14 @@ def test_role_picker_search_and_versions_lead_on(browser: Any, base: str) -> Non
     for role in ("Sign", "Deploy", "Review", "Code", "Dispatch", "Audit"):
         assert page.locator(f"h3#{role.lower()}").is_visible()
     assert page.locator(".md-version").inner_text().strip().startswith(wcp_attest.__version__)
-    page.get_by_placeholder("Search").first.fill("quarantine")
-    page.locator(".md-search-result__link").first.wait_for()
+    search, found = page.get_by_placeholder("Search").first, page.locator(".md-search-result__link").first
+    for _ in range(15):  # the page hears what is typed only once its script has begun and loaded the index
+        search.fill("")
+        search.fill("quarantine")
+        page.wait_for_timeout(1000)
+        if found.is_visible():
+            break
+    found.wait_for()
     page.keyboard.press("Escape")
     page.locator(".roles").get_by_role("link", name="Threat model").click()
     page.wait_for_url("**/threat-model/")
