@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LENGTH = struct.Struct("!I")
 # What Python, its libraries or C read once, at start-up: a fork would not see that it changed.
 AT_START = ("PYTHON", "LC_", "LANG", "TZ", "COVERAGE", "LD_", "MALLOC", "OPENSSL", "_WCP_ATTEST_COMPLETE")
+# The environment of the server, taken before any test changes its own.
+OWN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
 
 class Ended(NamedTuple):
@@ -50,15 +52,6 @@ def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names}
 
 
-def _can_fork(environment: Mapping[str, str]) -> bool:
-    """Tell whether a fork does what the installed script would do in this environment."""
-    return PROFILE != "nightly" and _at_start(environment) == _at_start(_own_environment())
-
-
-def _own_environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-
-
 class ForkServer:
     """The server as the tests see it: started at first use, ended with this process."""
 
@@ -72,12 +65,14 @@ class ForkServer:
         """Run one command to its end.
 
         Raises:
-            TimeoutExpired: it was not done after `timeout` seconds; it was killed.
+            TimeoutExpired: it was not done after `timeout` seconds; it was killed. Or what it started went on writing.
         """
         pipes = [os.pipe() for _ in range(3)]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
+        files = [open(pipes[0][1], "wb", 0), open(pipes[1][0], "rb", 0), open(pipes[2][0], "rb", 0)]  # noqa: SIM115
         with contextlib.ExitStack() as stack:
+            for file in files:
+                stack.enter_context(file)
             connection = stack.enter_context(socket.socket(socket.AF_UNIX))
             try:
                 connection.connect(self._started())
@@ -86,16 +81,9 @@ class ForkServer:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
                 connection.sendmsg([LENGTH.pack(len(data))], rights)
                 connection.sendall(data)
-            except BaseException:
-                for descriptor in ours:
-                    os.close(descriptor)
-                raise
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
-            files = [open(ours[0], "wb", 0), open(ours[1], "rb", 0), open(ours[2], "rb", 0)]  # noqa: SIM115
-            for file in files:
-                stack.enter_context(file)
             (pid,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
             texts: list[bytes] = [b"", b""]
 
@@ -116,6 +104,8 @@ class ForkServer:
             finally:
                 for reader in readers:
                     reader.join(timeout)
+            if any(reader.is_alive() for reader in readers):  # a program that the command left behind holds its output
+                raise subprocess.TimeoutExpired(list(words), timeout)
         return Ended(status, *texts)
 
     def _started(self) -> str:
@@ -126,7 +116,7 @@ class ForkServer:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "tests.forked", address],
                     cwd=Path(__file__).parents[1],
-                    env=_own_environment(),
+                    env=OWN,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,  # pipes, as the children get: Python looks once whether it can seek
@@ -165,7 +155,7 @@ def run(
     command = [str(SCRIPT), *map(str, words)]
     typed = input.encode() if isinstance(input, str) else input
     place = Path(cwd or ".").absolute()
-    if _can_fork(env):
+    if PROFILE != "nightly" and _at_start(env) == _at_start(OWN):
         ended = SERVER.run(command, cwd=place, environment=env, stdin=typed, timeout=timeout)
     else:
         done = subprocess.run(
@@ -178,7 +168,8 @@ def run(
 
 def _umask() -> int:
     """Return the umask of this process without a moment in which it is another."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
     before = os.umask(0o022)
@@ -225,10 +216,9 @@ def serve(address: str) -> None:
                 _tell_who_ended(children)
             if listener in ready:
                 connection, _ = listener.accept()
-                pid, mine = _fork(connection, [listener.fileno(), woken, waker, selector.fileno()], children)
-                if mine:
-                    children[pid] = connection
-                    connection.sendall(LENGTH.pack(pid))
+                pid = _fork(connection, [listener.fileno(), woken, waker, selector.fileno()], children)
+                children[pid] = connection
+                connection.sendall(LENGTH.pack(pid))
 
 
 def _tell_who_ended(children: dict[int, socket.socket]) -> None:
@@ -240,8 +230,8 @@ def _tell_who_ended(children: dict[int, socket.socket]) -> None:
             connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
 
 
-def _fork(connection: socket.socket, closed: list[int], others: dict[int, socket.socket]) -> tuple[int, bool]:
-    """Fork; the child does not come back from here."""
+def _fork(connection: socket.socket, closed: list[int], others: dict[int, socket.socket]) -> int:
+    """Fork and return the child's id; the child does not come back from here."""
     head, rights, _, _ = connection.recvmsg(LENGTH.size, socket.CMSG_SPACE(12))
     descriptors = array.array("i")
     descriptors.frombytes(rights[0][2])
@@ -249,7 +239,7 @@ def _fork(connection: socket.socket, closed: list[int], others: dict[int, socket
     if pid := os.fork():
         for descriptor in descriptors:
             os.close(descriptor)
-        return pid, True
+        return pid
     status = 255  # when even the program's own rim failed
     try:
         for number, descriptor in enumerate(descriptors):
