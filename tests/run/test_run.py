@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import forked
+from tests.bubblewrap import bubblewrap
 from tests.store.worlds import KEY, NOBODY, WORKER, a_root_kept_place, make_package, needs_root, remove, resign
 from wcp_attest.run_package import environment_for
 from wcp_attest.store import StoredPackage
@@ -393,13 +394,8 @@ def test_only_root_runs_a_command_as_another_user(world: World) -> None:
     assert world.run("--user", "root", world.package, "--", "true").returncode == 125
 
 
-def works_in_a_sandbox() -> bool:
-    tool = "/usr/bin/bwrap"
-    return os.path.exists(tool) and subprocess.run([tool, "--ro-bind", "/", "/", "true"], check=False).returncode == 0
-
-
-@pytest.mark.skipif(not works_in_a_sandbox(), reason="bubblewrap is not installed, or may not make namespaces here")
 def test_in_the_sandbox_all_is_read_only_and_there_is_no_network(world: World) -> None:
+    bubblewrap("`run --sandbox bwrap`")
     writable = world.place / "data"
     writable.mkdir()
     script = (

@@ -17,6 +17,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from tests.bubblewrap import bubblewrap
 from tests.service.world import SCRIPT, ask
 from wcp_route.service.demo import make
 from wcp_route.service.settings import read_service
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tests.service.world import World
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
-BWRAP = shutil.which("bwrap")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="hall.service was NOT checked: no systemd-analyze")
@@ -82,14 +82,13 @@ def test_the_container_runs_as_nobody_with_a_read_only_root(tmp_path: Path) -> N
     assert (fields["USER"], fields["STOPSIGNAL"], fields["VOLUME"]) == ("10001:10001", "SIGTERM", "/var/lib/wcp-hall")
     entry = json.loads(fields["ENTRYPOINT"])
     assert entry[0] == "/opt/wcp/bin/wcp-route"
-    if BWRAP is None:
-        pytest.skip("the container's command was NOT run: no bwrap (Debian: bubblewrap)")
+    bwrap = bubblewrap("the container's command")
     tokens, folder = make(str(tmp_path / "hall")), tmp_path / "hall"
     (tmp_path / "data").mkdir()
     shutil.move(folder / "hall.db", tmp_path / "data" / "hall.db")
     settings = (folder / "hall.toml").read_text().replace('"hall.db"', '"/var/lib/wcp-hall/hall.db"')
     (folder / "hall.toml").write_text(settings)
-    sandbox = [BWRAP, "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/var/lib", "--tmpfs", "/etc"]
+    sandbox = [bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/var/lib", "--tmpfs", "/etc"]
     sandbox += ["--bind", str(tmp_path / "data"), "/var/lib/wcp-hall", "--ro-bind", str(folder), "/etc/wcp"]
     sandbox += ["--unshare-user", "--uid", "10001", "--gid", "10001", "--unshare-pid", "--die-with-parent"]
     base, process = start([*sandbox, str(SCRIPT), *entry[1:], "--listen", "127.0.0.1:0"], tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.bubblewrap import bubblewrap
 from tests.service.test_deploy_files import start
 from tests.service.world import HELD, SCRIPT, World, a_request, ask, demo
 from wcp_route.service.demo import make
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BWRAP = shutil.which("bwrap")
 SECONDS = 60
 KEYS = {"id", "principal", "method", "path", "status", "outcome", "code", "ms"}
 
@@ -147,26 +146,14 @@ def test_the_log_is_one_json_line_a_request_and_escapes_what_a_caller_sent(tmp_p
     assert not any(value in said for value in tokens.values())
 
 
-@pytest.mark.skipif(BWRAP is None, reason="a full disk was NOT tried: no bwrap (Debian: bubblewrap)")
 def test_a_full_disk_denies_and_readiness_says_why(tmp_path: Path) -> None:
+    bwrap = bubblewrap("a full disk")
     tokens, folder = make(str(tmp_path / "hall")), tmp_path / "hall"
     settings = (folder / "hall.toml").read_text().replace('"hall.db"', '"small/hall.db"')
     (folder / "hall.toml").write_text(settings)
     (folder / "small").mkdir()
-    assert BWRAP is not None
-    sandbox = [
-        BWRAP,
-        "--die-with-parent",
-        "--bind",
-        "/",
-        "/",
-        "--dev",
-        "/dev",
-        "--size",
-        str(1 << 20),
-        "--tmpfs",
-        str(folder / "small"),
-    ]
+    sandbox = [bwrap, "--die-with-parent", "--bind", "/", "/", "--dev", "/dev"]
+    sandbox += ["--size", str(1 << 20), "--tmpfs", str(folder / "small")]
     words = f'cp "{folder}/hall.db" "{folder}/small/" && exec "{SCRIPT}" serve --config "{folder}/hall.toml"'
     base, process = start([*sandbox, "sh", "-c", f"{words} --listen 127.0.0.1:0"], tmp_path)
     try:
