@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import resource
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -20,7 +17,7 @@ from wcp_attest.trust.bans.signed_list import ListSigners, sign_list
 from wcp_attest.trust.conditions import PackageFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from wcp_attest.signing import Signer
@@ -77,19 +74,6 @@ def signed(document: bytes, *signers: Signer, head: Head = HEAD) -> bytes:
 
 def head(version: int, *, issued: int = NOW, lifetime: int = WEEK, name: str = "acme-soc") -> Head:
     return Head(name, version, issued, issued + lifetime)
-
-
-@contextlib.contextmanager
-def few_descriptors(count: int) -> Iterator[None]:
-    """Leave this process only so many descriptors that are not open yet."""
-    spare = os.open("/dev/null", os.O_RDONLY)  # the lowest free number; those above it are free, too
-    os.close(spare)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + count, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @dataclass(frozen=True)

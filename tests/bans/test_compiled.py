@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, few_descriptors, list_bytes
+from tests.bans.helpers import EVERY_KIND, HEAD, HEX, ban, by_hand, digest, list_bytes
 from tests.drawn import examples
+from tests.limits import few_descriptors
 from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError
 from wcp_attest.trust.bans import compiled as compiled_module
 from wcp_attest.trust.bans import list_compiler as compiling

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.inprocess import ID, ok, wcp
+from tests.limits import small_files
 from wcp_attest import HmacSecret, sign
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.overwrite import OutputKind, Planned, check_place, only_writer, set_aside, write_file, write_files
@@ -336,13 +335,6 @@ def test_force_without_a_result_file_changes_nothing(place: Path) -> None:
 def test_a_file_that_cannot_be_replaced_gets_no_second_name(tmp_path: Path) -> None:
     place = tmp_path / "a"
     place.write_text("mine")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
-    try:
-        with pytest.raises(ConfigError, match="nothing was changed"):
-            write_file(str(place), bytes(1 << 20), OutputKind("ours", lambda _: False), force=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
+    with small_files(1 << 16), pytest.raises(ConfigError, match="nothing was changed"):
+        write_file(str(place), bytes(1 << 20), OutputKind("ours", lambda _: False), force=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "mine")]

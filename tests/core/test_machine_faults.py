@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ import pytest
 
 from tests.bans.helpers import HEX, ban, digest, list_bytes
 from tests.core.test_verification import KEY, NOW, built, make_tree
+from tests.limits import small_files
 from wcp_attest import DenyCode, load_policy, sign, verify
 from wcp_attest.base.errors import MachineError
 from wcp_attest.disk.options import ReadOptions
@@ -152,14 +151,8 @@ def test_out_of_memory_is_undecided(world: Path) -> None:
 def test_no_room_for_the_state_is_undecided(world: Path) -> None:
     policy = load_policy(world / "policy.toml", {})
     shutil.rmtree(world / "state", ignore_errors=True)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
+    with small_files(10):
         verdict = verify(world / "worker", policy, now=NOW)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
     assert not verdict.ok
     assert not verdict.decided, verdict
     assert verify(world / "worker", policy, now=NOW).ok

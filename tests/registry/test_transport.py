@@ -28,7 +28,7 @@ from tests.bad_http import (
     reset,
     silent_close,
 )
-from tests.bans.helpers import few_descriptors
+from tests.limits import few_descriptors
 from wcp_attest.base.errors import ConfigError, MachineError
 from wcp_attest.base.url_origin import UrlOrigin, same_origin
 from wcp_attest.net import https as transport_module

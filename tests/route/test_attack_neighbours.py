@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import shutil
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.limits import few_descriptors
 from tests.route.state_worlds import START_MS, a_hold, some_evidence
 from tests.route.state_worlds import a_record as a_worker
 from tests.route.stores import MemoryReceipts
@@ -107,14 +107,8 @@ def test_odd_input_has_a_receipt_and_costs_its_neighbours_none(hostile: Any, wor
 def test_a_process_out_of_descriptors_refuses_and_blames_no_worker(world: World) -> None:
     hall = world.hall()
     assert hall.route(a_request()).denied is False
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
+    with few_descriptors(0):
         refused = hall.route(a_request())
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (refused.denied, refused.quarantined) == (True, False)
     assert hall.route(a_request()).denied is False
 
