@@ -179,9 +179,7 @@ def complexity(function: ast.AST) -> int:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             continue
-        found += isinstance(
-            node, ast.If | ast.For | ast.AsyncFor | ast.While | ast.ExceptHandler | ast.IfExp | ast.match_case
-        )
+        found += isinstance(node, BRANCHES)
         found += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
         waiting += ast.iter_child_nodes(node)
     return found

@@ -53,7 +53,6 @@ def kept(path: str, tmp_path: Path) -> Iterator[tuple[State, World]]:
     """A state in a file with one enrolled worker."""
     with open_state(path, signer=SIGNER) as state:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         yield state, world
 
@@ -269,8 +268,8 @@ def test_a_signer_slower_than_the_deadline_leaves_no_receipt_that_says_otherwise
 
     path = state.ledger.database.name
     with open_state(path, signer=Slow()) as other:
-        config = replace(world.hall().world.config, decision_seconds=0.5)
-        hall = Hall({"rules": [HELD]}, other.registry, trust(world.signer), config, services=services_of(other, world))
+        own = replace(world, registry=other.registry)
+        hall = own.hall(HELD, services=services_of(other, world), decision_seconds=0.5)
         grant = grant_for(hall, other, world)
         slow.set()
         told = hall.route(a_request(), grant=grant)

@@ -74,7 +74,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def test_a_worker_is_enrolled_held_approved_and_dispatched_once(place: Place, tmp_path: Path) -> None:
     with open_state(place.address, signer=SIGNER) as state:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         services = Services(clock=world.clock, ids=Counting(), approvals=state.approvals, receipts=state.ledger)
         hall = world.hall(HELD, services=services)
@@ -140,7 +139,6 @@ def test_a_change_between_a_decision_and_its_receipt_decides_again(change: str, 
     """Nobody looks at the registry before a decision: the transaction of its receipt does, and refuses a stale one."""
     with open_state(place.address, signer=SIGNER) as state, open_state(place.address, signer=SIGNER) as other:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         act, code = CHANGES[change]
         gate = ChangesMeanwhile(lambda: act(other.registry), 1)
@@ -158,7 +156,6 @@ def test_a_change_between_a_decision_and_its_receipt_decides_again(change: str, 
 def test_a_registry_that_changes_at_every_decision_ends_in_a_denial_in_time(place: Place, tmp_path: Path) -> None:
     with open_state(place.address, signer=SIGNER) as state, open_state(place.address, signer=SIGNER) as other:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         numbers = itertools.count()
         gate = ChangesMeanwhile(lambda: other.registry.enroll(a_record(f"org.acme.w{next(numbers)}"), by="ada"), -1)

@@ -63,7 +63,6 @@ def locked(place: Place) -> Iterator[None]:
 def test_six_callers_before_a_locked_database_are_answered_in_time(place: Place, tmp_path: Path) -> None:
     with open_state(place.address, signer=SIGNER) as state:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         services = Services(receipts=state.ledger, approvals=state.approvals)
         hall = world.hall(services=services, decision_seconds=SECONDS)

@@ -79,7 +79,6 @@ class Court:
 def court(place: Place, tmp_path: Path) -> Iterator[Court]:
     with open_state(place.address, signer=SIGNER) as state:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         yield Court(state, world, replace(trust(world.signer), digest="ab" * 32), place.address)
 
@@ -89,7 +88,6 @@ def small(tmp_path: Path) -> Iterator[Court]:
     path = str(tmp_path / "hall.db")
     with open_state(path, signer=SIGNER) as state:
         world = World(tmp_path / "packages", registry=state.registry)
-        world.directory.mkdir()
         world.enroll()
         yield Court(state, world, replace(trust(world.signer), digest="ab" * 32), path)
 
