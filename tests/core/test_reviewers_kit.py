@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.vectors.packages import key_line, materialise_case
 from wcp_attest import Namespace, Policy, TrustedKey, verify
+from wcp_attest.package.signature_file import Envelope, parse_line, render_signature
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests/vectors"
@@ -40,20 +40,31 @@ def signers(vector: dict[str, Any]) -> tuple[list[str], int, str]:
     return [signer["key"] for signer in namespace["signer"]], namespace["threshold"], namespace["name"]
 
 
+def kit(package: Path, namespace: str, *keys: Path, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Run the kit as a reviewer does; skip loudly where there is no Node."""
+    if NODE is None:
+        pytest.skip("no Node here: the reviewer's kit was NOT run")
+    command = [NODE, str(KIT), str(package), namespace, *map(str, keys)]
+    environment = {name: str(value) for name, value in variables.items()}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def signed_payload(package: Path) -> bytes:
+    """Return what the one line of a package's signature file signs."""
+    return parse_line((package / "manifest.sig").read_bytes().rstrip(b"\n")).envelope.payload
+
+
 COMPARED = sorted(name for name, vector in CASES.items() if signers(vector)[0])
 
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_kit_answers_as_this_verifier(tmp_path: Path, name: str) -> None:
-    if NODE is None:
-        pytest.skip("no Node here: the reviewer's kit was not run")
     vector = CASES[name]
     keys, threshold, namespace = signers(vector)
     package, pair = materialise_case(vector, tmp_path / "package")
     where = pair or (package / ".wcp" if vector.get("placement") == "folder" else package)
-    variables = {"THRESHOLD": str(threshold), "NOW": str(vector["now"]), "PAIR": str(where)}
-    command = [NODE, str(KIT), str(package), namespace, *(str(VECTORS / key) for key in keys)]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    files = (VECTORS / key for key in keys)
+    done = kit(package, namespace, *files, THRESHOLD=threshold, NOW=vector["now"], PAIR=where)
     wanted = 2 if name in UNDECIDED else 0 if vector["expected"]["ok"] else 1
     assert done.returncode == wanted, f"{done.stdout}{done.stderr}"
     assert done.stderr == ""
@@ -62,25 +73,20 @@ def test_the_kit_answers_as_this_verifier(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RSA", "secp256k1"])
 def test_the_kit_refuses_a_line_by_a_key_that_the_format_does_not_know(tmp_path: Path, algorithm: str) -> None:
-    if NODE is None:
-        pytest.skip("no Node here: the reviewer's kit was not run")
     key = rsa.generate_private_key(65537, 2048) if algorithm == "RSA" else ec.generate_private_key(ec.SECP256K1())
     public = key.public_key()
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "other.pub").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
-    line = json.loads((package / "manifest.sig").read_bytes())
-    payload = base64.b64decode(line["dsseEnvelope"]["payload"])
+    payload = signed_payload(package)
     message = b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(payload), payload)
     if isinstance(key, rsa.RSAPrivateKey):
         signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
     else:
         signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
-    line["verificationMaterial"]["publicKey"]["hint"] = hashlib.sha256(der).hexdigest()
-    line["dsseEnvelope"]["signatures"] = [{"sig": base64.b64encode(signature).decode()}]
-    (package / "manifest.sig").write_text(json.dumps(line, separators=(",", ":")) + "\n")
-    command = [NODE, str(KIT), str(package), "org.acme", str(tmp_path / "other.pub")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    line = render_signature(Envelope(payload, signature), hashlib.sha256(der).hexdigest())
+    (package / "manifest.sig").write_bytes(line + b"\n")
+    done = kit(package, "org.acme", tmp_path / "other.pub")
     assert (done.returncode, done.stdout, done.stderr) == (1, "DENIED a signature that does not hold\n", "")
 
 
@@ -98,29 +104,23 @@ def test_the_kit_refuses_a_line_by_a_key_that_the_format_does_not_know(tmp_path:
 def test_the_kit_refuses_a_manifest_that_a_key_signed_against_the_format(
     tmp_path: Path, old: bytes, new: bytes
 ) -> None:
-    if NODE is None:
-        pytest.skip("no Node here: the reviewer's kit was not run")
     package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
     manifest = (package / "manifest.json").read_bytes()
     assert old in manifest
-    line = json.loads((package / "manifest.sig").read_bytes())
-    statement = json.loads(base64.b64decode(line["dsseEnvelope"]["payload"]))
+    statement = json.loads(signed_payload(package))
+    public, now = VECTORS / "keys/ed25519.pub", CASES["key-ed25519"]["now"]
 
     def answers(altered: bytes) -> tuple[int, bool]:
         (package / "manifest.json").write_bytes(altered)
         fields = json.loads(altered)
         statement["predicate"] = {name: fields.get(name, was) for name, was in statement["predicate"].items()}
         statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(altered).hexdigest()
-        (package / "manifest.sig").write_bytes(
-            key_line("ed25519", json.dumps(statement, separators=(",", ":")).encode())
-        )
-        command = [NODE, str(KIT), str(package), "org.acme", str(VECTORS / "keys/ed25519.pub")]
-        done = subprocess.run(
-            command, env={"NOW": str(CASES["key-ed25519"]["now"])}, capture_output=True, timeout=60, check=False
-        )
-        assert done.stderr == b""
-        policy = Policy((Namespace("org.acme", (TrustedKey.from_file(VECTORS / "keys/ed25519.pub"),)),))
-        return done.returncode, verify(package, policy, now=CASES["key-ed25519"]["now"]).ok
+        line = key_line("ed25519", json.dumps(statement, separators=(",", ":")).encode())
+        (package / "manifest.sig").write_bytes(line)
+        done = kit(package, "org.acme", public, NOW=now)
+        assert done.stderr == ""
+        policy = Policy((Namespace("org.acme", (TrustedKey.from_file(public),)),))
+        return done.returncode, verify(package, policy, now=now).ok
 
     assert answers(manifest) == (0, True)
     assert answers(manifest.replace(old, new, 1)) == (1, False)
