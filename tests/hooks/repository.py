@@ -65,6 +65,11 @@ class Repository:
         object_id = self.git("hash-object", "-w", "--stdin", given=content).strip()
         self.git("update-index", "-z", "--index-info", given=f"{mode} {object_id}\t".encode() + name + b"\0")
 
+    def add_submodule(self, source: Path, name: str) -> Path:
+        """Add another repository as a submodule and return its work tree."""
+        self.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), name)
+        return self.path / name
+
     def commit(self, message: str = "m") -> None:
         """Commit what is staged, without hooks."""
         self.git("commit", "-q", "--no-verify", "-m", message)

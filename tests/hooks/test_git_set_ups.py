@@ -52,8 +52,7 @@ def test_a_package_in_a_submodule_is_judged_there_and_refused_outside(project: R
     outer.write("wcp-attest.toml", (project.path / "wcp-attest.toml").read_text())
     outer.write("w/own", "1\n")
     outer.add()
-    outer.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(project.path), "w/mod")
-    module = outer.path / "w/mod"
+    module = outer.add_submodule(project.path, "w/mod")
     (module / "w/f.txt").write_text("2\n")
     outer.git("-C", str(module), "add", "-A")
     stale_and_repaired(module)
@@ -242,12 +241,12 @@ def branch(project: Repository, name: str, start: str = "main") -> None:
     project.git("checkout", "-q", "-b", name, start)
 
 
-def commit(project: Repository, path: str, content: str, message: str = "m") -> None:
+def commit(project: Repository, path: str, content: str) -> None:
     """Commit one change with a manifest that fits."""
     project.write(path, content)
     project.add()
-    assert wcp("fix", "--add").status == 0
-    project.commit(message)
+    ok("fix", "--add")
+    project.commit()
 
 
 def git_fails(project: Repository, *arguments: str) -> str:
@@ -395,9 +394,8 @@ def test_a_signed_repository_verifies_as_clone_submodule_and_linked_work_tree(
     repository.commit()
     repository.git("clone", "-q", str(repository.path), str(tmp_path / "clone"))
     repository.git("worktree", "add", "-q", str(tmp_path / "tree"), "-b", "side")
-    outer = Repository(tmp_path / "outer")
-    outer.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repository.path), "dep")
-    for place in (repository.path, tmp_path / "clone", tmp_path / "tree", outer.path / "dep"):
+    dependency = Repository(tmp_path / "outer").add_submodule(repository.path, "dep")
+    for place in (repository.path, tmp_path / "clone", tmp_path / "tree", dependency):
         ok("verify", place, "--hmac", "--namespace", "org.acme")
 
 
@@ -420,8 +418,7 @@ def test_branches_that_give_the_package_different_ids_leave_a_conflict_that_fix_
         commit(project, "wcp-attest.toml", toml.replace("org.acme.w", f"org.acme.{name}"))
     git_fails(project, "merge", "-q", "theirs")
     assert b"<<<<<<<" in (project.path / "w/manifest.json").read_bytes()
-    commit_toml = toml.replace("org.acme.w", "org.acme.ours")
-    project.write("wcp-attest.toml", commit_toml)
+    project.write("wcp-attest.toml", toml.replace("org.acme.w", "org.acme.ours"))
     project.git("add", "wcp-attest.toml")
     resolved(project)
     assert b'"worker_id":"org.acme.ours"' in (project.path / "w/manifest.json").read_bytes()
@@ -431,10 +428,8 @@ def test_branches_that_give_the_package_different_ids_leave_a_conflict_that_fix_
 def test_a_hook_judges_the_repository_that_git_runs_it_for(project: Repository, set_up: str) -> None:
     outer = project.path.parent / "outer"
     if set_up == "submodule":
-        Repository(outer).git(
-            "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(project.path), "dep"
-        )
-        git, tree, git_dir = ["-C", str(outer / "dep")], outer / "dep", outer / ".git/modules/dep"
+        tree = Repository(outer).add_submodule(project.path, "dep")
+        git, git_dir = ["-C", str(tree)], outer / ".git/modules/dep"
     else:
         tree, git_dir = outer, project.path.parent / "bare.git"
         project.git("clone", "-q", "--bare", str(project.path), str(git_dir))
