@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.limits import few_descriptors
 from tests.route.state_worlds import START_MS, a_hold, some_evidence
@@ -19,7 +18,7 @@ from tests.route.state_worlds import a_record as a_worker
 from tests.route.stores import MemoryReceipts
 from tests.route.test_hall_attacks import NEEDS_AUDIT, PROVIDER, a_provider
 from tests.route.test_ledger import change
-from tests.route.test_ledger_behaviour import NOW, approved, wanted
+from tests.route.test_ledger_behaviour import NOW, SIGNER, approved, wanted
 from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, trust
 from wcp_attest import ConfigError, build_manifest, sign
 from wcp_route.config import HallConfig
@@ -28,7 +27,7 @@ from wcp_route.domain.codes import Code
 from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
 from wcp_route.storage.approvals import ApprovalDenied
-from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, verify
+from wcp_route.storage.receipts import ReceiptError, find, verify
 from wcp_route.storage.retention import prune
 from wcp_route.storage.state import open_state
 from wcp_route.storage.state_errors import StateError
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
     from wcp_route.storage.state import State
 
-SIGNER = KeyFileSigner(Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
 HELD = a_rule(escalation={"human_required_default": True})
 
 

@@ -159,6 +159,11 @@ def test_a_gate_that_overrides_nothing_allows_nothing() -> None:
     assert decide(registry, asked(), rule=gate, policy_gate_eval=pyhall.PolicyGate().evaluate).denied is True
 
 
+SAME_HASHES: dict[str, Any] = {
+    name: lambda _: "a" * 64 for name in ("registry_get_worker_hash", "get_current_worker_hash")
+}
+
+
 class TestHashCallbacks:
     """The earlier call's two hash callbacks: they can refuse what the package verifier lets go, and nothing else."""
 
@@ -193,19 +198,14 @@ class TestHashCallbacks:
         assert decision.worker_attestation_valid is valid.get(code)
         assert not re.search(r"[0-9a-f]{64}", json.dumps(decision.deny_reason_if_denied))
 
-    @pytest.mark.parametrize("name", ["registry_get_worker_hash", "get_current_worker_hash"])
+    @pytest.mark.parametrize("name", SAME_HASHES)
     def test_one_callback_alone_is_refused_and_one_that_raises_denies(self, world: World, name: str) -> None:
-        both = ("registry_get_worker_hash", "get_current_worker_hash")
         assert self.asked(world, **{name: lambda _: "a" * 64}).deny_code == "DENY_ATTESTATION_UNCONFIGURED"
-        callbacks: dict[str, Any] = {each: lambda _: "a" * 64 for each in both}
-        assert self.asked(world, **callbacks | {name: lambda _: 1 // 0}).deny_code == "DENY_INTERNAL_ERROR"
+        assert self.asked(world, **SAME_HASHES | {name: lambda _: 1 // 0}).deny_code == "DENY_INTERNAL_ERROR"
 
     def test_hashes_that_agree_do_not_let_a_tampered_package_through(self, world: World) -> None:
         tamper(world.package())
-        same: dict[str, Any] = {
-            name: lambda _: "a" * 64 for name in ("registry_get_worker_hash", "get_current_worker_hash")
-        }
-        assert self.asked(world, **same).deny_code == "DENY_WORKER_TAMPERED"
+        assert self.asked(world, **SAME_HASHES).deny_code == "DENY_WORKER_TAMPERED"
 
     def test_callbacks_without_a_trust_policy_are_an_error_instead_of_unread(self) -> None:
         pyhall.configure(unsafe_dispatch_workers_without_attestation=True)
