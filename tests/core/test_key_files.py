@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.loopback_sigstore import der
 from wcp_attest import ConfigError, HmacSecret, KeySigner, Namespace, TrustedKey
 from wcp_attest.signing.key import generate
 from wcp_attest.signing.key_files import is_encrypted
@@ -235,25 +236,28 @@ def test_tells_which_keys_ask_for_a_passphrase() -> None:
         assert KeySigner.from_file_bytes(closed.replace(b"\n", b"\r\n"), b"x").trusted.spki
 
 
-def der(tag: int, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    return bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content
-
-
-def integer(value: int) -> bytes:
-    return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
 def armored(label: str, body: bytes) -> bytes:
     return f"-----BEGIN {label}-----\n".encode() + encodebytes(body) + f"-----END {label}-----\n".encode()
 
 
+def sequence(*parts: bytes) -> bytes:
+    return der.encode(der.SEQUENCE, *parts)
+
+
 def encrypted_by(derivation: str, *numbers: int) -> bytes:
     """A PKCS#8 key that asks for this derivation (RFC 8018, appendix A); nothing behind it is a key."""
-    kdf = der(0x30, bytes.fromhex(derivation), der(0x30, der(0x04, b"salt"), *map(integer, numbers)))
-    cipher = der(0x30, bytes.fromhex("060960864801650304012a"), der(0x04, bytes(16)))  # AES-256-CBC
-    scheme = der(0x30, bytes.fromhex("06092a864886f70d01050d"), der(0x30, kdf, cipher))  # PBES2
-    return armored("ENCRYPTED PRIVATE KEY", der(0x30, scheme, der(0x04, bytes(48))))
+    parameters = sequence(der.encode(der.OCTET_STRING, b"salt"), *map(der.integer, numbers))
+    kdf = sequence(der.object_identifier(derivation), parameters)
+    cipher = sequence(der.object_identifier(AES_256_CBC), der.encode(der.OCTET_STRING, bytes(16)))
+    scheme = sequence(der.object_identifier(PBES2), sequence(kdf, cipher))
+    return armored("ENCRYPTED PRIVATE KEY", sequence(scheme, der.encode(der.OCTET_STRING, bytes(48))))
+
+
+def long_form(pem: bytes) -> bytes:
+    """Say how long the whole is with more bytes than DER allows."""
+    body = b64decode(b"".join(pem.splitlines()[1:-1]))
+    assert body[1] < 0x80
+    return armored("ENCRYPTED PRIVATE KEY", b"\x30\x82\0" + body[1:])
 
 
 def bcrypt(rounds: int) -> bytes:
@@ -264,7 +268,8 @@ def bcrypt(rounds: int) -> bytes:
     return armored("OPENSSH PRIVATE KEY", body[:end] + rounds.to_bytes(4, "big") + body[end + 4 :])
 
 
-PBKDF2, SCRYPT, PBE = "06092a864886f70d01050c", "06092b06010401da47040b", "060b2a864886f70d010c010103"
+PBKDF2, PBES2, PBE = "1.2.840.113549.1.5.12", "1.2.840.113549.1.5.13", "1.2.840.113549.1.12.1.3"
+SCRYPT, AES_256_CBC = "1.3.6.1.4.1.11591.4.11", "2.16.840.1.101.3.4.1.42"
 
 
 @pytest.mark.parametrize(
@@ -274,12 +279,23 @@ PBKDF2, SCRYPT, PBE = "06092a864886f70d01050c", "06092b06010401da47040b", "060b2
         bcrypt(2**32 - 1),
         encrypted_by(PBKDF2, 2**31 - 1),
         encrypted_by(PBKDF2, 2**64, 32),
+        long_form(encrypted_by(PBKDF2, 2**31 - 1)),
         encrypted_by(SCRYPT, 2**30, 8, 1),
         encrypted_by(SCRYPT, 2**14, 8, 2**20),
         encrypted_by(SCRYPT, 2, 2**29, 1),
-        armored("ENCRYPTED PRIVATE KEY", der(0x30, der(0x30, bytes.fromhex(PBE), der(0x30, integer(2**31))))),
+        armored("ENCRYPTED PRIVATE KEY", sequence(sequence(der.object_identifier(PBE), sequence(der.integer(2**31))))),
     ],
-    ids=["bcrypt", "bcrypt-most", "pbkdf2", "pbkdf2-most", "scrypt-memory", "scrypt-time", "scrypt-width", "pkcs12"],
+    ids=[
+        "bcrypt",
+        "bcrypt-most",
+        "pbkdf2",
+        "pbkdf2-most",
+        "pbkdf2-long",
+        "scrypt-memory",
+        "scrypt-time",
+        "scrypt-width",
+        "pkcs12",
+    ],
 )
 def test_refuses_at_once_a_key_that_is_encrypted_with_absurdly_many_rounds(data: bytes) -> None:
     began = time.process_time()
