@@ -53,7 +53,7 @@ types: $(STAMP)  ## mypy --strict
 tests: $(STAMP) js parts  ## the test suite, documentation examples included
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=25
 
-nightly: $(STAMP) js  ## the suite with twenty times the drawn examples, and ten minutes of mutations
+nightly: $(STAMP) js parts  ## the suite with twenty times the drawn examples, and ten minutes of mutations
 	WCP_TESTS=nightly $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=25 -o timeout=3600
 	$(BIN)/python -m tests.fuzz --minutes 10
 
