@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wcp_attest.base.errors import NotAcceptable
+from wcp_attest.base.errors import DenyCode
 from wcp_attest.verdict import Question, Verdict, judge
 from wcp_attest.verification import check_age_and_bans, decide, proven
 
@@ -88,16 +88,29 @@ class Recheck:
     def standing(self, *, bans: Sequence[BanCheck] = (), now: float | None = None) -> Verdict:
         """Decide whether a package that was verified a moment ago is still of age and not banned; nothing is read.
 
-        Denied when there was no such moment, or it is too long ago.
+        Denied when there was no such moment, or it is too long ago. `known_standing` tells that apart.
         """
-        question = self._ask(bans, now)
+        found = self.known_standing(bans=bans, now=now)
+        if found is None:
+            message = "the package was not verified within the last minutes; verify it again"
+            found = Verdict(None, DenyCode.NOT_ACCEPTABLE, message)
+        return found
+
+    def known_standing(self, *, bans: Sequence[BanCheck] = (), now: float | None = None) -> Verdict | None:
+        """Decide what `standing` does, or return None when the package must be verified again first.
+
+        Args:
+            bans: ban checks beyond those of the policy.
+            now: seconds since the epoch; the clock by default.
+        """
+        question, remembered = self._ask(bans, now), self._remembered
+        if remembered is None or question.now > remembered.until:
+            return None
+        proof = remembered.proof
 
         def stand() -> Verified:
-            remembered = self._remembered
-            if remembered is None or question.now > remembered.until:
-                raise NotAcceptable("the package was not verified within the last minutes; verify it again")
-            check_age_and_bans(question, remembered.proof)
-            return proven(question, remembered.proof)
+            check_age_and_bans(question, proof)
+            return proven(question, proof)
 
         return judge(stand, mistakes_raise=False)
 

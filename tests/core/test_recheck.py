@@ -234,3 +234,23 @@ def test_time_and_bans_count_every_time(tmp_path: Path, signer: KeySigner) -> No
     assert again.verify(now=NOW)
     assert again.standing(now=NOW + 100).ok
     assert again.standing(now=NOW + 301).code == DenyCode.NOT_ACCEPTABLE
+
+
+def test_known_standing_is_none_exactly_when_signatures_are_no_longer_remembered(
+    tmp_path: Path, signer: KeySigner
+) -> None:
+    root = package(tmp_path / "w", signer)
+    again = Recheck(root, policy(signer, max_age=200))
+    assert again.known_standing(now=NOW) is None  # never verified
+    assert again.verify(now=NOW)
+    standing = again.known_standing(now=NOW + 200)
+    assert standing is not None
+    assert standing == again.standing(now=NOW + 200)
+    assert standing.ok
+    expired = again.known_standing(now=NOW + 300)  # remembered, and refused for its age
+    assert expired is not None
+    assert expired.code == DenyCode.EXPIRED
+    assert again.known_standing(now=NOW + 301) is None
+    (tmp_path / "w" / "f7").write_text("another")
+    assert not again.verify(now=NOW + 100)
+    assert again.known_standing(now=NOW + 100) is None  # a failure is not remembered

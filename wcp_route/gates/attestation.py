@@ -129,9 +129,9 @@ class _InPlace:
             return self.recheck.verify(bans=bans, now=now)
         stamps = _stamps(self.path)  # before the read, so that the next decision sees a change during it
         if stamps is not None and stamps == self.stamps and 0 <= now - self.read_at < FULL_EVERY:
-            verdict = self.recheck.standing(bans=bans, now=now)
-            if verdict.code != AttestCode.NOT_ACCEPTABLE:
-                return verdict
+            standing = self.recheck.known_standing(bans=bans, now=now)
+            if standing is not None:
+                return standing
         verdict = self.recheck.verify(bans=bans, now=now)
         self.stamps, self.read_at = (stamps, now) if verdict else (None, 0.0)
         return verdict
@@ -171,9 +171,9 @@ class _Sealed:
         recent = 0 <= now - self.read_at < FULL_EVERY
         # Each parent, at each use; what only root can change, each time that the entry is hashed again.
         if recent and self.store.changeable(self.entry, quick=True) is None:
-            verdict = recheck.standing(bans=bans, now=now)
-            if verdict.code != AttestCode.NOT_ACCEPTABLE:  # else its signatures are to be verified again, below
-                return verdict
+            standing = recheck.known_standing(bans=bans, now=now)
+            if standing is not None:
+                return standing
         changeable = self.store.changeable(self.entry)
         if changeable is not None and not self.warned:
             self.warned = True
