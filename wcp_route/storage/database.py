@@ -42,7 +42,6 @@ MEMORY: Final = ":memory:"
 FORKED: Final = "the state was opened before a fork; open it in the process that uses it"
 WAIT_STEP_MS: Final = 250  # longer waits are rounded down to a multiple, so that SQLite's timeout changes rarely
 _STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
-_LAST_BATCH: Final = "wcp_last_batch"  # where it keeps the number of the last batch
 _WAIT: Final = "wcp_wait"  # where it keeps its timeout, milliseconds
 
 _MAKING = threading.Lock()
@@ -79,7 +78,6 @@ class Database:
             path = address.removeprefix("sqlite:///")
             self.is_postgresql, self.name, self._engine = False, path, _sqlite(path, create=create)
         self.prefix = f"{tables.SCHEMA}." if self.is_postgresql else ""
-        self._last_batch = f"SELECT coalesce(max(number), 0) FROM {self.prefix}batches"  # noqa: S608
         self._last_event = f"SELECT state_seq FROM {self.prefix}batches ORDER BY number DESC LIMIT 1"  # noqa: S608
         self._peeking = threading.Lock()
         self._peek: Any = None  # a connection of its own, so that a decision never waits for a write
@@ -118,16 +116,35 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def writing(self, seconds: float = WAIT_SECONDS, *, appending: bool = False) -> Iterator[Connection]:
+    def writing(self, seconds: float = WAIT_SECONDS) -> Iterator[Connection]:
         """Give the only writing connection. Commits after the block; rolls back when the block raises.
 
         Args:
             seconds: the longest wait for another writer, and for each statement, seconds.
-            appending: True when `last_batch` is called next; PostgreSQL then sends it in the same message.
 
         Raises:
             StateError: another process writes for longer than that, or the database cannot be written.
         """
+        with self._writing(seconds, "SELECT 0") as (connection, _):
+            yield connection
+
+    @contextlib.contextmanager
+    def appending(self, seconds: float) -> Iterator[tuple[Connection, int]]:
+        """Do what `writing` does, and give the number of the last batch as well, 0 before the first.
+
+        Args:
+            seconds: the longest wait for another writer, and for each statement, seconds.
+
+        Raises:
+            StateError: another process writes for longer than that, or the database cannot be written.
+        """
+        last = f"SELECT coalesce(max(number), 0) FROM {self.prefix}batches"  # noqa: S608
+        with self._writing(seconds, last) as found:
+            yield found
+
+    @contextlib.contextmanager
+    def _writing(self, seconds: float, query: str) -> Iterator[tuple[Connection, int]]:
+        """Begin to write, and give the number that a query returns as the first statement behind the lock."""
         milliseconds = round(seconds * 1000)
         wait = max(1, milliseconds if milliseconds < WAIT_STEP_MS else milliseconds // WAIT_STEP_MS * WAIT_STEP_MS)
         with self._connection(write=True, autocommit=True) as connection:
@@ -136,32 +153,14 @@ class Database:
                 connection.info[_WAIT] = wait
             with connection.begin():
                 if self.is_postgresql:
-                    self._begin_alone(connection, wait, appending=appending)
-                yield connection
-
-    def _begin_alone(self, connection: Connection, wait: int, *, appending: bool) -> None:
-        """Begin a transaction of PostgreSQL and take the writer's lock, in one message to the server.
-
-        Each statement sees what is committed when it begins. So the last one sees everything that others have written.
-        """
-        begin = (
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(wait)}; SELECT pg_advisory_xact_lock{WRITER_LOCK}; "
-            f"{self._last_batch if appending else 'SELECT 0'}"
-        )
-        cursor = self.run(connection, begin)
-        while cursor.nextset():
-            pass
-        if appending:
-            connection.info[_LAST_BATCH] = cursor.fetchone()[0]
-
-    def last_batch(self, connection: Connection) -> int:
-        """Return the number of the last batch, 0 before the first, in a transaction that was begun for appending.
-
-        Args:
-            connection: the connection that `writing` gave.
-        """
-        known = connection.info.pop(_LAST_BATCH, None)
-        return int(self.run(connection, self._last_batch).fetchone()[0] if known is None else known)
+                    # One message begins the transaction, takes the writer's lock and runs the query. Each statement
+                    # sees what is committed when it begins. So the last one sees everything that others have written.
+                    locked = f"SELECT pg_advisory_xact_lock{WRITER_LOCK}"
+                    query = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(wait)}; {locked}; {query}"
+                cursor = self.run(connection, query)
+                while self.is_postgresql and cursor.nextset():
+                    pass
+                yield connection, int(cursor.fetchone()[0])
 
     def run(self, connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
         """Run a statement with the driver itself, and return the driver's cursor.

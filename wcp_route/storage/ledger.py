@@ -294,8 +294,8 @@ class Ledger(Closing):
             try:
                 left = min(group.deadline for group in waiting) - time.monotonic()
                 wait = max(0.01, left * 0.8)  # less than the time left, so that callers get the reason
-                with self.database.writing(wait, appending=True) as connection:
-                    written = self._write(connection, waiting)
+                with self.database.appending(wait) as (connection, last_batch):
+                    written = self._write(connection, last_batch, waiting)
                     prepared()
                     writer.begin_commit(waiting)
                     begun = True
@@ -346,10 +346,10 @@ class Ledger(Closing):
         if self._corrections:
             self._commit([Group([], WAIT_SECONDS)], lambda: None)  # if this fails, the next one tries
 
-    def _write(self, connection: Connection, groups: list[Group]) -> Written | None:
+    def _write(self, connection: Connection, last_batch: int, groups: list[Group]) -> Written | None:
         """Place the groups at the end of the chain and insert their rows; None when there is nothing to write."""
         # 1. Read the end again when another process may have moved it.
-        if self.database.last_batch(connection) != self._tip.batch:
+        if last_batch != self._tip.batch:
             self._heads.clear()
             self._tip = self._look(connection, self.known_state)
             if self._unsure is not None:
