@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
@@ -42,11 +42,11 @@ from wcp_route.gates.deciding import Deciding, World, decided, evidence_of, evid
 from wcp_route.gates.pipeline import pass_gates
 from wcp_route.gates.refusal import Refusal
 from wcp_route.gates.table import check_tenant
-from wcp_route.hall_world import Services, active_in, open_world, usable_rules
+from wcp_route.hall_world import Services, active_in, hand_over, open_world, usable_rules
 from wcp_route.storage.state_errors import StateMoved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wcp_attest import Policy
     from wcp_attest.base.strictjson import JsonValue
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import Evidence, RouteDecision
     from wcp_route.domain.values import RouteInput
     from wcp_route.gates.deciding import AtHand
+    from wcp_route.hall_world import OnTheWay
     from wcp_route.rules.rules import RuleSet
-    from wcp_route.storage.receipts.store import Waitable
     from wcp_route.storage.registry import Registry
 
 __all__ = ["Begun", "Hall", "Services"]
@@ -163,7 +163,8 @@ class Hall(Closing):
         Returns:
             The decision; its receipt is already durable.
         """
-        return self._finish([self._decide(self._asked(request, grant, principal))])[0].decision
+        part = [self._decide(self._asked(request, grant, principal))]
+        return self._finish(part, self._submit(part))[0].decision
 
     def begin(
         self,
@@ -187,7 +188,10 @@ class Hall(Closing):
         """
         part = [self._decide(self._asked(request, grant, principal))]
         stored = self._submit(part)
-        getattr(stored, "when_settled", lambda tell: tell())(told)  # a store of others is waited for in `finish`
+        if stored is None:
+            told()
+        else:
+            stored.when_settled(told)
         return Begun(self, part, stored)
 
     async def aroute(
@@ -207,7 +211,7 @@ class Hall(Closing):
             requests: JSON texts, parsed objects or values.
             principal: the tenant that the transport authenticated; None when it does not say.
         """
-        begun: list[tuple[list[_Ruling], Waitable | None]] = []
+        begun: list[tuple[list[_Ruling], OnTheWay | None]] = []
         waiting = iter(requests)
         while chunk := list(itertools.islice(waiting, CHUNK)):
             part = [self._decide(self._asked(request, "", principal)) for request in chunk]
@@ -215,7 +219,7 @@ class Hall(Closing):
             for ruling in part:  # drop the case, once its evidence is on its way, unless something may be taken back
                 if ruling.case is not None and ruling.case.reserved is None:
                     ruling.case = None
-        return [ruling.decision for part, stored in begun for ruling in self._finish(part, stored, submitted=True)]
+        return [ruling.decision for part, stored in begun for ruling in self._finish(part, stored)]
 
     def decide(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
@@ -227,7 +231,8 @@ class Hall(Closing):
             grant: the approval grant that a human gave for this very request; empty for none.
             principal: the tenant that the transport authenticated; None when it does not say.
         """
-        return self._finish([self._decide(self._asked(request, grant, principal))])[0].evidence
+        part = [self._decide(self._asked(request, grant, principal))]
+        return self._finish(part, self._submit(part))[0].evidence
 
     def explain(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None
@@ -333,38 +338,25 @@ class Hall(Closing):
                 check_tenant(config, tenant_id[:MAX_POINTER], asked.principal, given)
         return value
 
-    def _submit(self, part: Sequence[_Ruling]) -> Waitable | None:
-        """Begin to store receipts."""
-        if self._services.receipts is None or not part:
+    def _submit(self, part: list[_Ruling]) -> OnTheWay | None:
+        """Begin to store receipts; None when there is nothing to wait for."""
+        receipts = self._services.receipts
+        if receipts is None or not part:
             return None
         try:
-            return self._handed_over(part)
+            current, deadline = part[-1].world.checked_by_receipts, part[-1].asked.deadline
+            return hand_over([ruling.evidence for ruling in part], receipts, deadline, self._decisions, current=current)
         except Exception as error:  # noqa: BLE001  # a store is foreign code
             if len(part) == 1:
                 self._withdraw(part, error)
                 return None
-        for ruling in part:  # one bad receipt must not prevent the others
-            one = [ruling]
-            for problem in self._problems(one, self._submit(one)).values():
-                self._withdraw(one, problem)
+        for place, ruling in enumerate(part):  # one bad receipt must not prevent the others
+            for problem in self._problems([ruling], self._submit([ruling])).values():
+                self._unstored(part, place, problem)
         return None
 
-    def _handed_over(self, part: Sequence[_Ruling]) -> Waitable:
-        """Give evidence to the store, with what is left of the deadline; a store of others is called under it."""
-        receipts: Any = self._services.receipts
-        evidence, seconds = [ruling.evidence for ruling in part], part[-1].asked.deadline.remaining()
-        if getattr(receipts, "keeps_deadlines", False):
-            if part[-1].world.checked_by_receipts:
-                return receipts.submit(evidence, seconds=seconds, current=True)  # type: ignore[no-any-return]
-            return receipts.submit(evidence, seconds=seconds)  # type: ignore[no-any-return]
-        waitable: Waitable = self._decisions.call(
-            "receipt store", lambda: receipts.submit(evidence, seconds=seconds), seconds=seconds
-        )
-        return waitable
-
-    def _finish(self, part: list[_Ruling], stored: Waitable | None = None, *, submitted: bool = False) -> list[_Ruling]:
+    def _finish(self, part: list[_Ruling], stored: OnTheWay | None) -> list[_Ruling]:
         """Wait for the receipts, then call the event sinks. A request without a receipt is not dispatched."""
-        stored = stored if submitted else self._submit(part)
         for place, problem in self._problems(part, stored).items():
             self._unstored(part, place, problem)
         events = self._services.events
@@ -380,18 +372,12 @@ class Hall(Closing):
                 _log.error("events could not be sent: %s", one_line(error))
         return part
 
-    def _problems(self, part: Sequence[_Ruling], stored: Waitable | None) -> dict[int, BaseException]:
+    def _problems(self, part: Sequence[_Ruling], stored: OnTheWay | None) -> Mapping[int, BaseException]:
         """Wait for the receipts, and return the errors of those that are not stored, by place."""
-        if stored is None:
-            return {}
         try:
-            single: Callable[[], dict[int, BaseException]] | None = getattr(stored, "problems", None)
-            if single is not None:
-                return dict(single())
-            self._decisions.call("receipt store", stored.wait, seconds=part[-1].asked.deadline.remaining())
+            return {} if stored is None else stored.problems()
         except Exception as error:  # noqa: BLE001  # a store is foreign code
             return dict.fromkeys(range(len(part)), error)
-        return {}
 
     def _unstored(self, part: list[_Ruling], place: int, problem: BaseException) -> None:
         """Decide again when the registry, a hold or a grant has changed since; deny what has no receipt."""
@@ -430,14 +416,14 @@ class Begun:
 
     hall: Hall
     part: list[_Ruling]
-    stored: Waitable | None
+    stored: OnTheWay | None
 
     def is_at_hand(self) -> bool:
         """Tell whether `finish` returns without waiting for a disk, a deadline or an event sink."""
         events = self.hall._services.events  # noqa: SLF001  # of this module
         if events is not None and not getattr(events, "never_waits", False):
             return False
-        return self.stored is None or bool(getattr(self.stored, "is_durable", False))
+        return self.stored is None or self.stored.is_durable
 
     def is_late(self) -> bool:
         """Tell whether the deadline of the decision has come."""
@@ -446,10 +432,10 @@ class Begun:
     def finish(self) -> RouteDecision:
         """Return the decision when its receipt is durable; call it once.
 
-        As with `route`, a request whose receipt cannot be stored by the deadline is denied, and a hold or grant that
-        has changed since is decided on once more.
+        As with `route`, a request whose receipt cannot be stored by the deadline is denied, and it is decided on again
+        when the registry, a hold or a grant has changed since.
         """
-        return self.hall._finish(self.part, self.stored, submitted=True)[0].decision  # noqa: SLF001  # of this module
+        return self.hall._finish(self.part, self.stored)[0].decision  # noqa: SLF001  # of this module
 
 
 @dataclass(slots=True)

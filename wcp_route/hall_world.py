@@ -1,9 +1,9 @@
-"""What a Hall works with: its services, and the world it decides by."""
+"""What a Hall works with: its services, among them the store of receipts, and the world it decides by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import wcp_attest
 from wcp_attest.base.errors import ConfigError
@@ -15,19 +15,23 @@ from wcp_route.gates.controls import Controls
 from wcp_route.gates.deciding import World
 from wcp_route.rules.rules import RuleSet
 from wcp_route.rules.rules_model import read_rules
+from wcp_route.storage.receipts.writer import Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from wcp_attest import Policy
     from wcp_attest.bans import BanCheck
     from wcp_attest.base.strictjson import JsonObject, JsonValue
     from wcp_route.config import HallConfig
+    from wcp_route.domain.decision import Evidence
     from wcp_route.domain.events import EventSink
+    from wcp_route.gates.callbacks import Callbacks, Deadline
     from wcp_route.gates.deciding import Availability
     from wcp_route.gates.policy_gate import PolicyGate
     from wcp_route.storage.approvals import ApprovalStore
     from wcp_route.storage.receipts import ReceiptStore
+    from wcp_route.storage.receipts.store import Waitable
     from wcp_route.storage.registry import Registry
 
 
@@ -139,3 +143,62 @@ def active_in(world: World, trust_policy: Policy | None) -> JsonObject:
         "approvals": "" if world.approvals is None else "ledger" if world.holds_with_receipts else "elsewhere",
         "program": wcp_attest.__version__,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedElsewhere:
+    """Receipts on their way to a store of others, in the form of the ledger's own `Submitted`.
+
+    Attributes:
+        waitable: what the store returned.
+        threads: where it is waited for.
+        deadline: of the last decision among them.
+        is_durable: False, because only the store knows.
+    """
+
+    waitable: Waitable
+    threads: Callbacks
+    deadline: Deadline
+    is_durable: bool = False
+
+    def problems(self) -> Mapping[int, BaseException]:
+        """Wait in a thread, until the deadline. Raises what prevents the receipts; otherwise there are no problems."""
+        self.threads.call("receipt store", self.waitable.wait, seconds=self.deadline.remaining())
+        return {}
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """Call `told` at once, because only `problems` waits for such a store.
+
+        Args:
+            told: called once.
+        """
+        told()
+
+
+OnTheWay: TypeAlias = Submitted | SubmittedElsewhere
+
+
+def hand_over(
+    evidence: Sequence[Evidence], receipts: ReceiptStore, deadline: Deadline, threads: Callbacks, *, current: bool
+) -> OnTheWay:
+    """Give evidence to the store, with what is left of the deadline; a store of others is called under it.
+
+    Args:
+        evidence: the content of the receipts, in order.
+        receipts: the store.
+        deadline: of the last decision among them.
+        threads: where a store of others is called.
+        current: whether the store is the ledger of the registry, and refuses what the registry has overtaken.
+
+    Raises:
+        Exception: what the store raises; `CallbackFailed` for a store of others.
+    """
+    store: Any = receipts
+    seconds = deadline.remaining()
+    if not getattr(store, "keeps_deadlines", False):
+        stored = threads.call("receipt store", lambda: store.submit(evidence, seconds=seconds), seconds=seconds)
+    elif current:
+        stored = store.submit(evidence, seconds=seconds, current=True)
+    else:
+        stored = store.submit(evidence, seconds=seconds)
+    return stored if isinstance(stored, Submitted) else SubmittedElsewhere(stored, threads, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -394,6 +395,38 @@ def test_every_decision_has_a_receipt_allowed_or_denied_or_malformed(tmp_path: P
         (receipt,) = find(path, decision.decision_id)
         assert receipt.to_dict()["correlation_id"] == decision.correlation_id
     assert verify(path, keys=[], unsigned=True).receipts == 1 + 5  # what is in force, and five decisions
+
+
+class Elsewhere:
+    """A store of somebody else that works; for one tenant it does not say so."""
+
+    durable = signed = True
+
+    def submit(self, evidence: Sequence[Evidence], /, *, seconds: float = 5.0) -> Elsewhere:
+        del seconds
+        self.lost = any(one.decision.tenant_id == "other" for one in evidence)
+        return self
+
+    def wait(self) -> None:
+        if self.lost:
+            raise ReceiptError("lost")
+
+
+@pytest.mark.parametrize("make_store", [lambda: None, MemoryReceipts, Elsewhere, FullDisk])
+@pytest.mark.parametrize("tenant", ["acme", "other"])
+def test_all_ways_to_ask_give_the_same_answer_with_every_store(world: World, make_store: Any, tenant: str) -> None:
+    store, told = make_store(), threading.Event()
+    hall = world.hall(services=Services(receipts=store))
+    request = a_request(tenant_id=tenant)
+    wanted = hall.route(request).code
+    lost = isinstance(store, FullDisk) or (isinstance(store, Elsewhere) and tenant == "other")
+    assert wanted == (Code.RECEIPT_UNAVAILABLE if lost else None)
+    begun = hall.begin(request, told=told.set)
+    assert told.wait(60)
+    assert begun.finish().code == wanted
+    assert asyncio.run(hall.aroute(request)).code == wanted
+    assert [decision.code for decision in hall.route_many([request, request])] == [wanted, wanted]
+    assert hall.decide(request).decision.code == wanted
 
 
 def test_without_a_receipt_nothing_is_dispatched(world: World) -> None:
