@@ -220,6 +220,18 @@ def _local(place: int, new: bytes) -> bytes:
     return data[:place] + new + data[place + len(new) :]
 
 
+def _extra(kind: int, value: bytes, *, times: int = 1) -> bytes:
+    return zipped(("x", {"extra": times * (struct.pack("<2H", kind, len(value)) + value)}))
+
+
+def _large() -> bytes:
+    """A zip with a zip64 field in the local header that states another packed size than the directory."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive, archive.open("x", "w", force_zip64=True) as member:
+        member.write(b"data")
+    return patched(stream.getvalue(), struct.pack("<2Q", 4, 4), struct.pack("<2Q", 4, 3), count=1)
+
+
 def _unlisted(*, last: bool = False) -> bytes:
     """A zip of three members whose directory does not list the second or the last one."""
     data = zipped(("evil", {"data": b"x"}), ("more", {"data": b"y"}))
@@ -309,6 +321,14 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "zip: member that no directory lists": (_unlisted, "belongs to no member"),
     "zip: member before the directory that it does not list": (lambda: _unlisted(last=True), "belongs to no member"),
     "zip: other size in the local header": (lambda: _local(18, b"\7\0\0\0"), "headers of"),
+    "zip: other check sum in the local header": (lambda: _local(14, b"\7\0\0\0"), "headers of"),
+    "zip: other unpacked size in the local header": (lambda: _local(22, b"\7\0\0\0"), "headers of"),
+    "zip: encrypted in the local header only": (lambda: _local(6, b"\1\0"), "headers of"),
+    "zip: large size in the local header without its field": (lambda: _local(18, b"\xff\xff\xff\xff"), "headers of"),
+    "zip: other size in a zip64 field of the local header": (_large, "headers of"),
+    "zip: second name in an extra field": (lambda: _extra(0x7075, b"\1" + bytes(4) + b"other.py"), "a second name"),
+    "zip: zip64 field twice": (lambda: _extra(1, bytes(16), times=2), "0x0001 twice"),
+    "zip: end record that begins inside another": (lambda: _at_end(4, b"PK\5\6"), "end record"),
     "zip: other method in the local header": (lambda: _local(8, b"\10\0"), "headers of"),
     "zip: other name of a folder in the local header": (
         lambda: patched(zipped(("shown/", {"data": b""})), b"shown/", b"other/", count=1),

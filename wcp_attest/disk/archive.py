@@ -17,7 +17,6 @@ import io
 import os
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -28,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.zip_layout import ENCRYPTED, UTF8_NAME, check_layout
 from wcp_attest.package.entries import path_problem, target_problem
 from wcp_attest.package.names import folded
 
@@ -44,12 +44,7 @@ MIN_EXPANDED: Final = 1 << 30  # bytes to which any archive may expand: small te
 _BLOCK: Final = 1 << 20
 _MAX_TARGET: Final = 4096  # bytes of a link's text
 _ZIP_START: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
-_UTF8_NAME: Final = 0x800  # general purpose bit 11 (APPNOTE.TXT 4.4.4)
 _UNIX: Final = 3  # "version made by" (APPNOTE.TXT 4.4.2): the upper half of the attributes is a mode
-_MAX_END: Final = 22 + (1 << 16)  # bytes of the end record and its comment (APPNOTE.TXT 4.3.16)
-_SIZES_FOLLOW: Final = 0x8  # general purpose bit 3
-_NONE: Final = (b"", 0, 0, 0, 0, 0)  # in place of a header that is cut short
-_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
 _TOO_FAR: Final = "the archive expands too far for its size; `--max-size` raises the limit"
 _DAMAGE: Final = (
     tarfile.TarError,
@@ -368,7 +363,7 @@ def _write_tar(source: str, file: Any, moment: int) -> None:
 def _zip_members(file: IO[bytes]) -> Generator[tuple[Member, IO[bytes] | None], None, None]:
     with zipfile.ZipFile(_Bounded(file, MAX_DIRECTORY_BYTES)) as archive:
         members = sorted(archive.infolist(), key=lambda info: info.header_offset)
-        _check_layout(file, members, archive.start_dir)
+        check_layout(file, members, archive.start_dir)
         for info in members:
             member = _zip_member(archive, info)
             if member is None:
@@ -377,51 +372,11 @@ def _zip_members(file: IO[bytes]) -> Generator[tuple[Member, IO[bytes] | None], 
                 yield member, data
 
 
-def _check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int) -> None:
-    """Refuse a zip in which two programs may find different members.
-
-    Some programs read its directory, others go from one local header to the next. So both must say the same, with
-    nothing between the members, before them, or after the end record and its comment (APPNOTE.TXT 4.3).
-    """
-    # 1. The end record: the last one that there is, over the whole directory and no other.
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _MAX_END))
-    tail = file.read(_MAX_END)
-    at = tail.rfind(b"PK\5\6")
-    disk, start, here, total, _, offset, comment = struct.unpack("<4H2IH", tail[at + 4 : at + 22])
-    large = tail[: max(at, 0)][-20:-16] == b"PK\6\7"  # a zip64 end record then holds the numbers
-    counts = {len(members), 0xFFFF} if large else {len(members)}
-    if at + 22 + comment != len(tail) or disk or start or {here, total} - counts:
-        raise TreeUnsafe("the archive is damaged: its end record does not fit it, or data stands after it")
-    if offset != directory and not (large and offset == 0xFFFFFFFF):
-        raise TreeUnsafe("the archive is damaged: its directory is not where its end record says")
-    # 2. The members, one after the other.
-    end, slack = 0, {0}
-    for info in members:
-        name, gap = info.orig_filename[:200], info.header_offset - end
-        if gap not in slack:
-            where = "overlaps another member" if gap < 0 else "has data before it that belongs to no member"
-            raise TreeUnsafe(f"the archive holds {name!r}, which {where}")
-        file.seek(info.header_offset)
-        header = file.read(30)
-        mark, flags, method, packed, length, extra = (
-            struct.unpack("<4s2x2H8xI4x2H", header) if len(header) == 30 else _NONE
-        )
-        spelled = file.read(length).decode("utf-8" if flags & _UTF8_NAME else "cp437", "replace")
-        sizes = {info.compress_size, 0xFFFFFFFF} if not flags & _SIZES_FOLLOW else {info.compress_size, 0xFFFFFFFF, 0}
-        if mark != b"PK\3\4" or method != info.compress_type or packed not in sizes or spelled != info.orig_filename:
-            raise TreeUnsafe(f"the archive is damaged: the two headers of {name!r} differ")
-        end = info.header_offset + 30 + length + extra + info.compress_size
-        slack = {0, 12, 16, 20, 24} if flags & _SIZES_FOLLOW else {0}  # the sizes follow the data
-    if directory - end not in slack:
-        raise TreeUnsafe("the archive holds data before its directory that belongs to no member")
-
-
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
     name = info.orig_filename  # `filename` ends at a NUL
-    if not name.isascii() and not info.flag_bits & _UTF8_NAME:
+    if not name.isascii() and not info.flag_bits & UTF8_NAME:
         raise TreeUnsafe(f"the archive holds {name[:200]!r}, whose name is not marked as UTF-8")
-    if info.flag_bits & _ENCRYPTED:
+    if info.flag_bits & ENCRYPTED:
         raise TreeUnsafe(f"the archive holds {name[:200]!r}, which is encrypted")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise TreeUnsafe(f"the archive holds {name[:200]!r}, packed by a method other than store and deflate")
