@@ -225,14 +225,8 @@ def check_file(path: str, status: os.stat_result, owner: int | None, descriptor:
         raise FileProblem(path, set_id if status.st_mode & _SET_ID else "is not a regular file")
     if owner is not None:
         problem = "has further hard links" if status.st_nlink != 1 else permission_problem(status, owner)
-        if problem is None and descriptor >= 0 and hasattr(os, "getxattr"):
-            try:
-                os.getxattr(descriptor, "security.capability")
-                problem = (
-                    "has file capabilities, which give it rights like a set-id bit; take them away with `setcap -r`"
-                )
-            except OSError:
-                pass  # this file has none, or this file system knows none
+        if problem is None and descriptor >= 0 and _has_capabilities(descriptor):
+            problem = "has file capabilities, which give it rights like a set-id bit; take them away with `setcap -r`"
         if problem is not None:
             raise FileProblem(path, problem)
 
