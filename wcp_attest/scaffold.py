@@ -71,9 +71,11 @@ def scaffold_package(
             raise TypeError(f"`{name}` is the earlier spelling of `worker_{name}`; give one of them")
         if earlier is not None:
             warnings.warn(f"scaffold_package({name}=…) is spelled worker_{name}", DeprecationWarning, stacklevel=2)
-    species, number = worker_species_id or species_id, worker_version or version or "0.1.0"
+    species = species_id if worker_species_id is None else worker_species_id
+    number = version if worker_version is None else worker_version
     if species is None:
         raise TypeError("scaffold_package() needs the argument `worker_species_id`")
+    number = "0.1.0" if number is None else number
     check_metadata(worker_id, species, number, "local")
     templates = files("wcp_attest").joinpath("templates", "worker")
     contents = {name: templates.joinpath(f"{os.path.basename(name)}.in").read_bytes() for name in FILES}

@@ -249,7 +249,15 @@ def test_a_place_that_cannot_be_is_the_callers_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"worker_id": 'org.acme.x"; import os'}, {"worker_species_id": "W"}, {"worker_version": '"'}]
+    "wrong",
+    [
+        {"worker_id": 'org.acme.x"; import os'},
+        {"worker_species_id": "W"},
+        {"worker_version": '"'},
+        {"worker_id": ""},
+        {"worker_species_id": ""},
+        {"worker_version": ""},
+    ],
 )
 def test_ids_are_checked_before_they_go_into_code(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
