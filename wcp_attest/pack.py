@@ -20,6 +20,7 @@ from wcp_attest.base.errors import ConfigError, ManifestMissing, SignatureMissin
 from wcp_attest.base.identity import parse_utc
 from wcp_attest.disk.archive import copy_hashed, create, extract, refuse_twins
 from wcp_attest.disk.check_tree import check_tree
+from wcp_attest.disk.directory import describe_os_error
 from wcp_attest.disk.files import private_directory, read_bounded
 from wcp_attest.disk.options import ReadOptions
 from wcp_attest.disk.placement import PAIR_FOLDERS, PAIR_NAMES, PackagePair, find_place
@@ -121,7 +122,7 @@ def pack(
             create(copy, draft, kind, moment=parse_utc(manifest.built_at_utc) or 0)
             os.link(draft, path)  # unlike a rename, this never replaces what another program put there meanwhile
         except OSError as problem:
-            raise ConfigError(f"cannot write {path!r}: {(problem.strerror or str(problem)).lower()}") from None
+            raise ConfigError(f"cannot write {path!r}: {describe_os_error(problem)}") from None
         return Packed(path, kind, os.stat(draft).st_size, manifest)
 
 
@@ -256,9 +257,7 @@ def unpack(
             os.mkdir(place)  # claims the name; renaming onto an empty directory then replaces it at once
             os.rename(root, place)
         except OSError as problem:
-            raise ConfigError(
-                f"cannot unpack into {os.fspath(target)!r}: {(problem.strerror or str(problem)).lower()}"
-            ) from None
+            raise ConfigError(f"cannot unpack into {os.fspath(target)!r}: {describe_os_error(problem)}") from None
     return verified
 
 

@@ -26,7 +26,7 @@ from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
-from wcp_attest.disk.directory import describe_os_error
+from wcp_attest.disk.directory import CREATE_FLAGS, describe_os_error
 from wcp_attest.disk.zip_layout import ENCRYPTED, UTF8_NAME, check_layout
 from wcp_attest.package.entries import path_problem, target_problem
 from wcp_attest.package.names import folded
@@ -243,8 +243,7 @@ def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory
 
 
 def _copy(member: Member, data: IO[bytes], place: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(place, flags, 0o755 if member.executable else 0o644)
+    descriptor = os.open(place, CREATE_FLAGS, 0o755 if member.executable else 0o644)
     with open(descriptor, "wb") as out:
         left = member.size
         while left and (block := data.read(min(left, _BLOCK))):
@@ -278,9 +277,8 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, inner: IO[bytes], at_once: int, length: int | None = None) -> None:
         self._inner, self._at_once, self._length = inner, at_once, length
-        self._least = (
-            -1 if length is None else 0
-        )  # a zip's last 64 KiB are read without a size; a tar's header states it
+        # The last 64 KiB of a zip are read without a size; the headers of a tar state it.
+        self._least = -1 if length is None else 0
 
     def read(self, size: int = -1) -> bytes:
         """Read, as a file does; refuse what is too large."""
