@@ -136,9 +136,8 @@ class _Cursor:
             self.directories = [line for line in lines if line.endswith(_DIRECTORY_END)]
             others = [line for line in lines if not line.endswith(_DIRECTORY_END)]
             body = SEPARATOR.join(others) if others else None
-        self._rows = BytesIO(
-            body or b""
-        )  # finds the ends of lines five times as fast as `find` in a loop (bar: `small`)
+        # It finds the ends of lines five times as fast as `find` in a loop (bar: `small`).
+        self._rows = BytesIO(body or b"")
         self._left = len(body or b"")
         self.at_end = body is None
 

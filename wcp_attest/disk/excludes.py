@@ -155,9 +155,8 @@ class Excludes:
         costs = [part.cost() for rule in self._rules for part in rule.parts]
         self._cost, self._cost_of_character = sum(own for own, _ in costs), sum(each for _, each in costs)
         self._left = MAX_WORK
-        self._above: list[tuple[str, list[int]]] = [
-            ("", [1] * len(self._rules))
-        ]  # what each rule reaches, by directory
+        # What each rule reaches in the last directory and in those above it, with their paths.
+        self._above: list[tuple[str, list[int]]] = [("", [1] * len(self._rules))]
         self._matched: set[int] = set()
         self._took_out: set[int] = set()
         self._took_back: dict[int, set[int]] = {}  # from which earlier ones

@@ -286,9 +286,7 @@ class Walk:
             if state is _State.COUNTED and excludes.concern(path, files=not folders):
                 gone.update(name for name in names if excludes.leave_out(path + name, folder=folders))
         below = [name for name in source.folders if name in gone]
-        for name in sorted(
-            gone.intersection(source.files)
-        ):  # what is left out must be regular files without a set-id bit
+        for name in sorted(gone.intersection(source.files)):  # they must be regular, without a set-id bit
             try:
                 check_file(path + name, os.stat(native(name), dir_fd=descriptor, follow_symlinks=False), None)
             except FileNotFoundError:
