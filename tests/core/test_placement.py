@@ -11,6 +11,7 @@ import pytest
 
 from tests.core.test_verification import KEY, NOW, SPECIES, STRANGER, WORKER, make_tree, policy
 from wcp_attest import ConfigError, DenyCode, Policy, ReadOptions, Recheck, Verdict, build_manifest, verify
+from wcp_attest.build import output_place
 from wcp_attest.disk.placement import PAIR_NAMES, Placement, choose_place, find_place
 from wcp_attest.package.statement import Statement
 
@@ -200,6 +201,11 @@ def test_a_detached_directory_lies_outside_and_is_one(package: Path, tmp_path: P
     for missing in (tmp_path / "none", package / "manifest.json"):
         with pytest.raises(ConfigError, match="is not a directory"):
             check(package, attestation=missing)
+
+
+def test_writes_no_detached_pair_into_a_directory_without_a_name(package: Path) -> None:
+    with pytest.raises(ConfigError, match="an empty text"):
+        output_place(package, attestation="")  # such as an unset variable of a script
 
 
 def test_a_detached_pair_covers_the_pair_inside(package: Path, tmp_path: Path) -> None:

@@ -175,8 +175,8 @@ def choose_place(
         The place.
 
     Raises:
-        ConfigError: `wanted` and `attestation` contradict each other, or there would be two pairs of wcp-attest in the
-            package.
+        ConfigError: `wanted` and `attestation` contradict each other, `attestation` is empty or inside the package, or
+            there would be two pairs of wcp-attest in the package.
         MachineError: this machine is at fault; nothing was decided.
     """
     if attestation is not None or wanted == "detached":
@@ -209,6 +209,8 @@ def choose_place(
 
 
 def _detached(root: str, attestation: str) -> PairPlace:
+    if not attestation:
+        raise ConfigError("the directory of the detached pair is an empty text; --attestation names a directory")
     package = os.path.realpath(root)
     if os.path.commonpath([package, os.path.realpath(attestation)]) == package:
         raise ConfigError(f"{attestation!r} is inside the package; a detached pair lies outside of it")
