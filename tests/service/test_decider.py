@@ -16,7 +16,7 @@ from wcp_attest.signing.key import generate
 from wcp_route import Services
 from wcp_route.domain.codes import Code
 from wcp_route.gates.policy_gate import PolicyAnswer
-from wcp_route.service.decider import USUAL_THREADS, Decider
+from wcp_route.service.decider import SWEEP_SECONDS, USUAL_THREADS, Decider
 from wcp_route.storage.receipts import KeyFileSigner
 from wcp_route.storage.receipts.read import find
 from wcp_route.storage.state import open_state
@@ -175,3 +175,35 @@ def test_threads_end_with_the_service(tmp_path: Path) -> None:
     with hall_with_receipts(tmp_path) as hall:
         ask(hall, times=20)
         assert not [thread for thread in threading.enumerate() if thread.name == "wcp-decider"]
+
+
+def test_looks_after_requests_once_in_a_while_and_not_once_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, looks = World(tmp_path), [0]  # that are due, when each request begins
+    world.enroll()
+
+    class Counting(Decider):
+        def _sweep(self) -> None:
+            looks[-1] -= 1
+            super()._sweep()
+
+    async def run(decider: Decider) -> None:
+        loop = asyncio.get_running_loop()
+        later = loop.call_later
+
+        def call_later(delay: float, callback: Any, *given: Any, **options: Any) -> asyncio.TimerHandle:
+            looks.append(looks[-1] + (getattr(callback, "__name__", "") == "_sweep"))
+            return later(delay, callback, *given, **options)
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        with decider.running():
+            for _ in range(50):
+                await asyncio.wait_for(decider.decide(a_request(), grant="", principal="acme"), SECONDS)
+            await asyncio.sleep(5 * SWEEP_SECONDS)
+            await asyncio.wait_for(decider.decide(a_request(), grant="", principal="acme"), SECONDS)
+
+    with world.hall() as hall:
+        asyncio.run(run(Counting(hall, 2)))
+    assert set(looks) == {0, 1}
+    assert looks[-1] == 1  # the look that the last request began, after all others had ended

@@ -70,14 +70,14 @@ class Decider:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._open: dict[_Job, None] = {}  # brought and not answered, oldest first; of the loop's thread alone
         self._settled: deque[_Job] = deque()
-        self._woken = False
+        self._woken = self._sweeping = False  # whether an `_answer`, or a `_sweep`, is on its way
         self._threads: set[threading.Thread] = set()
         self._loop: AbstractEventLoop | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Judge requests of the running loop until the block ends."""
-        self._loop = get_running_loop()
+        self._loop, self._sweeping = get_running_loop(), False
         for _ in range(min(USUAL_THREADS, self._most)):
             self._start_thread(None)
         try:
@@ -99,7 +99,8 @@ class Decider:
         """
         loop = get_running_loop()
         job = _Job({"request": request, "grant": grant, "principal": principal}, loop.create_future())
-        if not self._open:
+        if not self._sweeping:
+            self._sweeping = True
             loop.call_later(SWEEP_SECONDS, self._sweep)
         self._open[job] = None
         self._jobs.put(job)
@@ -166,6 +167,7 @@ class Decider:
 
     def _sweep(self) -> None:
         """Look after requests behind a slow one, and after receipts that do not come in time."""
+        self._sweeping = bool(self._open)  # else the next request begins it again
         if not self._open:
             return
         now, queued = time.monotonic(), 0
