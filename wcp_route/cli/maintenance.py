@@ -7,6 +7,7 @@ import sys
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.text import count as counted
 from wcp_route.cli.files import create_file
 from wcp_route.cli.opening import by_option, key_option, opened_state, state_option
 from wcp_route.cli.say import answer, format_option, note
@@ -25,7 +26,7 @@ def migrate(state: str, form: str) -> int:
     from wcp_route.storage.database import Database
 
     made = Database.bring_up(state)
-    answer(form, "state-migrated", f"{made} step{'s' * (made != 1)} made" if made else "nothing to do", steps=made)
+    answer(form, "state-migrated", f"{counted(made, 'step')} made" if made else "nothing to do", steps=made)
     return 0
 
 
@@ -42,7 +43,7 @@ def backup(target: str, state: str, form: str) -> int:
     if "://" not in target and os.path.lexists(target):
         raise ConfigError(f"{target!r} exists already; name a file that does not")
     count = copy(state, target)
-    answer(form, "state-copied", f"{count} receipt{'s' * (count != 1)} copied", receipts=count)
+    answer(form, "state-copied", f"{counted(count, 'receipt')} copied", receipts=count)
     note("check the copy with `wcp-route receipts verify --state`")
     return 0
 
@@ -71,7 +72,7 @@ def prune(keep_days: int, exported: str | None, drop: bool, by: str, state: str,
         store = stack.enter_context(opened_state(state, receipt_key=receipt_key))
         write = None if exported is None else stack.enter_context(create_file(exported)).write
         count = drop_before(store.ledger, now_ms() - keep_days * DAY_MS, by=by, write=write)
-    note(f"{count} receipt{'s' * (count != 1)} dropped")
+    note(f"{counted(count, 'receipt')} dropped")
     if receipt_key is not None and count:
         note("keep this head instead of older ones:")
         sys.stdout.write(head(state).decode().rstrip("\n") + "\n")

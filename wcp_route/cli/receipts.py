@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.text import count as counted
 from wcp_attest.cli.text import json_text
 from wcp_route.cli.files import create_file, read_file
 from wcp_route.cli.groups import HintingGroup
@@ -91,8 +92,7 @@ def verify(
         )
     else:
         signed = "all signed by a given key" if found.signed else "NOT all signed by a given key"
-        many, streams = "s" * (found.receipts != 1), "s" * (found.streams != 1)
-        say(f"{found.receipts} receipt{many} in {found.streams} stream{streams} hold, {signed}")
+        say(f"{counted(found.receipts, 'receipt')} in {counted(found.streams, 'stream')} hold, {signed}")
     if head is None:
         note("without --head you cannot tell whether receipts were cut off at the end")
     return 0
@@ -193,7 +193,7 @@ def export(state: str, output: str | None) -> int:
     else:
         with create_file(output) as file:
             count = export(state, file.write)
-    note(f"{count} receipt{'s' * (count != 1)} written")
+    note(f"{counted(count, 'receipt')} written")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wcp_attest.cli.text import count as counted
 from wcp_route.cli.files import read_file
 from wcp_route.cli.groups import HintingGroup
 from wcp_route.cli.opening import opened, optional_hall_options, read_rules_file
@@ -38,8 +39,7 @@ def check(rules_path: str, form: str) -> int:
     else:
         for shadow in found.shadows:
             say(str(shadow))
-        rules = f"{len(found.rules)} rule{'s' * (len(found.rules) != 1)}"
-        say(f"{rules}, {len(found.shadows)} unreachable, {found.digest}")
+        say(f"{counted(len(found.rules), 'rule')}, {len(found.shadows)} unreachable, {found.digest}")
     return 1 if found.shadows else 0
 
 
@@ -119,6 +119,6 @@ def test(
         return 1 if problems else 0
     for problem in problems:
         say(problem)
-    run = f"{len(cases)} test{'s' * (len(cases) != 1)}"
-    say(f"{run}, {len(problems)} wrong; {covered} of {len(compiled.rules)} rules matched")
+    matched = f"{covered} of {len(compiled.rules)} rules matched"
+    say(f"{counted(len(cases), 'test')}, {len(problems)} wrong; {matched}")
     return 1 if problems else 0
