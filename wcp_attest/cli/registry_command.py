@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "PYHALL_TOKEN"  # noqa: S105  # the name of a variable
 SESSION_VARIABLE = "PYHALL_SESSION_TOKEN"
-MAX_TOKEN_BYTES = 8192
 
 
 @click.group(cls=CommandGroup, no_args_is_help=False)
@@ -241,15 +240,10 @@ def _client(where: dict[str, Any], credentials: Credentials | None = None) -> Re
 
 def _credentials(token_file: str | None) -> Credentials:
     """Return the token of a file or the environment; none is no error here, the registry will say."""
-    from wcp_attest.disk.files import read_bounded
     from wcp_attest.trust.registry.client import Credentials
 
     if token_file is not None:
-        data = read_bounded(token_file, limit=MAX_TOKEN_BYTES + 2, what="the token file", follow=True)
-        try:
-            return Credentials(bearer_token=data.decode("ascii").strip())
-        except UnicodeDecodeError:
-            raise ConfigError(f"the token file {token_file!r} holds something else than a token") from None
+        return Credentials.from_token_file(token_file)
     return Credentials(os.environ.get(TOKEN_VARIABLE) or None, os.environ.get(SESSION_VARIABLE) or None)
 
 

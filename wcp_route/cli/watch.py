@@ -19,7 +19,7 @@ from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.cli.approvals import authority_option
 from wcp_route.cli.opening import by_option, hall_option, key_option, opened_state
 from wcp_route.cli.say import printable, raw
-from wcp_route.cli.watch_sources import Watched, WatchedService, WatchedState, token_of
+from wcp_route.cli.watch_sources import Watched, WatchedService, WatchedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,8 +214,8 @@ def watch(
             why = "it goes with --hall URL" if hall is None else "with --hall the token says who you are"
             raise click.UsageError(f"leave out {parameter.opts[0]}: {why}", context)
     if hall is not None:
-        token = token_of(token_file)
-        return _watch(WatchedService(hall, token=token, decisions=decisions, ca_file=ca_file), interval, 0.0)
+        service = WatchedService(hall, token_file=token_file, decisions=decisions, ca_file=ca_file)
+        return _watch(service, interval, 0.0)
     if state is None:
         raise click.UsageError(
             "no Hall: name its state by --state or --config, or a running one by --hall URL", context

@@ -25,7 +25,6 @@ HALL_SECONDS: Final = 5.0  # for all requests of one look, or for one answer
 MAX_REPLY_BYTES: Final = 8 << 20  # of one list; 10,000 holds have about 6 MiB
 MAX_TEXT: Final = 1000  # characters of any value that is shown
 MAX_TAG: Final = 200  # characters of an entity tag
-MAX_TOKEN_BYTES: Final = 8192
 _REFUSALS: Final = frozenset({400, 401, 403, 404, 409, 413, 415, 421})
 
 
@@ -161,15 +160,15 @@ class WatchedService:
 
     Args:
         url: of the Hall; https, or http to this very machine.
-        token: the caller's; None for a Hall that asks for none.
+        token_file: the file with the caller's token; None for a Hall that asks for none.
         decisions: how many of the last ones to show.
         ca_file: certificates to trust instead of those of the system.
 
     Raises:
-        ConfigError: the URL, the token or the certificates cannot be used.
+        ConfigError: the URL, the token file or the certificates cannot be used.
     """
 
-    def __init__(self, url: str, *, token: str | None, decisions: int, ca_file: str | None) -> None:
+    def __init__(self, url: str, *, token_file: str | None, decisions: int, ca_file: str | None) -> None:
         from wcp_attest.net.https import Transport
         from wcp_attest.registry import Credentials
 
@@ -177,7 +176,9 @@ class WatchedService:
             raise ConfigError("the URL of the Hall must not carry a query")
         self.name = url.rstrip("/")
         self._transport = Transport(url, timeout=HALL_SECONDS, ca_file=ca_file)
-        self._headers = {} if token is None else Credentials(bearer_token=token).headers()
+        if token_file == "-":  # noqa: S105  # a path
+            raise ConfigError("the token cannot come from standard input, where the keys come from; name a file")
+        self._headers = {} if token_file is None else Credentials.from_token_file(token_file).headers()
         self._paths = {"pending": "/wcp/approvals/pending", "quarantined": "/admin/quarantine"}
         if decisions:
             self._paths["receipts"] = f"/receipts?kind=decision&limit={decisions}"
@@ -293,27 +294,6 @@ class WatchedService:
 
 
 Watching: TypeAlias = WatchedState | WatchedService
-
-
-def token_of(path: str | None) -> str | None:
-    """Read a token from a file.
-
-    Args:
-        path: of the file; None for none.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds no token.
-    """
-    from wcp_route.cli.files import read_file
-
-    if path is None:
-        return None
-    if path == "-":
-        raise ConfigError("the token cannot come from standard input, where the keys come from; name a file")
-    text = read_file(path, limit=MAX_TOKEN_BYTES, what="token file").decode("ascii", "replace").strip()
-    if not text:
-        raise ConfigError(f"the token file {path!r} is empty")
-    return text
 
 
 def _text(row: object, name: str) -> str:

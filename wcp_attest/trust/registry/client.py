@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.url_origin import same_origin
+from wcp_attest.disk.files import read_bounded
 from wcp_attest.net.https import DEFAULT_TIMEOUT, HttpReply, Request, Transport
 from wcp_attest.net.https_errors import RegistryAnswerError, RegistryIncompleteError
 from wcp_attest.trust.registry.answers import (
@@ -48,8 +49,9 @@ MAX_ROWS: Final = 100_000  # of all pages together; larger lists are signed list
 MAX_LIST_BYTES: Final = 64 << 20  # of all pages together
 MAX_LINK: Final = 16 << 10  # characters of `Link` headers
 MAX_REASON: Final = 2_000  # characters
+MAX_TOKEN: Final = 8192  # characters
 _JSON: Final = frozenset({"application/json"})
-_TOKEN = re.compile(r"[!-~]{1,8192}\Z")
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN}}}\Z")
 _COOKIE = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}\Z")  # RFC 6265, section 4.1.1: cookie-octet
 
 
@@ -73,6 +75,22 @@ class Credentials:
             raise ConfigError("the bearer token is empty or holds spaces, line breaks or characters beyond ASCII")
         if self.session_token is not None and not _COOKIE.match(self.session_token):
             raise ConfigError("the session token is empty or holds characters that no cookie may")
+
+    @classmethod
+    def from_token_file(cls, path: str) -> Credentials:
+        """Read a bearer token from a file.
+
+        Args:
+            path: of the file. White space around the token does not count.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds something else than a token.
+        """
+        data = read_bounded(path, limit=MAX_TOKEN + 2, what="the token file", follow=True)
+        try:
+            return cls(bearer_token=data.decode("ascii", "replace").strip())
+        except ConfigError as problem:
+            raise ConfigError(f"the token file {path!r} cannot be used: {problem}") from None
 
     def headers(self) -> dict[str, str]:
         """Return the header to send: `Authorization`, `Cookie`, or none."""
