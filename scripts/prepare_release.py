@@ -51,26 +51,14 @@ def tracked() -> list[Path]:
     return [path for path in paths if path.is_file() and not path.is_symlink() and b"\0" not in path.read_bytes()]
 
 
-def replace(pattern: re.Pattern[str], value: str) -> int:
-    """Replace a placeholder in every file; return in how many it stood."""
+def replace(*changes: tuple[re.Pattern[str], str], suffix: str = "") -> int:
+    """Make changes in every file whose name ends so; return how many files are others now."""
     changed = 0
     for path in tracked():
-        text = path.read_bytes().decode()
-        wanted = pattern.sub(value, text)
-        if pattern is OWNER:
-            wanted = EXPLAINED.sub("", wanted)
-        if wanted != text:
-            path.write_bytes(wanted.encode())
-            changed += 1
-    return changed
-
-
-def on_the_index() -> int:
-    """Say on the pages how to install a release from the package index; return in how many that changed something."""
-    changed = 0
-    for path in tracked():
+        if not path.name.endswith(suffix):
+            continue
         text = wanted = path.read_bytes().decode()
-        for pattern, value in UNPUBLISHED if path.suffix == ".md" else ():
+        for pattern, value in changes:
             wanted = pattern.sub(value, wanted)
         if wanted != text:
             path.write_bytes(wanted.encode())
@@ -110,11 +98,11 @@ def main(arguments: list[str]) -> int:
     """Do what the arguments say; return the exit status."""
     match arguments:
         case ["owner", name] if re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?", name):
-            print(f"replaced in {replace(OWNER, name)} files; now `make test`, and commit")
+            print(f"replaced in {replace((OWNER, name), (EXPLAINED, ''))} files; now `make test`, and commit")
         case ["index"]:
-            print(f"changed {on_the_index()} pages")
+            print(f"changed {replace(*UNPUBLISHED, suffix='.md')} pages")
         case ["commit", commit] if re.fullmatch(r"[0-9a-f]{40}", commit):
-            print(f"replaced in {replace(COMMIT, commit)} files")
+            print(f"replaced in {replace((COMMIT, commit))} files")
         case ["check", tag]:
             found = problems(tag)
             print("\n".join(found) or f"{tag} can be released")
