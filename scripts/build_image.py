@@ -29,11 +29,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import urllib.request
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "image.txt"
@@ -202,10 +203,11 @@ def write_image(result: Path, layers: list[bytes]) -> str:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     described = [blob(gzip.compress(data, 6, mtime=0), "layer.v1.tar+gzip") for data in layers]
-    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    labels = {"org.opencontainers.image.licenses": "Apache-2.0", "org.opencontainers.image.title": "wcp-attest"}
-    if version is not None:
-        labels["org.opencontainers.image.version"] = version[1]
+    labels = {
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.title": "wcp-attest",
+        "org.opencontainers.image.version": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
+    }
     config = {
         "created": datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "architecture": "amd64",
@@ -272,7 +274,7 @@ def download(addresses: list[str], path: Path) -> None:
         try:
             with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 (one of MIRRORS; the hash decides)
                 data = answer.read(50_000_000)
-        except URLError:
+        except (OSError, HTTPException):  # not found, not reached, or broken off: the next one is asked
             continue
         part = path.with_suffix(f".{os.getpid()}")
         part.write_bytes(data)
@@ -283,7 +285,7 @@ def download(addresses: list[str], path: Path) -> None:
 
 def fetch_wheels() -> list[Path]:
     """Return the wheels of requirements/run.txt for the image's Python, checked by pip against their hashes."""
-    lock, place = WHEELS_LOCK, wheels_place()
+    place = wheels_place()
     if not place.exists():
         part = place.with_name(f"{place.name}.{os.getpid()}")
         command = [
@@ -297,7 +299,7 @@ def fetch_wheels() -> list[Path]:
             "download",
             "--no-deps",
         ]
-        subprocess.run([*command, "--require-hashes", "-r", lock, "--dest", part, *for_image()], check=True)
+        subprocess.run([*command, "--require-hashes", "-r", WHEELS_LOCK, "--dest", part, *for_image()], check=True)
         part.rename(place)
     return sorted(place.glob("*.whl"))
 

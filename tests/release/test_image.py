@@ -11,10 +11,14 @@ import io
 import json
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +164,23 @@ def test_a_part_that_is_not_what_the_lock_names_stops_the_build(
     assert not (tmp_path / "debs" / f"{first}.deb").exists()
     with pytest.raises(ValueError, match="cannot be downloaded"):
         build_image.fetch_debs()
+
+
+def test_a_mirror_that_hangs_up_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"!<arch>\n")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+
+    def hang_up() -> None:
+        rude.accept()[0].close()
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as rude,
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as good,
+        ThreadPoolExecutor() as threads,
+    ):
+        good.timeout = 10
+        threads.submit(hang_up)
+        threads.submit(good.handle_request)
+        ports = rude.getsockname()[1], good.server_port
+        build_image.download([f"http://127.0.0.1:{port}/part" for port in ports], tmp_path / "got.deb")
+    assert (tmp_path / "got.deb").read_bytes() == b"!<arch>\n"
