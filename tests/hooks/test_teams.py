@@ -219,6 +219,15 @@ def test_a_file_inside_a_file_is_a_conflict() -> None:
         merge_manifests(Sides(manifest_of({"a": 0}), manifest_of({"a": 0, "f": 1}), manifest_of({"a": 0, "f/g": 1})))
 
 
+def test_the_driver_leaves_a_binary_file_of_another_program_and_does_not_call_it_merged(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("base", "ours", "theirs")]
+    for number, file in enumerate(files):
+        file.write_bytes(b"\0%d\n" % number)
+    ran = wcp("merge-driver", *files, "w/manifest.json")
+    assert (ran.status, files[1].read_bytes()) == (1, b"\x001\n")
+    assert "another program's file; git cannot merge it line by line; it is left as it is" in ran.err
+
+
 @pytest.mark.parametrize("which", ["base", "ours", "theirs"])
 @pytest.mark.parametrize(
     "hostile", [b"", b"{}", b"<<<<<<< ours\n", b"\xff" * 100, b'{"schema_version": "awp.v1"}', None]

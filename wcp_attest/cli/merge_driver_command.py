@@ -13,6 +13,7 @@ from wcp_attest.cli.output import Output, reporting
 from wcp_attest.cli.text import one_line
 
 ANCESTOR = "the common ancestor"
+MAX_CONFLICTS = 127  # that `git merge-file` counts in its exit status; a higher one is a failure
 
 
 @click.command("merge-driver", cls=GroupedCommand)
@@ -77,5 +78,8 @@ def _merge_lines(out: Output, ours: str, base: str, theirs: str, name: str) -> i
         process.communicate()
     if process.returncode == 0:
         return 0
-    out.note(f"{one_line(name)} is another program's file; git merged it line by line and left conflicts in it")
+    said = "git merged it line by line and left conflicts in it"
+    if not 0 < process.returncode <= MAX_CONFLICTS:  # a binary file, say
+        said = "git cannot merge it line by line; it is left as it is"
+    out.note(f"{one_line(name)} is another program's file; {said}")
     return REFUSED
