@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -145,6 +147,27 @@ def test_attributes_of_this_clone_alone_are_named_and_the_advice_goes_there(proj
     project.write(".git/info/attributes", "*.txt -text\n")
     project.add()
     assert f"note: w: {place} says what git converts in this clone, and no other clone has that file" in ok("check").err
+
+
+def test_git_is_run_as_often_for_forty_converted_files_as_for_one(
+    project: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, counted = tmp_path / "log", tmp_path / "bin/git"
+    counted.parent.mkdir()
+    counted.write_text(f'#!/bin/sh\necho run >>{log}\nexec {shutil.which("git")} "$@"\n')
+    counted.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{counted.parent}:{os.environ['PATH']}")
+    project.write(".gitattributes", "*.md ident\n")
+    runs = []
+    for files in (1, 40):
+        for number in range(files):
+            project.write(f"w/{number}.md", "1\n")
+        project.add()
+        log.write_text("")
+        ran = wcp("check")
+        assert (ran.status, ran.out.count("by the attribute `ident`")) == (1, files)
+        runs.append(len(log.read_text().splitlines()))
+    assert runs[0] == runs[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.advice.git_command import Git, chunks, deadline, feeding, refuse_special_files
@@ -30,7 +31,7 @@ from wcp_attest.package.entries import MAX_TARGET_BYTES, Entry, File, Symlink
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Self
 
 _PAIR: Final = ("manifest.json", "manifest.sig")
@@ -148,7 +149,7 @@ class GitIndex(ExitStack):
             raise ConfigError(f"`core.attributesFile` names {place!r}, which is not a regular file; remove the setting")
         # 2. Directories are asked for, too: `git archive` leaves out what is below one with `export-ignore`.
         regular = [path for path, staged in self.files.items() if staged.mode not in (LINK, SUBMODULE)]
-        folders = {path[:at] + "/" for path in self.files for at, letter in enumerate(path) if letter == "/"}
+        folders = {folder + "/" for path in self.files for folder in folders_above(path)}
         asked = [*regular, *sorted(folders)]
         # 3. git reads these paths as relative to its current directory, and answers in the order of the questions.
         here = os.fsdecode(self._git.output("rev-parse", "--show-prefix").removesuffix(b"\n"))
@@ -166,17 +167,16 @@ class GitIndex(ExitStack):
             path
             for path in self.files
             if any(found.get(path, {}).get(name) == "set" for name in ("export-subst", "export-ignore"))
-            or (
-                left_out and not left_out.isdisjoint(path[:at] + "/" for at, letter in enumerate(path) if letter == "/")
-            )
+            or (left_out and any(folder + "/" in left_out for folder in folders_above(path)))
         )
         self._lfs = frozenset(path for path in regular if found[path].get("filter") == "lfs")
         conversions = {path: _conversion(found[path]) for path in regular}
         self._converted = {path: conversion for path, conversion in conversions.items() if conversion}
         return self._converted
 
+    @cached_property
     def local_attributes(self) -> str:
-        """Return the path of `info/attributes` when it says what git converts, else an empty text.
+        """The path of `info/attributes` when it says what git converts, else an empty text.
 
         Only this clone has that file, and it goes before every `.gitattributes`.
         """
@@ -395,6 +395,11 @@ class GitIndex(ExitStack):
         if partial:
             return f"{start}: this is a partial clone; get what is missing with `git fetch --refetch --no-filter`"
         return f"{start}; run `git fsck`"
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the directories that a path lies in, without a slash at their end, the outermost first."""
+    return (path[:at] for at, letter in enumerate(path) if letter == "/")
 
 
 class _LargerThanRead(ConfigError):

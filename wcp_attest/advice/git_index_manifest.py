@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wcp_attest.advice.git_index import LINK, SUBMODULE
+from wcp_attest.advice.git_index import LINK, SUBMODULE, folders_above
 from wcp_attest.base.digest import package_hash
 from wcp_attest.base.errors import ConfigError, TreeUnsafe
 from wcp_attest.disk.excludes import Excludes
@@ -94,9 +94,10 @@ def read_staged(
     rules = Excludes(excludes)
     if not index.prefix:
         rules.leave_out(".git", folder=True)  # every checkout has it
-    chosen, emptied = _chosen(index, rules)
+    pair = [pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)]
+    chosen, emptied = _chosen(index, rules, pair)
     if not chosen:
-        if not set(index.files) - {pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)}:
+        if not index.files.keys() - pair:
             raise ConfigError(
                 f"nothing but the manifest is left of {index.prefix or '.'!r}; remove it as well, with `git rm`"
             )
@@ -104,11 +105,7 @@ def read_staged(
     conversions = index.conversions()
     index.hash_all(chosen, algorithm)
     entries: dict[str, Entry] = {path: EmptyDirectory() for path in emptied}
-    problems = (
-        []
-        if allow_twins
-        else list(_twins([*chosen, *(pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME))]))
-    )
+    problems = [] if allow_twins else list(_twins([*chosen, *pair]))
     for path in chosen:
         problem = _name_problem(index, path, conversions, bytecode)
         if problem is None:
@@ -162,7 +159,7 @@ def _is_foreign(index: GitIndex) -> bool:
     return False
 
 
-def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
+def _chosen(index: GitIndex, rules: Excludes, pair: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the paths that a manifest must account for, in byte order, and the directories that excludes empty.
 
     A checkout has such a directory, and a manifest of the checkout lists it as empty.
@@ -176,7 +173,6 @@ def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
         return folders[folder]
 
     chosen = []
-    pair = {pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)}
     emptied: set[str] = set()
     for path, staged in index.files.items():
         if path in pair:
@@ -190,7 +186,7 @@ def _chosen(index: GitIndex, rules: Excludes) -> tuple[list[str], list[str]]:
             folder = folder.rpartition("/")[0]
         emptied.add(folder)
     # A directory that another one or a file lies in is not empty.
-    emptied -= {path[:at] for path in (*chosen, *emptied) for at, letter in enumerate(path) if letter == "/"}
+    emptied -= {folder for path in (*chosen, *emptied) for folder in folders_above(path)}
     emptied -= {""} if chosen or len(emptied) > 1 else set()
     return sorted(chosen, key=os.fsencode), sorted(emptied)
 
@@ -208,7 +204,7 @@ def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], by
     conversion = conversions.get(path)
     if conversion is not None and conversion not in _ELSEWHERE:
         name = "text" if conversion.startswith("eol") else conversion.partition("=")[0]
-        where = index.local_attributes() or ".gitattributes"
+        where = index.local_attributes or ".gitattributes"
         return f"is converted on every checkout by the attribute `{conversion}`; set `-{name}` for it in {where}"
     return None
 

@@ -386,7 +386,7 @@ def _checkout_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
         notes.append(f"git on this machine checks text out with CRLF, and verification of that would fail; {advice}")
     elif converted:
         notes.append(f"{converted} files are checked out with CRLF on some machines; {advice}")
-    if local := index.local_attributes():
+    if local := index.local_attributes:
         notes.append(
             f"{local} says what git converts in this clone, and no other clone has that file;"
             " put what holds for the package into its .gitattributes"
