@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from codecs import BOM_UTF8
 from typing import Any
@@ -157,6 +158,44 @@ class Table:
         if found is None:
             raise self.wrong(key, "a span such as 90s, 15m, 12h, 400d or 8w")
         return int(found[1]) * _SECONDS[found[2]]
+
+    def path(self, key: str, folder: str) -> str:
+        """Read the path of a file or directory.
+
+        Args:
+            key: the key in this table.
+            folder: the path is relative to it.
+
+        Returns:
+            The absolute path.
+
+        Raises:
+            ConfigError: it is missing, empty, not a text, or holds a zero byte.
+        """
+        name = self.text(key)
+        if "\0" in name:
+            raise self.wrong(key, "a path without zero bytes")
+        return os.path.abspath(os.path.join(folder, name))
+
+    def url(self, key: str) -> str:
+        """Read a URL. What is needed to fetch it is not imported.
+
+        Args:
+            key: the key in this table.
+
+        Returns:
+            The URL as it is written: https, or http on loopback.
+
+        Raises:
+            ConfigError: it is missing, empty, not a text, not such a URL, or carries a query.
+        """
+        from wcp_attest.base.url_origin import UrlOrigin
+
+        url = self.text(key)
+        if "?" in url:
+            raise self.wrong(key, "a URL without a query")
+        UrlOrigin.of(url)
+        return url
 
     def table(self, key: str) -> Table:
         """Read a table inside this one.

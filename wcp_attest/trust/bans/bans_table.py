@@ -258,7 +258,7 @@ def parse_bans_table(table: Table, inputs: PolicyInputs) -> BansCondition:
     """
     # 1  Where what was seen is kept, and the times.
     if "state" in table:
-        state = _in_existing_folder(_path(table, "state", inputs), "`state` in [bans]")
+        state = _in_existing_folder(table.path("state", inputs.folder), "`state` in [bans]")
     else:
         state = state_directory(inputs.environ)
     refresh = table.age("refresh") if "refresh" in table else DEFAULT_REFRESH
@@ -333,7 +333,7 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
     if len(kinds) != 1:
         raise table.wrong("source", f"exactly one of {', '.join(_KINDS)}")
     signed = table.flag("signed", default=True)
-    ca_file = _path(table, "ca_file", inputs) if "ca_file" in table else None
+    ca_file = table.path("ca_file", inputs.folder) if "ca_file" in table else None
     network = _Network(state, refresh, ca_file, timeout)
     feed: Feed
     match kinds[0]:
@@ -342,8 +342,8 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
                 raise table.wrong(
                     "ca_file", "given beside a `url`, `tuf` or `registry`; a file is read without a network"
                 )
-            compiled = _path(table, "compiled", inputs) if "compiled" in table else None
-            feed = FileFeed(_path(table, "file", inputs), compiled, signed)
+            compiled = table.path("compiled", inputs.folder) if "compiled" in table else None
+            feed = FileFeed(table.path("file", inputs.folder), compiled, signed)
         case "url":
             from urllib.parse import urlsplit
 
@@ -351,7 +351,7 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
 
             if not signed:
                 raise table.wrong("signed", "true: a list behind a URL must be signed")
-            url = _checked_url(table, "url")
+            url = table.url("url")
             if urlsplit(url).path in {"", "/"}:
                 raise table.wrong("url", "the URL of a list, such as https://acme.example/bans.json")
             feed = UrlFeed(url, **asdict(network))
@@ -359,7 +359,7 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
             from wcp_attest.trust.bans.feeds.tuf_feed import TufFeed
 
             place = table.table("tuf")
-            urls = _checked_url(place, "metadata"), _checked_url(place, "targets")
+            urls = place.url("metadata"), place.url("targets")
             target, root = place.text("target"), place.text("root")
             pinned = inputs.read(root, MAX_ROOT_BYTES, "the pinned TUF root")
             feed = TufFeed(*urls, target, pinned, signed=signed, **asdict(network))
@@ -371,24 +371,6 @@ def _feed(table: Table, inputs: PolicyInputs, state: str, refresh: int, timeout:
                 raise table.wrong(
                     "signed", "false: a registry signs nothing. Say that its answer alone is enough, or use a `url`"
                 )
-            feed = RegistryFeed(_checked_url(table, "registry"), **asdict(network))
+            feed = RegistryFeed(table.url("registry"), **asdict(network))
     table.finish()
     return feed
-
-
-def _path(table: Table, key: str, inputs: PolicyInputs) -> str:
-    name = table.text(key)
-    if "\0" in name:
-        raise table.wrong(key, "a path without zero bytes")
-    return os.path.abspath(os.path.join(inputs.folder, name))
-
-
-def _checked_url(table: Table, key: str) -> str:
-    """Check a URL when the policy is read, without importing what is needed to fetch it."""
-    from wcp_attest.base.url_origin import UrlOrigin
-
-    url = table.text(key)
-    if "?" in url:
-        raise table.wrong(key, "a URL without a query")
-    UrlOrigin.of(url)
-    return url

@@ -13,13 +13,11 @@ package's own, and its signatures must be about it. When the registry cannot be 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from wcp_attest.base.errors import Banned, ConfigError, NotAcceptable, TrustUnusable, VerificationError
-from wcp_attest.base.url_origin import UrlOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,17 +168,10 @@ def parse_registry_table(table: Table, folder: str) -> RegistryCondition:
         raise ConfigError(
             "the policy's [registry] does not say `require = true`; leave the table out if it is not meant"
         )
-    url = table.text("url")
-    if "?" in url:
-        raise table.wrong("url", "a URL without a query")
-    UrlOrigin.of(url)
-    ca_file = table.text("ca_file") if "ca_file" in table else None
-    if "\0" in (ca_file or ""):
-        raise table.wrong("ca_file", "a path without zero bytes")
     condition = RegistryCondition(
-        url=url,
+        url=table.url("url"),
         timeout=table.age("timeout") if "timeout" in table else DEFAULT_TIMEOUT,
-        ca_file=None if ca_file is None else os.path.abspath(os.path.join(folder, ca_file)),
+        ca_file=table.path("ca_file", folder) if "ca_file" in table else None,
     )
     if condition.timeout > 60:
         raise table.wrong("timeout", "at most 60s")
