@@ -218,15 +218,20 @@ class Policy:
 
     def _named_by_environment(self) -> tuple[str, ...]:
         """Return what libraries read or write besides: certificates of servers, and the copy of a public root."""
-        fetches_root = (bool(self.identities) and self.sigstore.trusted_root is None) or any(
-            getattr(condition, "fetches_root", False) for condition in self.conditions
-        )
+        fetches_root = self.fetches_root
         if not fetches_root and not any(getattr(condition, "remote", False) for condition in self.conditions):
             return ()
         from wcp_attest.net.authorities import authority_files
         from wcp_attest.signing.sigstore.trusted_root import public_root_folders
 
         return (*authority_files(os.environ), *(public_root_folders() if fetches_root else ()))
+
+    @property
+    def fetches_root(self) -> bool:
+        """Whether a signer is verified by the root of a public Sigstore instance, which is fetched."""
+        return (bool(self.identities) and self.sigstore.trusted_root is None) or any(
+            getattr(condition, "fetches_root", False) for condition in self.conditions
+        )
 
     @property
     def keys(self) -> tuple[TrustedSigner, ...]:

@@ -32,13 +32,12 @@ An unknown key is an error. Files are read when the policy is read, so that a po
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from wcp_attest.base import strictjson
 from wcp_attest.base import toml_table as stricttoml
-from wcp_attest.base.digest import sha256_hex
+from wcp_attest.base.digest import is_hex_digest, sha256_hex
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.base.toml_table import Table
 from wcp_attest.disk.files import read_bounded
@@ -92,11 +91,13 @@ def load_policy(
         contents[name] = what if what == SECRET_FILE else sha256_hex(content)
         return content
 
-    pin = None if sha256 is None else sha256.strip().lower().removeprefix("sha256:")
-    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", pin or "") is None:
-        raise ConfigError(
-            f"the pin of a policy is 64 hex digits, not {sha256[:80]!r}; `wcp-attest policy show` prints it"
-        )
+    pin = None
+    if sha256 is not None:
+        pin = sha256.strip().lower().removeprefix("sha256:")
+        if not is_hex_digest(pin):
+            raise ConfigError(
+                f"the pin of a policy is 64 hex digits, not {sha256[:80]!r}; `wcp-attest policy show` prints it"
+            )
     data = read_bounded(file, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
     try:
         policy = parse_policy(data, read=read, environ=os.environ if environ is None else environ, folder=folder)

@@ -35,6 +35,7 @@ MAX_TAG: Final = 500  # characters of an entity tag or date that is sent back
 # Seconds that a source that failed is not asked, so that an outage does not cost each verification its timeout. The
 # pause holds without a usable copy, too: the package is denied either way, only sooner.
 PAUSE_WHEN_DOWN: Final = 30
+DOWN_SUFFIX: Final = ".down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +162,6 @@ class CachedFeed:
             raise BansUnusable(f"{problem} (that is the copy kept of a source that is down: {down})") from None
         note = f"{self.name} is down, its kept copy is used: {down}" if down else ""
         return VerifiedList(self.name, index, note, again, inf if kept.usable_until is None else kept.usable_until)
-
-
-DOWN_SUFFIX: Final = ".down"
 
 
 class CopyFile:

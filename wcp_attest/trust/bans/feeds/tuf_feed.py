@@ -90,7 +90,7 @@ class TufFeed(CachedFeed):
         if kept.usable_until is None or verifier.now >= kept.usable_until:
             when = "" if kept.usable_until is None else f" at {format_utc(kept.usable_until)}"
             raise BansUnusable(f"{self.name}: the kept copy is stale: the repository's metadata expired{when}")
-        return verifier.admit(self.name, kept.copy)
+        return CachedFeed.admit(self, kept, verifier)  # `super()` does not work in a dataclass with slots
 
     def fetch(self, kept: CachedList | None, verifier: ListVerifier) -> CachedList | None:
         """Update the metadata, and get the target when it differs from the kept one.
