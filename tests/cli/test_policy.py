@@ -192,6 +192,18 @@ def test_signers_are_rotated_without_touching_the_rest(do: Do, tmp_path: Path) -
     assert (status, "does not trust" in err) == (2, True)
 
 
+def test_a_policy_is_made_and_edited_where_no_home_is_set(
+    do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    do("ban", "new", "bans.json", "--name", "acme-soc")
+    init(do, "--bans", "bans.json", "--ban-signer", "soc.pub")
+    assert do("policy", "add-signer", "p.toml", "--public-key", "b.pub")[0] == 0
+    assert '"b.pub"' in (tmp_path / "p.toml").read_text()
+    status, _, err = do("policy", "check", "p.toml")
+    assert (status, "no state directory for ban lists" in err) == (2, True), "the verifier needs one"
+
+
 def test_keyless_signers_are_added_and_removed(do: Do, tmp_path: Path) -> None:
     init(do)
     before = (tmp_path / "p.toml").read_text()
