@@ -52,6 +52,19 @@ def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(path for name in _VARIABLES if (path := environ.get(name)))
 
 
+def check_authorities() -> None:
+    """Refuse the certificates that the environment names and that cannot be read, before a library reads them itself.
+
+    A library may wait for a pipe without end, and says of a missing file only that TLS failed.
+
+    Raises:
+        ConfigError: as `tls_context`.
+        MachineError: this machine cannot read them.
+    """
+    if authority_files(os.environ):
+        tls_context(None)
+
+
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return a context that trusts the authorities named: by the caller, by the environment, or by the system.
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from wcp_attest.base import strictjson
 from wcp_attest.base.child_environment import signing_environment
 from wcp_attest.base.errors import ConfigError, SignatureInvalid, SigningError, TrustUnusable
-from wcp_attest.net.authorities import authority_files, own_authorities, tls_context
+from wcp_attest.net.authorities import check_authorities, own_authorities
 from wcp_attest.package.signature_file import MAX_LINE_BYTES
 from wcp_attest.signing import SignedBy, SigstoreTrust
 
@@ -97,8 +97,7 @@ class SigstoreSigner:
             ConfigError: the certificates that the environment names cannot be read.
             SigningError: a service failed or did not answer in time; the message names it.
         """
-        if authority_files(os.environ):
-            tls_context(None)  # here, because libraries wait for a pipe, and say of a missing file only that TLS failed
+        check_authorities()
         last = self._run({**self._request, "payload": b64encode(payload).decode()})
         bundle, root = last.get("bundle"), last.get("trusted_root")
         if not isinstance(bundle, str) or not isinstance(root, str):

@@ -13,13 +13,12 @@ root of the public instance comes through TUF, as the library does it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, TrustUnusable
-from wcp_attest.net.authorities import authority_files, tls_context
+from wcp_attest.net.authorities import check_authorities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -81,8 +80,7 @@ def public_root(instance: Instance) -> bytes:
     until, found = _remembered.get(instance, (0.0, ""))
     if time.monotonic() >= until:
         try:
-            if authority_files(os.environ):
-                tls_context(None)  # refuses a pipe, for which the library would wait without end
+            check_authorities()
             fetch = ClientTrustConfig.staging if instance == "staging" else ClientTrustConfig.production
             found = root_of(fetch())
         except (Error, ConfigError, OSError, ValueError) as problem:
