@@ -69,14 +69,15 @@ def compare_tree(
         ConfigError: the root is absent, a link or no directory.
     """
     moment = time.time() if now is None else now
+    options = options or ReadOptions()
     with closing(open_root(root)) as opened:
         subject = ("tree", manifest.hash_algorithm, os.path.realpath(root))
         digests = DigestCache(cache, subject, report=report, now=moment)
         with closing(_CacheSieve(opened.descriptor, manifest, digests, moment)) as sieve:
-            found = survey(opened, manifest, options or ReadOptions(), sieve)
+            found = survey(opened, manifest, options, sieve)
         digests.save()
         if found.missing or found.found:
-            raise_differences(opened, manifest, options or ReadOptions(), found)
+            raise_differences(opened, manifest, options, found)
 
 
 class _Passed(NamedTuple):

@@ -71,7 +71,7 @@ def report(error: Exception, arguments: list[str]) -> int:
         traceback.print_exception(error)
     output = None
     if isinstance(error, Undelivered):
-        output, error = error.args
+        output, error = error.output, error.failure
     failure = classify(error)
     if failure is None:
         _discard_output()

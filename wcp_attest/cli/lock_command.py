@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -79,13 +78,7 @@ def lock(  # a command's parameters are its options
         raise click.UsageError("--dry-run goes with --upgrade")
     place = os.path.abspath(lock_file)
     folder = os.path.dirname(place)
-
-    def is_lock(data: bytes) -> bool:
-        with suppress(ConfigError):
-            return parse_lock(data, lock_file) is not None
-        return False
-
-    kind = OutputKind("a lock file of wcp-attest", is_lock, limit=MAX_LOCK_BYTES)
+    kind = OutputKind("a lock file of wcp-attest", _is_lock, limit=MAX_LOCK_BYTES)
     if not checking:
         check_place(place, kind)
     before = None
@@ -113,6 +106,16 @@ def lock(  # a command's parameters are its options
         return 0
     undecided = any(not one.verdict.ok and not one.verdict.decided for one in found)
     return UNDECIDED if undecided else REFUSED
+
+
+def _is_lock(data: bytes) -> bool:
+    from wcp_attest.package.lock_file import parse_lock
+
+    try:
+        parse_lock(data, LOCK_NAME)
+    except ConfigError:
+        return False
+    return True
 
 
 def _report(

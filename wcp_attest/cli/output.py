@@ -65,6 +65,11 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         """The path of the file that takes the data, if one does."""
         return None if self.path == "-" else self.path
 
+    @property
+    def mute(self) -> bool:
+        """Whether the text of a decision goes nowhere."""
+        return self.quiet and self.path is None
+
     def deliver(self, text: str) -> None:
         """Write data, complete with its last line break.
 
@@ -90,7 +95,7 @@ class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up ti
         Raises:
             ConfigError: the file cannot be written.
         """
-        if not (self.quiet and self.path is None):
+        if not self.mute:
             self.deliver(text)
 
     def deliver_json(self, kind: str, value: JsonObject) -> None:
@@ -131,8 +136,14 @@ class Misplaced(ConfigError):
 class Undelivered(Exception):
     """A command failed whose JSON goes to a file: the file gets this failure, so that no old result stays there.
 
-    Its two arguments are the `Output` and what the command raised.
+    Attributes:
+        output: where the JSON was to go.
+        failure: what the command raised.
     """
+
+    def __init__(self, output: Output, failure: Exception) -> None:
+        super().__init__(output, failure)
+        self.output, self.failure = output, failure
 
 
 def reporting(

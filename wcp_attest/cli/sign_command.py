@@ -201,7 +201,7 @@ def _report(out: Output, package: str, result: SignResult, command: str) -> None
             },
         )
         return
-    if out.quiet and out.path is None:
+    if out.mute:
         return  # counting 100,000 entries takes longer than all the rest
     lines = [
         f"{out.paint('good', 'SIGNED')}  {one_line(package)}",

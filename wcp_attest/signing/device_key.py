@@ -238,7 +238,7 @@ def _library(uri: str, error: type[ConfigError | SigningError]) -> Iterator[None
         said = " ".join(str(problem).split())[:300]
         raise error(f"{scheme}: {type(problem).__name__}{f': {said}' if said else ''}") from None
     finally:
-        if named is not None and before is None:
-            del os.environ[MODULE_VARIABLE]
-        elif named is not None and before is not None:
+        if before is not None:
             os.environ[MODULE_VARIABLE] = before
+        elif named is not None:
+            del os.environ[MODULE_VARIABLE]

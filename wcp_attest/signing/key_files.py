@@ -94,7 +94,7 @@ def load_public_keys(data: bytes, what: str) -> tuple[object, ...]:
         if block.label == "PUBLIC KEY":
             found.append(_load_public(block.pem, what, openssh=False))
         elif block.label != "EC PARAMETERS":
-            raise ConfigError(f"{what} is {_kind_of(text, block.label)}")
+            raise ConfigError(f"{what} is {_kind_of_block(block.label)}")
     if not found:
         raise ConfigError(f"{what} holds no public key")
     return tuple(found)
@@ -122,7 +122,7 @@ def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> object
         if any(block.label == "PUBLIC KEY" for block in blocks) or (not blocks and _SSH_KEY.match(text.lstrip())):
             raise ConfigError(f"{what} is a public key; signing needs the private one")
         if blocks:
-            raise ConfigError(f"{what} is {_kind_of(text, blocks[0].label)}")
+            raise ConfigError(f"{what} is {_kind_of_block(blocks[0].label)}")
         raise ConfigError(f"{what} is {_kind_of(text) or 'not a private key in PEM or OpenSSH form'}")
     if len(private) > 1:
         raise ConfigError(f"{what} holds {len(private)} private keys; put each into a file of its own")
@@ -294,10 +294,13 @@ def _is_slow(block: PemBlock) -> bool:
     return False
 
 
-def _kind_of(text: bytes, label: str = "") -> str | None:
-    """Say what a file is that holds no key, or what the block of that label is; None when nothing is recognised."""
-    if label:
-        return _OTHER_BLOCKS.get(label, f"not a key but {label!r} in PEM form")
+def _kind_of_block(label: str) -> str:
+    """Say what a PEM block is that holds no key of the kind that is asked for."""
+    return _OTHER_BLOCKS.get(label, f"not a key but {label!r} in PEM form")
+
+
+def _kind_of(text: bytes) -> str | None:
+    """Say what a file without a PEM block is; None when nothing is recognised."""
     plain = _SPACE.sub(b"", text)
     if _BASE64.fullmatch(plain) and plain.startswith(_BASE64_OF_BEGIN):
         return "the base64 of a key file; decode it first, with `base64 -d`"
