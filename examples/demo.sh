@@ -26,7 +26,7 @@ say "Sign the whole tree"
 run wcp-attest sign "$worker" --key "$demo/acme.key" \
   --worker-id org.acme.click --species-id wrk.demo.library --worker-version 1.0.0
 
-say "Verify it, as whoever runs it would"
+say "Verify it, as the user of the package would"
 run wcp-attest verify "$worker" --public-key "$demo/acme.key.pub" --worker-id org.acme.click
 
 say "Keep what was verified in a store"
