@@ -36,7 +36,11 @@ MAX_SECONDS = 300.0  # how long signatures are remembered: a Sigstore root that 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     proof: PackageProof
-    until: float
+    since: float
+
+    def is_recent(self, now: float) -> bool:
+        """Tell whether it may still be used; not when the clock was set back, or it would be remembered for long."""
+        return 0 <= now - self.since <= MAX_SECONDS
 
 
 class Recheck:
@@ -104,7 +108,7 @@ class Recheck:
             now: seconds since the epoch; the clock by default.
         """
         question, remembered = self._ask(bans, now), self._remembered
-        if remembered is None or question.now > remembered.until:
+        if remembered is None or not remembered.is_recent(question.now):
             return None
         proof = remembered.proof
 
@@ -119,9 +123,9 @@ class Recheck:
 
     def _decide(self, question: Question) -> Verified:
         remembered = self._remembered
-        if remembered is not None and question.now > remembered.until:
+        if remembered is not None and not remembered.is_recent(question.now):
             remembered = None
         verified, proof = decide(question, earlier=None if remembered is None else remembered.proof)
         if proof is not None and (remembered is None or proof is not remembered.proof):
-            self._remembered = _Remembered(proof, question.now + MAX_SECONDS)
+            self._remembered = _Remembered(proof, question.now)
         return verified

@@ -254,3 +254,12 @@ def test_known_standing_is_none_exactly_when_signatures_are_no_longer_remembered
     (tmp_path / "w" / "f7").write_text("another")
     assert not again.verify(now=NOW + 100)
     assert again.known_standing(now=NOW + 100) is None  # a failure is not remembered
+
+
+def test_a_clock_that_is_set_back_does_not_keep_signatures_remembered(tmp_path: Path, signer: KeySigner) -> None:
+    again = Recheck(package(tmp_path / "w", signer), policy(signer))
+    assert again.verify(now=NOW + 86_400)
+    assert again.known_standing(now=NOW) is None
+    assert again.verify(now=NOW)
+    assert again.known_standing(now=NOW + 300) is not None
+    assert again.known_standing(now=NOW + 301) is None
