@@ -68,8 +68,7 @@ class ClaudeCode:
             return _skill(given.get("skill", given.get("command")), roots, plugins)
         if tool.startswith(_PLUGIN_TOOL):
             server = tool.removeprefix(_PLUGIN_TOOL)
-            tools = {name: re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in plugins}  # as they stand in a tool's name
-            paths = [p for name, where in plugins.items() if server.startswith(f"{tools[name]}_") for p in where]
+            paths = [p for name, where in plugins.items() if server.startswith(f"{_as_tool(name)}_") for p in where]
             if not paths:
                 raise RequestError(f"the plugin of the tool {tool[:80]!r} is not installed")
             return paths
@@ -99,6 +98,11 @@ def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) ->
     if not paths:
         raise RequestError(f"the skill {name[:80]!r} is in no directory that is known here")
     return paths
+
+
+def _as_tool(plugin: str) -> str:
+    """Return the name of a plugin as it stands in the name of a tool."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", plugin)
 
 
 def _installed(path: str) -> dict[str, list[str]]:

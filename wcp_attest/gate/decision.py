@@ -46,10 +46,12 @@ def decide(
         mode = os.stat(path, follow_symlinks=False).st_mode
     except (OSError, ValueError):
         raise RequestError(f"there is no package at {path!r}") from None
-    check = attest
     if stat.S_ISREG(mode):
-        from wcp_attest.pack import verify_archive as check  # type: ignore[assignment]
-    verdict = judge(partial(check, path, policy, options=options))
+        from wcp_attest.pack import verify_archive
+
+        verdict = judge(partial(verify_archive, path, policy, options=options))
+    else:
+        verdict = judge(partial(attest, path, policy, options=options))
     decision: Decision = "allow" if verdict.ok else "block"
     if verdict.code in {DenyCode.SIGNATURE_MISSING, DenyCode.MANIFEST_MISSING}:
         decision = unsigned
