@@ -111,7 +111,6 @@ def write_file(
     kind: OutputKind,
     *,
     force: bool = False,
-    mode: int = 0o644,
     error: type[ConfigError] = ConfigError,
 ) -> str | None:
     """Check the place of a file (`check_place`) and write it: afterwards the old file or the whole new one is there.
@@ -121,7 +120,6 @@ def write_file(
         data: its whole content.
         kind: what it is.
         force: whether a regular file that is not ours may be set aside as `NAME.orig`.
-        mode: permission bits, reduced by the umask.
         error: the error type to raise for the place.
 
     Returns:
@@ -132,7 +130,7 @@ def write_file(
     """
     kept = set_aside(path) if check_place(path, kind, force=force, error=error) else None
     try:
-        write_atomic(path, data, mode=mode)
+        write_atomic(path, data)
     except ConfigError:  # the old file is in its place, and needs no second name
         if kept is not None:
             _remove(kept)

@@ -218,7 +218,7 @@ class _Process:
         assert self._process.stdin is not None  # noqa: S101  # for mypy: pipes were asked for
         assert self._process.stdout is not None  # noqa: S101
         self.input, self.output = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self.input, False)  # its signature
+        os.set_blocking(self.input, False)
         search_path: list[str] = []
         if task.algorithm == "blake3":
             import blake3

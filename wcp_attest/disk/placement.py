@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
 from wcp_attest.base.errors import ConfigError, MachineError, ManifestMissing, SignatureMissing
 from wcp_attest.disk.directory import describe_os_error, is_machine_fault
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Placement = Literal["beside", "folder", "detached"]
-PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
 FOLDER_NAME: Final = ".wcp"
 PAIR_NAMES: Final = (MANIFEST_NAME, SIGNATURE_NAME)
 # The directory of the tree, empty or ending in `/`, that holds the pair; a detached pair is in none.

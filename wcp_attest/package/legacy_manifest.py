@@ -27,7 +27,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest, digest
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from wcp_attest.base import strictjson
 from wcp_attest.base.differences import Change, Difference
@@ -52,7 +52,6 @@ SCHEMA: Final = "awp.v1"
 MAX_BYTES = 64 * 1024  # ours are under 1 kB
 
 Order = Literal["bytes", "parts"]
-ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
 _SIGNED = (
     "schema_version",
