@@ -220,6 +220,24 @@ def _local(place: int, new: bytes) -> bytes:
     return data[:place] + new + data[place + len(new) :]
 
 
+def _large_end(*, evil: bool = False) -> bytes:
+    """A zip with a zip64 end record, as for 65,535 members and more; or with one more that its locator points to."""
+    inner = zipped(("evil", {}))
+    start, end = inner.index(b"PK\x01\x02"), inner.index(b"PK\x05\x06")
+
+    def record(place: int, length: int, count: int) -> bytes:
+        return struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length, place)
+
+    hidden = inner + record(30 + len("fine.txt") + 4 + 30 + len("inner") + start, end - start, 2)
+    data = zipped(("inner", {"data": hidden}))
+    start, end = data.rindex(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    start = data.rindex(b"PK\x01\x02", 0, start)
+    place = data.index(b"PK\6\6") if evil else end
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, place, 1)
+    large = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:end] + record(start, end - start, 2) + locator + large
+
+
 def _extra(kind: int, value: bytes, *, times: int = 1) -> bytes:
     return zipped(("x", {"extra": times * (struct.pack("<2H", kind, len(value)) + value)}))
 
@@ -328,6 +346,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "zip: other size in a zip64 field of the local header": (_large, "headers of"),
     "zip: second name in an extra field": (lambda: _extra(0x7075, b"\1" + bytes(4) + b"other.py"), "a second name"),
     "zip: zip64 field twice": (lambda: _extra(1, bytes(16), times=2), "0x0001 twice"),
+    "zip: zip64 end record that the locator does not point to": (lambda: _large_end(evil=True), "end record"),
     "zip: end record that begins inside another": (lambda: _at_end(4, b"PK\5\6"), "end record"),
     "zip: other method in the local header": (lambda: _local(8, b"\10\0"), "headers of"),
     "zip: other name of a folder in the local header": (
@@ -383,6 +402,12 @@ def test_reads_zips_of_other_programs(tmp_path: Path) -> None:
         with unpacked(tmp_path / "x") as folder:
             assert Path(folder, "a").read_text() == "1" * 1000
             assert Path(folder, "b/\u00e9").read_text() == "2"
+
+
+def test_reads_a_zip_with_a_zip64_end_record(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(_large_end())
+    with unpacked(tmp_path / "x") as folder:
+        assert sorted(os.listdir(folder)) == ["fine.txt", "inner"]
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"PK", b"\x1f"])

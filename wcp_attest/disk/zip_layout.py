@@ -44,7 +44,7 @@ def check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int
     at = tail.rfind(b"PK\5\6")
     # Where it is cut short, it states no comment, and so does not reach the end.
     disk, start, here, total, _, offset, comment = struct.unpack("<4x4H2IH", tail[at:][:22].ljust(22, b"\0"))
-    large = tail[: max(at, 0)][-20:-16] == b"PK\6\7"  # a zip64 end record then holds the numbers
+    large = _has_large_end(file, size - len(tail) + at, len(members), directory)
     counts = {len(members), 0xFFFF} if large else {len(members)}
     if at + 22 + comment != len(tail) or disk or start or {here, total} - counts:
         raise TreeUnsafe("the archive is damaged: its end record does not fit it, or data stands after it")
@@ -61,6 +61,29 @@ def check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int
         slack = {0, 12, 16, 20, 24} if follow else {0}  # the sizes follow the data
     if directory - end not in slack:
         raise TreeUnsafe("the archive holds data before its directory that belongs to no member")
+
+
+def _has_large_end(file: IO[bytes], end: int, count: int, directory: int) -> bool:
+    """Tell whether a zip64 end record holds the numbers; refuse one that is not the only right one.
+
+    Python reads the record that stands before the locator, other programs the one to which the locator points.
+
+    Args:
+        file: the zip.
+        end: the place of the end record, which the locator precedes.
+        count: how many members there are.
+        directory: the place of the directory.
+    """
+    place = max(0, end - 76)
+    file.seek(place)
+    record = file.read(76)[: end - place]
+    if record[-20:-16] != b"PK\6\7":
+        return False
+    numbers = struct.pack("<2I4Q", 0, 0, count, count, place - directory, directory) if directory <= place else b""
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, place, 1)
+    if record[:12] != struct.pack("<4sQ", b"PK\6\6", 44) or record[16:] != numbers + locator:
+        raise TreeUnsafe("the archive is damaged: its zip64 end record does not fit it")
+    return True
 
 
 def _check_headers(file: IO[bytes], info: zipfile.ZipInfo) -> tuple[int, bool]:
