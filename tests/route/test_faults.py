@@ -232,6 +232,41 @@ def test_a_receipt_that_became_durable_too_late_is_corrected_and_its_grant_good_
     assert verify(place.address, keys=KEYS).signed
 
 
+def test_a_caller_whose_time_ends_during_the_correction_of_another_is_told_what_the_ledger_says(place: Place) -> None:
+    """Both receipts are in one transaction; the correction of the first is another one, which is slow as well."""
+    with open_state(place.address, signer=SIGNER) as state:
+        reached, go_on = ([threading.Event() for _ in range(3)] for _ in range(2))
+        commits = iter(range(3))
+
+        def wait(_: object) -> None:
+            number = next(commits, None) if threading.current_thread().name == "receipts" else None
+            if number is not None:
+                reached[number].set()
+                assert go_on[number].wait(60)
+
+        sql_event.listen(state.ledger.database._engine, "commit", wait)
+        first = state.ledger.submit([some_evidence(1)], seconds=60)
+        assert reached[0].wait(60)
+        early = state.ledger.submit([some_evidence(2)], seconds=60)
+        late = state.ledger.submit([some_evidence(3)], seconds=60)
+        go_on[0].set()
+        assert reached[1].wait(60)  # both of them
+        early.groups[0][1].deadline = time.monotonic()
+        assert early.problems()
+        go_on[1].set()
+        assert reached[2].wait(60)  # the correction of the early one
+        late.groups[0][1].deadline = time.monotonic()
+        told = late.problems()
+        go_on[2].set()
+        first.wait()
+        state.ledger.append([some_evidence(4)])
+    decisions = [some_evidence(number).decision.decision_id for number in (2, 3)]
+    kinds = [[one.to_dict().get("kind") for one in find(place.address, name)] for name in decisions]
+    corrected = ["decision.corrected" in each for each in kinds]
+    assert corrected == [True, bool(told)], kinds
+    assert verify(place.address, keys=KEYS).signed
+
+
 def test_of_six_processes_with_one_grant_one_gets_through(place: Place) -> None:
     with open_state(place.address, signer=SIGNER) as state:
         state.registry.enroll(a_record(), by="carol")

@@ -338,11 +338,9 @@ class Ledger(Closing):
             self._corrections = []
             if len(self._heads) > MAX_HEADS:
                 self._heads.clear()
-        kept = {id(group) for group in self._writer.still_wanted(groups)}
-        for group in groups:
-            if id(group) not in kept:  # the caller was told that there is no receipt
-                more = corrections_of(written.of_group.get(id(group), []), self._clock())
-                self._corrections = (self._corrections + more)[-MAX_CORRECTIONS:]
+        for group in self._writer.given_up(groups):  # the caller was told that there is no receipt
+            more = corrections_of(written.of_group.get(id(group), []), self._clock())
+            self._corrections = (self._corrections + more)[-MAX_CORRECTIONS:]
         if self._corrections:
             self._commit([Group([], WAIT_SECONDS)], lambda: None)  # if this fails, the next one tries
 

@@ -53,10 +53,14 @@ class Group:
         problems: why single drafts could not be written, by their place.
         delay: what it waited for; empty when it did not wait.
         placed: whether it is part of the transaction that is being made.
+        given_up: whether the caller waits no longer. Under the writer's lock, as is the next.
+        final: whether `problem` and `problems` say what became of it, also before the wait is over.
         told: called when the wait is over; see `Submitted.when_settled`.
     """
 
-    __slots__ = ("_open", "deadline", "delay", "drafts", "given_up", "placed", "plan", "problem", "problems", "told")
+    __slots__ = (
+        "_open", "deadline", "delay", "drafts", "final", "given_up", "placed", "plan", "problem", "problems", "told"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Group:
         self.problems: dict[int, Error] = {}
         self.delay = ""
         self.placed = False
-        self.given_up = False  # under the writer's lock
+        self.given_up = self.final = False
         self._open = threading.Lock()  # taken until then; an event costs three times as much
         self._open.acquire()
         self.told: Callable[[], None] | None = None
@@ -143,14 +147,29 @@ class GroupWriter:
             if len(self._gathered) >= self._wanted:
                 self._work.notify()
 
-    def give_up(self, group: Group) -> None:
+    def give_up(self, group: Group) -> bool:
         """Take a group back. It is not written; if it is too late to stop it, a correction is written.
 
         Args:
             group: the group that was put.
+
+        Returns:
+            False when it is too late for a correction as well: then the group says what became of it.
         """
         with self._lock:
-            group.given_up = True
+            group.given_up = not group.final
+            return group.given_up
+
+    def given_up(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups that must be corrected. What became of the others is final from now on.
+
+        Args:
+            groups: the groups of a transaction that is durable.
+        """
+        with self._lock:
+            for group in groups:
+                group.final = not group.given_up
+            return [group for group in groups if group.given_up]
 
     def still_wanted(self, groups: Sequence[Group]) -> list[Group]:
         """Return the groups whose callers still wait.
@@ -258,8 +277,7 @@ class Submitted:
         """
         found = dict(self.early)
         for places, group in self.groups:
-            if not group.wait():
-                self.writer.give_up(group)
+            if not group.wait() and self.writer.give_up(group):
                 why = f"; {group.delay}" if group.delay else ""
                 late: Error = ReceiptError(f"the receipt was not durable in time{why}; it is not written, or corrected")
                 found.update(dict.fromkeys(places, late))
