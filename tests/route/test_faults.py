@@ -26,6 +26,7 @@ from wcp_route.hall import Services
 from wcp_route.storage import database, ledger
 from wcp_route.storage.past import past_decision
 from wcp_route.storage.receipts import ReceiptError, find, verify
+from wcp_route.storage.receipts.receipt import MAX_BATCH
 from wcp_route.storage.state import open_state
 from wcp_route.storage.state_errors import StateError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wcp_route.domain.decision import Evidence, RouteDecision
+    from wcp_route.storage.receipts.writer import Submitted
 
 __all__ = ["place"]  # the fixture: each database
 
@@ -264,6 +266,45 @@ def test_a_caller_whose_time_ends_during_the_correction_of_another_is_told_what_
     kinds = [[one.to_dict().get("kind") for one in find(place.address, name)] for name in decisions]
     corrected = ["decision.corrected" in each for each in kinds]
     assert corrected == [True, bool(told)], kinds
+    assert verify(place.address, keys=KEYS).signed
+
+
+def test_when_the_ledger_closes_between_two_receipts_of_a_caller_each_is_told_its_own_end(place: Place) -> None:
+    from dataclasses import replace
+
+    state = open_state(place.address, signer=SIGNER)
+    state.registry.enroll(a_record(), by="carol")
+    grant = approved(state)
+    reached, go_on = threading.Event(), threading.Event()
+    submitted: list[Submitted] = []
+
+    def wait(_: object) -> None:
+        if threading.current_thread().name == "receipts" and not reached.is_set():
+            reached.set()
+            assert go_on.wait(60)
+
+    sql_event.listen(state.ledger.database._engine, "commit", wait)
+    first = state.ledger.submit([some_evidence(1)], seconds=60)
+    assert reached.wait(60)
+    filling = state.ledger.submit([some_evidence(100 + one) for one in range(MAX_BATCH - 1)], seconds=60)
+    second = replace(some_evidence(3), redemption=wanted(state, grant), grant_id=grant)
+    both = [some_evidence(2), second]  # a transaction holds MAX_BATCH, so there is room for one of them
+
+    caller = threading.Thread(target=lambda: submitted.append(state.ledger.submit(both, seconds=60)))
+    caller.start()
+    while state.ledger._writer._count < MAX_BATCH:
+        time.sleep(0.001)
+    closing = threading.Thread(target=state.close)
+    closing.start()
+    caller.join(60)
+    go_on.set()
+    closing.join(60)
+    first.wait()
+    filling.wait()
+    assert [str(problem) for problem in submitted[0].problems().values()] == ["the receipt store is closed"]
+    assert list(submitted[0].problems()) == [1]
+    found = [find(place.address, one.decision.decision_id) for one in both]
+    assert [len(each) for each in found] == [1, 0]
     assert verify(place.address, keys=KEYS).signed
 
 

@@ -149,7 +149,7 @@ class Ledger(Closing):
             A handle to wait for the receipts.
 
         Raises:
-            ReceiptError: the ledger is closed, or was opened for reading only.
+            ReceiptError: none is on its way: the ledger is closed, was opened for reading only, or has no room in time.
         """
         submitted = Submitted(self._writer, [])
         groups = submitted.groups
@@ -167,8 +167,14 @@ class Ledger(Closing):
                 groups.append(([], Group([], seconds)))
             groups[-1][0].append(place)
             groups[-1][1].drafts.append(written)
-        for _, group in groups:
-            self._writer.put(group)
+        for number, (_, group) in enumerate(groups):
+            try:
+                self._writer.put(group)
+            except ReceiptError as problem:
+                if number == 0:
+                    raise
+                group.problem = problem  # those before it are on their way
+                group.settle()
         return submitted
 
     def change(self, plan: Callable[[LedgerState], Sequence[JsonObject]], *, seconds: float = WAIT_SECONDS) -> None:
