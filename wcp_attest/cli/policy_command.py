@@ -10,7 +10,7 @@ import click
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.cli.option_groups import OUTPUT, CommandGroup, grouped
 from wcp_attest.cli.output import Output, reporting
-from wcp_attest.cli.policy_edit_commands import add_signer, keyless_fields, remove_signer
+from wcp_attest.cli.policy_edit_commands import add_signer, check_text, keyless_fields, remove_signer
 from wcp_attest.cli.trust import POLICY_VARIABLE, identity_options, public_key_option
 from wcp_attest.trust.policy_text import quoted, signer_line
 
@@ -85,7 +85,7 @@ def init(out: Output, /, file: str, namespace: str, force: bool, **given: Any) -
         raise ConfigError(f"{file!r} exists; choose another name, or use --force, which keeps it as {file + '.orig'!r}")
     signers = _signers(given, file)
     text = _text(namespace, signers, given, file)
-    _parse(text, file)
+    check_text(text, os.path.dirname(file))
     # An earlier policy may have been edited by hand, so it is always kept, unless it is the very same text.
     kind = OutputKind("the same policy", text.encode().__eq__)
     kept = write_file(os.path.abspath(file), text.encode(), kind, force=force)
@@ -191,22 +191,6 @@ def _load(file: str | None) -> Policy:
     if file is None:
         raise click.UsageError(f"no policy: give its FILE or set {POLICY_VARIABLE}")
     return load_policy(file)
-
-
-def _parse(text: str, file: str) -> None:
-    """Check the text that is about to be written, with the files it names."""
-    from wcp_attest.disk.files import read_bounded
-    from wcp_attest.trust.policy_file import parse_policy
-
-    folder = os.path.dirname(file)
-    # The secret belongs to the verifier; it need not be here, and its value does not matter to the text.
-    environ = {"HOME": "/", "WCP_ATTEST_HMAC_KEY": "0" * 64, **os.environ}
-    parse_policy(
-        text.encode(),
-        read=lambda name, limit, what: read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True),
-        environ=environ,
-        folder=folder,
-    )
 
 
 def _signers(given: Mapping[str, Any], file: str) -> list[dict[str, object]]:

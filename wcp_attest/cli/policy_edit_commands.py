@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from wcp_attest.trust.policy import Policy
 
 _KEYLESS = ("issuer", "identity", "repository", "workflow", "ref")
+# The verifier's home and secret need not be here, and their values do not matter to the text of a policy.
+_OF_VERIFIER: Final = {"HOME": "/", "WCP_ATTEST_HMAC_KEY": "0" * 64}
 
 
 class _Named(NamedTuple):
@@ -168,6 +170,27 @@ def _index_of(text: str, policy: Policy, namespace: int, wanted: str) -> int:
     return labels.index(wanted)
 
 
+def check_text(text: str, folder: str) -> None:
+    """Check the text of a policy before it is written, with the files it names.
+
+    Args:
+        text: the whole policy.
+        folder: the names of files are relative to it.
+
+    Raises:
+        ConfigError: `verify` would refuse the policy.
+    """
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.trust.policy_file import parse_policy
+
+    parse_policy(
+        text.encode(),
+        read=lambda name, limit, what: read_bounded(os.path.join(folder, name), limit=limit, what=what, follow=True),
+        environ={**_OF_VERIFIER, **os.environ},
+        folder=folder,
+    )
+
+
 def _change(
     out: Output,
     file: str,
@@ -180,13 +203,13 @@ def _change(
     from wcp_attest.disk.files import read_bounded, write_atomic
     from wcp_attest.disk.overwrite import check_unchanged, only_writer
     from wcp_attest.trust import policy_text
-    from wcp_attest.trust.policy_file import MAX_POLICY_BYTES, load_policy, parse_policy
+    from wcp_attest.trust.policy_file import MAX_POLICY_BYTES, load_policy
 
     if out.file is not None and os.path.realpath(out.file) == os.path.realpath(file):
         raise ConfigError(f"{file!r} is the policy itself; name another place for the result")
     place = os.path.realpath(file)
     folder = os.path.dirname(place)
-    environ = {"WCP_ATTEST_HMAC_KEY": "0" * 64, **os.environ}  # the verifier's secret need not be here
+    environ = {**_OF_VERIFIER, **os.environ}
     with only_writer(folder):
         before = read_bounded(place, limit=MAX_POLICY_BYTES, what="the policy", follow=True)
         policy = load_policy(place, environ)
@@ -199,14 +222,7 @@ def _change(
         text = change(before.decode(), policy, index)
         if threshold is not None:
             text = policy_text.set_threshold(text, index, threshold)
-        parse_policy(
-            text.encode(),
-            read=lambda name, limit, what: read_bounded(
-                os.path.join(folder, name), limit=limit, what=what, follow=True
-            ),
-            environ=environ,
-            folder=folder,
-        )
+        check_text(text, folder)
         check_unchanged(place, before)
         write_atomic(place, text.encode(), mode=os.stat(place).st_mode & 0o777)
     if out.format != "json":
