@@ -192,6 +192,18 @@ def test_signers_are_rotated_without_touching_the_rest(do: Do, tmp_path: Path) -
     assert (status, "does not trust" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--max-age", "--state", "--own-bans", "--bans", "--public-key", "--workflow", "--ref", "--issuer", "--repository"],
+)
+def test_an_empty_value_is_refused_and_not_taken_for_an_option_left_out(do: Do, tmp_path: Path, option: str) -> None:
+    bans = () if option == "--own-bans" else ("--bans", "https://x.example/b.json", "--ban-signer", "soc.pub")
+    given = ("--namespace", "org.acme", "--public-key", "a.pub", *bans, option, "")
+    status, out, err = do("policy", "init", "p.toml", *given)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert not (tmp_path / "p.toml").exists()
+
+
 def test_a_policy_is_made_and_edited_where_no_home_is_set(
     do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

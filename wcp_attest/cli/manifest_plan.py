@@ -374,11 +374,11 @@ def _ai(flags: BuildFlags, earlier: Manifest | None) -> AiOrigin | None:
 
     before = earlier.ai if earlier else None
     texts = (flags.ai_service, flags.ai_model, flags.ai_session_fingerprint)
-    if flags.ai_generated is None and not any(texts):
+    if flags.ai_generated is None and texts == (None, None, None):
         return before
     generated = flags.ai_generated if flags.ai_generated is not None else True
     try:
-        return AiOrigin(generated, *(text or None for text in texts))
+        return AiOrigin(generated, *texts)
     except VerificationError as problem:
         raise ConfigError(_as_option(problem)) from None
 
@@ -388,8 +388,10 @@ def _source(flags: BuildFlags, earlier: Manifest | None) -> tuple[SourceOrigin |
     from wcp_attest.package.provenance import SourceOrigin
 
     before = earlier.source if earlier else None
-    repository = flags.source_repository or (before.repository if before else None)
-    commit = flags.source_commit or (before.commit if before else None)
+    repository, commit = flags.source_repository, flags.source_commit
+    if before is not None:
+        repository = before.repository if repository is None else repository
+        commit = before.commit if commit is None else commit
     if repository is None and commit is None:
         return None, False
     try:

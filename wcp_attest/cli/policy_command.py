@@ -205,9 +205,9 @@ def _signers(given: Mapping[str, Any], file: str) -> list[dict[str, object]]:
     ]
     signers += [{"hmac": {"env": "WCP_ATTEST_HMAC_KEY"}}] if given["hmac"] else []
     narrowing = {name: given[name] for name in ("workflow", "ref")}
-    if not given["repository"] and any(narrowing.values()):
+    if not given["repository"] and narrowing != {"workflow": None, "ref": None}:
         raise click.UsageError("--workflow and --ref narrow a --repository, which is not given")
-    if given["issuer"] and not given["repository"] and not given["identity"]:
+    if given["issuer"] is not None and not given["repository"] and not given["identity"]:
         raise click.UsageError("--issuer belongs to --identity or --repository, which are not given")
     if given["identity"] and not given["issuer"]:
         raise click.UsageError("--identity needs --issuer: the same name from another issuer is somebody else")
@@ -228,7 +228,7 @@ def _text(namespace: str, signers: Sequence[Mapping[str, object]], given: Mappin
         'schemas = ["awp.v2"]',
         "excludes = true  # false: nothing in a package may be left out of its manifest",
         f"max_age = {quoted(given['max_age'])}  # of a signature"
-        if given["max_age"]
+        if given["max_age"] is not None
         else '# max_age = "400d"  # of a signature',
         '# permissions = "strict"  # no entry writable by others',
         "",
@@ -251,16 +251,17 @@ def _bans_lines(given: Mapping[str, Any], file: str) -> list[str]:
     folder = os.path.dirname(os.path.abspath(file))
 
     def beside(path: str) -> str:
-        return quoted(os.path.relpath(os.path.abspath(path), folder))
+        return quoted(path and os.path.relpath(os.path.abspath(path), folder))
 
     if bool(given["bans"]) != bool(given["ban_signer"]):
         raise click.UsageError("--bans and --ban-signer go together; an unsigned list of your own is --own-bans")
     if not given["bans"] and not given["own_bans"]:
-        if given["state"]:
+        if given["state"] is not None:
             raise click.UsageError("--state is where what was seen of ban lists is kept; give --bans or --own-bans")
         return []
     lines = ["[bans]", f"max_age = {quoted(given['bans_max_age'])}  # since a list was issued"]
-    lines += [f"state = {quoted(os.path.abspath(given['state']))}"] if given["state"] else []
+    if given["state"] is not None:
+        lines.append(f"state = {quoted(given['state'] and os.path.abspath(given['state']))}")
     for key in given["ban_signer"]:
         lines += ["  [[bans.signer]]", f"  key = {beside(key)}"]
     for source in given["bans"]:

@@ -102,7 +102,7 @@ def run(package: str, command: tuple[str, ...], **given: Any) -> int:
         store = PackageStore(run_package.temporary_place(), durable=False)
         _remove_after_us(store.path)
     else:
-        path = given["store"] or run_package.default_store(os.environ)
+        path = run_package.default_store(os.environ) if given["store"] is None else given["store"]
         store = PackageStore(path, owner=owner_id(given["store_owner"]), private=given["store"] is None)
     try:
         held = run_package.from_store(

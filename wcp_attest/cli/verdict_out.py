@@ -47,7 +47,7 @@ class VerdictFile:
         if flags.attest_verdict is None:
             given = next(name for name, value in flags._asdict().items() if value is not None)
             raise click.UsageError(f"--{given.replace('_', '-')} belongs to --attest-verdict KEY, which is missing")
-        self.path = flags.verdict_out or package.rstrip("/") + SUFFIX
+        self.path = package.rstrip("/") + SUFFIX if flags.verdict_out is None else flags.verdict_out
         require_outside(package, [self.path], "where writing it would change the package; name another place")
         if is_file(flags.attest_verdict):
             require_outside(package, [flags.attest_verdict], "where it would be shipped with it; keep keys elsewhere")
