@@ -122,6 +122,9 @@ class PackageStore:
         group: id of the only group that may read what is added; None for everyone.
         private: whether the directory is made for its owner alone.
         durable: whether an entry is brought to disk before it appears.
+
+    Raises:
+        ConfigError: the path is an empty text.
     """
 
     def __init__(
@@ -133,6 +136,8 @@ class PackageStore:
         private: bool = False,
         durable: bool = True,
     ) -> None:
+        if not os.fspath(path):
+            raise ConfigError("the path of the store is an empty text")
         self.path = os.path.abspath(os.fspath(path))
         self.owner = owner
         self._group = group

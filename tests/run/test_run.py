@@ -95,7 +95,13 @@ def test_the_status_is_the_commands_own_or_what_posix_says(command: list[str], s
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--no-such-flag"], ["--user", "no-such-user-here"], ["--store-owner", "no-such-user-here"], ["--network"]],
+    [
+        ["--no-such-flag"],
+        ["--user", "no-such-user-here"],
+        ["--store-owner", "no-such-user-here"],
+        ["--network"],
+        ["--store", ""],
+    ],
 )
 def test_a_mistake_of_the_caller_is_125(arguments: list[str], world: World) -> None:
     done = world.run(*arguments, world.package, "--", "true")

@@ -123,3 +123,8 @@ def test_without_a_home_no_home_is_made(monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["store", "list"]) == 2
     assert "give --store" in capsys.readouterr().err
     assert not os.path.exists("/nonexistent-home-of-a-test")
+
+
+def test_a_store_whose_path_is_an_empty_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "list", "--store", ""]) == 2
+    assert capsys.readouterr().err == "error: the path of the store is an empty text\n"

@@ -82,7 +82,7 @@ def _open(path: str | None, *, owner: str | None = None, group: str | None = Non
     from wcp_attest.run_package import default_store
     from wcp_attest.store import PackageStore
 
-    place = path or default_store(os.environ)
+    place = default_store(os.environ) if path is None else path
     return PackageStore(place, owner=owner_id(owner), group=_group_id(group), private=path is None)
 
 
