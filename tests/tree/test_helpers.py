@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.drawn import PROFILE
 from tests.tree.support import ONE, TWO, manifest_of, plant, run_python
 from wcp_attest.base.differences import Change
 from wcp_attest.base.errors import ConfigError, Error, MachineError, TreeMismatch, TreeUnsafe
@@ -215,7 +216,7 @@ def test_a_stopped_worker_is_not_waited_for_without_end(sparse: str, monkeypatch
     wait_for(lambda: not any(map(alive, workers)))
 
 
-@pytest.mark.skipif("WCP_ATTEST_LONG_TESTS" not in os.environ, reason="ten seconds of hashing")
+@pytest.mark.skipif(PROFILE != "nightly", reason="ten seconds of hashing; `make nightly` does them")
 def test_a_worker_that_reads_a_large_file_is_not_taken_for_a_stopped_one(
     sparse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +316,7 @@ def test_an_interrupt_ends_everything_quietly(sparse: str) -> None:
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
     root = plant(tmp_path, {"model.bin": b"x"})
-    os.truncate(f"{root}/model.bin", 20 << 30 if os.environ.get("WCP_ATTEST_LONG_TESTS") else 1 << 28)
+    os.truncate(f"{root}/model.bin", 20 << 30 if PROFILE == "nightly" else 1 << 28)
     code = """
         import resource, sys
         from wcp_attest.disk.options import ReadOptions
