@@ -68,7 +68,7 @@ def test_each_option_of_each_command_is_in_its_page(base: Path) -> None:
                         assert parameter.opts[0] in page, (name, parameter.name)
 
 
-@pytest.mark.skipif(shutil.which("man") is None, reason="no man here")
+@pytest.mark.skipif(shutil.which("man") is None, reason="the pages were NOT read by man (Debian: man-db)")
 def test_man_reads_the_pages_without_a_warning(base: Path) -> None:
     for page in sorted((base / "share/man/man1").glob("*.1"))[::6]:
         done = subprocess.run(
@@ -95,11 +95,13 @@ def test_bash_completes_by_the_script(program: str, base: Path) -> None:
     ("shell", "path"), [("zsh", "zsh/site-functions/_{}"), ("fish", "fish/vendor_completions.d/{}.fish")]
 )
 def test_the_scripts_of_other_shells_are_read_by_them(shell: str, path: str, base: Path) -> None:
-    for program in ("wcp-attest", "wcp-route"):
-        script = base / "share" / path.format(program)
+    scripts = {program: base / "share" / path.format(program) for program in ("wcp-attest", "wcp-route")}
+    for program, script in scripts.items():
         assert f"_{program.replace('-', '_').upper()}_COMPLETE" in script.read_text()
-        if shutil.which(shell) is not None:
-            subprocess.run([shell, "-n", script], check=True, timeout=60)
+    if shutil.which(shell) is None:
+        pytest.skip(f"the completions were NOT read by {shell}, which is not installed (Debian: {shell})")
+    for script in scripts.values():
+        subprocess.run([shell, "-n", script], check=True, timeout=60)
 
 
 @pytest.fixture
