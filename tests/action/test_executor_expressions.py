@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import shutil
@@ -117,13 +118,15 @@ def _reference(expressions: list[str]) -> list[str | None]:
     node = shutil.which("node")
     if node is None:
         pytest.skip("LOUD SKIP: Node.js is not installed, expressions are not compared with @actions/expressions")
-    if not (REFERENCE / "node_modules").is_dir():
-        npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(npm, cwd=REFERENCE, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            pytest.skip(
-                f"LOUD SKIP: `npm ci` in {REFERENCE} failed, expressions are not compared: {done.stderr[-200:]}"
-            )
+    with (REFERENCE / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process of the tests installs, the others wait
+        if not (REFERENCE / "node_modules").is_dir():
+            npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(npm, cwd=REFERENCE, capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode:
+                pytest.skip(
+                    f"LOUD SKIP: `npm ci` in {REFERENCE} failed, expressions are not compared: {done.stderr[-200:]}"
+                )
     asked = json.dumps([{"expression": expression, "contexts": CONTEXTS} for expression in expressions])
     done = subprocess.run(
         [node, "evaluate.mjs"], cwd=REFERENCE, input=asked, capture_output=True, text=True, timeout=60, check=True
