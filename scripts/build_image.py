@@ -29,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 import urllib.request
 from datetime import UTC, datetime
@@ -77,7 +78,8 @@ def main(arguments: list[str]) -> int:
         parts = fetch_debs(), fetch_wheels()
         if arguments:
             return 0
-        digest = write_image(RESULT, build_layers(*parts, wheel()))
+        with tempfile.TemporaryDirectory(prefix="wheel-", dir=PLACE) as place:
+            digest = write_image(RESULT, build_layers(*parts, wheel(place)))
     except (OSError, ValueError, subprocess.CalledProcessError) as problem:
         if arguments:
             print(f"the parts of the image are not here, its tests will be skipped: {problem}", file=sys.stderr)
@@ -241,11 +243,13 @@ def write_image(result: Path, layers: list[bytes]) -> str:
     blobs["index.json"] = json.dumps(index, sort_keys=True).encode()
     blobs["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
     result.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(result, "w", format=tarfile.USTAR_FORMAT) as archive:
+    part = result.with_suffix(f".{os.getpid()}")  # others may read the last one
+    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
         for path, data in sorted(blobs.items()):
             info = tarfile.TarInfo(path)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+    part.replace(result)
     return str(entry["digest"])
 
 
@@ -321,22 +325,20 @@ def for_image() -> list[str]:
     ]
 
 
-def wheel() -> Path:
-    """Build this tree's wheel for the time of the last commit."""
+def wheel(place: str | Path) -> Path:
+    """Build this tree's wheel, for the time of the last commit, into an empty directory; return its path."""
     if "SOURCE_DATE_EPOCH" not in os.environ:
         done = subprocess.run(
             ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         os.environ["SOURCE_DATE_EPOCH"] = done.stdout.strip()
-    place = PLACE / "wheel"
-    shutil.rmtree(place, ignore_errors=True)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", place],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return next(place.glob("*.whl"))
+    return next(Path(place).glob("*.whl"))
 
 
 def write_lock() -> None:

@@ -89,9 +89,9 @@ def inside(root: Path, config: dict[str, Any], work: Path, *arguments: str) -> s
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_the_same_commit_gives_the_same_layers(image: tuple[dict[str, Any], list[bytes]]) -> None:
+def test_the_same_commit_gives_the_same_layers(image: tuple[dict[str, Any], list[bytes]], tmp_path: Path) -> None:
     parts = build_image.fetch_debs(), build_image.fetch_wheels()
-    again = build_image.build_layers(*parts, build_image.wheel())
+    again = build_image.build_layers(*parts, build_image.wheel(tmp_path))
     assert [hashlib.sha256(one).hexdigest() for one in again] == [hashlib.sha256(one).hexdigest() for one in image[1]]
 
 
