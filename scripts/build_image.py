@@ -19,6 +19,7 @@ the image's own Python. The result is an OCI image layout in a tar archive.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -127,6 +128,11 @@ def build_layers(debs: list[Path], wheels: list[Path], own: Path) -> list[bytes]
         shutil.rmtree(stage / PACKAGES / "bin", ignore_errors=True)
         for record in (stage / PACKAGES).glob("*.dist-info/direct_url.json"):
             record.unlink()  # it names a place on this machine
+        for record in (stage / PACKAGES).glob("*.dist-info/RECORD"):  # pip lists it, and programs that start with one
+            with record.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if (stage / PACKAGES / row[0]).exists()]
+            with record.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
         (stage / "usr/local/bin").mkdir(parents=True)
         (stage / "usr/local/bin/wcp-attest").write_text(PROGRAM)
         (stage / "usr/local/bin/wcp-attest").chmod(0o755)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -93,6 +94,16 @@ def test_the_same_commit_gives_the_same_layers(image: tuple[dict[str, Any], list
     parts = build_image.fetch_debs(), build_image.fetch_wheels()
     again = build_image.build_layers(*parts, build_image.wheel(tmp_path))
     assert [hashlib.sha256(one).hexdigest() for one in again] == [hashlib.sha256(one).hexdigest() for one in image[1]]
+
+
+def test_the_image_lists_as_installed_only_what_is_in_it(root: Path) -> None:
+    """What else pip lists has hashes of places on the machine that built it."""
+    packages, named = root / build_image.PACKAGES, 0
+    for record in packages.glob("*.dist-info/RECORD"):
+        for name, *_ in csv.reader(record.read_text().splitlines()):
+            assert (packages / name).exists(), name
+            named += 1
+    assert named > 1000
 
 
 def test_the_image_is_small_and_holds_nothing_that_could_raise_rights(
