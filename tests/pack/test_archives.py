@@ -187,6 +187,13 @@ def _latin() -> bytes:
     return tar()[:1024] + info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") + bytes(1024)
 
 
+def _pax(headers: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
+        archive.addfile(tarfile.TarInfo("shown"))
+    return out.getvalue()
+
+
 def _sparse() -> bytes:
     info = tarfile.TarInfo("hole")
     info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
@@ -310,6 +317,13 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "tar: broken header in the middle": (lambda: tar()[:1024] + b"\x01" * 512 + tar()[1024:], "after its end"),
     "tar: extended header of 8 GiB": (huge_pax_header, "a header or directory of more than"),
     "tar: sparse file": (_sparse, "'hole'"),
+    "tar: name in a header for all members": (lambda: _pax({"path": "other.py"}), "'other.py'.*all members"),
+    "tar: size in a header for all members": (lambda: _pax({"size": "4"}), "all members"),
+    "tar: link in a header for all members": (lambda: _pax({"linkpath": "other.py"}), "all members"),
+    "tar: name of a sparse file for a plain one": (
+        lambda: tar(("shown", {"pax_headers": {"GNU.sparse.name": "other.py"}})),
+        "'other.py'.*sparse",
+    ),
     "tar.gz: bomb": (lambda: gzip.compress(tar(("zeros", {"data": bytes(4 << 20)}))), "expands too far"),
     "tar.gz: damaged": (lambda: _flip(gzip.compress(tar(("z", {"data": os.urandom(5000)}))), 3000), "damaged"),
     "tar.gz: cut short": (lambda: gzip.compress(tar(("z", {"data": os.urandom(5000)})))[:2000], "damaged"),

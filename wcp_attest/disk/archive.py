@@ -45,6 +45,7 @@ _BLOCK: Final = 1 << 20
 _MAX_TARGET: Final = 4096  # bytes of a link's text
 _ZIP_START: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 _UNIX: Final = 3  # "version made by" (APPNOTE.TXT 4.4.2): the upper half of the attributes is a mode
+_SINGULAR: Final = frozenset({"path", "linkpath", "size"})  # each member has its own (POSIX.1-2017, pax)
 _TOO_FAR: Final = "the archive expands too far for its size; `--max-size` raises the limit"
 _DAMAGE: Final = (
     tarfile.TarError,
@@ -318,6 +319,11 @@ def _tar_members(
         while (info := tar.next()) is not None:
             if info.size < 0:
                 raise TreeUnsafe(f"the archive is damaged: {info.name[:200]!r} states a negative size")
+            # Some programs obey these, others do not. Those of the second kind are for sparse files, which are refused.
+            sparse = any(key.startswith("GNU.sparse.") for key in info.pax_headers)
+            if sparse or _SINGULAR.intersection(tar.pax_headers):
+                where = "sparse files" if sparse else "all members"
+                raise TreeUnsafe(f"the archive holds {info.name[:200]!r}, which has a header meant for {where}")
             tar.members = []  # type: ignore[attr-defined]  # else the list would grow with the archive
             if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
                 member = _checked(info.name, "file", size=info.size, executable=bool(info.mode & 0o111))
