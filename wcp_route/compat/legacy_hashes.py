@@ -26,13 +26,16 @@ class LegacyHashes:
         inner: attests the package.
         registered: returns the hash that a species should have, 64 lower-case hex digits.
         current: returns the hash that it has now.
-        asks_bans: whether any ban list is asked.
     """
 
     inner: Attestor
     registered: Callable[[str], object] | None
     current: Callable[[str], object] | None
-    asks_bans: bool
+
+    @property
+    def asks_bans(self) -> bool:
+        """Whether any ban list is asked."""
+        return self.inner.asks_bans
 
     def lists_now(self, now: float) -> None:
         """Return None, so that the decision is made under its deadline: a callback may take any time.

@@ -261,7 +261,7 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
             inner = hall.world.attestor
             if inner is None:
                 raise ConfigError("hash callbacks are checked beside the package; give `configure` a trust policy")
-            hashes = LegacyHashes(inner, registry_get_worker_hash, get_current_worker_hash, inner.asks_bans)
+            hashes = LegacyHashes(inner, registry_get_worker_hash, get_current_worker_hash)
             hall.world = replace(hall.world, attestor=cast("Any", hashes))
         return RouteDecision(to_wire(hall.route(request), operator=True))
 

@@ -109,19 +109,25 @@ class _InPlace:
 
     Attributes:
         recheck: reads the tree.
-        path: where to run it from.
-        read: what was read last, and the directory of its pair when that is outside the package.
         on_change: whether an unchanged tree is not read again for `FULL_EVERY` seconds.
         read_at: when it was read in full, seconds since the epoch.
         stamps: what `lstat` said about every entry then.
     """
 
     recheck: Recheck
-    path: str
-    read: tuple[str, str | None]
     on_change: bool
     read_at: float = 0.0
     stamps: tuple[object, ...] | None = None
+
+    @property
+    def path(self) -> str:
+        """Where to run it from."""
+        return self.recheck.root
+
+    @property
+    def read(self) -> tuple[str, str | None]:
+        """What was read last, and the directory of its pair when that is outside the package."""
+        return self.recheck.root, None
 
     def verify(self, bans: tuple[BanCheck, ...], now: float) -> Verdict:
         """Say whether it may run now."""
@@ -258,14 +264,12 @@ class Attestor:
         config: the Hall's settings.
         bans: ban checks beyond those of the policy.
         conditions: of the trust policy, above all its ban lists.
-        asks_bans: whether any ban list is asked.
     """
 
     policy: Policy
     config: HallConfig
     bans: tuple[BanCheck, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    asks_bans: bool = False
     _packages: dict[str, tuple[WorkerRecord, _InPlace | _Sealed]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -297,8 +301,12 @@ class Attestor:
                     "0700 or 0750"
                 )
         held = tuple([getattr(condition, "held", None) for condition in policy.conditions])
-        asks = bool(policy.conditions or bans)
-        return cls(replace(policy, conditions=()), config, bans, policy.conditions, asks, _held=held)
+        return cls(replace(policy, conditions=()), config, bans, policy.conditions, _held=held)
+
+    @property
+    def asks_bans(self) -> bool:
+        """Whether any ban list is asked."""
+        return bool(self.conditions or self.bans)
 
     def lists(self, now: float) -> BansOfDecision:
         """Return the ban lists of one decision; opening them may wait for a server.
@@ -376,8 +384,7 @@ class Attestor:
             store = PackageStore(path, owner=os.geteuid(), group=status.st_gid if shared else None, private=True)
             package = _Sealed(store, worker.package_root, self.policy, expect)
         else:
-            recheck = Recheck(worker.package_root, self.policy, expect=expect)
-            package = _InPlace(recheck, recheck.root, (recheck.root, None), mode == "on-change")
+            package = _InPlace(Recheck(worker.package_root, self.policy, expect=expect), mode == "on-change")
         if len(self._packages) >= MAX_WATCHED:
             self._packages.clear()
         self._packages[worker.worker_id] = (worker, package)

@@ -36,13 +36,16 @@ class State(Closing):
         registry: the workers.
         approvals: the holds.
         ledger: the receipts and the events; everything else is computed from the events.
-        receipts: the same ledger, as the store of evidence.
     """
 
     registry: LedgerRegistry
     approvals: LedgerApprovals
     ledger: Ledger
-    receipts: Ledger
+
+    @property
+    def receipts(self) -> Ledger:
+        """The same ledger, as the store of evidence."""
+        return self.ledger
 
     def close(self) -> None:
         """Write the receipts that wait, and close the database.
@@ -95,4 +98,4 @@ def open_state(  # noqa: PLR0913  # each is named by its caller
     except BaseException:
         database.close()
         raise
-    return State(LedgerRegistry(ledger), LedgerApprovals(ledger, ids=grants), ledger, ledger)
+    return State(LedgerRegistry(ledger), LedgerApprovals(ledger, ids=grants), ledger)
