@@ -400,6 +400,13 @@ def test_only_root_runs_a_command_as_another_user(world: World) -> None:
     assert world.run("--user", "root", world.package, "--", "true").returncode == 125
 
 
+def test_output_that_is_still_held_when_the_command_has_ended_is_not_taken_for_empty(world: World) -> None:
+    """As `subprocess.run` does it; the tests that fork commands rely on it."""
+    words = ["run", *world.trust, world.package, "--", "sh", "-c", "sleep 10 &"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.run(words, env={**forked.OWN, **world.environment()}, timeout=1)
+
+
 def test_in_the_sandbox_all_is_read_only_and_there_is_no_network(world: World) -> None:
     bubblewrap("`run --sandbox bwrap`")
     writable = world.place / "data"
