@@ -120,17 +120,13 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
             context.address, read.MAX_SHOWN, kind="decision", since_ms=now - HOURS * HOUR_MS
         )]  # fmt: skip
         snapshot = context.state.registry.snapshot()
-        counts: Counter[tuple[int, bool]] = Counter()  # by hours ago, and whether something was dispatched
-        for row in day:
-            ago = min(HOURS - 1, max(0, (now - parse_ms(row["dispatched_at"])) // HOUR_MS))
-            counts[ago, row["outcome"] == "DISPATCH"] += 1
         head = ""
         with contextlib.suppress(Error):  # a chain without a batch has none yet
             head = sha256(read.head(context.address)).hexdigest()
         return {
             "counts": Counter(row["outcome"] for row in day).most_common(),
             "codes": Counter(row["deny_code"] for row in day if row["deny_code"]).most_common(MAX_CODES),
-            "hours": [(ago, counts[ago, True], counts[ago, False]) for ago in range(HOURS - 1, -1, -1)],
+            "hours": _by_hour(day, now),
             "total": max(1, len(day)),
             "more": len(day) == read.MAX_SHOWN,
             "workers": len(snapshot.workers),
@@ -146,6 +142,15 @@ async def overview(request: Request, context: Context, session: Session) -> Resp
         "overview.html", session=session, here="overview", env=world.config.env, rules=len(world.rules.rules),
         policy=world.trust_policy_digest, **await working(look),
     )  # fmt: skip
+
+
+def _by_hour(day: list[dict[str, Any]], now: int) -> list[tuple[int, int, int]]:
+    """Return for each of the last hours, oldest first: how many hours ago, dispatched, and not."""
+    counts: Counter[tuple[int, bool]] = Counter()
+    for row in day:
+        ago = min(HOURS - 1, max(0, (now - parse_ms(row["dispatched_at"])) // HOUR_MS))
+        counts[ago, row["outcome"] == "DISPATCH"] += 1
+    return [(ago, counts[ago, True], counts[ago, False]) for ago in range(HOURS - 1, -1, -1)]
 
 
 def _ban_lists(context: Context, now: int) -> list[dict[str, Any]]:

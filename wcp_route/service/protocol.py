@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from wcp_route.domain.decision import Hold, RouteDecision
+    from wcp_route.domain.record import WorkerRecord
     from wcp_route.service.context import Context
     from wcp_route.service.principals import Principal
 
@@ -86,34 +87,50 @@ async def capabilities(request: Request) -> Response:
     return CanonicalJSON({"capabilities": rows, "count": len(rows)})
 
 
+def _public_worker(worker: WorkerRecord, *, quarantined: bool) -> dict[str, Any]:
+    """Return what a tenant may know of a worker: no path, no hash, no secret's name."""
+    return {
+        "worker_id": worker.worker_id,
+        "worker_species_id": worker.worker_species_id,
+        "capabilities": [*worker.capabilities],
+        "risk_tier": worker.risk_tier,
+        "allowed_environments": [*worker.allowed_environments],
+        "status": "quarantined" if quarantined else "active",
+    }
+
+
 @endpoint
 async def workers(request: Request) -> Response:
-    """GET /wcp/workers and /wcp/workers/{id}: what a tenant may know of workers; no path, no hash, no secret's name.
+    """GET /wcp/workers.
 
     Roles: `router`, `reader`, `operator`.
 
-    Problems: 401, 403, 404 no such worker, or 503 when the state cannot be used.
+    Problems: 401, 403, or 503 when the state cannot be used.
     """
     context = context_of(request)
     principal_of(request, "router", "reader", "operator")
     snapshot = await working(context.state.registry.snapshot)
     rows = [
-        {
-            "worker_id": worker.worker_id,
-            "worker_species_id": worker.worker_species_id,
-            "capabilities": [*worker.capabilities],
-            "risk_tier": worker.risk_tier,
-            "allowed_environments": [*worker.allowed_environments],
-            "status": "quarantined" if name in snapshot.quarantined else "active",
-        }
+        _public_worker(worker, quarantined=name in snapshot.quarantined)
         for name, worker in sorted(snapshot.workers.items())
-        if name == request.path_params.get("worker_id", name)
     ]
-    if "worker_id" in request.path_params:
-        if not rows:
-            raise not_found()
-        return CanonicalJSON(rows[0])
     return CanonicalJSON({"workers": rows, "count": len(rows)})
+
+
+@endpoint
+async def worker(request: Request) -> Response:
+    """GET /wcp/workers/{id}.
+
+    Roles: `router`, `reader`, `operator`.
+
+    Problems: 401, 403, 404 no such worker, or 503 when the state cannot be used.
+    """
+    context, name = context_of(request), request.path_params["worker_id"]
+    principal_of(request, "router", "reader", "operator")
+    snapshot = await working(context.state.registry.snapshot)
+    if name not in snapshot.workers:
+        raise not_found()
+    return CanonicalJSON(_public_worker(snapshot.workers[name], quarantined=name in snapshot.quarantined))
 
 
 @endpoint
@@ -239,18 +256,30 @@ async def answer_hold(
 
 @endpoint
 async def resolve(request: Request) -> Response:
-    """POST /wcp/approvals/resolve and /wcp/approvals/escalate: {"pending_approval_id", "decision", "reason"}.
-
-    `decision` is `approve`, `deny` or `escalate`; the second path means the last of them and needs none.
+    """POST /wcp/approvals/resolve: {"pending_approval_id", "decision": "approve" | "deny" | "escalate", "reason"}.
 
     Roles: `approver`, a person with a level.
 
     Problems: 400 a malformed body, 401, 403, or 409 when the hold does not wait any more or four eyes are missing.
     """
+    return await _answered(request, None)
+
+
+@endpoint
+async def escalate(request: Request) -> Response:
+    """POST /wcp/approvals/escalate: {"pending_approval_id", "reason"}.
+
+    Roles and problems: as `resolve`.
+    """
+    return await _answered(request, "escalate")
+
+
+async def _answered(request: Request, action: str | None) -> Response:
+    """Answer the hold that a body names; `action`: None for the decision that stands there."""
     principal = principal_of(request, "approver")
     body = await json_of(request)
     name, reason = body.get("pending_approval_id"), body.get("reason", "")
-    chosen = "escalate" if request.url.path.endswith("/escalate") else body.get("decision")
+    chosen = body.get("decision") if action is None else action
     if not isinstance(name, str) or not isinstance(reason, str) or not isinstance(chosen, str) or len(reason) > 500:
         raise Problem(
             400, "malformed", "give `pending_approval_id`, `decision` and a `reason` of at most 500 characters"
@@ -358,12 +387,12 @@ ROUTES: Final = [
     Route("/wcp/route", route, methods=["POST"]),
     Route("/wcp/capabilities", capabilities),
     Route("/wcp/workers", workers),
-    Route("/wcp/workers/{worker_id}", workers),
+    Route("/wcp/workers/{worker_id}", worker),
     Route("/wcp/health", health),
     Route("/health", health),
     Route("/wcp/approvals/pending", pending),
     Route("/wcp/approvals/resolve", resolve, methods=["POST"]),
-    Route("/wcp/approvals/escalate", resolve, methods=["POST"]),
+    Route("/wcp/approvals/escalate", escalate, methods=["POST"]),
     Route("/wcp/approvals/{pending_id}", hold),
     Route("/wcp/approvals/{pending_id}/history", history),
     Route("/access/v1/evaluation", evaluation, methods=["POST"]),
