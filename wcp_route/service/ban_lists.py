@@ -24,6 +24,7 @@ from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.service.registry_api import SHA256, decoded
 from wcp_route.storage.ban_reports import ReportRefused
+from wcp_route.storage.registry import MAX_REASON
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import BanReport
 
 MAX_LIST_BYTES: Final = 64 << 20
-MAX_REASON: Final = 500
 EARLIER_CLIENTS: Final = "pyhall-python/"
 DIGEST_KINDS: Final = ("package", "manifest", "file")
 _DIGEST: Final = "sha256:"

@@ -16,6 +16,7 @@ from wcp_route.domain.record_model import read_record
 from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.receipts import read
+from wcp_route.storage.registry import MAX_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from wcp_route.storage.receipts.receipt import Receipt
 
 MAX_SHOWN: Final = 200
-MAX_REASON: Final = 500  # characters
 FILTERS: Final = ("worker", "tenant", "outcome", "code", "kind")
 TIMES: Final = ("since", "until")
 

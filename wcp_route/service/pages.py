@@ -26,6 +26,7 @@ from wcp_route.service.problems import Problem, not_found
 from wcp_route.service.protocol import answer_hold, shown_hold
 from wcp_route.service.sessions import COOKIE, SECONDS, check_form, check_origin
 from wcp_route.storage.receipts import read
+from wcp_route.storage.registry import MAX_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -214,7 +215,7 @@ async def answer(request: Request, context: Context, session: Session) -> Respon
     check_form(request, session, form)
     values = [form.get(name) for name in ("pending_approval_id", "decision", "reason")]
     name, action, reason = (value if isinstance(value, str) else "" for value in values)
-    await answer_hold(context, session.principal, name, action, reason[:500])
+    await answer_hold(context, session.principal, name, action, reason[:MAX_REASON])
     return RedirectResponse("/approvals", 303)
 
 
@@ -273,7 +274,7 @@ async def review(request: Request, context: Context, session: Session) -> Respon
     if session.principal.agent:
         raise Problem(403, "not-a-person", "only a person reviews a report")
     digest, decision, reason = (str(form.get(name, "")) for name in ("sha256", "decision", "reason"))
-    await working(lambda: review_report(context, session.principal.name, digest, decision, reason[:500]))
+    await working(lambda: review_report(context, session.principal.name, digest, decision, reason[:MAX_REASON]))
     return RedirectResponse("/bans", 303)
 
 

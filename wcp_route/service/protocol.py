@@ -18,6 +18,7 @@ from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.approvals import LedgerApprovals
 from wcp_route.storage.holds import Action, Approver
+from wcp_route.storage.registry import MAX_REASON
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -280,9 +281,16 @@ async def _answered(request: Request, action: str | None) -> Response:
     body = await json_of(request)
     name, reason = body.get("pending_approval_id"), body.get("reason", "")
     chosen = body.get("decision") if action is None else action
-    if not isinstance(name, str) or not isinstance(reason, str) or not isinstance(chosen, str) or len(reason) > 500:
+    if (
+        not isinstance(name, str)
+        or not isinstance(reason, str)
+        or not isinstance(chosen, str)
+        or len(reason) > MAX_REASON
+    ):
         raise Problem(
-            400, "malformed", "give `pending_approval_id`, `decision` and a `reason` of at most 500 characters"
+            400,
+            "malformed",
+            f"give `pending_approval_id`, `decision` and a `reason` of at most {MAX_REASON} characters",
         )
     return CanonicalJSON(await answer_hold(context_of(request), principal, name, chosen, reason))
 
