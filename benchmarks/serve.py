@@ -5,10 +5,10 @@
     python -m benchmarks.serve --soak 100000 # so many decisions one after another, and how memory grows meanwhile
 
 Each service is a process of its own, started as an operator starts it, with SQLite, signed durable receipts and its log
-to nowhere. The bare server is the same uvicorn with the same parser and an answer of the same size, and `durable row
-alone` is the bare server that answers when a signed row is on the disk. Sixteen connections of another process ask in
-turns, a few seconds each. The rates beside these two and the cost of a ban list are ratios; the rate with attestation
-and its 99th percentile are by the wall clock of a machine with two quiet cores.
+to nowhere. The others are the same uvicorn with the same parser and answers of the same size (`benchmarks/servers.py`):
+one that answers at once, one that does so when a signed row is on the disk, one that only has a Hall decide. Sixteen
+connections of another process ask in turns, a few seconds each. The rates beside these and the cost of a ban list are
+ratios; the rate with attestation and its 99th percentile are by the wall clock of a machine with two quiet cores.
 
 All files lie below /var/tmp, or WCP_BENCH_DIR: where others could change a sealed copy, it is hashed for each decision.
 """
@@ -50,88 +50,6 @@ PACE = 600
 PROGRAM = str(Path(sys.executable).with_name("wcp-route"))
 TOKEN = "of the benchmark"  # opens nothing but a service that lives for a minute
 SAMPLES = 20  # of memory in a soak
-BARE = """
-import sys, uvicorn
-async def app(scope, receive, send):
-    while (await receive()).get("more_body"):
-        pass
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(BODY))]})
-    await send({"type": "http.response.body", "body": BODY})
-BODY = b"x" * int(sys.argv[2])
-uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, http="h11", ws="none", lifespan="off")
-"""
-# What any service costs that answers when a signed row is on the disk: one thread, one transaction and one signature
-# for all who wait, a row of a receipt's size, and the same answer. It parses, checks, decides and logs nothing.
-FLOOR = """
-import asyncio, queue, sqlite3, sys, threading, uvicorn
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-waiting, room = queue.SimpleQueue(), b"r" * 2400
-def write(loop):
-    database = sqlite3.connect(sys.argv[3], isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=FULL")
-    database.execute("CREATE TABLE rows (row BLOB, signature BLOB)")
-    key = Ed25519PrivateKey.generate()
-    while True:
-        told = [waiting.get()]
-        while not waiting.empty():
-            told.append(waiting.get())
-        database.execute("BEGIN IMMEDIATE")
-        rows = [(room, key.sign(room)), *[(room, None)] * (len(told) - 1)]
-        database.executemany("INSERT INTO rows VALUES (?, ?)", rows)
-        database.execute("COMMIT")
-        loop.call_soon_threadsafe(lambda told=told: [each.set_result(None) for each in told])
-async def app(scope, receive, send):
-    global writer
-    loop = asyncio.get_running_loop()
-    if writer is None:
-        writer = threading.Thread(target=write, args=(loop,), daemon=True)
-        writer.start()
-    while (await receive()).get("more_body"):
-        pass
-    durable = loop.create_future()
-    waiting.put(durable)
-    await durable
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(BODY))]})
-    await send({"type": "http.response.body", "body": BODY})
-writer, BODY = None, b"x" * int(sys.argv[2])
-uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, http="h11", ws="none", lifespan="off")
-"""
-# What the Hall costs without a service around it: the bare server, which parses the request as JSON, has the Hall
-# decide, waits for the durable receipt and answers. It asks for no token, and checks, limits, counts and logs nothing.
-DECIDES = """
-import json, sys, uvicorn
-from contextlib import ExitStack
-from pathlib import Path
-from wcp_route import Hall, HallConfig, Services
-from wcp_route.domain.decision_wire import to_wire
-from wcp_route.service.decider import Decider
-from wcp_route.storage.receipts import KeyFileSigner
-from wcp_route.storage.state import open_state
-folder, stack = Path(sys.argv[2]), ExitStack()
-signer = KeyFileSigner.from_file_bytes((folder / "receipts.key").read_bytes(), what="receipt key")
-state = stack.enter_context(open_state(str(folder / "hall.db"), signer=signer))
-config = HallConfig(env="stage", unsafe_dispatch_workers_without_attestation=True)
-services = Services(approvals=state.approvals, receipts=state.receipts)
-hall = stack.enter_context(Hall((folder / "rules.json").read_bytes(), state.registry, None, config, services=services))
-decider = None
-async def app(scope, receive, send):
-    global decider
-    if decider is None:
-        decider = Decider(hall, 8)
-        stack.enter_context(decider.running())
-    message = await receive()
-    body = message.get("body", b"")
-    while message.get("more_body"):
-        message = await receive()
-        body += message.get("body", b"")
-    decision = await decider.decide(json.loads(body), grant="", principal="acme")
-    answer = json.dumps(to_wire(decision), separators=(",", ":")).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
-    await send({"type": "http.response.body", "body": answer})
-uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, http="h11", ws="none", lifespan="off")
-stack.close()
-"""
 BARS = (
     RouteBar("sealed, durable receipts", least=600, unit="a second"),
     RouteBar(f"sealed, durable receipts, asked {PACE} times a second: 99 %", most=25, unit="ms"),
@@ -321,16 +239,16 @@ def measure(bench: RouteBench, stack: ExitStack, rounds: int, seconds: float) ->
         command = [PROGRAM, "serve", "--config", settings, "--listen", f"127.0.0.1:{port}"]
         services[name] = stack.enter_context(running(command, port, "/wcp/route"))
     size = int(load(services["sealed"], count=200)["bytes"])
-    port = free_port()
-    services["bare server"] = stack.enter_context(
-        running([sys.executable, "-c", BARE, str(port), str(size)], port, "/")
-    )
-    port = free_port()
-    command = [sys.executable, "-c", FLOOR, str(port), str(size), str(bench.directory / "floor.db")]
-    services["durable row alone"] = stack.enter_context(running(command, port, "/"))
-    port, place = free_port(), Path(hall_files(bench, "decides", attested=False)).parent
-    command = [sys.executable, "-c", DECIDES, str(port), str(place)]
-    services["decides, no more"] = stack.enter_context(running(command, port, "/wcp/route"))
+    place = str(Path(hall_files(bench, "decides", attested=False)).parent)
+    others = {
+        "bare server": ("/", "bare", str(size)),
+        "durable row alone": ("/", "row", str(size), str(bench.directory / "floor.db")),
+        "decides, no more": ("/wcp/route", "decides", place),
+    }
+    for name, (path, kind, *words) in others.items():
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.servers", kind, str(port), *words]
+        services[name] = stack.enter_context(running(command, port, path))
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for service in services.values():
         load(service, count=300)
