@@ -17,6 +17,8 @@ import pytest
 
 from tests.route.test_route_cli import Desk
 from tests.route.worlds import WORKER, a_rule
+from wcp_route.cli.watch import WatchScreen
+from wcp_route.cli.watch_sources import Watched, WatchedHold
 from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
@@ -172,3 +174,17 @@ def test_prints_one_screen_into_a_pipe_and_no_control_character(desk: Desk) -> N
 
 def test_a_misspelt_state_is_an_error(desk: Desk) -> None:
     assert desk.run("watch", "--state", desk.path("hal.db"))[0] == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 8), (80, 23), (200, 40)])
+@pytest.mark.parametrize("reason", ["looked at it twice", "見た" * 8, "x" * 100])
+def test_a_narrow_terminal_shows_the_end_of_what_is_typed(width: int, height: int, reason: str) -> None:
+    hold = WatchedHold("1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "gatekeeper", WORKER, "cap.doc for acme", 0, "money")
+    screen = WatchScreen(Watched("hall.db", (hold,), (), (), 0))
+    screen.look(screen.found)
+    screen.press(b"a")
+    screen.press(reason.encode())
+    lines = screen.lines(width, height)
+    assert len(lines) <= height
+    assert "".join(lines).endswith(f"{reason}_")
+    assert all(sum(1 + (character in "見た") for character in line) <= width for line in lines)

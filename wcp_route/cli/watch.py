@@ -123,14 +123,12 @@ class WatchScreen:
         from wcp_route.domain.clock import format_ms
 
         found, chosen = self.found, self.chosen or ("", "")
-        # 1. Below, what must not be cut off: what was told, such as a grant, and the keys.
-        foot = [""]
-        for told in map(printable, self.told):
-            foot += [told[start : start + width] for start in range(0, len(told), width)]
+        # 1. Below, what must not be cut off: what was told, such as a grant, and the keys, or what is typed.
         if self.asking is None:
-            foot.append(("up/down choose   " if chosen[0] else "") + _KEYS[chosen[0] or None] + "r refresh   q quit")
+            last = ("up/down choose   " if chosen[0] else "") + _KEYS[chosen[0] or None] + "r refresh   q quit"
         else:
-            foot.append(f"{self.asking} {chosen[1]}; the reason, then Enter (Escape: not now): {self.typed}_")
+            last = f"{self.asking} {chosen[1]}; the reason, then Enter (Escape: not now): {self.typed}_"
+        foot = ["", *(line for text in (*self.told, last) for line in _folded(printable(text), width))]
         # 2. Above, how much there is and of when; a screen that is older than it should be says so.
         counts = f"{len(found.waiting)} waiting, {len(found.quarantined)} in quarantine"
         rows = [f"{counts}   {format_ms(found.at_ms)}   {found.name}"]
@@ -154,8 +152,8 @@ class WatchScreen:
         }
         for name, (title, lines, empty) in parts.items():
             rows += ["", title, *(lines or [f"  {found.hidden.get(name, empty)}"])]
-        rows = rows[: max(height - len(foot), 1)]
-        return [_cut(printable(row), width) for row in [*rows, *foot]][:height]
+        rows = [_cut(printable(row), width) for row in rows[: max(height - len(foot), 1)]]
+        return [*rows, *foot][-height:]
 
 
 def _cut(text: str, width: int) -> str:
@@ -166,6 +164,14 @@ def _cut(text: str, width: int) -> str:
         if used > width:
             return text[:place]
     return text
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """Yield a text in lines of so many columns."""
+    while text:
+        line = _cut(text, width)
+        text = text[len(line) :]
+        yield line
 
 
 @click.command()
