@@ -24,6 +24,7 @@ from wcp_attest.base.errors import Error
 from wcp_route.domain.codes import Code
 from wcp_route.hall import Services
 from wcp_route.storage import database, ledger
+from wcp_route.storage.ledger_state import event
 from wcp_route.storage.past import past_decision
 from wcp_route.storage.receipts import ReceiptError, find, verify
 from wcp_route.storage.receipts.receipt import MAX_BATCH
@@ -232,6 +233,26 @@ def test_a_receipt_that_became_durable_too_late_is_corrected_and_its_grant_good_
         assert past_decision(state.ledger, evidence.decision.decision_id).corrected
         state.approvals.redeem(wanted(state, grant), use=True)  # it was never used for anything
     assert verify(place.address, keys=KEYS).signed
+
+
+def test_a_change_that_became_durable_too_late_is_not_called_unwritten(place: Place) -> None:
+    with open_state(place.address, signer=SIGNER) as state:
+        state.registry.quarantine(WORKER, "by hand", by="carol", at_ms=START_MS)
+        slow, go_on = threading.Event(), threading.Event()
+
+        def wait(_: object) -> None:
+            if slow.is_set():
+                slow.clear()
+                assert go_on.wait(60)
+
+        sql_event.listen(state.ledger.database._engine, "commit", wait)
+        cleared = event("worker.cleared", at_ms=START_MS, by="carol", worker_id=WORKER, reason="")
+        slow.set()
+        with pytest.raises(ReceiptError, match="look whether it was made before you repeat it"):
+            state.ledger.change(lambda _: [cleared], seconds=0.5)
+        go_on.set()
+        state.ledger.append([some_evidence(1)])
+        assert not state.registry.snapshot().quarantined  # so the message must not say otherwise
 
 
 def test_a_caller_whose_time_ends_during_the_correction_of_another_is_told_what_the_ledger_says(place: Place) -> None:

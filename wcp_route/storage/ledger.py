@@ -186,11 +186,13 @@ class Ledger(Closing):
 
         Raises:
             Error: raised by `plan`; then nothing is written.
-            ReceiptError: the events are not durable.
+            ReceiptError: the events are not durable, or it is not known whether they are.
         """
         group = Group([], seconds, lambda state: [draft_event(one) for one in plan(state)])
         self._writer.put(group)
-        Submitted(self._writer, [([0], group)]).wait()
+        # A correction cannot undo an enrollment or the answer of a person, as it does for a receipt.
+        late = "the change was not durable in time{why}; look whether it was made before you repeat it"
+        Submitted(self._writer, [([0], group)], late=late).wait()
 
     def state(self) -> LedgerState:
         """Return the state after all events, also those that other processes have written.

@@ -264,11 +264,13 @@ class Submitted:
         writer: the writer of the groups.
         groups: each group with the places of its evidence in the submitted list.
         early: why evidence could not be submitted at all, by place.
+        late: the message when a wait ends too early; `{why}` stands for what was waited for.
     """
 
     writer: GroupWriter
     groups: list[tuple[list[int], Group]]
     early: dict[int, Error] = field(default_factory=dict)
+    late: str = "the receipt was not durable in time{why}; it is not written, or corrected"
 
     def problems(self) -> dict[int, Error]:
         """Wait, and return why pieces of evidence are not durable, by place; empty when all are.
@@ -279,7 +281,7 @@ class Submitted:
         for places, group in self.groups:
             if not group.wait() and self.writer.give_up(group):
                 why = f"; {group.delay}" if group.delay else ""
-                late: Error = ReceiptError(f"the receipt was not durable in time{why}; it is not written, or corrected")
+                late: Error = ReceiptError(self.late.format(why=why))
                 found.update(dict.fromkeys(places, late))
             elif group.problem is not None:
                 found.update(dict.fromkeys(places, group.problem))
