@@ -28,7 +28,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wcp_attest.disk.directory import FILE_FLAGS, FOLDER_FLAGS, describe_os_error
+from wcp_attest.disk.directory import CREATE_FLAGS, FILE_FLAGS, FOLDER_FLAGS, describe_os_error
 from wcp_attest.disk.files import is_leftover, temporary_name, write_all
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ _DIGEST_BYTES: Final = 32
 _HEAD_BYTES: Final = len(_MAGIC) + _DIGEST_BYTES
 _MAX_BYTES: Final = _HEAD_BYTES + MAX_RECORDS * _RECORD.size + _DIGEST_BYTES
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.digests\Z")
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _OTHERS_WRITE: Final = 0o022
 _SLOWEST_RUN: Final = 3600  # seconds; after so long a half-written file has no writer, and other runs are at an end
 
@@ -206,7 +205,7 @@ def _check_owner(status: os.stat_result, what: str) -> None:
 
 def _replace(folder: int, name: str, data: bytes, now: int) -> None:
     temporary = temporary_name(name)
-    descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=folder)
+    descriptor = os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=folder)
     try:
         try:
             os.fchmod(descriptor, 0o600)  # regardless of the umask

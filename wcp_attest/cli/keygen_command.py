@@ -97,11 +97,11 @@ def _passphrase(path: str | None, none: bool) -> bytes | None:
 
 def _create(path: str, data: bytes, mode: int, made: list[str]) -> None:
     """Write a new file to the disk, and note that it was made."""
-    from wcp_attest.disk.directory import describe_os_error
+    from wcp_attest.disk.directory import CREATE_FLAGS, describe_os_error
 
     step = "create"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, CREATE_FLAGS, mode)
         made.append(path)
         step = "write"
         with open(descriptor, "wb") as file:
