@@ -314,6 +314,13 @@ def test_texts_of_ai_and_source_are_checked_where_they_are_made(text: str) -> No
         SourceOrigin(repository=text)
 
 
+def test_a_key_without_a_name_is_unknown() -> None:
+    with pytest.raises(ManifestMalformed, match=r"unknown field 'source\.'"):
+        SourceOrigin.from_json({"repository": "https://github.com/acme/summarizer", "": True})
+    with pytest.raises(ManifestMalformed, match=r"unknown field 'ai\.'"):
+        AiOrigin.from_json({"generated": True, "": True})
+
+
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(ManifestMalformed, match="is empty"):
         SourceOrigin()

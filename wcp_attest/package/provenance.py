@@ -123,7 +123,9 @@ def _check_texts(field: str, **texts: str | None) -> None:
             raise ManifestMalformed(f"manifest.json: {field}.{name} is not 1 to {MAX_TEXT} printable characters")
 
 
-def _read(field: str, value: JsonValue, names: tuple[str, ...], other: str = "") -> tuple[dict[str, str], JsonValue]:
+def _read(
+    field: str, value: JsonValue, names: tuple[str, ...], other: str | None = None
+) -> tuple[dict[str, str], JsonValue]:
     """Read an object whose keys are `names`, which are texts and may be missing, and `other`, which is anything."""
     if not isinstance(value, dict):
         raise ManifestMalformed(f"manifest.json: the field {field!r} is not an object")
@@ -135,4 +137,4 @@ def _read(field: str, value: JsonValue, names: tuple[str, ...], other: str = "")
             raise ManifestMalformed(f"manifest.json: {field}.{name} is not text")
         elif name != other:
             raise ManifestMalformed(f"manifest.json: unknown field {field + '.' + name[:80]!r}")
-    return texts, value.get(other)
+    return texts, None if other is None else value.get(other)
