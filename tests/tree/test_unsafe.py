@@ -126,3 +126,14 @@ def test_link_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path, options:
     ):
         assert "is not valid UTF-8; rename it" in said
         assert "'z' is not a file" in said
+
+
+def test_link_with_a_bad_name_and_a_bad_target_is_refused_for_both(tmp_path: Path) -> None:
+    root = plant(tmp_path / "pkg", {"code/main.py": b"1", "z\u200bz/a": b"1"})
+    os.symlink("/etc/passwd", f"{root}/l\u200b")
+    os.symlink("/etc/passwd", f"{root}/z\u200bz/inside")
+    os.symlink(b"/etc/passwd", os.fsencode(root) + b"/\xe9")
+    said = refusal(lambda: read_tree(root, options=ONE))
+    assert said.count("has an absolute target") == 3
+    assert said.count("holds U+200B") >= 2
+    assert "is not valid UTF-8; rename it" in said

@@ -306,15 +306,14 @@ class Walk:
             status = os.stat(native(name), dir_fd=frame.descriptor, follow_symlinks=False)
         except OSError as failure:
             raise unreadable(f"the link {path!r}", failure) from None
-        if path_problem(path) is not None:  # its name was refused before; only a walk that goes on comes here
-            return Link(path, target, b"")
         problem = target_problem(path, target)
         if problem is None and self.rules.owner is not None and status.st_uid not in {0, self.rules.owner}:
             problem = f"belongs to the user {status.st_uid}"
         if problem is not None:
             self.refuse(f"the link {path!r} {problem}")
-            return Link(path, target, b"")
-        return Link(path, target, render_line(path, Symlink(target), self.rules.algorithm))
+        elif path_problem(path) is None:  # else its name was refused before; only a walk that goes on comes here
+            return Link(path, target, render_line(path, Symlink(target), self.rules.algorithm))
+        return Link(path, target, b"")
 
 
 def unreadable(what: str, problem: OSError) -> TreeUnsafe | MachineError:
