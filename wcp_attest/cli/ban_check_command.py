@@ -149,7 +149,8 @@ def impact(out: Output, /, file: str, places: tuple[str, ...], compiled: bool) -
     if compiled:
         from wcp_attest.trust.bans.compiled import CompiledBans
 
-        bans = Bans([VerifiedList(file, CompiledBans.open(file))])
+        with ban_lists.as_input():
+            bans = Bans([VerifiedList(file, CompiledBans.open(file))])
     else:
         from wcp_attest.base.digest import sha256_hex
         from wcp_attest.trust.bans.lookup import index_list

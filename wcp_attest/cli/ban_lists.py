@@ -178,8 +178,19 @@ def read_list(path: str) -> tuple[bytes, BanList]:
     from wcp_attest.trust.bans.document import MAX_LIST_BYTES, BanList
 
     data = read_bounded(path, limit=MAX_LIST_BYTES, what="the ban list", follow=True)
-    try:
+    with as_input():
         return data, BanList.from_bytes(data, what=f"the ban list {path!r}")
+
+
+@contextlib.contextmanager
+def as_input() -> Iterator[None]:
+    """Read a list that is the input of a command: one that cannot be used is a mistake, and not a list to refuse.
+
+    Raises:
+        ConfigError: the block raises BansUnusable.
+    """
+    try:
+        yield
     except BansUnusable as problem:
         raise ConfigError(str(problem)) from None
 

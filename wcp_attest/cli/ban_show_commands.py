@@ -81,7 +81,8 @@ def compile_(out: Output, /, file: str, target: str, check: bool) -> None:
     if check:
         check_compiled(file, target)
     else:
-        compile_list(file, target)
+        with ban_lists.as_input():
+            compile_list(file, target)
     with CompiledBans.open(target) as compiled:
         head, digests, digest = compiled.head, len(compiled), compiled.list_sha256
         others = sum(1 for _ in compiled.others)
