@@ -116,7 +116,7 @@ def test_a_denial_writes_nothing(wcp: Command, signed: Path, verifier: Path) -> 
         (("--attest-verdict", "worker/in.key"), "inside the package"),
         (("--attest-verdict", "verifier.key", "--verdict-out", "worker/v"), "inside the package"),
         (("--attest-verdict", "verifier.key", "--verdict-out", "no/v"), "not a directory"),
-        (("--attest-verdict", "verifier.key", "--verdict-out", ""), "cannot write ''"),
+        (("--attest-verdict", "verifier.key", "--verdict-out", ""), "--verdict-out is empty"),
         (("--attest-verdict", "verifier.key", "--verifier-id", "acme"), "URI"),
         (("--attest-verdict", "verifier.key", "--resource-uri", "a b:c"), "URI"),
         (("--verdict-out", "v"), "--attest-verdict"),

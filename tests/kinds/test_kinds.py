@@ -163,9 +163,9 @@ def test_signs_an_installed_distribution(wcp: Command, key: Path) -> None:
         ({"SKILL.md": SKILL}, ("--namespace", "acme"), "is not a namespace"),
         ({"SKILL.md": "x"}, (), "front matter"),
         # A variable of a script that is not set must not become the package's own word.
-        ({"SKILL.md": SKILL}, ("--worker-id", ""), "worker id"),
-        ({"SKILL.md": SKILL}, ("--species-id", ""), "species id"),
-        ({"SKILL.md": SKILL}, ("--worker-version", ""), "version"),
+        ({"SKILL.md": SKILL}, ("--worker-id", ""), "--worker-id is empty"),
+        ({"SKILL.md": SKILL}, ("--species-id", ""), "--species-id is empty"),
+        ({"SKILL.md": SKILL}, ("--worker-version", ""), "--worker-version is empty"),
     ],
 )
 def test_what_gives_no_ids_is_status_2(

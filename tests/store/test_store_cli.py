@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.store.worlds import KEY, WORKER, make_package, resign
+from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import main
+from wcp_attest.store import PackageStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,4 +129,6 @@ def test_without_a_home_no_home_is_made(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_store_whose_path_is_an_empty_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "list", "--store", ""]) == 2
-    assert capsys.readouterr().err == "error: the path of the store is an empty text\n"
+    assert "the value of --store is empty" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="empty text"):
+        PackageStore("")

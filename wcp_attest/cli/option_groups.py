@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,25 @@ OUTPUT: Final = "Output"
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by group, in the order in which the groups first occur, output last."""
+    """A command that refuses empty values, and whose help lists options by group, output last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments of the command line.
+
+        Raises:
+            UsageError: they are wrong, or one is an empty text. A variable of a shell that is not set gives one, and a
+                path, a condition or a limit that is empty would mean another one than you meant.
+        """
+        rest = super().parse_args(ctx, args)
+        for parameter in () if ctx.resilient_parsing else self.params:
+            values, name = ctx.params.get(parameter.name or ""), parameter.human_readable_name
+            given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+            empty = "" in (values if isinstance(values, tuple) else [values])
+            if given and empty and parameter.type is not click.UNPROCESSED:  # of a command that is run, as they are
+                option = next((spelling for spelling in parameter.opts if spelling.startswith("--")), name)
+                said = "is empty, as from a variable that is not set; give it a value or leave it out"
+                raise click.UsageError(f"the value of {option} {said}", ctx)
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each group below the group's name; `--help` stands in the last one."""
@@ -65,7 +83,13 @@ def group_of(parameter: click.Parameter) -> str:
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator that gives a command all of these options, in this order."""
-    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def grouped(title: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
