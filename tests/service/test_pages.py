@@ -150,7 +150,8 @@ def test_forms_of_another_site_and_of_no_session_are_refused(world: World) -> No
         form = {"pending_approval_id": pending, "decision": "approve", "reason": "x"}
         own = {**form, "form_token": text.split('name="form_token" value="')[1].split('"')[0]}
         assert client.post("/approvals", data=form).status_code == 403
-        assert client.post("/approvals", data={**form, "form_token": "x"}).status_code == 403
+        for stranger in ("x", "é", "\x00", own["form_token"][:-1]):
+            assert client.post("/approvals", data={**form, "form_token": stranger}).status_code == 403
         other = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
         assert client.post("/approvals", data=own, headers=other).status_code == 403
         assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == "pending"
@@ -162,3 +163,23 @@ def test_forms_of_another_site_and_of_no_session_are_refused(world: World) -> No
 def test_a_token_without_a_role_for_the_pages_opens_no_session(world: World, given: str) -> None:
     answer = httpx.post(f"{world.base}/signin", data={"token": given})
     assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data; boundary=x", b"nonsense", 415),
+        ("text/plain", b"token=token-of-ada", 415),
+        ("application/x-www-form-urlencoded", b"token=token-of-ada&token=token-of-rita", 400),
+        ("application/x-www-form-urlencoded; charset=utf-16", b"token=%ff%fe", 400),
+        ("application/x-www-form-urlencoded", b"token=\xff", 400),
+        ("application/x-www-form-urlencoded", b"&".join(b"a%d=1" % number for number in range(99)), 400),
+    ],
+)
+def test_a_form_that_no_browser_sends_opens_no_session(world: World, kind: str, body: bytes, status: int) -> None:
+    answer = httpx.post(f"{world.base}/signin", content=body, headers={"content-type": kind})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
+
+
+def test_the_sign_in_page_has_a_head(world: World) -> None:
+    assert httpx.head(f"{world.base}/signin").status_code == 200

@@ -143,6 +143,12 @@ def test_authzen_evaluations_fill_in_defaults_and_stop_where_asked(
     assert [one["decision"] for one in found] == answers
 
 
+@pytest.mark.parametrize("semantic", [[], {}, None, 5, "some"])
+def test_authzen_evaluations_of_an_unknown_semantic_are_400(world: World, semantic: Any) -> None:
+    body = {**evaluation(), "options": {"evaluations_semantic": semantic}, "evaluations": [{}]}
+    assert world("POST", "/access/v1/evaluations", "acme", body).status_code == 400
+
+
 def test_authzen_metadata_names_its_endpoints(world: World) -> None:
     found = world("GET", "/.well-known/authzen-configuration").json()
     assert found["access_evaluation_endpoint"] == f"{world.base}/access/v1/evaluation"
@@ -260,7 +266,8 @@ def test_receipts_are_filtered_and_exported(world: World) -> None:
     denied = world("GET", "/receipts?outcome=DENY&limit=5", "rita").json()["receipts"]
     assert denied
     assert {row["receipt"]["outcome"] for row in denied} == {"DENY"}
-    assert world("GET", "/receipts?nonsense=1", "rita").status_code == 400
+    for wrong in ("nonsense=1", "limit=0", "limit=201", "limit=-1", "limit=" + "1" * 5000, "limit=" + "0" * 5000):
+        assert world("GET", f"/receipts?{wrong}", "rita").status_code == 400, wrong
     lines = world("GET", "/receipts/export", "rita").text.splitlines()
     assert len([json.loads(line) for line in lines]) > 2
 

@@ -98,7 +98,7 @@ def evaluations_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool 
     """
     options = body.get("options", {})
     semantic = options.get("evaluations_semantic", "execute_all") if isinstance(options, dict) else None
-    if semantic not in _SEMANTICS:
+    if not isinstance(semantic, str) or semantic not in _SEMANTICS:
         raise Problem(400, "malformed", f"`evaluations_semantic` must be one of {', '.join(_SEMANTICS)}")
     defaults = {name: body[name] for name in ("subject", "action", "resource", "context") if name in body}
     many = body.get("evaluations")
@@ -106,4 +106,4 @@ def evaluations_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool 
         return [defaults], None, True
     if not isinstance(many, list) or len(many) > MAX_EVALUATIONS or not all(isinstance(one, dict) for one in many):
         raise Problem(400, "malformed", f"`evaluations` must be a list of at most {MAX_EVALUATIONS} objects")
-    return [{**defaults, **one} for one in many], _SEMANTICS[str(semantic)], False
+    return [{**defaults, **one} for one in many], _SEMANTICS[semantic], False

@@ -184,7 +184,7 @@ async def receipts(request: Request) -> Response:
     context = context_of(request)
     principal_of(request, "reader", "operator")
     text = request.query_params.get("limit", "50")
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_SHOWN:
+    if not text.isdecimal() or len(text) > len(str(MAX_SHOWN)) or not 1 <= int(text) <= MAX_SHOWN:
         raise Problem(400, "malformed", f"`limit` must be 1 to {MAX_SHOWN}")
     filters = dict(request.query_params)
     rows = await working(lambda: last_receipts(context, filters, int(text)))

@@ -24,7 +24,7 @@ from wcp_route.service.machines import missing
 from wcp_route.service.operators import last_receipts
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.service.protocol import answer_hold, shown_hold
-from wcp_route.service.sessions import COOKIE, SECONDS, check_form, check_origin
+from wcp_route.service.sessions import COOKIE, SECONDS, form_of, form_of_session
 from wcp_route.storage.receipts import read
 from wcp_route.storage.registry import MAX_REASON
 
@@ -82,14 +82,13 @@ def page(*roles: Any) -> Callable[[Callable[..., Awaitable[Response]]], Callable
 
 async def signin(request: Request) -> Response:
     """GET and POST /signin: a token, once; afterwards a cookie."""
-    if request.method == "GET":
+    if request.method != "POST":
         return _render("signin.html", session=None, here="", wrong=False)
     try:
-        check_origin(request)
+        token = (await form_of(request)).get("token", "").strip()
     except Problem as problem:
         return _render("problem.html", problem.status, problem=problem, session=None, here="")
-    token = (await request.form()).get("token")
-    principal = context_of(request).authenticator.of_token(token.strip()) if isinstance(token, str) and token else None
+    principal = context_of(request).authenticator.of_token(token) if token else None
     if principal is None or principal.roles.isdisjoint({"reader", "approver", "operator", "banner"}):
         return _render("signin.html", 401, session=None, here="", wrong=True)
     answer = RedirectResponse("/", 303)
@@ -103,7 +102,7 @@ async def signin(request: Request) -> Response:
 async def signout(request: Request, context: Context, session: Session) -> Response:
     """POST /signout."""
     del context
-    check_form(request, session, await request.form())
+    await form_of_session(request, session)
     request.app.state.sessions.end(request)
     answer = RedirectResponse("/signin", 303)
     answer.delete_cookie(COOKIE)
@@ -211,10 +210,8 @@ async def approvals(request: Request, context: Context, session: Session) -> Res
 @page("approver")
 async def answer(request: Request, context: Context, session: Session) -> Response:
     """POST /approvals: approve, deny or escalate."""
-    form = await request.form()
-    check_form(request, session, form)
-    values = [form.get(name) for name in ("pending_approval_id", "decision", "reason")]
-    name, action, reason = (value if isinstance(value, str) else "" for value in values)
+    form = await form_of_session(request, session)
+    name, action, reason = (form.get(field, "") for field in ("pending_approval_id", "decision", "reason"))
     await answer_hold(context, session.principal, name, action, reason[:MAX_REASON])
     return RedirectResponse("/approvals", 303)
 
@@ -245,13 +242,9 @@ async def workers(request: Request, context: Context, session: Session) -> Respo
 @page("operator")
 async def clear(request: Request, context: Context, session: Session) -> Response:
     """POST /workers/clear: end a quarantine."""
-    form = await request.form()
-    check_form(request, session, form)
-    name = form.get("worker_id")
-    by = session.principal.name
-    if not isinstance(name, str) or not await working(
-        lambda: context.state.registry.clear(name, by=by, at_ms=now_ms(), via="token")
-    ):
+    form = await form_of_session(request, session)
+    name, by = form.get("worker_id", ""), session.principal.name
+    if not await working(lambda: context.state.registry.clear(name, by=by, at_ms=now_ms(), via="token")):
         raise not_found()
     return RedirectResponse("/workers", 303)
 
@@ -269,11 +262,10 @@ async def bans(request: Request, context: Context, session: Session) -> Response
 @page("banner")
 async def review(request: Request, context: Context, session: Session) -> Response:
     """POST /bans: confirm or dismiss a report."""
-    form = await request.form()
-    check_form(request, session, form)
+    form = await form_of_session(request, session)
     if session.principal.agent:
         raise Problem(403, "not-a-person", "only a person reviews a report")
-    digest, decision, reason = (str(form.get(name, "")) for name in ("sha256", "decision", "reason"))
+    digest, decision, reason = (form.get(name, "") for name in ("sha256", "decision", "reason"))
     await working(lambda: review_report(context, session.principal.name, digest, decision, reason[:MAX_REASON]))
     return RedirectResponse("/bans", 303)
 

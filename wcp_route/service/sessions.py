@@ -12,11 +12,11 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from wcp_route.service.problems import Problem
 
 if TYPE_CHECKING:
-    from starlette.datastructures import FormData
     from starlette.requests import HTTPConnection, Request
 
     from wcp_route.service.principals import Principal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COOKIE: Final = "wcp_session"
 SECONDS: Final = 8 * 3600
 MAX_SESSIONS: Final = 10_000
+MAX_FIELDS: Final = 16  # of a form; ours have four at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +85,44 @@ class Sessions:
             self._found.pop(request.cookies.get(COOKIE, ""), None)
 
 
-def check_form(request: Request, session: Session, form: FormData) -> None:
-    """Check that a form comes from our own page.
+async def form_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form that a browser sends from our own origin (`Sec-Fetch-Site`, `Origin`).
 
     Args:
-        request: that posts it.
-        session: of the person.
-        form: with `form_token`.
+        request: that posts the form.
 
     Raises:
-        Problem: 403, another origin, or a form of another session.
-    """
-    check_origin(request)
-    given = form.get("form_token")
-    if not isinstance(given, str) or not hmac.compare_digest(given, session.form_token):
-        raise Problem(403, "other-site", "the form does not belong to this session; open the page again")
-
-
-def check_origin(request: Request) -> None:
-    """Check that a browser sends the request from our own origin (`Sec-Fetch-Site`, `Origin`).
-
-    Args:
-        request: that changes something.
-
-    Raises:
-        Problem: 403, it comes from a page of another site.
+        Problem: 403, it comes from a page of another site; 415, it is no form of ours; or 400, it cannot be read.
     """
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
     own = {f"{scheme}://{request.headers['host']}" for scheme in ("http", "https")}
     if site not in {"same-origin", "none"} or (origin is not None and origin not in own):
         raise Problem(403, "other-site", "the form was sent by a page of another site")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Problem(415, "wrong-type", "send the form as the page has it")
+    try:
+        text = (await request.body()).decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise Problem(400, "malformed", "the form cannot be read") from None
+    if len(fields := dict(pairs)) != len(pairs):
+        raise Problem(400, "malformed", "a field of the form is there twice")
+    return fields
+
+
+async def form_of_session(request: Request, session: Session) -> dict[str, str]:
+    """Return the fields of a form that comes from our own page.
+
+    Args:
+        request: that posts the form.
+        session: of the person.
+
+    Raises:
+        Problem: as `form_of`; or 403, the form belongs to another session.
+    """
+    form = await form_of(request)
+    if not hmac.compare_digest(form.get("form_token", "").encode(), session.form_token.encode()):
+        raise Problem(403, "other-site", "the form does not belong to this session; open the page again")
+    return form
