@@ -246,6 +246,5 @@ def _value(environ: Mapping[str, str], name: str) -> str:
 
 def _refuse_option(name: str, value: str) -> None:
     if value.startswith("-"):
-        raise InputError(
-            f"input `{_shown(name)}` is {value[:80]!r}, which looks like an option; write `./-…` for a name"
-        )
+        said = "`\\-…` for a pattern" if name == "exclude" else "`./-…` for a name"
+        raise InputError(f"input `{_shown(name)}` is {value[:80]!r}, which looks like an option; write {said}")

@@ -131,15 +131,23 @@ def _run(command: list[str], home: str, what: str) -> None:
 
 def main() -> int:
     """Install, and hand the path of Python on to the next step."""
+    missing = [name for name in ("RUNNER_TEMP", "GITHUB_OUTPUT") if not os.environ.get(name)]
+    if missing:
+        return _fail(f"cannot work on this runner: it does not set {' and '.join(missing)}")
     try:
         python = environment_in(os.environ["RUNNER_TEMP"])
-    except InstallError as error:
-        text = str(error).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        print(f"::error title=wcp-attest::{text}")
-        return 2
-    with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
-        file.write(f"python={python}\n")
+        with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
+            file.write(f"python={python}\n")
+    except (InstallError, OSError) as error:
+        return _fail(str(error))
     return 0
+
+
+def _fail(text: str) -> int:
+    """Make an annotation of the error, and return the exit status of the step."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    print(f"::error title=wcp-attest::{escaped}")
+    return 2
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ _TRUSTED_FILES = ("policy", "trusted_root", "trust_config", "bans", "public_key"
 
 def main(environ: Mapping[str, str]) -> int:
     """Do what the inputs say and return the exit status of the step."""
+    if not environ.get("RUNNER_TEMP"):
+        say("error", "this runner names no folder in RUNNER_TEMP; set it to an empty one")
+        return 2
     try:
         inputs = Inputs.read(environ)
         for secret in inputs.secrets:
@@ -43,10 +46,15 @@ def main(environ: Mapping[str, str]) -> int:
         packages = find_packages(inputs.lines("path"), os.getcwd())
         _check_packages(inputs, packages)
         home = tempfile.mkdtemp(prefix="wcp-attest-result-", dir=environ["RUNNER_TEMP"])
-        return _sign(inputs, packages, home, environ) if inputs.mode == "sign" else _verify(inputs, packages, home)
+        try:
+            return _sign(inputs, packages, home, environ) if inputs.mode == "sign" else _verify(inputs, packages, home)
+        finally:
+            forget_key(home)
     except InputError as error:
         say("error", str(error))
-        return 2
+    except OSError as problem:  # a folder or file of the runner: RUNNER_TEMP, GITHUB_OUTPUT, GITHUB_STEP_SUMMARY
+        say("error", f"this runner has no place for the result: {problem}")
+    return 2
 
 
 def _check_packages(inputs: Inputs, packages: Sequence[str]) -> None:
@@ -75,7 +83,6 @@ def _sign(inputs: Inputs, packages: Sequence[str], home: str, environ: Mapping[s
         outcomes.append(run(inputs, sign_options(inputs, package, home, bundle), package=package, bundle=bundle))
         _tell(outcomes[-1])
     told = _submit(inputs, outcomes, home)
-    forget_key(home)
     _keep(inputs, outcomes, home)
     bundles = [outcome.bundle for outcome in outcomes if outcome.ok and outcome.bundle]
     set_output("bundle-path", "\n".join(bundles))
@@ -144,6 +151,7 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     """Write what every mode leaves behind: annotations, the JSON file, the summary, the outputs."""
     from action.results import annotation_lines, text, to_json
     from action.summary import render
+    from wcp_attest.cli.text import one_line
     from wcp_attest.disk.placement import find_place
 
     for line in annotation_lines(outcomes):
@@ -156,8 +164,9 @@ def _keep(inputs: Inputs, outcomes: Sequence[Outcome], home: str) -> None:
     hashes = [(text(o.result, "package", "hash_algorithm"), text(o.result, "package", "package_hash")) for o in done]
     set_output("result-path", result)
     places = [find_place(outcome.package, inputs.attestation or None) for outcome in done]
-    set_output("manifest-path", "\n".join(os.path.normpath(place.manifest) for place in places))
-    set_output("signature-path", "\n".join(os.path.normpath(place.signatures) for place in places))
+    # A name with a line break must not add a line that names another file.
+    set_output("manifest-path", "\n".join(one_line(os.path.normpath(place.manifest)) for place in places))
+    set_output("signature-path", "\n".join(one_line(os.path.normpath(place.signatures)) for place in places))
     set_output("package-hash", "\n".join(f"{algorithm}:{digest}" for algorithm, digest in hashes))
 
 

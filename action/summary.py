@@ -1,6 +1,6 @@
 """The job summary: what was signed and by which signer, or why not, and the command that verifies it.
 
-Names come from packages, hence as HTML-escaped text in `<code>`, where Markdown has no meaning.
+Names come from packages. Markdown is read inside `<code>`, too, so every text is escaped for Markdown and for HTML.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_DIFFERENCES: Final = 50  # that are listed of one package; the SARIF file has more
 _BACKTICKS = re.compile(r"`+")
+# What has a meaning in GitHub's Markdown (GFM; `$` is its mathematics); a `_` inside a word has none.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|\A[#+-]")
 
 
 def render(mode: str, outcomes: Sequence[Outcome], commands: Sequence[str]) -> str:
@@ -87,12 +89,11 @@ def _texts(result: Mapping[str, object], key: str) -> list[str]:
 
 
 def _plain(value: str) -> str:
-    escaped = escape(printable(value).replace("\n", " "))
-    return re.sub(r"([\\`*_{}\[\]()#+!|~@-])", r"\\\1", escaped)
+    return _MARKDOWN.sub(r"\\\g<0>", escape(printable(value).replace("\n", " "), quote=False))
 
 
 def _code(value: str) -> str:
-    return f"<code>{escape(printable(value)).replace('|', '&#124;').replace(chr(10), ' ')}</code>"
+    return f"<code>{_plain(value)}</code>"
 
 
 def _block(command: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -472,3 +473,77 @@ def test_a_policy_gets_the_shared_secret_that_it_names_and_no_other(step: Step, 
 
 def test_a_secret_that_is_too_short_is_named_by_its_input(step: Step) -> None:
     assert "the secret in input `hmac-key` is shorter" in step(mode="sign", signing="hmac", hmac_key="x", **IDS).errors
+
+
+def test_patterns_follow_no_link_out_of_the_workspace_or_in_circles(step: Step, tmp_path: Path) -> None:
+    (tmp_path / "outside/worker").mkdir(parents=True)
+    for name, target in (("first", "."), ("second", "."), ("many/link", "../../outside")):
+        (step.workspace / name).parent.mkdir(exist_ok=True)
+        (step.workspace / name).symlink_to(target)
+    for pattern in ("**/worker", "many/*/worker", "many/l*"):
+        done = step(**BY_SECRET, path=pattern)
+        assert (done.status, "matches none" in done.errors) == (2, True), done.log
+    (step.workspace / "many/real/worker").mkdir(parents=True)
+    (step.workspace / "many/.hidden/worker").mkdir(parents=True)
+    done = step(**BY_SECRET, path="**/*ork[e]r\nmany/**/worker\n./**/**/p?g")
+    packages = json.loads(Path(done.outputs["result-path"]).read_text())["packages"]
+    assert [package["path"] for package in packages] == ["many/real/worker", "pkg"]
+
+
+def test_a_name_with_a_line_break_or_no_text_adds_no_line_to_the_outputs(step: Step, key: tuple[str, str]) -> None:
+    for name in (b"a\n/etc/passwd", b"b\xff"):
+        package = Path(os.fsdecode(os.fsencode(step.workspace) + b"/many/" + name.replace(b"/", b"-")))
+        (package / "code").mkdir(parents=True)
+        (package / "code/run.py").write_text("print()\n")
+        config = '[[package]]\npath = "."\nworker_id = "org.acme.w"\nspecies_id = "wrk.w"\nworker_version = "1"\n'
+        (package / "wcp-attest.toml").write_text(config)
+    done = step(mode="sign", path="many/*", signing="key", signing_key=key[0])
+    assert done.status == 0, done.log
+    assert done.outputs["signature-path"].splitlines() == [
+        r"many/a\n-etc-passwd/manifest.sig",
+        r"many/b\udcff/manifest.sig",
+    ]
+
+
+def test_names_and_messages_have_no_markup_in_the_summary(step: Step, key: tuple[str, str]) -> None:
+    from markdown_it import MarkdownIt  # comes with mkdocs and rich; the grammar of GitHub's tables
+
+    assert step(mode="sign", signing="key", signing_key=key[0], **IDS).status == 0
+    names = [
+        "[click](https://evil.example)",
+        "*bold*",
+        "~~gone~~",
+        "`code`",
+        "a|b",
+        "<b>x</b>",
+        "it's",
+        "my_own_file",
+        "_x_",
+    ]
+    for name in names:
+        (step.workspace / "pkg" / name.replace("/", ":")).write_text("x")
+    done = step(mode="verify", public_key=key[1], worker_id=IDS["worker_id"])
+    shown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(done.summary)
+    for tag in ("<a ", "<em", "<strong", "<s>", "<b>", "&amp;"):
+        assert tag not in shown, shown
+    for name in names:
+        assert f"<code>{escape(name.replace('/', ':'), quote=False)}</code>" in shown.replace("&quot;", '"'), shown
+    absent = step(mode="verify", path="pkg/code", public_key=key[1], worker_id=IDS["worker_id"])
+    assert "'pkg/code/manifest.json'" in absent.summary
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"RUNNER_TEMP": None},
+        {"RUNNER_TEMP": "/nonexistent"},
+        {"GITHUB_OUTPUT": "/nonexistent/out"},
+        {"GITHUB_STEP_SUMMARY": "/nonexistent/summary"},
+    ],
+)
+def test_a_runner_without_a_place_for_the_result_is_named(step: Step, changed: dict[str, str | None]) -> None:
+    done = step(changed, **BY_SECRET)
+    assert done.status == 2
+    assert "this runner" in done.errors
+    assert "Traceback" not in done.log
+    assert done.outputs.get("verified") != "true"

@@ -84,6 +84,11 @@ def test_on_a_runner_that_it_cannot_work_on_it_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout.startswith("::error title=wcp-attest::this action runs on Linux and macOS only")
     assert [path.name for path in tmp_path.iterdir()] == ["checkout"]
+    for missing in ({"RUNNER_TEMP": ""}, {"GITHUB_OUTPUT": ""}):
+        step = {**environment, "GITHUB_OUTPUT": str(tmp_path / "out"), **missing}
+        done = subprocess.run(["bash", action / "install.sh"], env=step, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, "")
+        assert f"it does not set {next(iter(missing))}" in done.stdout
 
 
 def test_a_job_installs_once_for_each_commit(installation: Installation) -> None:
