@@ -112,7 +112,8 @@ def _replace(context: Context, path: str, document: bytes, signatures: bytes) ->
                 raise Problem(
                     409, "not-newer", f"here is {old.name} version {old.version}; give a later version of that list"
                 )
-        for target, data in ((path, document), (path + ".sig", signatures)):
+        # The list comes last: if the service is killed in between, the same list is still newer and can be put again.
+        for target, data in ((path + ".sig", signatures), (path, document)):
             with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
                 file.write(data)
                 file.flush()
