@@ -11,7 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks
 from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from tests.drawn import examples
 from tests.service.world import World
@@ -65,6 +69,8 @@ def send(busy: World, label: str, mode: GenerationMode) -> None:
         answer = case.call(base_url=busy.base, headers={"authorization": "Bearer root"}, timeout=30)
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
         assert "Traceback" not in answer.text
-        case.validate_response(answer, checks=(content_type_conformance, response_schema_conformance))
+        case.validate_response(
+            answer, checks=(status_code_conformance, content_type_conformance, response_schema_conformance)
+        )
 
     one()

@@ -278,9 +278,3 @@ def test_metrics_and_readiness_need_no_token_and_tell_no_worker(world: World) ->
         assert answer.status_code == 200, path
         assert WORKER not in answer.text
         assert "acme" not in answer.text.replace("idp.acme.example", "")
-
-
-def test_the_openapi_document_is_valid(world: World) -> None:
-    from openapi_spec_validator import validate
-
-    validate(world("GET", "/openapi.json").json())

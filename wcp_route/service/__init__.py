@@ -11,7 +11,7 @@ gateways     AuthZEN 1.0 and Envoy's external authorisation
 registry_api what the clients of a worker registry call
 ban_lists    signed ban lists, and reports until the ban authority has looked at them
 operators    /admin/…, /receipts…
-openapi      the description of all of it
+openapi      the description of all of it, with openapi_schemas (bodies and answers) and openapi_words (their members)
 machines     health, readiness, metrics
 pages        what people look at
 application  all of them as one ASGI application

@@ -59,8 +59,12 @@ def application(context: Context) -> Limits:
 
 async def _as_problem(request: Request, problem: Any) -> Response:
     del request
-    code = {404: "not-found", 405: "wrong-method"}.get(problem.status_code, "refused")
-    return Problem(problem.status_code, code, str(problem.detail), problem.headers).response()
+    allowed = (problem.headers or {}).get("Allow", "")
+    code, detail = {
+        404: ("not-found", "there is nothing at this path; /openapi.json lists all of them"),
+        405: ("wrong-method", f"this path is for {allowed}; /openapi.json describes it"),
+    }.get(problem.status_code, ("refused", str(problem.detail)))
+    return Problem(problem.status_code, code, detail, problem.headers).response()
 
 
 async def _failed(request: Request, problem: Exception) -> Response:

@@ -80,16 +80,9 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(context.metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@endpoint
-async def description(request: Request) -> Response:
-    """GET /openapi.json."""
-    del request
-    return CanonicalJSON(openapi.document())
-
-
 ROUTES: Final = [
     Route("/healthz", PlainTextResponse("ok\n"), methods=["GET"]),  # the process answers
     Route("/readyz", readyz),
     Route("/metrics", metrics),
-    Route("/openapi.json", description),
+    Route("/openapi.json", CanonicalJSON(openapi.document()), methods=["GET"]),  # for people who write a client
 ]

@@ -1,0 +1,115 @@
+"""What each field of the OpenAPI document means: a name means the same in every object."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+UUID: Final = "6f0c1f0e-6d5a-4a0e-9f57-0c7a6c1e7b11"
+DIGEST: Final = "0f" * 32
+WORKER: Final = "org.example.summarizer"
+MOMENT: Final = "2026-11-28T13:20:38.779Z"
+_HASH: Final = f"sha256:{DIGEST}"
+
+# By name: a description, and an example where there is one.
+MEANINGS: Final[dict[str, dict[str, Any]]] = {
+    name: {"description": about, **({} if example is None else {"examples": [example]})}
+    for name, about, example in (
+        # The request for work
+        ("capability_id", "What the worker must be able to do: `cap.` and one to three names.", "cap.doc.summarize"),
+        ("tenant_id", "Whom the work is for: the name of the authenticated caller.", "platform"),
+        ("correlation_id", "Your own id of the request: 1 to 128 of `A-Z a-z 0-9 . _ : @ / + -`.", UUID),
+        ("env", "The environment to run in; it must be the Hall's own.", "stage"),
+        ("data_label", "How sensitive the data is.", "INTERNAL"),
+        ("tenant_risk", "How risky the tenant is.", "low"),
+        ("qos_class", "How urgent the work is; `P0` is the most critical.", "P2"),
+        ("request", "The payload for the worker: any JSON object. Large data travels by reference.", {"pages": 12}),
+        ("blast_radius", "What the work, or the worker, can break at worst, by dimension: 0 (nothing) to 5.", None),
+        ("blast_score", "How much the work can break, 0 to 100. Your own score can raise the computed one only.", 30),
+        ("chain_id", "The chain of workers that the request belongs to; their declared blast adds up.", None),
+        ("privilege_context", "What you say that the work needs, such as `egress_destination`.", None),
+        ("dry_run", "Whether only to decide: nothing is dispatched or held, and no grant is used.", False),
+        ("tenant_credential", "A secret of the tenant. It is never stored, hashed or repeated.", None),
+        ("policy_version", "The version of the policy: that you expect, or that was in force.", "policy.v0"),
+        # The decision
+        ("decision_id", "The id of the decision (UUID). Its receipt is found by it.", UUID),
+        ("timestamp", "When it was decided: RFC 3339, UTC, milliseconds. The same as `decided_at`.", MOMENT),
+        ("decided_at", "When it was decided: RFC 3339, UTC, milliseconds.", MOMENT),
+        ("outcome", "`DISPATCH`: run the worker. `DENY`: do not. `STEWARD_HOLD`: a person must answer.", "DISPATCH"),
+        ("denied", "Whether you must not run the worker; also true for a hold.", False),
+        ("deny_code", "Why not, as a code; null when it was dispatched.", "DENY_WORKER_BANNED"),
+        ("deny_reason_if_denied", "Why not; a code may have further members, such as `pointer`.", None),
+        ("code", "A code for programs.", "DENY_REQUIRES_HUMAN_APPROVAL"),
+        ("message", "One line for people.", "a human must decide: the rule always wants a human"),
+        ("matched_rule_id", "The rule that matched; `NO_MATCH`, or `PRE_ROUTING` when rules were not asked.", "rule-1"),
+        ("worker_id", "The id of an enrolled worker.", WORKER),
+        ("selected_worker_species_id", "The species of the worker to run; null when denied.", "wrk.doc.summarizer"),
+        ("worker_species_id", "The species of the worker: `wrk.` and one to three names.", "wrk.doc.summarizer"),
+        ("candidate_workers_ranked", "The candidates of the rule, in rank order.", None),
+        ("score_hint", "The rank that the rule gives.", 1.0),
+        ("skip_reason", "Why this candidate was not taken.", "no worker of this species is enrolled"),
+        ("required_controls_effective", "Controls that the rule and the worker require.", ["ctrl.obs.audit-log"]),
+        ("controls_applied", "The same, when dispatched; else empty.", ["ctrl.obs.audit-log"]),
+        ("recommended_profiles_effective", "Profiles that the rule recommends.", None),
+        ("escalation_effective", "What the matched rule says about people and the policy gate.", None),
+        ("policy_gate", "Whether the rule asks the policy gate.", False),
+        ("msavx_step_up", "Whether the rule wants a step-up of the authentication.", False),
+        ("human_required_default", "Whether the rule always wants a human.", False),
+        ("human_required_if", "Conditions under which the rule wants a human.", None),
+        ("rationale", "Why the rule wants that; null when it does not say.", "deletes documents"),
+        ("preconditions_checked", "What the matched rule requires before the worker runs.", None),
+        ("must_have_correlation_id", "A request without a correlation id is denied.", True),
+        ("must_attach_policy_version", "A request without a known policy version is denied.", True),
+        ("must_record_artifact_hash_if_executes", "The receipt must have the hash of the payload.", True),
+        ("deny_if_missing_required_controls", "Missing controls deny.", True),
+        ("deny_if_unsigned_artifact_in_prod", "In `prod`, an unsigned package denies.", False),
+        ("deny_if_no_attestation_in_prod", "In `prod`, a worker without attestation is denied.", False),
+        ("artifact_hash", "A checksum: of the payload in a decision, of the other fields in a record.", _HASH),
+        ("request_hash", "SHA-256 of the canonical payload.", _HASH),
+        ("input_hash", "SHA-256 of the canonical request without its credential; an approval is bound to it.", _HASH),
+        ("blast_declared", "What the workers of the chain declare, added up; null without a worker.", 2),
+        ("blast_gate_passed", "The result of the blast gate; null when it did not run.", True),
+        ("privilege_envelope_ok", "Whether the work fits what the worker declares; null when not checked.", True),
+        ("worker_attestation_checked", "Whether the package of the worker was verified.", True),
+        ("worker_attestation_valid", "The result of that; null when it was not verified.", True),
+        ("supervisor_required", "Whether a person must answer, or is told.", False),
+        ("supervisor_level", "Which level must answer.", "gatekeeper"),
+        ("pending_approval_id", "The id of the hold (UUID): poll `/wcp/approvals/{id}`; null for none.", UUID),
+        ("approval_expires_at", "When the hold ends: RFC 3339, UTC; null when nothing waits.", MOMENT),
+        ("escalation_context", "What a person must know to answer; null when nobody is asked.", None),
+        ("telemetry_envelopes", "The events of the decision, as the protocol describes them.", None),
+        ("package_path", "Where the package is. Over HTTP it is never told: always absent or null.", None),
+        ("kind", "The kind of the object; on the command line only.", None),
+        ("schema_version", "The version of the object; on the command line only.", None),
+        # The record of a worker
+        ("capabilities", "What the worker can do, sorted.", ["cap.doc.summarize"]),
+        ("risk_tier", "How risky the worker is.", "low"),
+        ("idempotency", "What happens when the same request runs twice.", "full"),
+        ("determinism", "Whether the same request gives the same result.", "deterministic"),
+        ("required_controls", "Controls that must surround the worker.", ["ctrl.obs.audit-log"]),
+        ("currently_implements", "Controls that the worker provides.", []),
+        ("allowed_environments", "Where it may run; empty means nowhere.", ["dev", "stage"]),
+        ("privilege_envelope", "What the worker needs at most.", None),
+        ("secrets_access", "Names of the secrets that it reads.", []),
+        ("network_egress", "Whether it connects to others.", "none"),
+        ("filesystem_writes", "Absolute paths below which it writes.", []),
+        ("tools", "Tools that it calls.", []),
+        ("egress", "Where it connects to, with `allowlisted`; else null.", None),
+        ("allowlist", "Hosts, each with or without a port.", ["api.example.com:443"]),
+        ("owner", "Who answers for the worker.", "docs team"),
+        ("contact", "How to reach the owner.", "docs@example.com"),
+        ("catalog_version_min", "The earliest catalogue version that knows it; null for any.", None),
+        ("attestation", "What the record says about the code. It proves nothing; the gate compares it.", None),
+        ("code_hash", "Hash of the code.", _HASH),
+        ("hash_method", "What was hashed.", "manifest"),
+        ("attested_at", "When.", MOMENT),
+        ("attested_by", "By whom.", "docs team"),
+        ("notes", "Anything else, for people.", None),
+        ("package_root", "Absolute path of the package on the Hall's machine.", "/srv/workers/summarizer"),
+        # A blast radius
+        ("data", "Damage to data.", 1),
+        ("network", "Damage to the network.", 0),
+        ("financial", "Damage in money.", 0),
+        ("time", "Loss of time.", 1),
+        ("reversibility", "How hard it is to undo.", "reversible"),
+    )
+}  # fmt: skip
