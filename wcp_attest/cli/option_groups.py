@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.core import ParameterSource
+
+from wcp_attest.cli.command_table import StrictCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,26 +16,8 @@ READING: Final = "Reading"
 OUTPUT: Final = "Output"
 
 
-class GroupedCommand(click.Command):
-    """A command that refuses empty values, and whose help lists options by group, output last."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments of the command line.
-
-        Raises:
-            UsageError: they are wrong, or one is an empty text. A variable of a shell that is not set gives one, and a
-                path, a condition or a limit that is empty would mean another one than you meant.
-        """
-        rest = super().parse_args(ctx, args)
-        for parameter in () if ctx.resilient_parsing else self.params:
-            values, name = ctx.params.get(parameter.name or ""), parameter.human_readable_name
-            given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-            empty = "" in (values if isinstance(values, tuple) else [values])
-            if given and empty and parameter.type is not click.UNPROCESSED:  # of a command that is run, as they are
-                option = next((spelling for spelling in parameter.opts if spelling.startswith("--")), name)
-                said = "is empty, as from a variable that is not set; give it a value or leave it out"
-                raise click.UsageError(f"the value of {option} {said}", ctx)
-        return rest
+class GroupedCommand(StrictCommand):
+    """A command whose help lists its options by group, in the order in which the groups first occur, output last."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each group below the group's name; `--help` stands in the last one."""
