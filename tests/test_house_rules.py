@@ -252,7 +252,8 @@ def entered(call: Callable[[], object], package: str = "wcp_attest") -> set[str]
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):  # behind some proxies; one more file reads them
+    # Behind some proxies these are set, and one more file reads them.
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "argv", ["wcp-attest", *arguments])
     assert not main()

@@ -157,7 +157,7 @@ def test_check_refuses_certificates_that_the_environment_names_wrongly(
     text = (tmp_path / "p.toml").read_text()
     (tmp_path / "p.toml").write_text(text + '[registry]\nrequire = true\nurl = "https://registry.example"\n')
     status, _, err = do("policy", "check", "p.toml")
-    assert (status, "(SSL_CERT_FILE)" in err) == (2, True), err
+    assert (status, "(SSL_CERT_FILE or REQUESTS_CA_BUNDLE)" in err) == (2, True), err
 
 
 def test_show_names_lists_their_signers_and_their_age(do: Do) -> None:

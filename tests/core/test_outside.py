@@ -256,6 +256,10 @@ def test_refuses_certificates_of_the_environment_inside_the_package(
         verify(package, policy, now=NOW)
     monkeypatch.setenv(variable, str(package.parent))
     policy.check_outside(str(package))
+    if variable == "SSL_CERT_DIR":  # the one that names several
+        monkeypatch.setenv(variable, f"/etc/ssl/certs:{package / 'keys'}")
+        with pytest.raises(ConfigError, match="is inside the package"):
+            policy.check_outside(str(package))
 
 
 def test_asks_nothing_of_the_environment_where_no_server_is_asked(

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -255,31 +256,33 @@ def test_https_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
         Transport("https://x.example", ca_file=str(tmp_path / "absent"))
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
+
+
+@pytest.mark.parametrize("variable", VARIABLES[:3])
 def test_certificates_of_the_environment_are_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     certificates = Certificates.make(tmp_path)
     monkeypatch.setenv(variable, certificates.authority)
-    assert {**own_authorities(os.environ), variable: certificates.authority} == dict.fromkeys(
-        ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), certificates.authority
-    )
+    other = "REQUESTS_CA_BUNDLE" if variable == "SSL_CERT_FILE" else "SSL_CERT_FILE"  # what the other libraries read
+    assert own_authorities(os.environ) == {other: certificates.authority}
     with BadServer(certificates) as server:
         server.route("/x", reply(b"{}"))
         assert Transport(server.url).request(Request(server.url + "/x")).body == b"{}"
         (tmp_path / "other").mkdir()
-        other = Certificates.make(tmp_path / "other")
+        stranger = Certificates.make(tmp_path / "other")
         with pytest.raises(RegistryUnreachable, match="certificate"):  # what is named in the policy comes first
-            Transport(server.url, ca_file=other.authority).request(Request(server.url + "/x"))
+            Transport(server.url, ca_file=stranger.authority).request(Request(server.url + "/x"))
     monkeypatch.setenv(variable, str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=variable):
         Transport("https://x.example")
 
 
 @pytest.mark.parametrize("kind", ["an empty file", "a pipe", "a device", "text"])
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", None])
+@pytest.mark.parametrize("variable", [*VARIABLES, None])
 def test_certificates_that_cannot_be_read_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, variable: str | None
 ) -> None:
@@ -292,7 +295,7 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(
         place.symlink_to("/dev/zero")
     else:
         place.write_text("-----BEGIN CERTIFICATE-----\nnot base64\n-----END CERTIFICATE-----\n")
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     if variable is not None:
         monkeypatch.setenv(variable, str(place))
@@ -300,6 +303,28 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(
         Transport("https://localhost:1/", ca_file=str(place) if variable is None else None)
     assert variable is None or f"({variable})" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("value", "usable"), [("absent", False), ("absent:folder", True), ("folder:pipe", False)])
+def test_of_several_directories_of_certificates_one_must_be_there_and_none_be_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, *, usable: bool
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_CERT_DIR", value)
+    with nullcontext() if usable else pytest.raises(ConfigError, match=r"\(SSL_CERT_DIR\)"):
+        Transport("https://localhost:1/")
+
+
+def test_a_log_of_tls_keys_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "keys"))
+    with pytest.raises(ConfigError, match=r"\(SSLKEYLOGFILE\) cannot be written"):
+        Transport("https://localhost:1/")
 
 
 def test_an_empty_directory_of_certificates_trusts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

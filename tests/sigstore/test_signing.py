@@ -379,7 +379,7 @@ def test_a_token_that_is_none_is_said_to_be_and_not_shown(package: Path, config:
     assert (failed.status, "identity token" in failed.err) == (2, True), failed
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
 @pytest.mark.parametrize("kind", ["absent", "pipe", "empty"])
 def test_certificates_of_the_environment_that_cannot_be_read_are_named_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, kind: str
@@ -389,7 +389,7 @@ def test_certificates_of_the_environment_that_cannot_be_read_are_named_at_once(
         os.mkfifo(place)
     elif kind == "empty":
         place.touch()
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, str(place))
     with pytest.raises(ConfigError, match=f"authorities.pem.*{variable}"):
@@ -399,8 +399,8 @@ def test_certificates_of_the_environment_that_cannot_be_read_are_named_at_once(
         trusted_root.public_root("staging")
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
-def test_both_variables_for_own_authorities_are_heard(tmp_path: Path, package: Path, variable: str) -> None:
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE"])  # one that OpenSSL reads, one of `requests`
+def test_variables_for_own_authorities_are_heard_by_every_library(tmp_path: Path, package: Path, variable: str) -> None:
     certificates = Certificates.make(tmp_path)
     with LoopbackSigstore(certificates.server) as instance:
         config = tmp_path / "config.json"

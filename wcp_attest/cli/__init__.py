@@ -96,7 +96,7 @@ def _run(arguments: list[str]) -> int:
     try:
         from wcp_attest.cli.command_table import run
 
-        if "REQUESTS_CA_BUNDLE" in os.environ or "SSL_CERT_FILE" in os.environ:
+        if not os.environ.keys().isdisjoint(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
             from wcp_attest.net.authorities import own_authorities
 
             os.environ.update(own_authorities(os.environ))

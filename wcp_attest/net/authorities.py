@@ -1,14 +1,14 @@
-"""Your own certificate authorities, as behind a proxy that opens TLS. Two variables have one meaning.
+"""Your own certificate authorities, as behind a proxy that opens TLS. Three variables have one meaning.
 
 OpenSSL, and with it ban lists and registries, reads `SSL_CERT_FILE`; `requests`, and with it signing with Sigstore,
-reads `REQUESTS_CA_BUNDLE`. Set one of them, and every connection uses it.
+reads `REQUESTS_CA_BUNDLE`, and else `CURL_CA_BUNDLE`. Set one of them, and every connection uses it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-
-_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_FILES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # the first one that is set counts
+_FOLDERS: Final = "SSL_CERT_DIR"  # directories, as in PATH; OpenSSL reads it beside its file
 
 
 def own_authorities(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make every library read the authorities that one of them names.
 
     Args:
-        environ: an environment, as `os.environ`. `SSL_CERT_FILE` goes before `REQUESTS_CA_BUNDLE` where both are set;
-            the latter may also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
+        environ: an environment, as `os.environ`. Of the three variables, the first one that is set counts. The path may
+            also be a directory, which OpenSSL knows as `SSL_CERT_DIR`.
 
     Returns:
-        Variables to set, with their values; empty when neither is set.
+        Variables to set, with their values; empty when none of the three is set.
     """
-    file, bundle = environ.get("SSL_CERT_FILE", ""), environ.get("REQUESTS_CA_BUNDLE", "")
-    if file:
-        return {"REQUESTS_CA_BUNDLE": file}
-    if bundle:
-        return {"SSL_CERT_DIR" if os.path.isdir(bundle) else "SSL_CERT_FILE": bundle}
-    return {}
+    path = next((environ[name] for name in _FILES if environ.get(name)), "")
+    if not path:
+        return {}
+    if environ.get("SSL_CERT_FILE"):
+        return {"REQUESTS_CA_BUNDLE": path}
+    return {_FOLDERS if os.path.isdir(path) else "SSL_CERT_FILE": path}
 
 
 def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -49,7 +49,8 @@ def authority_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     Returns:
         The paths as they are spelled there, without a check that they exist.
     """
-    return tuple(path for name in _VARIABLES if (path := environ.get(name)))
+    folders = environ.get(_FOLDERS, "").split(os.pathsep)
+    return tuple(path for path in (*map(environ.get, _FILES), *folders) if path)
 
 
 def check_authorities() -> None:
@@ -63,6 +64,7 @@ def check_authorities() -> None:
     """
     if authority_files(os.environ):
         tls_context(None)
+        _check_folders()
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
@@ -84,15 +86,23 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """
     import ssl
 
-    named = [("", ca_file), *((name, os.environ.get(name)) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))]
-    variable, path = next(((name, path) for name, path in named if path), ("", None))
+    path = ca_file or next((os.environ[name] for name in _FILES if os.environ.get(name)), None)
     if path is None:
-        return ssl.create_default_context()
-    whose = f" ({variable})" if variable else ""
+        _check_folders()
+        try:
+            return ssl.create_default_context()
+        except OSError as problem:  # beside certificates, it opens the log of keys that a variable asks for
+            said = (
+                f"{os.environ.get('SSLKEYLOGFILE')!r} (SSLKEYLOGFILE) cannot be written: {describe_os_error(problem)}"
+            )
+            raise blame(problem, ConfigError)(said) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Several variables may hold it: `own_authorities` gives all of them the value of the one that you set.
+    whose = "" if ca_file else f" ({' or '.join(name for name in _FILES if os.environ.get(name) == path)})"
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
+            os.stat(os.path.join(path, os.curdir))  # OpenSSL takes one that cannot be entered for an empty one
             context.load_verify_locations(capath=path)
         elif stat.S_ISREG(mode):  # OpenSSL would wait for a pipe, and read a device without end
             context.load_verify_locations(cafile=path)
@@ -104,3 +114,20 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
         said = f"the certificates of {path!r}{whose} cannot be read: {describe_os_error(problem)}"
         raise blame(problem, ConfigError)(said) from None
     return context
+
+
+def _check_folders() -> None:
+    """Refuse an `SSL_CERT_DIR` of which no part is a directory. One that is missing beside others is usual."""
+    named = [path for path in os.environ.get(_FOLDERS, "").split(os.pathsep) if path]
+    wrong = next((path for path in named if os.path.exists(path) and not os.path.isdir(path)), None)
+    if wrong is not None:  # OpenSSL opens it as a file, and waits for a pipe
+        raise ConfigError(f"{wrong!r} ({_FOLDERS}) is not a directory of certificates")
+    problems = []
+    for path in named:
+        try:
+            os.stat(os.path.join(path, os.curdir))
+        except (OSError, ValueError) as problem:
+            problems.append(problem)
+    if problems and len(problems) == len(named):
+        said = f"the certificates of {named[0]!r} ({_FOLDERS}) cannot be read: {describe_os_error(problems[0])}"
+        raise blame(problems[0], ConfigError)(said)
