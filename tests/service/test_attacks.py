@@ -187,11 +187,11 @@ def raw(world: World, data: bytes) -> bytes:
 )
 def test_a_request_of_two_lengths_is_refused(world: World, lengths: bytes) -> None:
     host = f"Host: 127.0.0.1:{world.server.port}\r\n".encode()
-    auth = f"Authorization: Bearer {token('acme')}\r\n".encode()
+    auth = f"Authorization: Bearer {token('rita')}\r\n".encode()
     smuggled = b"0\r\n\r\nGET /receipts HTTP/1.1\r\n" + host + auth + b"\r\n"
     answer = raw(world, b"POST /wcp/route HTTP/1.1\r\n" + host + auth + lengths + b"\r\n" + smuggled)
     assert answer.startswith(b"HTTP/1.1 4")
-    assert b'"receipts"' not in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_slow_body_is_cut_off(tmp_path: Path) -> None:

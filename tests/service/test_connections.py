@@ -1,4 +1,4 @@
-"""Connections that only cost: heads that never end, and thousands that say nothing."""
+"""Connections that only cost: heads that never end, answers that nobody takes, and thousands that say nothing."""
 
 from __future__ import annotations
 
@@ -113,4 +113,47 @@ def test_a_connection_with_a_request_in_progress_is_not_put_out_by_new_ones(tmp_
         assert slow.recv(65536).startswith(b"HTTP/1.1 400")
     for one in others:
         one.close()
+    world.close()
+
+
+def ask_and_take_nothing(world: World, times: int) -> socket.socket:
+    """Send many requests at once on a connection whose client has little room for answers."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found.connect(("127.0.0.1", world.server.port))
+    found.sendall(f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{world.server.port}\r\n\r\n".encode() * times)
+    return found
+
+
+def test_clients_that_take_no_answer_keep_nobody_from_working(tmp_path: Path) -> None:
+    world = World(tmp_path, concurrent=2, waiting=2, head_seconds=60)
+    idle = [ask_and_take_nothing(world, 400) for _ in range(6)]  # more answers than the system keeps for them
+    for _ in range(5):
+        answer = world("POST", "/wcp/route", "acme", a_request())
+        assert (answer.status_code, answer.json()["outcome"]) == (200, "DISPATCH")
+    for one in idle:
+        one.close()
+    world.close()
+
+
+def test_an_answer_that_is_not_taken_is_not_waited_for(tmp_path: Path) -> None:
+    world = World(tmp_path, head_seconds=0.5)
+    with ask_and_take_nothing(world, 400) as idle:
+        time.sleep(2)
+        assert is_closed(idle)
+    world.close()
+
+
+def test_a_client_that_takes_an_answer_slowly_gets_all_of_it(tmp_path: Path) -> None:
+    world = World(tmp_path, head_seconds=1)
+    size = 24 << 20
+    (tmp_path / "bans.json").write_bytes(b" " * size)
+    head = f"Host: 127.0.0.1:{world.server.port}\r\nAuthorization: Bearer {token('rita')}\r\n\r\n".encode()
+    taken = 0
+    with connect(world, b"GET /api/v1/ban-lists/soc HTTP/1.1\r\n" + head) as slow:
+        while taken < size:
+            part = slow.recv(1 << 20, socket.MSG_WAITALL)
+            assert part, f"ended after {taken} bytes"
+            taken += len(part)
+            time.sleep(0.1)  # longer for all of it than the next head may take
     world.close()

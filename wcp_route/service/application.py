@@ -40,6 +40,7 @@ def application(context: Context) -> Limits:
         *pages.ROUTES,
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_problem, Exception: _failed})
+    app.router.redirect_slashes = False  # a redirect would name the scheme that a proxy speaks here, not its own
     app.state.context = context
     app.state.sessions = sessions = Sessions()
 

@@ -1,9 +1,12 @@
 """Bounds connections: a request's head has a deadline, and the connection that has waited longest makes room.
 
 uvicorn closes a connection that is idle after a request, but sets no time for the first one, nor for a head that comes
-byte by byte. Here every connection without a request in progress has `head_seconds` for the next whole head. When
-there are `connections` of them, a new one takes the place of the one that has waited longest. A request in progress is
-not cut off for that.
+byte by byte. Here every connection without a request in progress has `head_seconds` for the next whole head, and for
+each part of an answer that the client is slow to take. When there are `connections` of them, a new one takes the place
+of the one that has waited longest for its client. A request in progress is not cut off for that.
+
+A client that sends requests and takes no answers gets no further ones: the next request is read when the answers before
+it are sent.
 """
 
 from __future__ import annotations
@@ -43,6 +46,10 @@ class _Joining:
         if len(self._held) > MAX_HELD:
             self._send()
 
+    def get_write_buffer_size(self) -> int:
+        size: int = self._transport.get_write_buffer_size()
+        return size + len(self._held)
+
     def close(self) -> None:
         self._send()
         self._transport.close()
@@ -69,54 +76,107 @@ def connection_limit(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - SPARE_FILES))
 
 
+class _Waiting:
+    """The connections that wait for their clients, the one that has waited longest first.
+
+    Args:
+        limit: how many connections there may be.
+        seconds: for a head, or for a part of an answer that is to be taken.
+    """
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self.limit, self._seconds = limit, seconds
+        self._found: dict[BoundedConnection, None] = {}
+
+    def remove(self, one: BoundedConnection) -> None:
+        self._found.pop(one, None)
+        if one.deadline is not None:
+            one.deadline.cancel()
+            one.deadline = None
+
+    def add(self, one: BoundedConnection) -> None:
+        self.remove(one)
+        self._found[one] = None
+        one.unsent = one.transport.get_write_buffer_size()
+        one.deadline = one.loop.call_later(self._seconds, self._end_or_wait, one)
+
+    def end_oldest(self) -> BoundedConnection | None:
+        """Make room; None when no connection waits for its client."""
+        oldest = next(iter(self._found), None)
+        if oldest is not None:
+            oldest.transport.abort()
+            self.remove(oldest)
+        return oldest
+
+    def _end_or_wait(self, one: BoundedConnection) -> None:
+        """End a connection whose client did nothing for the time; one that took a part of its answer may go on."""
+        before, one.unsent = one.unsent, one.transport.get_write_buffer_size()
+        if one.unsent < before:
+            one.deadline = one.loop.call_later(self._seconds, self._end_or_wait, one)
+        else:
+            one.transport.abort()
+
+
+class BoundedConnection(H11Protocol):
+    """A connection whose client has a time for each head and for taking its answers."""
+
+    waiting: _Waiting  # one for all connections of a server
+    deadline: asyncio.TimerHandle | None = None
+    unsent = 0  # bytes of answers, when the deadline was set
+
+    def connection_made(self, transport: Any) -> None:  # noqa: D102  # of asyncio, as those below
+        transport = _Joining(transport, self.loop)
+        if len(self.connections) >= self.waiting.limit:
+            # The callback of the one that ends comes later, and a flood must not outrun it.
+            self.connections.discard(self.waiting.end_oldest())
+        super().connection_made(transport)
+        self.waiting.add(self)
+        if len(self.connections) > self.waiting.limit:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        super().data_received(data)
+        self._note_work()
+
+    def handle_events(self) -> None:  # noqa: D102
+        if self.flow.write_paused:
+            self.flow.pause_reading()
+        elif not self.transport.is_closing():
+            super().handle_events()
+
+    def pause_writing(self) -> None:  # noqa: D102
+        super().pause_writing()
+        self.waiting.add(self)
+
+    def resume_writing(self) -> None:  # noqa: D102
+        super().resume_writing()
+        self.flow.resume_reading()
+        self.handle_events()
+        self._note_work()
+
+    def on_response_complete(self) -> None:  # noqa: D102
+        super().on_response_complete()
+        if not self._note_work():
+            self.waiting.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        self.waiting.remove(self)
+        super().connection_lost(exc)
+
+    def _note_work(self) -> bool:
+        """Set no deadline while a request is in progress, and tell whether one is."""
+        cycle: Any = self.cycle  # none before the first request
+        working = cycle is not None and not cycle.response_complete and not self.flow.write_paused
+        if working:
+            self.waiting.remove(self)
+        return working
+
+
 def bounded_protocol(service: ServiceModel) -> type[asyncio.Protocol]:
     """Return the protocol of one server's connections.
 
     Args:
         service: its settings.
     """
-    limit, head_seconds = connection_limit(service.connections), service.head_seconds
-    waiting: dict[asyncio.Protocol, None] = {}  # without a request in progress, longest first
-
-    def set_busy(one: Any) -> None:
-        waiting.pop(one, None)
-        if one.deadline is not None:
-            one.deadline.cancel()
-            one.deadline = None
-
-    def set_waiting(one: Any) -> None:
-        set_busy(one)
-        waiting[one] = None
-        one.deadline = one.loop.call_later(head_seconds, one.transport.abort)
-
-    class BoundedConnection(H11Protocol):
-        deadline: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            transport = _Joining(transport, self.loop)
-            if len(self.connections) >= limit and waiting:
-                oldest: Any = next(iter(waiting))
-                oldest.transport.abort()
-                self.connections.discard(oldest)  # its own callback comes later, and a flood must not outrun it
-                set_busy(oldest)
-            super().connection_made(transport)
-            set_waiting(self)
-            if len(self.connections) > limit:
-                transport.abort()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            cycle: Any = self.cycle  # none before the first request
-            if cycle is not None and not cycle.response_complete:
-                set_busy(self)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.cycle.response_complete:
-                set_waiting(self)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            set_busy(self)
-            super().connection_lost(exc)
-
-    return BoundedConnection
+    waiting = _Waiting(connection_limit(service.connections), service.head_seconds)
+    return type("BoundedConnectionOfServer", (BoundedConnection,), {"waiting": waiting})

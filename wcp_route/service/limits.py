@@ -155,10 +155,20 @@ class Limits:
             await self._places.acquire()
         finally:
             self._waiting -= 1
+        working = True
+
+        async def answering(message: Message) -> None:
+            nonlocal working
+            if working:  # a client that is slow to take its answer keeps nobody else from working
+                working = False
+                self._places.release()
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, answering)
         finally:
-            self._places.release()
+            if working:
+                self._places.release()
 
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]
@@ -170,7 +180,9 @@ class Limits:
         lengths = [value for name, value in headers if name == b"content-length"]
         coded = any(name == b"transfer-encoding" for name, _ in headers)
         if len(lengths) > 1 or (lengths and coded):  # two servers could see two requests here (RFC 9112, 6.3)
-            raise Problem(400, "ambiguous-length", "send one Content-Length, or chunks, not both")
+            # The rest of what came may be a request that only one of them sees, so it is not read.
+            close = {"connection": "close"}
+            raise Problem(400, "ambiguous-length", "send one Content-Length, or chunks, not both", close)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = MAX_BODY if self._known(scope) else MAX_BODY_UNKNOWN  # type: ignore[operator]
