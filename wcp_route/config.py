@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_type_hints
+
+from pydantic import ValidationError, create_model
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import sha256_of
+from wcp_route.domain.terms import DataLabel, Egress, Env, Level  # noqa: TC001  # the model is made of annotations
 from wcp_route.domain.values import GUARDED_ENVS, MAX_SCORE
-from wcp_route.domain.wire_model import fold_control
+from wcp_route.domain.wire_model import Model, fold_control, refused
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonValue
-    from wcp_route.domain.values import DataLabel, Egress, Env, Level
 
 Scope: TypeAlias = Literal["platform", "hall", "worker"]
 Mode: TypeAlias = Literal["always", "sealed", "on-change"]
@@ -58,6 +61,9 @@ class Ceiling:
     egress_allowlist: tuple[str, ...] = ()
     filesystem_writes: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _own(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +131,12 @@ class HallConfig:
     unsafe_dispatch_without_signed_durable_receipts: bool = False
 
     def __post_init__(self) -> None:
-        own: dict[str, object] = {  # of its own, so that nobody changes them later behind the digest
-            "allowed_tenants": frozenset(self.allowed_tenants),
-            "tenant_credentials": MappingProxyType(dict(self.tenant_credentials)),
+        _own(self)
+        folded: dict[str, object] = {
             "controls_present": frozenset(fold_control_id(name) for name in self.controls_present),
             "control_scopes": MappingProxyType({fold_control_id(k): v for k, v in self.control_scopes.items()}),
-            "blast_thresholds": MappingProxyType(dict(self.blast_thresholds)),
-            "chain_thresholds": MappingProxyType(dict(self.chain_thresholds)),
-            "ceilings": tuple(self.ceilings),
         }
-        for name, value in own.items():
+        for name, value in folded.items():
             object.__setattr__(self, name, value)
         problem = _problem(self)
         if problem is not None:
@@ -147,6 +149,44 @@ class HallConfig:
     def scope_of(self, control: str) -> Scope:
         """Return who must provide a control."""
         return self.control_scopes.get(control) or KNOWN_SCOPES.get(control, "worker")
+
+
+def _own(settings: HallConfig | Ceiling) -> None:
+    """Give settings collections of their own, so that nobody changes them later, and check what Python does not.
+
+    `"false"` would switch a setting on, and `"prod" in "prod-like"` is true.
+
+    Raises:
+        ConfigError: a value is not what its annotation says.
+    """
+    for column in fields(settings):
+        make = _COLLECTIONS.get(str(column.type).partition("[")[0])
+        value = getattr(settings, column.name)
+        if make is not None and isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            try:
+                object.__setattr__(settings, column.name, make(value))
+            except (TypeError, ValueError):  # the model refuses it
+                continue
+    model = _model_of("Ceiling" if isinstance(settings, Ceiling) else "HallConfig")
+    given = {name: getattr(settings, name) for name in model.model_fields}
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+    try:
+        model.model_validate(plain)
+    except ValidationError as problem:
+        raise ConfigError(str(refused(problem, model.__name__, model))) from None
+
+
+_COLLECTIONS: Final[Mapping[str, Callable[[Any], object]]] = MappingProxyType(
+    {"frozenset": frozenset, "tuple": tuple, "Mapping": lambda given: MappingProxyType(dict(given))}
+)
+
+
+@lru_cache
+def _model_of(name: str) -> type[Model]:
+    """Return a strict model with the fields of one of the two classes."""
+    hints = get_type_hints({"HallConfig": HallConfig, "Ceiling": Ceiling}[name])
+    members: dict[str, Any] = {field_name: (hint, ...) for field_name, hint in hints.items()}
+    return create_model(name, __base__=Model, **members)
 
 
 def _problem(config: HallConfig) -> str | None:
@@ -168,6 +208,10 @@ def _problem(config: HallConfig) -> str | None:
         (
             config.require_signatory and not config.allowed_tenants,
             "require_signatory is on and allowed_tenants is empty: every request would be refused; list the tenants",
+        ),
+        (
+            any(len(one) != 64 or one.strip("0123456789abcdef") for one in config.tenant_credentials.values()),
+            "tenant_credentials holds what is no SHA-256: 64 lower-case hex digits of the credential's hash",
         ),
         (
             not 0 < config.callback_seconds <= MAX_CALLBACK_SECONDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import threading
@@ -19,18 +20,21 @@ from tests.route.stores import MemoryReceipts
 from tests.route.test_hall_attacks import NEEDS_AUDIT, PROVIDER, a_provider
 from tests.route.test_ledger import change
 from tests.route.test_ledger_behaviour import NOW, SIGNER, approved, wanted
-from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, trust
+from tests.route.worlds import WORKER, Counting, World, a_record, a_request, a_rule, tamper, trust
 from wcp_attest import ConfigError, build_manifest, sign
-from wcp_route.config import HallConfig
+from wcp_attest.signing.key import generate
+from wcp_route.compat import pyhall
+from wcp_route.config import Ceiling, HallConfig
 from wcp_route.domain.clock import now_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
+from wcp_route.rules.rule_tests import read_goldens, write_goldens
 from wcp_route.storage.approvals import ApprovalDenied
-from wcp_route.storage.receipts import ReceiptError, find, verify
+from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, head, verify
 from wcp_route.storage.retention import prune
 from wcp_route.storage.state import open_state
-from wcp_route.storage.state_errors import StateError
+from wcp_route.storage.state_errors import ReceiptsBroken, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -373,3 +377,166 @@ def test_a_state_that_was_removed_under_a_hall_dispatches_nothing(kept: tuple[St
         fresh.registry.quarantine(WORKER, "x", by="ada", at_ms=NOW)
     made = hall.decide(a_request())
     assert made.decision.denied or find(f"{path}.old", made.decision.decision_id)  # its receipt is in its own ledger
+
+
+# Receipts
+
+
+def test_a_head_of_another_ledger_at_the_place_where_pruning_ended_is_refused(path: str) -> None:
+    """The batch that the head is of is gone here, and the statement about where the receipts begin names it by hash."""
+    heads = {}
+    for place in (path, f"{path}.other"):
+        with open_state(place, signer=SIGNER) as state:
+            for number in range(2):
+                state.ledger.append([some_evidence(number)])
+            heads[place] = head(place)
+            state.ledger.append([some_evidence(3)])
+    with open_state(path, signer=SIGNER) as state:
+        assert prune(state.ledger, now_ms(), by="ada") == 2  # the newest batch stays
+    assert verify(path, keys=[SIGNER.public], head=heads[path]).anchored
+    with pytest.raises(ReceiptsBroken, match="is not the one of the kept head"):
+        verify(path, keys=[SIGNER.public], head=heads[f"{path}.other"])
+
+
+def test_a_batch_of_a_key_that_is_not_given_names_the_key(path: str) -> None:
+    with open_state(path, signer=SIGNER) as state:
+        state.ledger.append([some_evidence(1)])
+    other = KeyFileSigner.from_file_bytes(generate().to_pem(None))
+    with pytest.raises(ReceiptsBroken, match=f"signed by the key {SIGNER.key_id[:16]}…, which is not given"):
+        verify(path, keys=[other.public])
+
+
+def test_an_export_that_cannot_be_brought_to_the_disk_keeps_every_receipt(path: str) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with open_state(path, signer=SIGNER) as state:
+        for number in range(3):
+            state.ledger.append([some_evidence(number)])
+        with pytest.raises(OSError, match="No space left"):
+            prune(state.ledger, now_ms(), by="ada", write=lambda _: None, written=full)
+    assert verify(path, keys=[SIGNER.public]).receipts == 3
+
+
+def test_a_mistake_of_one_caller_costs_nobody_else_a_receipt(path: str) -> None:
+    """Changes and receipts that come at the same time share a transaction."""
+
+    class Slow:
+        public, key_id = SIGNER.public, SIGNER.key_id
+
+        def sign(self, statement: bytes) -> bytes:
+            time.sleep(0.05)  # the others gather meanwhile
+            return SIGNER.sign(statement)
+
+    failed: list[str] = []
+
+    def mistaken() -> None:
+        odd: Any = None
+        with pytest.raises(StateError, match="nothing is written"):
+            state.registry.quarantine(WORKER, odd, by="ada", at_ms=NOW)
+        failed.append("as it should")
+
+    with open_state(path, signer=Slow()) as state:
+        others = [threading.Thread(target=state.ledger.append, args=([some_evidence(n)],)) for n in range(8)]
+        others += [threading.Thread(target=mistaken) for _ in range(8)]
+        for thread in others:
+            thread.start()
+        for thread in others:
+            thread.join()
+    assert len(failed) == 8
+    assert verify(path, keys=[SIGNER.public]).receipts == 8
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"unsafe_dispatch_workers_without_attestation": "false"},
+        {"require_signatory": 1},
+        {"attestation": "Always"},
+        {"env": "Prod"},
+        {"allowed_tenants": "acme"},
+        {"controls_present": "ctrl.obs.audit-log"},
+        {"callback_seconds": True},
+        {"approval_seconds": 1.5},
+        {"chain_thresholds": {"dev": float("nan")}},
+        {"blast_thresholds": {"Dev": 10}},
+        {"blast_thresholds": None},
+        {"control_scopes": {"ctrl.obs.audit-log": "nobody"}},
+        {"tenant_credentials": {"acme": "A" * 64}},
+        {"ceilings": [{"envs": ("dev",)}]},
+    ],
+)
+def test_settings_from_python_are_as_strict_as_those_of_a_file(settings: dict[str, Any]) -> None:
+    name = next(iter(settings))
+    with pytest.raises(ConfigError, match=name):
+        HallConfig(**{"env": "dev", **settings})
+
+
+@pytest.mark.parametrize(
+    "ceiling",
+    [
+        {"envs": "dev,prod", "data_labels": ("INTERNAL",)},  # `in` would look for a part of the text
+        {"envs": ("dev",), "data_labels": ("INTERNAL",), "secrets_access": "db-root"},
+        {"envs": ("dev",), "data_labels": ("INTERNAL",), "network_egress": "all"},
+    ],
+)
+def test_a_ceiling_from_python_holds_lists_of_words(ceiling: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="Ceiling at"):
+        Ceiling(**ceiling)
+
+
+def test_a_list_given_for_a_ceiling_cannot_be_changed_later() -> None:
+    tools: Any = ["read"]
+    ceiling = Ceiling(envs=("dev",), data_labels=("INTERNAL",), tools=tools)
+    config = HallConfig(env="dev", ceilings=(ceiling,))
+    before = config.digest()
+    tools.append("*")
+    assert (config.ceilings[0].tools, config.digest()) == (("read",), before)
+
+
+# The earlier SDK
+
+
+def test_quarantine_outlives_a_call_of_the_earlier_sdk(world: World) -> None:
+    """Each call of it makes a Hall of its own."""
+    pyhall.configure(
+        trust_policy=trust(world.signer), packages={WORKER: world.package()}, receipts=MemoryReceipts(signer=SIGNER)
+    )
+    registry = pyhall.Registry()
+    registry.enroll(a_record())
+    rules = pyhall.load_rules_from_dict({"rules": [a_rule()]})
+
+    def code() -> object:
+        made = pyhall.make_decision(a_request(), rules, set(), registry.worker_available)
+        return made.deny_reason_if_denied["code"] if made.denied else None
+
+    assert code() is None
+    registry.store.quarantine(WORKER, "by an operator", by="ada", at_ms=NOW)
+    assert code() == "DENY_WORKER_QUARANTINED"
+    registry.store.clear(WORKER, by="ada", at_ms=NOW)
+    assert code() is None
+    tamper(world.package())
+    assert code() == "DENY_WORKER_TAMPERED"
+    assert WORKER in registry.store.snapshot().quarantined
+    assert code() == "DENY_WORKER_QUARANTINED"
+
+
+# Rule tests
+
+
+def test_goldens_are_not_written_over_another_file(tmp_path: Path) -> None:
+    for name, content in (("tests.json", '{"tests": []}'), ("notes.txt", "mine")):
+        place = tmp_path / name
+        place.write_text(content)
+        with pytest.raises(ConfigError, match="is not a file of goldens"):
+            write_goldens(str(place), {})
+        assert place.read_text() == content
+
+
+def test_goldens_that_name_a_test_twice_are_refused() -> None:
+    twice = {"test_id": "t", "matched_rule_id": "rule-1"}
+    with pytest.raises(ConfigError, match="two goldens have the same test_id"):
+        read_goldens(json.dumps({"snapshots": [twice, {**twice, "matched_rule_id": "rule-2"}]}).encode())

@@ -108,15 +108,26 @@ def test_a_misspelt_file_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "hal.db").exists()
 
 
-def asked(state: State) -> None:
+def asked(state: State, requester: str = "bob") -> None:
     state.registry.enroll(a_record(), by="carol")
-    state.approvals.hold(a_hold(requester="bob"))
+    state.approvals.hold(a_hold(requester=requester))
 
 
-@pytest.mark.parametrize("name", ["bob", " BOB ", "carol"])
-def test_requester_and_enroller_cannot_approve(name: str) -> None:
+@pytest.mark.parametrize(
+    ("requester", "name"),
+    [
+        ("bob", "bob"),
+        ("bob", " BOB "),
+        ("bob", "carol"),
+        ("bob", "\uff22ob"),
+        ("jos\u00e9", "JOSE\u0301"),
+        ("Bob  Smith", "bob smith"),
+        ("stra\u00dfe", "STRASSE"),
+    ],
+)
+def test_requester_and_enroller_cannot_approve(requester: str, name: str) -> None:
     with open_state() as state:
-        asked(state)
+        asked(state, requester)
         with pytest.raises(ApprovalError, match="somebody else must"):
             state.approvals.resolve("hold-1", "approve", by=Approver(name), at_ms=START_MS + 2)
 

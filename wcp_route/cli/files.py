@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,13 @@ def read_file(path: str, *, limit: int, what: str) -> bytes:
 
 @contextmanager
 def create_file(path: str) -> Iterator[BinaryIO]:
-    """Create a file that only its owner can read, for writing in the block; it is removed when the block fails.
+    """Create a file that only its owner can read, for writing in the block, after which it is on the disk.
+
+    It is removed when the block fails.
 
     Raises:
         ConfigError: it is there already, or cannot be created.
+        OSError: it cannot be written.
     """
     try:
         file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")  # noqa: SIM115  # below
@@ -53,6 +57,9 @@ def create_file(path: str) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(os.path.dirname(path) or os.curdir)
     except BaseException:  # half of it must not pass for all of it
         with suppress(OSError):
             os.unlink(path)

@@ -68,10 +68,10 @@ def prune(keep_days: int, exported: str | None, drop: bool, by: str, state: str,
 
     if (exported is None) != drop:
         raise click.UsageError("give either --export FILE or --drop")
-    with ExitStack() as stack:
-        store = stack.enter_context(opened_state(state, receipt_key=receipt_key))
-        write = None if exported is None else stack.enter_context(create_file(exported)).write
-        count = drop_before(store.ledger, now_ms() - keep_days * DAY_MS, by=by, write=write)
+    with opened_state(state, receipt_key=receipt_key) as store, ExitStack() as export:
+        write = None if exported is None else export.enter_context(create_file(exported)).write
+        # The file is whole, closed and on the disk before anything is dropped, and no later failure removes it.
+        count = drop_before(store.ledger, now_ms() - keep_days * DAY_MS, by=by, write=write, written=export.close)
     note(f"{counted(count, 'receipt')} dropped")
     if receipt_key is not None and count:
         note("keep this head instead of older ones:")

@@ -12,6 +12,7 @@ fields, misspelt match keys and unattested workers are refused here.
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,15 @@ _halls: dict[tuple[int, int], tuple[Options, Registry, Hall]] = {}
 _making = threading.Lock()
 
 
+def _after_fork() -> None:
+    """Take another lock: a thread that the child does not have may hold this one."""
+    global _making  # noqa: PLW0603
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def make_decision(route_input: RouteInput | bytes | JsonValue, registry: Registry, options: Options) -> LegacyDecision:
     """Decide on one request; never raises for the request's sake.
 
@@ -105,8 +115,8 @@ def make_decision(route_input: RouteInput | bytes | JsonValue, registry: Registr
         known = _halls.get(key)
         if known is None:
             hall = Hall(options.rules, registry, options.trust_policy, options.config, services=options.services)
-            if len(_halls) >= MAX_HALLS:
-                _halls.pop(next(iter(_halls)))[2].close()
+            if len(_halls) >= MAX_HALLS:  # not closed here: another thread may decide in it; it ends with its last user
+                del _halls[next(iter(_halls))]
             known = _halls[key] = (options, registry, hall)
     decision = known[2].route(route_input, grant=options.grant, principal=options.principal)
     return LegacyDecision(to_wire(decision, operator=True))

@@ -263,7 +263,10 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
                 raise ConfigError("hash callbacks are checked beside the package; give `configure` a trust policy")
             hashes = LegacyHashes(inner, registry_get_worker_hash, get_current_worker_hash)
             hall.world = replace(hall.world, attestor=cast("Any", hashes))
-        return RouteDecision(to_wire(hall.route(request), operator=True))
+        made = hall.route(request)
+        if isinstance(owner, Registry):  # this store is gone after the call
+            _carry_quarantine(store, owner.store)
+        return RouteDecision(to_wire(made, operator=True))
 
 
 def _refused(request: JsonObject, code: Code, message: str, extras: JsonObject) -> RouteDecision:
@@ -305,6 +308,12 @@ _ANYTHING: Final = (
 )
 
 
+def _carry_quarantine(source: LedgerRegistry, target: LedgerRegistry) -> None:
+    """Put the workers that are in quarantine in one registry into quarantine in another."""
+    for held in source.snapshot().quarantined.values():
+        target.quarantine(held.worker_id, held.reason, by=held.by, at_ms=held.at_ms)
+
+
 def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> LedgerRegistry:
     """Return what is enrolled, and one worker of `DEFAULTS` for each species that is only said to be available.
 
@@ -316,6 +325,8 @@ def _workers_of(rules: RuleSet, asked: str, registry: Registry | None) -> Ledger
     store = open_state().registry
     for worker in () if registry is None else registry.store.workers():
         store.enroll(worker)
+    if registry is not None:
+        _carry_quarantine(registry.store, store)
     capabilities: dict[str, set[str]] = {}
     for rule in rules.rules:
         for candidate in rule.candidates:

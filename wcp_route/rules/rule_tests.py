@@ -13,13 +13,12 @@ a recorded answer; a test without both would always pass, so it is an error.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.overwrite import OutputKind, write_file
 from wcp_route.domain.decision import NO_MATCH
 from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.wire_model import Model, Token, WireError, read
@@ -127,8 +126,11 @@ def read_goldens(data: bytes) -> dict[str, RuleAnswer]:
 
     Raises:
         WireError: the shape is wrong.
+        ConfigError: two answers are of the same test.
     """
     found = read(GoldensModel, data, what="goldens", max_bytes=MAX_BYTES).snapshots
+    if len({one.test_id for one in found}) != len(found):
+        raise ConfigError("two goldens have the same test_id; record them again with --update")
     return {one.test_id: RuleAnswer(one.matched_rule_id, one.outcome, one.deny_code, one.worker_id) for one in found}
 
 
@@ -210,21 +212,26 @@ def write_goldens(path: str, answers: Mapping[str, RuleAnswer]) -> None:
     """Record answers, whole or not at all.
 
     Args:
-        path: of the file; one that is there is replaced.
+        path: of the file; earlier goldens there are replaced, any other file is not.
         answers: what became of each test, by test id.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: the file cannot be written, or there is one that holds no goldens.
     """
     snapshots = [
         {"test_id": name, **{field: value for field, value in answers[name]._asdict().items() if value is not None}}
         for name in sorted(answers)
     ]
-    text = json.dumps({"snapshots": snapshots}, indent=2) + "\n"
-    directory = os.path.dirname(os.path.abspath(path))
+    write_file(path, f"{json.dumps({'snapshots': snapshots}, indent=2)}\n".encode(), _GOLDENS)
+
+
+def _are_goldens(data: bytes) -> bool:
+    """Tell whether a file was written by `write_goldens`, or by hand in its form."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".goldens-", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
-    except OSError as problem:
-        raise ConfigError(f"cannot write {path!r}: {problem.strerror}") from None
+        read(GoldensModel, data, what="goldens", max_bytes=MAX_BYTES)
+    except WireError:
+        return False
+    return True
+
+
+_GOLDENS: Final = OutputKind("a file of goldens", _are_goldens, MAX_BYTES)

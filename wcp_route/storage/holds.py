@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from unicodedata import normalize
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.values import LEVELS
@@ -113,6 +114,11 @@ def check_name(name: str) -> None:
         raise ConfigError("say who does it: a printable name of at most 500 characters")
 
 
+def _folded(name: str) -> str:
+    """Return a name without what makes no other person: letter case, width, accents as marks of their own, spaces."""
+    return "".join(normalize("NFKC", normalize("NFKC", name).casefold()).split())
+
+
 def check_answer(
     entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, *, enroller: str, at_ms: int
 ) -> HoldEntry:
@@ -145,8 +151,8 @@ def check_answer(
         (hold.requester, "asked for it and cannot approve it"),
         (enroller, "enrolled the worker and cannot approve its request"),
     )
-    for other, said in others if action == "approve" else ():  # letter case and outer spaces do not make another name
-        if other and by.name.strip().casefold() == other.strip().casefold():
+    for other, said in others if action == "approve" else ():
+        if other and _folded(by.name) == _folded(other):
             raise ApprovalError(f"{by.name} {said}; somebody else must")
     if action == "approve" and LEVELS.index(by.level) < LEVELS.index(hold.level):
         raise ApprovalError(f"{by.name} may approve up to level {by.level}; this hold needs {hold.level}")

@@ -23,6 +23,7 @@ from sqlalchemy import select
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_route.domain.clock import now_ms
 from wcp_route.domain.closing import Closing
+from wcp_route.domain.events import one_line
 from wcp_route.storage import tables
 from wcp_route.storage.approval_events import plan_for
 from wcp_route.storage.database import WAIT_SECONDS, Database
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import Evidence
+    from wcp_route.storage.receipts.body import Draft
     from wcp_route.storage.receipts.chain import Batch
     from wcp_route.storage.receipts.sign import ReceiptKey, ReceiptSigner
 
@@ -188,7 +190,16 @@ class Ledger(Closing):
             Error: raised by `plan`; then nothing is written.
             ReceiptError: the events are not durable, or it is not known whether they are.
         """
-        group = Group([], seconds, lambda state: [draft_event(one) for one in plan(state)])
+
+        def drafts(state: LedgerState) -> list[Draft]:
+            try:
+                return [draft_event(one) for one in plan(state)]
+            except Error:
+                raise
+            except Exception as problem:  # a mistake of one caller must not fail the others in this transaction
+                raise StateError(f"the change failed: {one_line(problem)}; nothing is written") from problem
+
+        group = Group([], seconds, drafts)
         self._writer.put(group)
         # A correction cannot undo an enrollment or the answer of a person, as it does for a receipt.
         late = "the change was not durable in time{why}; look whether it was made before you repeat it"

@@ -67,7 +67,14 @@ def backup(address: str, target: str) -> int:
     return count
 
 
-def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], object] | None = None) -> int:
+def prune(
+    ledger: Ledger,
+    before_ms: int,
+    *,
+    by: str,
+    write: Callable[[bytes], object] | None = None,
+    written: Callable[[], object] | None = None,
+) -> int:
     """Remove receipts that are older than a moment, in whole batches. The state and the chain go on.
 
     Args:
@@ -75,6 +82,7 @@ def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], o
         before_ms: the moment, milliseconds since 1970.
         by: the person who prunes, a printable name of at most 500 characters.
         write: called with each line of an export of these receipts before they are removed; `verify_export` reads it.
+        written: called after the last line, to bring the export to the disk; what it raises keeps all receipts.
 
     Returns:
         How many receipts were removed.
@@ -92,6 +100,8 @@ def prune(ledger: Ledger, before_ms: int, *, by: str, write: Callable[[bytes], o
             return 0
         if write is not None:
             export_from(connection, write, up_to=cut.batch)
+    if written is not None:
+        written()
     carried_from = 0
 
     def restate(state: LedgerState) -> list[JsonObject]:

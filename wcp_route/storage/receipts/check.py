@@ -67,7 +67,7 @@ class Checker:
         tip: the end of the last good batch.
 
     Raises:
-        ReceiptsBroken: none of the keys signed the origin.
+        ReceiptsBroken: none of the keys signed the origin, or the origin names another batch than the kept head.
         ConfigError: there is no key and `unsigned` is not set, or the head is not signed by one of the keys.
     """
 
@@ -101,6 +101,9 @@ class Checker:
             if not is_signed_by(self._keys, kept.statement, kept.key_id, kept.signature):
                 raise ConfigError("the kept head is not signed by one of the given keys")
             self._anchor = BatchStatement.from_bytes(kept.statement).batch, sha256(kept.statement).hexdigest()
+            if self._anchor[0] == self._begin.batch and self._anchor[1] != self._begin.batch_hash:
+                lost = f"batch {self._begin.batch}, the last one that was pruned, is not the one of the kept head"
+                raise ReceiptsBroken("edited", self._begin.position, lost)
 
     def check(self, batch: Batch, rows: Iterator[ChainRow]) -> None:
         """Check the next batch with its receipts. Takes only as many rows as the batch has.
@@ -116,9 +119,11 @@ class Checker:
         statement = self._statement(batch, first)
         signed = is_signed_by(self._keys, batch.statement, batch.key_id, batch.signature)
         if not signed and (batch.key_id in self._keys or not self._unsigned):
-            what = (
-                "has a signature that does not hold" if batch.key_id in self._keys else "is not signed by a given key"
-            )
+            what = "is not signed"
+            if batch.key_id in self._keys:
+                what = "has a signature that does not hold"
+            elif batch.key_id is not None:
+                what = f"is signed by the key {batch.key_id[:16]}…, which is not given"
             raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
         self._all_signed = self._all_signed and signed
         digest = sha256(batch.statement).hexdigest()
