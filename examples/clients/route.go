@@ -113,6 +113,9 @@ func check(decision object) {
 }
 
 func main() {
+	if len(os.Args) != 2 {
+		must(errors.New("usage: route CAPABILITY, for example: route cap.doc.summarize"))
+	}
 	id := make([]byte, 16)
 	_, err := rand.Read(id)
 	must(err)
@@ -121,5 +124,6 @@ func main() {
 		"qos_class": "P2", "correlation_id": fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}
 	decision := decide(request)
 	check(decision)
-	fmt.Println(decision["outcome"], decision["worker_id"], "receipt verified")
+	worker, _ := decision["worker_id"].(string) // none when it was denied
+	fmt.Println(decision["outcome"], worker, "receipt verified")
 }

@@ -1,5 +1,6 @@
 // Asks a Hall for a decision, waits when a person must look at it, and verifies the signed receipt.
-//   HALL=http://127.0.0.1:7777 TOKEN=… AUDIT_TOKEN=… RECEIPT_KEY=receipts.key.pub node route.js cap.doc.summarize
+//   HALL=http://127.0.0.1:7777 TOKEN=… AUDIT_TOKEN=… RECEIPT_KEY=receipts.key.pub node route.ts cap.doc.summarize
+// Node 22.18 and later run TypeScript as it is; for earlier ones compile it with tsc.
 // TOKEN has the role router; AUDIT_TOKEN the role reader, because receipts tell more than a tenant may know.
 import { createHash, createPublicKey, randomUUID, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -50,7 +51,14 @@ async function check(decision: Decision): Promise<void> {
     throw new Error("the receipt is about another decision");
 }
 
-const classes = { env: "stage", data_label: "PUBLIC", tenant_risk: "low", qos_class: "P2" };
-const decision = await decide({ capability_id: process.argv[2], correlation_id: randomUUID(), ...classes });
-await check(decision);
-console.log(`${decision.outcome} ${decision.worker_id ?? ""} receipt verified`);
+try {
+  if (process.argv.length !== 3) throw new Error("usage: route CAPABILITY, for example: route cap.doc.summarize");
+  const classes = { env: "stage", data_label: "PUBLIC", tenant_risk: "low", qos_class: "P2" };
+  const decision = await decide({ capability_id: process.argv[2], correlation_id: randomUUID(), ...classes });
+  await check(decision);
+  console.log(`${decision.outcome} ${decision.worker_id ?? ""} receipt verified`);
+} catch (problem) {
+  const { message, cause } = problem as Error;
+  console.error(`error: ${message}${cause ? `: ${(cause as Error).message}` : ""}`);
+  process.exitCode = 1;
+}

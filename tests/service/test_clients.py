@@ -80,6 +80,15 @@ def test_a_client_refuses_a_receipt_of_another_key(
     assert (done.returncode, done.stdout, "not signed by the Hall's key" in done.stderr) == (1, "", True), done.stderr
 
 
+def test_a_client_says_in_one_line_what_is_wrong(client: list[str], hall: tuple[str, dict[str, str], Path]) -> None:
+    without = subprocess.run(client, capture_output=True, text=True, check=False, timeout=60)
+    assert (without.returncode, without.stderr.count("\n"), "usage" in without.stderr) == (1, 1, True), without.stderr
+    unreachable = run(client, hall, "cap.doc.summarize", HALL="http://127.0.0.1:9")
+    assert (unreachable.returncode, unreachable.stderr.startswith("error: ")) == (1, True), unreachable.stderr
+    assert unreachable.stderr.count("\n") == 1
+    assert run(client, hall, "cap.no.rule").stdout == "DENY  receipt verified\n"
+
+
 @pytest.mark.parametrize(("answer", "says"), [("approve", "receipt verified"), ("deny", "was not approved: denied")])
 def test_a_client_waits_for_a_person(
     client: list[str], hall: tuple[str, dict[str, str], Path], answer: str, says: str

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.service.world import SCRIPT, ask, demo
+from tests.service.world import SCRIPT, Demo, ask, demo
+from wcp_attest.base.errors import ConfigError
 from wcp_route.service.demo import make
+from wcp_route.service.limits import Limits
+from wcp_route.service.settings import read_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+ROUTER: Any = {"name": "acme", "sha256": ["ab" * 32], "roles": ["router"]}
 
 
 @pytest.fixture
@@ -124,7 +131,70 @@ def test_one_command_makes_a_hall_prints_its_tokens_once_and_serves_it(tmp_path:
     assert not any(token.encode() in kept for token in tokens.values())
 
 
-@pytest.mark.parametrize(("more", "says"), [((), "exists"), (("--rules", "x.json"), "leave out --rules")])
+def test_an_ipv6_address_is_printed_and_answered_as_it_stands_in_a_url() -> None:
+    service = read_service({"listen": "[2001:db8::7]:7777", "token": [ROUTER]})
+    assert service.host == "[2001:db8::7]"
+    assert "[2001:db8::7]:7777" in Limits(None, service, None).hosts  # type: ignore[arg-type]  # no request is sent
+    with pytest.raises(ConfigError, match="is not ADDRESS:PORT or unix:PATH"):
+        read_service({"listen": "unix:", "token": [ROUTER]})
+
+
+def test_a_socket_of_a_running_service_is_not_taken_and_one_of_a_dead_service_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "hall.sock")
+    make(str(tmp_path / "hall"))
+    command = [str(SCRIPT), "serve", "--config", str(tmp_path / "hall" / "hall.toml"), "--listen", f"unix:{path}"]
+    with socket.socket(socket.AF_UNIX) as running:
+        running.bind(path)
+        running.listen()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, "address already in use" in done.stderr) == (2, True), done.stderr
+        assert os.path.exists(path)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"listening on unix:{path}\n"
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+TRACED = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+from wcp_route.cli import main
+main()
+"""
+
+
+def test_a_process_with_opentelemetry_makes_a_span_of_each_decision(tmp_path: Path) -> None:
+    tokens = make(str(tmp_path / "hall"))
+    command = [sys.executable, "-c", TRACED, "serve", "--config", str(tmp_path / "hall" / "hall.toml")]
+    command += ["--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        base = Demo(process).address()
+        decision = ask(base, tokens["platform"], "cap.doc.summarize")
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    assert ('"name": "wcp.route"' in out, decision["decision_id"] in out, process.returncode) == (True, True, 0), out
+
+
+def test_pairs_are_kept_beside_the_state_or_the_reason_is_one_line(tmp_path: Path) -> None:
+    make(str(tmp_path / "hall"))
+    (tmp_path / "state").mkdir()
+    (tmp_path / "hall" / "hall.db").rename(tmp_path / "state" / "hall.db")
+    (tmp_path / "hall" / "pairs").write_text("not a directory")  # beside the settings, where none are kept
+    (tmp_path / "state" / "pairs").write_text("not a directory")
+    command = [str(SCRIPT), "serve", "--config", str(tmp_path / "hall" / "hall.toml")]
+    command += ["--state", str(tmp_path / "state" / "hall.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"cannot keep pairs in '{tmp_path / 'state' / 'pairs'}'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [((), "is there already and is no demo"), (("--rules", "x.json"), "leave out --rules")]
+)
 def test_the_demo_overwrites_nothing_and_names_its_own_files(tmp_path: Path, more: tuple[str, ...], says: str) -> None:
     (tmp_path / "hall").mkdir(exist_ok=True)
     with demo(tmp_path / ("hall" if not more else "other"), *more) as started:

@@ -37,6 +37,7 @@ def migrate(state: str, form: str) -> int:
 def backup(target: str, state: str, form: str) -> int:
     """Copy a state, as of one moment, to a file that does not exist or an empty PostgreSQL database."""
     import os
+    import shlex
 
     from wcp_route.storage.retention import backup as copy
 
@@ -44,7 +45,8 @@ def backup(target: str, state: str, form: str) -> int:
         raise ConfigError(f"{target!r} exists already; name a file that does not")
     count = copy(state, target)
     answer(form, "state-copied", f"{counted(count, 'receipt')} copied", receipts=count)
-    note("check the copy with `wcp-route receipts verify --state`")
+    place = "URL" if "://" in target else shlex.quote(target)  # a URL may hold a password
+    note(f"check the copy: wcp-route receipts verify --state {place} --key PUBLIC_KEY --head KEPT_HEAD")
     return 0
 
 

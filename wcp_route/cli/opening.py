@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from wcp_attest import Policy
     from wcp_route.config import HallConfig
+    from wcp_route.domain.events import EventSink
     from wcp_route.gates.cedar import CedarGate
     from wcp_route.hall import Hall
     from wcp_route.rules.rules import RuleSet
@@ -306,15 +307,17 @@ def opened(
     events: str | None = None,
     head: str | None = None,
     rehearsal: bool = False,
+    traced: bool = False,
 ) -> Iterator[Opened]:
     """Open a Hall, and close its state file at the end.
 
-    A rehearsal writes nothing.
+    A rehearsal writes nothing. A traced Hall makes a span of each decision where this process has OpenTelemetry.
 
     Raises:
         ConfigError: a piece is missing or cannot be used.
     """
     from wcp_route.cli.logs import logs_in_lines
+    from wcp_route.domain.events import EventSinks
     from wcp_route.domain.values import GUARDED_ENVS
     from wcp_route.hall import Hall, Services
     from wcp_route.storage.state import open_state
@@ -338,16 +341,20 @@ def opened(
         store = stack.enter_context(
             open_state(state, signer=signer, head=kept, create=create, guarded=guarded, read_only=rehearsal)
         )
-        sink = None
+        sinks: list[EventSink] = []
         if events is not None:
             from wcp_route.telemetry.cloudevents import Telemetry, to_file
 
-            sink = stack.enter_context(Telemetry(f"urn:wcp:hall:{config.env}", to_file(events)))
+            sinks.append(stack.enter_context(Telemetry(f"urn:wcp:hall:{config.env}", to_file(events))))
+        if traced:
+            from wcp_route.telemetry.otel import OpenTelemetry, is_set_up
+
+            sinks += [OpenTelemetry()] if is_set_up() else []
         services = Services(
             policy_gate=gate,
             approvals=store.approvals,
             receipts=store.receipts,
-            events=sink,
+            events=EventSinks(*sinks) if sinks else None,
         )
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
         yield Opened(hall, store, trust)

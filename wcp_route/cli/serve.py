@@ -25,7 +25,7 @@ def _start_demo(ctx: click.Context, _: click.Parameter, directory: str | None) -
         return
     settings = os.path.join(directory, "hall.toml")
     if os.path.isfile(settings):
-        click.echo(f"{directory} is there already; its tokens were printed when it was made")
+        click.echo(f"{directory} is there already; its tokens were printed when it was made (a new DIR has new ones)")
     else:
         try:  # all that is needed is there, before anything is made
             import uvicorn  # noqa: F401
@@ -57,7 +57,11 @@ def _missing(problem: ModuleNotFoundError) -> ConfigError:
     help="Make a Hall with two signed workers in DIR, print its tokens once, and serve it.",
 )
 @click.option("--listen", metavar="ADDRESS:PORT", help="Where to listen, instead of [service] listen.")
-@click.option("--pairs", metavar="DIR", help="Where the registry keeps pairs; by default beside the state file.")
+@click.option(
+    "--pairs",
+    metavar="DIR",
+    help="Where the registry keeps pairs; by default beside the state file or, with a database, the settings.",
+)
 def serve(
     config_path: str,
     rules_path: str,
@@ -98,7 +102,15 @@ def serve(
         return read_rules_file(rules_path), None if trust_path is None else load_policy(trust_path)
 
     with opened(
-        config_path, rules_path, state, trust_path, receipt_key=receipt_key, cedar=cedar, events=events, head=head
+        config_path,
+        rules_path,
+        state,
+        trust_path,
+        receipt_key=receipt_key,
+        cedar=cedar,
+        events=events,
+        head=head,
+        traced=True,
     ) as found:
         logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -109,10 +121,10 @@ def serve(
             service,
             trust=found.trust,
             sources=Sources(reload, tuple(path for path in (rules_path, trust_path) if path is not None)),
-            pairs=pairs or os.path.join(folder, "pairs"),
+            pairs=pairs or os.path.join(folder if "://" in state else os.path.dirname(os.path.abspath(state)), "pairs"),
             secret=secret,
         )
         place = server.listen()
         scheme = "http" if service.tls is None else "https"
-        where = service.listen if not server.port else f"{scheme}://{service.address[0]}:{server.port}"
+        where = service.listen if not server.port else f"{scheme}://{service.host}:{server.port}"
         server.run(place, lambda: click.echo(f"listening on {where}", err=True))

@@ -31,6 +31,10 @@ def make(directory: str) -> dict[str, str]:
     """
     try:
         os.makedirs(directory)
+    except FileExistsError:
+        raise ConfigError(
+            f"{directory!r} is there already and is no demo (it has no hall.toml); name a directory that does not exist"
+        ) from None
     except OSError as problem:
         raise ConfigError(f"cannot make {directory!r}: {(problem.strerror or str(problem)).lower()}") from None
     root = os.path.abspath(directory)

@@ -63,9 +63,8 @@ class Limits:
         if service.listen.startswith("unix:"):
             self.hosts = {*service.hosts, "localhost"}
         else:
-            host, port = service.address
             local = {"localhost", "127.0.0.1", "[::1]"} if service.is_local else set()
-            self.hosts = {*service.hosts, *(f"{name}:{port}" for name in {host, *local})}
+            self.hosts = {*service.hosts, *(f"{name}:{service.address[1]}" for name in {service.host, *local})}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
         self._lines: list[str] = []

@@ -7,6 +7,7 @@ import re
 import tempfile
 from typing import Final
 
+from wcp_attest.base.errors import ConfigError
 from wcp_route.service.problems import not_found
 
 MAX_PAIR_BYTES: Final = 700 << 10  # of base64; a body may have 1 MiB
@@ -18,11 +19,20 @@ class PairStore:
 
     Args:
         directory: where; made when it is not there (mode 0700).
+
+    Raises:
+        ConfigError: it cannot be made.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        except OSError as problem:
+            why = (problem.strerror or str(problem)).lower()
+            raise ConfigError(
+                f"cannot keep pairs in {directory!r}: {why}; name another directory with --pairs"
+            ) from None
 
     def put(self, worker_id: str, manifest: bytes, signatures: bytes) -> None:
         """Keep a pair: both files or neither. It takes the place of an earlier one.

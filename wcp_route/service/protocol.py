@@ -290,7 +290,8 @@ async def _answered(request: Request, action: str | None) -> Response:
         raise Problem(
             400,
             "malformed",
-            f"give `pending_approval_id`, `decision` and a `reason` of at most {MAX_REASON} characters",
+            "give `pending_approval_id`, `decision` (approve, deny or escalate), and perhaps a `reason` of at most "
+            f"{MAX_REASON} characters",
         )
     return CanonicalJSON(await answer_hold(context_of(request), principal, name, chosen, reason))
 

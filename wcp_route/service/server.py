@@ -123,7 +123,7 @@ class Server:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 found.bind((host, port))
                 self.port = found.getsockname()[1]
-                self.app.hosts.update(f"{name}:{self.port}" for name in (host, "localhost", "127.0.0.1"))
+                self.app.hosts.update(f"{name}:{self.port}" for name in (service.host, "localhost", "127.0.0.1"))
         except OSError as problem:
             why = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"cannot listen on {service.listen}: {why}") from None
@@ -224,9 +224,13 @@ class Server:
 
 def _unix_socket(path: str) -> socket.socket:
     """Bind a socket that its owner and group can connect to."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)  # of a service that was killed; anything else is not ours and stays
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(1)
+        try:
+            asking.connect(path)
+        except ConnectionRefusedError:  # of a service that was killed; anything else is not ours and stays
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
     found = socket.socket(socket.AF_UNIX)
     before = os.umask(0o117)
     try:

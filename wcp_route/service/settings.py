@@ -126,6 +126,12 @@ class ServiceModel(Model):
             return False
 
     @property
+    def host(self) -> str:
+        """The host as it stands in a URL: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+        host = self.address[0]
+        return f"[{host}]" if ":" in host else host
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port.
 
@@ -150,7 +156,7 @@ def read_service(table: JsonValue, folder: str = "") -> ServiceModel:
     """
     found = read(ServiceModel, table, what="[service]", max_bytes=1 << 22)
     try:
-        if not found.listen.startswith(UNIX):
+        if not found.listen.startswith(UNIX) or found.listen == UNIX:  # an empty path would be a socket without a name
             _ = found.address
     except ValueError as problem:
         raise ConfigError(str(problem)) from None

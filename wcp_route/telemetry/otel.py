@@ -100,6 +100,15 @@ class OpenTelemetry:
             _log.error("a decision could not be traced: %s", one_line(error))
 
 
+def is_set_up() -> bool:
+    """Tell whether this process has a provider of spans, as `opentelemetry-instrument` gives it one."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return False
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 def current_traceparent() -> str:
     """Return the W3C trace context of the current span, for `Telemetry(traceparent=…)`; empty when there is none."""
     try:
