@@ -32,14 +32,18 @@ SECONDS = 60  # for what must happen
 
 
 @contextmanager
-def hall_with_receipts(folder: Path, **settings: Any) -> Iterator[Hall]:
+def hall_with_receipts(folder: Path, gate: Any = None, **settings: Any) -> Iterator[Hall]:
     """A Hall whose receipts are signed and in a file."""
     world = World(folder)
     world.enroll()
     signer = KeyFileSigner.from_file_bytes(generate().to_pem(None), what="receipt key")
     with (
         open_state(str(folder / "hall.db"), signer=signer) as state,
-        world.hall(services=Services(receipts=state.receipts), **settings) as hall,
+        world.hall(
+            *([] if gate is None else [ASKS]),
+            services=Services(receipts=state.receipts, policy_gate=gate),
+            **settings,
+        ) as hall,
     ):
         yield hall
 
@@ -141,6 +145,49 @@ def test_nobody_waits_for_the_slow_gate_of_others(tmp_path: Path, slow: int) -> 
         ASKS, services=Services(policy_gate=gate), callback_seconds=SECONDS, decision_seconds=SECONDS
     ) as hall:
         assert {decision.outcome for decision in asyncio.run(run(Decider(hall, 8)))} == {"DISPATCH"}
+
+
+class SlowFromTheSecond:
+    """A policy gate that thinks about every request but the first until it is told to end."""
+
+    def __init__(self) -> None:
+        self.reached, self.end, self._asked = threading.Semaphore(0), threading.Event(), False
+
+    def evaluate(self, context: Any, /) -> PolicyAnswer:
+        del context
+        slow, self._asked = self._asked, True
+        self.reached.release()
+        if slow:
+            self.end.wait(SECONDS)
+        return PolicyAnswer("ALLOW", "p1")
+
+
+def test_a_late_receipt_does_not_wait_for_the_slow_gate_of_others(tmp_path: Path) -> None:
+    gate = SlowFromTheSecond()
+
+    async def run(decider: Decider) -> None:
+        def bring() -> asyncio.Future[RouteDecision]:
+            return asyncio.ensure_future(decider.decide(a_request(), grant="", principal="acme"))
+
+        with decider.running():
+            late = bring()
+            await asyncio.to_thread(gate.reached.acquire, timeout=SECONDS)
+            await asyncio.sleep(2)  # so that the gates of the next ones have time left when this one has none
+            others = [bring() for _ in range(USUAL_THREADS)]
+            for _ in others:
+                await asyncio.to_thread(gate.reached.acquire, timeout=SECONDS)
+            assert (await asyncio.wait_for(late, SECONDS)).code == Code.RECEIPT_UNAVAILABLE
+            assert [job.begun for job in decider._open] == [None] * USUAL_THREADS  # their gates still think
+            gate.end.set()
+            await asyncio.wait_for(asyncio.gather(*others), SECONDS)
+
+    with (
+        hall_with_receipts(tmp_path, gate, decision_seconds=4, callback_seconds=SECONDS) as hall,
+        closing(sqlite3.connect(tmp_path / "hall.db", isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.run(run(Decider(hall, 8)))
+        other.execute("ROLLBACK")
 
 
 TRACE: ContextVar[str] = ContextVar("TRACE", default="")

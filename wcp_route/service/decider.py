@@ -40,8 +40,8 @@ class _Job:
         request: the arguments of `Hall.begin`.
         future: the answer, for the task that waits.
         variables: of that task; a trace is among them.
-        since: when it was brought, seconds on the monotonic clock.
-        taken: whether a thread has begun to judge it.
+        since: when it was last brought to the threads, seconds on the monotonic clock.
+        taken: whether a thread has taken it since.
         begun: the decision, while its receipt is on its way.
         settled: whether it is known what became of the receipt.
         finishing: whether somebody makes the answer already.
@@ -51,8 +51,8 @@ class _Job:
     __slots__ = ("answer", "begun", "finishing", "future", "request", "settled", "since", "taken", "variables")
 
     def __init__(self, request: dict[str, Any], future: Future[RouteDecision]) -> None:
-        self.request, self.future, self.variables, self.since = request, future, copy_context(), time.monotonic()
-        self.taken = self.settled = self.finishing = False
+        self.request, self.future, self.variables = request, future, copy_context()
+        self.since, self.taken, self.settled, self.finishing = 0.0, False, False, False
         self.begun: Begun | None = None
         self.answer: RouteDecision | BaseException | None = None
 
@@ -103,11 +103,16 @@ class Decider:
             self._sweeping = True
             loop.call_later(SWEEP_SECONDS, self._sweep)
         self._open[job] = None
-        self._jobs.put(job)
+        self._bring(job)
         try:
             return await job.future
         finally:
             del self._open[job]
+
+    def _bring(self, job: _Job) -> None:
+        """Have a thread judge or finish a job; `_sweep` starts one when it waits for too long."""
+        job.since, job.taken = time.monotonic(), False
+        self._jobs.put(job)
 
     def _start_thread(self, idle_seconds: float | None) -> None:
         """Start a thread; one that is needed only now ends when it has been idle for so long."""
@@ -155,7 +160,7 @@ class Decider:
                     continue
                 job.finishing = True
                 if not job.begun.is_at_hand():
-                    self._jobs.put(job)
+                    self._bring(job)
                     continue
                 job.answer = job.variables.run(job.begun.finish)
             if job.future.done():  # its task was cancelled
@@ -175,7 +180,7 @@ class Decider:
             queued += not job.taken and now - job.since > SWEEP_SECONDS
             if job.begun is not None and not job.finishing and job.begun.is_late():
                 job.finishing = True
-                self._jobs.put(job)
+                self._bring(job)
         with contextlib.suppress(RuntimeError):  # the system has no thread left; those that are there go on
             for _ in range(min(queued, self._most - len(self._threads))):
                 self._start_thread(IDLE_SECONDS)
