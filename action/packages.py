@@ -1,6 +1,6 @@
 """Which directories the input `path` means.
 
-A pattern never follows a link that it matches: whoever opens a pull request could lead it out of the workspace, or
+A pattern never follows a link that it matches: the author of a pull request could lead it out of the workspace, or
 around in circles.
 """
 

@@ -297,3 +297,12 @@ def test_init_takes_the_issuer_of_the_host_or_asks_for_it(do: Do, tmp_path: Path
     assert (status, "give its --issuer" in err) == (2, True)
     assert (tmp_path / "p.toml").read_text() == text
     assert do(*start, "https://forge.example/acme/worker", "--force", "--issuer", "https://forge.example")[0] == 0
+
+
+def test_check_names_a_repository_from_every_branch_of_which_may_sign(do: Do, tmp_path: Path) -> None:
+    head = 'version = 1\n[[namespace]]\nname = "org.acme"\n[[namespace.signer]]\n[namespace.signer.sigstore]\n'
+    head += 'issuer = "https://token.actions.githubusercontent.com"\nrepository = "acme/worker"\n'
+    for ref, said in (("", True), ('ref = "refs/*"\n', True), ('ref = "refs/tags/*"\n', False)):
+        (tmp_path / "p.toml").write_text(head + ref)
+        status, _, err = do("policy", "check", "p.toml")
+        assert (status, "everybody who may push a branch may sign" in err) == (0, said)

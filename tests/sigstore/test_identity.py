@@ -170,12 +170,37 @@ def test_a_reusable_workflow_is_named_in_full_and_bound_to_the_calling_repositor
         {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/*/v1"},
         {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/tags/**"},
         {"issuer": ISSUER, "identity": "x" * (MAX_FIELD + 1)},
+        # What no certificate has would trust nobody, and the policy would look right.
+        {"issuer": ISSUER + "/", "repository": "acme/worker"},
+        {"issuer": "http://token.actions.githubusercontent.com", "repository": "acme/worker"},
+        {"issuer": "https://Accounts.Google.com", "identity": "a@b.test"},
+        {"issuer": "https://accounts.google.com", "identity": r"^a@b\.test$"},
+        {"issuer": "https://accounts.google.com", "identity": ".+@b.test"},
+        {"issuer": "https://accounts.google.com", "identity": "a@b.test$"},
+        {"issuer": ISSUER, "identity": "https://github.com/acme/worker"},
+        {"issuer": ISSUER, "identity": RELEASE},
+        {"issuer": "https://gitlab.com", "identity": "https://gitlab.com/acme/worker//.gitlab-ci.yml"},
+        {"issuer": ISSUER, "repository": "acme/worker", "workflow": ".github/workflows/release"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/tags"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/tags/"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/heads/../main"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs/heads/my branch"},
+        {"issuer": ISSUER, "repository": "acme/worker", "ref": "refs//heads/*"},
     ],
     ids=repr,
 )
 def test_an_expectation_that_is_empty_loose_or_contradictory_is_the_callers_error(fields: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         SigstoreIdentity(**fields)
+
+
+@pytest.mark.parametrize(
+    ("ref", "any_branch"),
+    [(None, True), ("refs/*", True), ("refs/pull/*", True), ("refs/tags/*", False), ("refs/heads/release-1.x", False)],
+)
+def test_says_whether_a_pull_request_may_sign(ref: str | None, any_branch: bool) -> None:
+    assert replace(WORKFLOW, ref=ref).signs_from_any_branch is any_branch
+    assert not SigstoreIdentity(issuer=ISSUER, identity=CLAIMS.san).signs_from_any_branch
 
 
 def test_the_label_is_stable_and_tells_expectations_apart() -> None:

@@ -131,6 +131,9 @@ def check(out: Output, /, file: str | None) -> None:
         return
     names = ", ".join(namespace.name for namespace in found.namespaces)
     out.decide(f"{out.paint('good', 'OK')}  {file}  (version 1, sha256:{found.digest})\n  namespaces {names}\n")
+    for identity in found.identities:
+        if identity.signs_from_any_branch:
+            out.note(f"{identity.label}: everybody who may push a branch may sign; narrow it with `ref`")
     if found.fetches_root:
         out.note(
             "not checked: the root of Sigstore's public instance, which `verify` fetches; pin one to need no network:"

@@ -31,13 +31,28 @@ WORKFLOW_DIRECTORY = ".github/workflows/"
 # Each issuer gives tokens to the runs of one host only, so it can never match a repository of another host.
 _HOST_OF_ISSUER = {"https://token.actions.githubusercontent.com": "github.com", "https://gitlab.com": "gitlab.com"}
 
+# Further issuers of Sigstore's public instance (sigstore/fulcio, config/identity), as its certificates spell them.
+_ISSUERS = frozenset(
+    (
+        *_HOST_OF_ISSUER,
+        "https://accounts.google.com",
+        "https://agent.buildkite.com",
+        "https://github.com/login/oauth",
+        "https://oauth2.sigstore.dev/auth",
+    )
+)
+
 # Longer than any SAN, URL or Git ref that Fulcio issues; keeps messages and labels readable.
 MAX_FIELD = 1024
 
 _URL = re.compile(r"https?://[!-)+.0-~-]+(/[!-)+-~]*)?\Z")
 _REPOSITORY = re.compile(r"([A-Za-z0-9._-]+/|https://[A-Za-z0-9.:-]+/([A-Za-z0-9._-]+/)+)[A-Za-z0-9._-]+\Z")
-_WORKFLOW = re.compile(r"([A-Za-z0-9._-]+/[A-Za-z0-9._-]+/)?\.github/workflows/[^/@*]+\Z")
+_WORKFLOW = re.compile(r"([A-Za-z0-9._-]+/[A-Za-z0-9._-]+/)?\.github/workflows/[^/@*]+\.ya?ml\Z")
 _GITLAB_FILE = re.compile(r"[^/@*][^@*]*\.ya?ml\Z")  # such as .gitlab-ci.yml, below the project's root
+_REF = re.compile(r"refs/(?:[^/*]+/[^*]*[^/.*]|[^*]*\*)\Z")
+_NOT_IN_A_REF = re.compile(r"\.\.|@\{|//|/\.|[ ~^:?\[\\]")  # git-check-ref-format(1)
+_EXPRESSION = re.compile(r"[\^.]|.*(\\|\$\Z)")  # how only a regular expression begins, goes on or ends
+_PULL_REQUEST = "refs/pull/1/merge"
 # A workflow claim is the workflow's path, `@`, and a ref or commit. A file name cannot hold a `/`, so `@refs/` ends it.
 _WORKFLOW_CLAIM = re.compile(r"(?P<path>.+?)@(refs/.+|[0-9a-f]{40,64})\Z")
 
@@ -116,6 +131,9 @@ class SigstoreIdentity:
                 _check_text(name, value)
         if _URL.match(self.issuer) is None:
             raise ConfigError(f"issuer `{self.issuer}` is not a URL; give it as the certificate has it, `https://…`")
+        plain = f"https://{self.issuer.lower().partition('://')[2].rstrip('/')}"
+        if plain in _ISSUERS and self.issuer != plain:
+            raise ConfigError(f"issuer `{self.issuer}` is in no certificate; write `{plain}`")
         if (self.identity is None) == (self.repository is None):
             raise ConfigError("a sigstore signer needs either an `identity` or a `repository`, and not both")
         if self.identity is None:
@@ -126,6 +144,14 @@ class SigstoreIdentity:
             raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
         if "*" in self.identity:
             raise ConfigError(f"identity `{self.identity}` has a wildcard; an identity is compared exactly")
+        if _EXPRESSION.match(self.identity):
+            raise ConfigError(f"identity `{self.identity}` is a regular expression; an identity is compared exactly")
+        place = ForgeUri.parse(self.identity)
+        if self.issuer in _HOST_OF_ISSUER and place is not None and "@" not in place.rest:
+            raise ConfigError(
+                f"identity `{self.identity}` names no workflow with its ref, as certificates of {self.issuer} do; give "
+                "`repository`, `workflow` and `ref` instead"
+            )
         if self.identity.lower().startswith("mailto:"):
             raise ConfigError(f"identity `{self.identity}` begins with `mailto:`; write the address alone")
         object.__setattr__(self, "identity", trusted_spelling(self.identity))
@@ -168,12 +194,13 @@ class SigstoreIdentity:
             and not (elsewhere and _GITLAB_FILE.match(self.workflow))
         ):
             raise ConfigError(
-                f"workflow `{self.workflow}` is neither `.github/workflows/<file>` "
-                "nor `owner/name/.github/workflows/<file>`, without a ref"
+                f"workflow `{self.workflow}` is neither `.github/workflows/<file>.yml` "
+                "nor `owner/name/.github/workflows/<file>.yml`, without a ref"
             )
-        if self.ref is not None and (not self.ref.startswith("refs/") or "*" in self.ref[:-1]):
+        if self.ref is not None and (_REF.match(self.ref) is None or _NOT_IN_A_REF.search(self.ref)):
             raise ConfigError(
-                f"ref `{self.ref}` is not a full Git ref such as `refs/tags/v1`; a `*` may stand only at its end"
+                f"ref `{self.ref}` is not a full Git ref such as `refs/tags/v1`; a `*` may stand only at its end, as in"
+                " `refs/tags/*`"
             )
 
     @property
@@ -185,6 +212,11 @@ class SigstoreIdentity:
         reusable = f" by {self.workflow}" if self.workflow and not workflow else ""
         ref = f"@{self.ref}" if self.ref else ""
         return f"{self.repository}{workflow}{ref}{reusable} ({self.issuer})"
+
+    @property
+    def signs_from_any_branch(self) -> bool:
+        """Whether a run of any branch or pull request of the repository may sign."""
+        return self.repository is not None and (self.ref is None or _equal(self.ref, _PULL_REQUEST, "ref"))
 
     @property
     def _own_workflow(self) -> str:
