@@ -6,12 +6,16 @@ import gc
 import json
 import os
 import shutil
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy import event as sql_event
 
 from tests.limits import few_descriptors
 from tests.route.state_worlds import START_MS, a_hold, some_evidence
@@ -31,7 +35,7 @@ from wcp_route.domain.record_model import read_record
 from wcp_route.hall import Hall, Services
 from wcp_route.rules.rule_tests import read_goldens, write_goldens
 from wcp_route.storage.approvals import ApprovalDenied
-from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, head, verify
+from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, head, last, verify
 from wcp_route.storage.retention import prune
 from wcp_route.storage.state import open_state
 from wcp_route.storage.state_errors import ReceiptsBroken, StateError
@@ -445,6 +449,40 @@ def test_a_mistake_of_one_caller_costs_nobody_else_a_receipt(path: str) -> None:
             thread.join()
     assert len(failed) == 8
     assert verify(path, keys=[SIGNER.public]).receipts == 8
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"tenant": "eve"}, {"worker": "org.acme.none"}, {"code": "DENY_X"}, {"kind": "worker.enrolled"}, {"until_ms": 5},
+     {"stream": "globex"}, {"name": "corr-1"}, {"name": "globex/1"}, {"name": f"sha256:{'a' * 64}"}],
+)  # fmt: skip
+def test_a_rare_receipt_is_looked_for_in_an_index_and_not_in_the_bodies(named: dict[str, Any], path: str) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def keep(*given: Any) -> None:
+        if "FROM receipts" in given[2]:
+            asked.append((given[2], given[3]))
+
+    with open_state(path, signer=SIGNER) as state:
+        state.ledger.append([some_evidence(1), some_evidence(2, stream="globex")])
+    sql_event.listen(Engine, "before_cursor_execute", keep)
+    try:
+        found = find(path, **named) if "name" in named else last(path, 10, **named)
+    finally:
+        sql_event.remove(Engine, "before_cursor_execute", keep)
+    assert len(found) == (1 if {"globex", "corr-1", "globex/1"} & {*named.values()} else 0)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement, values in asked:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert not [step for step in plan if step.startswith("SCAN receipts") and "COVERING" not in step], plan
+
+
+def test_receipts_are_listed_by_their_time(path: str) -> None:
+    with open_state(path, signer=SIGNER) as state:
+        state.ledger.append([some_evidence(number) for number in (3, 1, 2)])
+    ids = [one.to_dict()["correlation_id"] for one in last(path, 2, tenant="acme")]
+    assert ids == ["corr-3", "corr-2"]
+    assert [one.to_dict()["correlation_id"] for one in last(path, 2)] == ["corr-2", "corr-1"]
 
 
 # Settings

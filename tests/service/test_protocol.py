@@ -91,6 +91,8 @@ def test_an_approver_sees_who_answered_before_and_what_changed_since(world: Worl
     assert other["changed"] == ["the data label", "the blast score"]
     world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
     world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
+    for _ in range(60):  # more decisions about the worker than are looked through
+        world("POST", "/wcp/route", "acme", fresh())
     pending = held()
     after = world("GET", f"/wcp/approvals/{pending}/history", "ada").json()
     assert [row["kind"] for row in after["events"]] == ["worker.cleared", "worker.quarantined"]

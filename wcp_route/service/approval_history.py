@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from wcp_route.storage.ledger_state import OF_REGISTRY
 from wcp_route.storage.receipts import read
 
 if TYPE_CHECKING:
@@ -63,8 +64,10 @@ def history_of(context: Context, hold: Hold) -> dict[str, Any]:
         words for name, words in _COMPARED.items() if approved.get(name) != getattr(hold, name)
     ]  # fmt: skip
     events = []
-    for receipt in read.last(context.address, MAX_HOLDS, worker=hold.worker_id):
-        event = json.loads(receipt.body)
-        if str(event.get("kind", "")).startswith("worker.") and event["at"] > since:
-            events.append({name: event[name] for name in ("at", "kind", "by")})
+    for kind in OF_REGISTRY:  # each kind alone: decisions are many, and would crowd these out
+        for receipt in read.last(context.address, MAX_EVENTS, worker=hold.worker_id, kind=kind):
+            event = json.loads(receipt.body)
+            if event["at"] > since:
+                events.append({name: event[name] for name in ("at", "kind", "by")})
+    events.sort(key=lambda one: str(one["at"]), reverse=True)
     return {"answers": answers[:MAX_ANSWERS], "changed": changed, "events": events[:MAX_EVENTS]}

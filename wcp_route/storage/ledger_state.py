@@ -41,9 +41,9 @@ _HOLD_NUMBERS: Final = frozenset({"created_at_ms", "expires_at_ms", "blast_score
 _HOLD_FIELDS: Final = frozenset(field.name for field in fields(Hold))
 
 
-_OF_REGISTRY: Final = ("worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared")
+OF_REGISTRY: Final = ("worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared")
 KINDS: Final = (  # the last kind is in the stream of the decision and changes no state
-    *_OF_REGISTRY, "worker.holds_cancelled",
+    *OF_REGISTRY, "worker.holds_cancelled",
     "approval.held", "approval.approved", "approval.denied", "approval.escalated", "approval.redeemed",
     "approval.restored", "approval.cancelled", "approval.denied_before",
     "ban.reported", "ban.reviewed", "hall.activated", "ledger.carried", "decision.corrected",
@@ -159,7 +159,7 @@ class LedgerState:
                 raise
             raise StateError(f"event {self.seq + 1} of the ledger cannot be read: {problem}") from None
         self.seq, self.hash = self.seq + 1, digest
-        if kind in _OF_REGISTRY:
+        if kind in OF_REGISTRY:
             self.registry_seq = self.seq
 
     def waiting(self, at_ms: int, tenant_id: str | None = None) -> list[Hold]:
