@@ -322,7 +322,8 @@ def test_accepts_a_good_token_and_asks_for_keys_once(provider: Provider, verifie
     "changes",
     [
         {"aud": "other"}, {"iss": "https://evil.example"}, {"exp": 1}, {"exp": None}, {"aud": None}, {"sub": None},
-        {"wcp_roles": "approver"}, {"sub": ["ada"]}, {"nbf": 4_000_000_000},
+        {"wcp_roles": "approver"}, {"sub": ["ada"]}, {"nbf": 4_000_000_000}, {"iat": 4_000_000_000},
+        {"sub": ""}, {"sub": "ada\n"}, {"sub": " ada"}, {"sub": "a\u202eda"}, {"sub": "\ud800"}, {"sub": "a" * 129},
     ],
 )  # fmt: skip
 def test_rejects_a_token_with_a_wrong_claim(
@@ -356,6 +357,47 @@ def test_an_issuer_that_is_down_accepts_nobody_new(provider: Provider) -> None:
     verifier.refresh()
     assert verifier.verify(provider.token()) is None
     assert "cannot be had" in verifier.problem
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[]", b"null", b"5", b'"x"', b'{"keys": 5}', b'{"keys": []}', b'{"keys": [null, 5]}', b"[" * 99999, b"\xff"],
+)
+def test_an_answer_that_is_no_key_set_changes_nothing(provider: Provider, answer: bytes) -> None:
+    answers = [answer, provider.fetch("")]
+    verifier = OidcVerifier(OidcModel(issuer="https://idp.example", audience="hall", jwks="x"), lambda _: answers.pop())
+    verifier.refresh()
+    verifier.refresh()
+    assert "cannot be had" in verifier.problem
+    assert verifier.verify(provider.token()) is not None
+
+
+def test_keys_are_asked_for_again_after_an_answer_that_is_none(provider: Provider) -> None:
+    answers = [b"[]"]
+    settings = OidcModel(issuer="https://idp.example", audience="hall", jwks="x", jwks_seconds=1)
+    verifier = OidcVerifier(settings, lambda place: answers.pop() if answers else provider.fetch(place))
+    with verifier.keep_fresh():
+        wait_for(lambda: verifier.verify(provider.token()) is not None)
+    assert verifier.problem == ""
+
+
+@pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits")
+@pytest.mark.parametrize(
+    "changes",
+    [{"private": True}, {"use": "enc"}, {"alg": "PS256"}, {"kty": []}, {"n": 5}, {"kid": 5}, {"bits": 1024}],
+)
+def test_a_key_that_is_not_fit_to_verify_counts_nothing_and_costs_the_others_nothing(
+    provider: Provider, changes: dict[str, Any]
+) -> None:
+    provider.keys["k2"] = rsa.generate_private_key(65537, changes.pop("bits", 2048))
+    good, other = json.loads(provider.fetch(""))["keys"]
+    if changes.pop("private", False):
+        other = jwt.algorithms.RSAAlgorithm.to_jwk(provider.keys["k2"], as_dict=True) | {"kid": "k2"}
+    rows = json.dumps({"keys": [other | changes, good]}).encode()
+    verifier = OidcVerifier(OidcModel(issuer="https://idp.example", audience="hall", jwks="x"), lambda _: rows)
+    verifier.refresh()
+    assert verifier.verify(provider.token()) is not None
+    assert verifier.verify(provider.token("k2")) is None
 
 
 class JwksServer:
@@ -424,6 +466,9 @@ def wait_for(found: Callable[[], bool]) -> None:
         ({"auth": "none", "surprise": 1}, "surprise"),
         ({"token": [{"name": "a", "sha256": ["x"], "roles": ["router"]}]}, "sha256"),
         ({"token": [{"name": "a", "sha256": ["ab" * 32], "roles": ["root"]}]}, "roles"),
+        ({"token": [{"name": name, "sha256": ["ab" * 32], "roles": ["reader"]} for name in "ab"]}, "two owners"),
+        ({"proxy": {"peers": ["10.0.0.0/8"], "header": "x-a", "roles": {"a": ["reader"]}}}, "IP address"),
+        ({"proxy": {"peers": ["proxy"], "header": "x-a", "roles": {"a": ["reader"]}}}, "IP address"),
     ],
 )
 def test_settings_that_open_the_service_to_strangers_are_refused(table: dict[str, Any], says: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError
 from wcp_route.service.problems import Problem
 from wcp_route.service.settings import ROLES
 
@@ -33,6 +33,7 @@ MAX_JWKS_BYTES: Final = 1 << 20
 JWKS_MAX_AGE: Final = 3600.0  # seconds; keys that cannot be fetched again count no longer than this
 JWKS_PAUSE: Final = 10.0  # seconds between two attempts at least, however many unknown keys tokens name
 FETCH_SECONDS: Final = 5.0
+MIN_RSA_BITS: Final = 2048
 REGISTRY_PATHS: Final = "/api/v1/"
 REGISTRY_COOKIE: Final = "pyhall_session"
 LEVELS: Final = ("advisory", "gatekeeper", "executor", "incident_commander")
@@ -155,7 +156,7 @@ class OidcVerifier:
     def __init__(self, settings: OidcModel, fetch: Callable[[str], bytes]) -> None:
         self._settings, self._fetch = settings, fetch
         self._wanted = threading.Event()
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, tuple[Any, str | None]] = {}
         self._fetched = float("-inf")
         self.problem = "the keys of the issuer are not there yet"
 
@@ -174,8 +175,9 @@ class OidcVerifier:
         fresh = time.monotonic() - self._fetched < JWKS_MAX_AGE  # keys that were revoked must not count for longer
         try:
             header = jwt.get_unverified_header(token)
-            key = self._keys.get(str(header.get("kid", ""))) if fresh else None
-            if key is None or header.get("alg") not in settings.algorithms:
+            key, algorithm = self._keys.get(str(header.get("kid", "")), (None, None)) if fresh else (None, None)
+            named = header.get("alg")
+            if key is None or named not in settings.algorithms or (algorithm is not None and named != algorithm):
                 self._wanted.set()
                 return None
             claims = jwt.decode(
@@ -188,6 +190,8 @@ class OidcVerifier:
         level = claims.get(settings.level_claim)
         if not isinstance(name, str) or not isinstance(roles, list) or not 0 < len(name) <= 128:
             return None
+        if not name.isprintable() or name != name.strip():  # it stands in receipts, and two must not look the same
+            return None
         return Principal(
             name,
             frozenset(role for role in ROLES if role in roles),
@@ -197,14 +201,11 @@ class OidcVerifier:
 
     def refresh(self) -> None:
         """Get the keys now; what is wrong is kept as `problem`, and the earlier keys stay until they are too old."""
-        import jwt
-
         try:
-            found = jwt.PyJWKSet.from_dict(json.loads(self._fetch(self._settings.jwks)))
-        except (Error, OSError, ValueError, TypeError, KeyError, RecursionError, jwt.PyJWTError) as problem:
+            self._keys = _keys_of(json.loads(self._fetch(self._settings.jwks)))
+        except Exception as problem:  # noqa: BLE001  # no answer may end the thread that asks for the next one
             self.problem = f"the keys of the issuer cannot be had: {str(problem)[:200]}"
             return
-        self._keys = {key.key_id: key.key for key in found.keys if key.key_id}
         self._fetched, self.problem = time.monotonic(), ""
 
     @contextlib.contextmanager
@@ -230,6 +231,36 @@ class OidcVerifier:
             ended.set()
             self._wanted.set()
             worker.join(2 * FETCH_SECONDS)
+
+
+def _keys_of(document: object) -> dict[str, tuple[Any, str | None]]:
+    """Return the keys of a JWK Set (RFC 7517) by their ids, each with the algorithm that it is for, if it names one.
+
+    A key that cannot verify signatures safely is left out: one for encryption, a secret, a private key that is no
+    secret any more, an RSA key of less than 2048 bits (RFC 7518, section 3.3), or one that cannot be read.
+
+    Raises:
+        ConfigError: it is no JWK Set, or has no such key.
+    """
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    rows = document.get("keys") if isinstance(document, dict) else None
+    found: dict[str, tuple[Any, str | None]] = {}
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, dict) or row.get("use", "sig") != "sig" or row.keys() & {"d", "k"}:
+            continue
+        try:
+            one = jwt.PyJWK(row)
+        except Exception:  # noqa: BLE001, S112  # any key of any form; the others count nevertheless
+            continue
+        if isinstance(one.key, RSAPublicKey) and one.key.key_size < MIN_RSA_BITS:
+            continue
+        if isinstance(one.key_id, str) and one.key_id:
+            found[one.key_id] = one.key, row.get("alg")
+    if not found:
+        raise ConfigError("the answer has no public key with an id that can verify signatures")
+    return found
 
 
 def _fetch(place: str) -> bytes:

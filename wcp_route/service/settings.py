@@ -26,7 +26,7 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.values import Level
@@ -66,10 +66,22 @@ class OidcModel(Model):
     level_claim: str = "wcp_level"
 
 
+def check_address(text: str) -> str:
+    """Return an IP address in its usual form.
+
+    Raises:
+        ValueError: it is a name, a network or nonsense.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not the IP address of one proxy") from None
+
+
 class ProxyModel(Model):
     """A proxy that authenticates by mutual TLS and says whom."""
 
-    peers: Annotated[list[str], Field(min_length=1)]
+    peers: Annotated[list[Annotated[str, AfterValidator(check_address)]], Field(min_length=1)]
     header: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,63}$")]
     roles: Annotated[dict[Token, list[Role]], Field(min_length=1)]
 
@@ -113,6 +125,9 @@ class ServiceModel(Model):
         names = [token.name for token in self.token]
         if len(set(names)) != len(names):
             raise ValueError("two tokens have one name; put both digests into one [[service.token]]")
+        digests = [digest for token in self.token for digest in token.sha256]
+        if len(set(digests)) != len(digests):
+            raise ValueError("one digest stands there twice, so a token would have two owners")
         return self
 
     @property
