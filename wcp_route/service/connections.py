@@ -76,7 +76,7 @@ def connection_limit(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - SPARE_FILES))
 
 
-class _Waiting:
+class _Clients:
     """The connections that wait for their clients, the one that has waited longest first.
 
     Args:
@@ -120,18 +120,18 @@ class _Waiting:
 class BoundedConnection(H11Protocol):
     """A connection whose client has a time for each head and for taking its answers."""
 
-    waiting: _Waiting  # one for all connections of a server
+    clients: _Clients  # one for all connections of a server
     deadline: asyncio.TimerHandle | None = None
     unsent = 0  # bytes of answers, when the deadline was set
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102  # of asyncio, as those below
         transport = _Joining(transport, self.loop)
-        if len(self.connections) >= self.waiting.limit:
+        if len(self.connections) >= self.clients.limit:
             # The callback of the one that ends comes later, and a flood must not outrun it.
-            self.connections.discard(self.waiting.end_oldest())
+            self.connections.discard(self.clients.end_oldest())
         super().connection_made(transport)
-        self.waiting.add(self)
-        if len(self.connections) > self.waiting.limit:
+        self.clients.add(self)
+        if len(self.connections) > self.clients.limit:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
@@ -146,7 +146,7 @@ class BoundedConnection(H11Protocol):
 
     def pause_writing(self) -> None:  # noqa: D102
         super().pause_writing()
-        self.waiting.add(self)
+        self.clients.add(self)
 
     def resume_writing(self) -> None:  # noqa: D102
         super().resume_writing()
@@ -157,10 +157,10 @@ class BoundedConnection(H11Protocol):
     def on_response_complete(self) -> None:  # noqa: D102
         super().on_response_complete()
         if not self._note_work():
-            self.waiting.add(self)
+            self.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        self.waiting.remove(self)
+        self.clients.remove(self)
         super().connection_lost(exc)
 
     def _note_work(self) -> bool:
@@ -168,7 +168,7 @@ class BoundedConnection(H11Protocol):
         cycle: Any = self.cycle  # none before the first request
         working = cycle is not None and not cycle.response_complete and not self.flow.write_paused
         if working:
-            self.waiting.remove(self)
+            self.clients.remove(self)
         return working
 
 
@@ -178,5 +178,5 @@ def bounded_protocol(service: ServiceModel) -> type[asyncio.Protocol]:
     Args:
         service: its settings.
     """
-    waiting = _Waiting(connection_limit(service.connections), service.head_seconds)
-    return type("BoundedConnectionOfServer", (BoundedConnection,), {"waiting": waiting})
+    clients = _Clients(connection_limit(service.connections), service.head_seconds)
+    return type("BoundedConnectionOfServer", (BoundedConnection,), {"clients": clients})

@@ -186,6 +186,10 @@ class OidcVerifier:
             )  # fmt: skip
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
             return None
+        return self._principal_of(claims)
+
+    def _principal_of(self, claims: dict[str, Any]) -> Principal | None:
+        settings = self._settings
         name, roles = claims.get(settings.principal_claim), claims.get(settings.roles_claim)
         level = claims.get(settings.level_claim)
         if not isinstance(name, str) or not isinstance(roles, list) or not 0 < len(name) <= 128:
@@ -252,7 +256,7 @@ def _keys_of(document: object) -> dict[str, tuple[Any, str | None]]:
             continue
         try:
             one = jwt.PyJWK(row)
-        except Exception:  # noqa: BLE001, S112  # any key of any form; the others count nevertheless
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
             continue
         if isinstance(one.key, RSAPublicKey) and one.key.key_size < MIN_RSA_BITS:
             continue
