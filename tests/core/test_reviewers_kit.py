@@ -90,6 +90,24 @@ def test_the_kit_refuses_a_line_by_a_key_that_the_format_does_not_know(tmp_path:
     assert (done.returncode, done.stdout, done.stderr) == (1, "DENIED a signature that does not hold\n", "")
 
 
+@pytest.mark.parametrize("threshold", ["", "0", "-1", "0.5", "many", "2"])
+def test_the_kit_never_verifies_without_a_trusted_signer(tmp_path: Path, threshold: str) -> None:
+    package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
+    now = CASES["key-ed25519"]["now"]
+    stranger = kit(package, "org.acme", VECTORS / "keys/p256.pub", THRESHOLD=threshold, NOW=now)
+    assert (stranger.returncode, stranger.stdout) == (1, "DENIED signers are missing\n")
+    trusted = kit(package, "org.acme", VECTORS / "keys/ed25519.pub", THRESHOLD=threshold, NOW=now)
+    assert trusted.returncode == (1 if threshold in {"many", "2"} else 0)
+
+
+def test_the_kit_does_not_decide_about_a_file_that_is_too_large_for_it(tmp_path: Path) -> None:
+    package, _ = materialise_case(CASES["key-ed25519"], tmp_path / "package")
+    with next(path for path in package.rglob("*") if path.is_file()).open("r+b") as file:
+        file.truncate(3 << 30)  # a hole
+    done = kit(package, "org.acme", VECTORS / "keys/ed25519.pub", NOW=CASES["key-ed25519"]["now"])
+    assert (done.returncode, done.stdout.startswith("File size")) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
