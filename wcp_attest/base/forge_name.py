@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_URI = re.compile(r"(https?)://([^/?#]*)(/.*)?\Z", re.IGNORECASE | re.DOTALL)
+_URI = re.compile(r"(https?)://([^/?#]*)(/.*|)\Z", re.IGNORECASE | re.DOTALL)
 _PORT = re.compile(r":0*([0-9]*)\Z")
 _DEFAULT_PORTS: Final = {"https": ("", "443"), "http": ("", "80", "443")}  # empty: the default (RFC 3986)
 # Further hosts of GitHub, which show repositories under other paths; no certificate names a repository by them.
@@ -50,6 +50,11 @@ class ForgeUri:
     is_github: bool
     ignores_case: bool
 
+    @property
+    def segments(self) -> list[str]:
+        """The path of the repository in its parts, such as owner and name; without empty ones."""
+        return [segment for segment in self.repository.split("/") if segment]
+
     @classmethod
     def parse(cls, uri: str, *, decode: bool = False) -> ForgeUri | None:
         """Take a URI apart.
@@ -72,11 +77,12 @@ class ForgeUri:
         host = _ALIASES.get(name.rstrip("."), name.rstrip("."))
         if port not in _DEFAULT_PORTS[found[1].lower()]:
             host = f"{host}:{port}"
-        path = found[3] or ""
+        path = found[3]
         on_github = host == "github.com" or host.endswith(".ghe.com")
-        whole = _GITHUB_REPOSITORY.match(path) if on_github else None
-        end = _REST.search(path) if whole is None else None
-        length = len(whole[1]) if whole is not None else len(path) if end is None else end.start()
+        if on_github and (whole := _GITHUB_REPOSITORY.match(path)) is not None:
+            length = whole.end(1)
+        else:
+            length = len(path) if (end := _REST.search(path)) is None else end.start()
         return cls(host, path[:length], path[length:], on_github, on_github or host in _CASE_BLIND)
 
 

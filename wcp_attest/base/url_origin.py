@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 from wcp_attest.base.errors import ConfigError
 
 MAX_URL = 2000  # characters
+_VISIBLE = re.compile(rf"[!-\[\]-~]{{1,{MAX_URL}}}\Z")  # printable ASCII without space and backslash
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -40,7 +42,7 @@ class UrlOrigin:
             ConfigError: it is not an absolute http or https URL, carries a user, password or fragment, or is plain
                 http to another machine.
         """
-        if not 0 < len(url) <= MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        if not _VISIBLE.match(url):
             raise ConfigError(f"{url[:80]!r} is not a URL of at most {MAX_URL} printable ASCII characters")
         try:
             parts = urlsplit(url)
@@ -49,17 +51,22 @@ class UrlOrigin:
             raise ConfigError(f"{url[:80]!r} is not a URL") from None
         if parts.scheme not in _PORTS or not host:
             raise ConfigError(f"{url[:80]!r} is not an https URL")
-        if parts.username is not None or parts.password is not None or parts.fragment:
+        if "@" in parts.netloc or parts.fragment:
             raise ConfigError("a URL must not carry a user, a password or a fragment")
         if port == 0:
             raise ConfigError(f"{url[:80]!r} has port 0")
-        try:
-            loopback = host == "localhost" or ip_address(host).is_loopback
-        except ValueError:  # a name
-            loopback = False
-        if parts.scheme == "http" and not loopback:
+        origin = cls(parts.scheme, host, port or _PORTS[parts.scheme])
+        if origin.scheme == "http" and not origin.is_loopback:
             raise ConfigError(f"{url[:80]!r} is plain http: anyone on the way can change it; use https")
-        return cls(parts.scheme, host, port or _PORTS[parts.scheme])
+        return origin
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is `localhost` or a loopback address, so that requests stay on this machine."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

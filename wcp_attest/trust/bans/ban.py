@@ -135,9 +135,9 @@ def make_ban(
         raise ConfigError(f"only a ban of a worker takes versions, not one of a {kind}")
     if issuer and kind is not Kind.IDENTITY:
         raise ConfigError(f"only a ban of an identity takes an issuer, not one of a {kind}")
-    if issuer and (len(issuer) > MAX_URL or not _URL.match(issuer) or "*" in issuer):
+    if issuer and (not _is_url(issuer) or "*" in issuer):
         raise ConfigError(f"issuer {issuer[:80]!r} is not a URL without `*`; an issuer is compared exactly")
-    if reference and (len(reference) > MAX_URL or not _URL.match(reference)):
+    if reference and not _is_url(reference):
         raise ConfigError(f"reference {reference[:80]!r} is not an http or https URL of at most {MAX_URL} characters")
     if parse_utc(banned_at) is None:
         raise ConfigError(f"time {banned_at[:40]!r} is not of the form 2026-03-01T12:00:00Z")
@@ -238,42 +238,51 @@ def _identity(subject: str) -> str:
 
 def _identity_problem(name: str, *, whole: bool) -> str | None:
     """Return why a name, or the beginning of one, would hit nothing or something unexpected; None when it is right."""
-    scheme, colon, rest = name.partition("://")
-    problem = None
+    scheme, colon, _ = name.partition("://")
     if "\\" in name:
-        problem = "holds a backslash; no name in a certificate does"
-    elif colon and _REMOTE_SCHEME.match(scheme):
-        problem = "is the address of a clone; write the repository as https://host/owner/name"
-    elif not colon and ("/" in name or _SCP.match(name) or "https://".startswith(name.lower())):
-        problem = "is no name in a certificate; write a repository as https://host/owner/name"
-    elif not colon and (name.lower().startswith(("mailto:", "@")) or (whole and "@" in name and name.endswith("."))):
-        problem = "is no address as certificates have it; write name@host, without `mailto:` and a dot at its end"
-    elif scheme.lower() in {"http", "https"}:
-        authority, slash, _ = rest.partition("/")
-        if "@" in authority:
-            problem = "carries a user name; leave it out"
-        elif not authority or not (whole or slash):
-            problem = "has no complete host; write https://host/ before the `*`"
-        else:
-            problem = _address_problem(name, whole=whole)
-    return problem
+        return "holds a backslash; no name in a certificate does"
+    if colon:
+        if _REMOTE_SCHEME.match(scheme):
+            return "is the address of a clone; write the repository as https://host/owner/name"
+        return _address_problem(name, whole=whole) if scheme.lower() in {"http", "https"} else None
+    if "/" in name or _SCP.match(name) or "https://".startswith(name.lower()):
+        return "is no name in a certificate; write a repository as https://host/owner/name"
+    if name.lower().startswith(("mailto:", "@")) or (whole and "@" in name and name.endswith(".")):
+        return "is no address as certificates have it; write name@host, without `mailto:` and a dot at its end"
+    return None
 
 
 def _address_problem(name: str, *, whole: bool) -> str | None:
+    """Say what is wrong with an http or https address, or with the beginning of one; None when it is right."""
+    authority, slash, _ = name.partition("://")[2].partition("/")
+    if "@" in authority:
+        return "carries a user name; leave it out"
+    if not authority or not (whole or slash):
+        return "has no complete host; write https://host/ before the `*`"
     parts = ForgeUri.parse(name, decode=True)
     if parts is None or "?" in parts.repository or "#" in parts.repository:
         return "carries a query or fragment; leave it out"
-    segments = [segment for segment in ban_spelling(parts.repository).split("/") if segment]
+    return _segment_problem(parts) or _repository_problem(parts, whole=whole)
+
+
+def _segment_problem(parts: ForgeUri) -> str | None:
+    """Say that the path has empty or dot segments, or return None."""
+    segments = parts.segments
     doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
     if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
         return "holds empty or dot segments; write the plain path"
+    return None
+
+
+def _repository_problem(parts: ForgeUri, *, whole: bool) -> str | None:
+    """Say why no certificate names such a repository on this host, or return None."""
     host, _, port = parts.host.partition(":")
     if parts.host in NOT_REPOSITORIES or (port and host in {"github.com", "gitlab.com"}):
         named = host if port else "github.com"
         return f"is not where a certificate names a repository; write https://{named}/owner/name"
-    if parts.is_github and not _GITHUB_PATH.match(ban_spelling(parts.repository)):
+    if parts.is_github and not _GITHUB_PATH.match(parts.repository):
         return "holds characters that no repository on GitHub has; write https://github.com/owner/name"
-    if whole and parts.ignores_case and len(segments) < MIN_REPOSITORY:
+    if whole and parts.ignores_case and len(parts.segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
     return _rest_problem(parts, whole=whole)
 
@@ -289,6 +298,10 @@ def _rest_problem(parts: ForgeUri, *, whole: bool) -> str | None:
     if whole and rest.startswith(_GITHUB_NAMED[0]) and "@" not in rest:
         return "names a workflow without its ref; end it with @* for every ref, or write the ref"
     return None
+
+
+def _is_url(text: str) -> bool:
+    return len(text) <= MAX_URL and _URL.match(text) is not None
 
 
 def _visible(field: str, text: str, limit: int) -> str:
