@@ -171,7 +171,7 @@ def test_every_shape_of_a_ban_list_is_read(server: BadServer, client: RegistryCl
     entries = client.get_ban_list()
     assert [entry.sha256 for entry in entries] == [f"{n:064x}" for n in (1, 2, 3)]
     assert [entry.in_force for entry in entries] == [True, True, False]
-    assert server.requests[0].path == f"{BAN_LIST}?limit={PAGE}"
+    assert server.requests[0].path == f"{BAN_LIST}?limit={PAGE}&counted=true"
 
 
 def test_pages_are_followed_to_the_end(server: BadServer, client: RegistryClient) -> None:
@@ -200,7 +200,7 @@ def test_pages_are_followed_to_the_end(server: BadServer, client: RegistryClient
         answer({"bans": [row(1)], "next": "/api/v1/grown", "total": 3}),
         answer({"bans": [row(1)], "total": 2}),
         answer({"bans": [row(1)], "has_more": True}),
-        answer({"bans": [row(1)], "next": "/api/v1/ban-list?limit=500"}),
+        answer({"bans": [row(1)], "next": "/api/v1/ban-list?limit=500&counted=true"}),
         answer({"bans": [row(1)], "next": "/api/v1/loop"}),
     ],
 )

@@ -155,6 +155,7 @@ def test_every_member_of_an_answer_is_described(world: World, document: Any) -> 
     call("publisher", "PUT", "/api/v1/workers/{worker_id}/attest", pair, worker_id=WORKER)
     assert call("reader", "GET", "/api/v1/verify/{worker_id}", worker_id=WORKER)["status"] == "active"
     call("reader", "GET", "/api/v1/ban-list")
+    call("reader", "GET", "/api/v1/ban-list?counted=true")
     call("reader", "POST", "/api/v1/ban-list/report", {"sha256": BANNED, "reason": "sends documents away"})
     call("banner", "GET", "/api/v1/ban-list/reports")
     call(

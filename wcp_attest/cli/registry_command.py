@@ -34,7 +34,9 @@ def registry() -> None:
 
 _where = grouped(
     "Registry",
-    click.option("--registry-url", metavar="URL", help="Which registry; https, or http on loopback."),
+    click.option(
+        "--registry-url", metavar="URL", help="Which registry; https, or http on loopback where no token is sent."
+    ),
     click.option("--ca-file", metavar="FILE", type=click.Path(), help="Certificates to trust instead of the system's."),
     click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="SECONDS"),
 )

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import BanReport
 
 MAX_LIST_BYTES: Final = 64 << 20
-EARLIER_CLIENTS: Final = "pyhall-python/"
 DIGEST_KINDS: Final = ("package", "manifest", "file")
 _DIGEST: Final = "sha256:"
 _REVIEWS: Final[dict[object, Literal["confirmed", "dismissed"]]] = {"confirm": "confirmed", "dismiss": "dismissed"}
@@ -125,22 +124,22 @@ def _replace(context: Context, path: str, document: bytes, signatures: bytes) ->
 
 @endpoint
 async def ban_list(request: Request) -> Response:
-    """GET /api/v1/ban-list: every row of the lists that this Hall serves, complete and counted.
+    """GET /api/v1/ban-list[?counted=true]: every row of the lists that this Hall serves; counted, with their number.
 
     Roles: any but `approver`; nobody needs a token where `open_to_all` names `bans`.
 
-    Problems: 401, 403, 422 too many bans for an earlier client, or 503 when a list cannot be read.
+    Problems: 401, 403, 422 too many bans for one page without `counted`, or 503 when a list cannot be read.
     """
     context = context_of(request)
     principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
     rows = await working(lambda: _rows(context))
-    if request.headers.get("user-agent", "").startswith(EARLIER_CLIENTS):
-        # They read a bare array, of one page. One that is cut off would say that what is missing is not banned.
-        limit = request.query_params.get("limit", "500")
-        if not limit.isdecimal() or len(limit) > 6 or len(rows) > int(limit):
-            raise Problem(422, "too-long", f"there are {len(rows)} bans; this client cannot read more than one page")
-        return CanonicalJSON(rows)
-    return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
+    if request.query_params.get("counted") == "true":
+        return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
+    # The earlier clients read a bare array, of one page. One that is cut off would say that what is missing is good.
+    limit = request.query_params.get("limit", "500")
+    if not limit.isdecimal() or len(limit) > 6 or len(rows) > int(limit):
+        raise Problem(422, "too-long", f"there are {len(rows)} bans, more than one page; ask with ?counted=true")
+    return CanonicalJSON(rows)
 
 
 def _rows(context: Context) -> list[dict[str, Any]]:

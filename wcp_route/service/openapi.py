@@ -261,8 +261,8 @@ _PATHS: Final[dict[str, dict[str, Operation]]] = {
     "/api/v1/workers/{worker_id}/attest": {"put": Operation(
         "registry", "attest", "Hand in the pair of a worker", roles=("publisher",),
         body="Attestation", answer="Attested",
-        about="Manifest and signatures are kept when they verify under the Hall's own policy.",
-        also={"202": ("A claim without a pair: it is answered and not kept.", "Attested")},
+        about="Manifest and signatures are kept when they verify under the Hall's own policy. A claim without a pair "
+        "is answered (`unknown`) and not kept.",
         problems={
             "403": "The caller is no `publisher` (`not-allowed`), or not of this namespace.",
             "404": "No worker can have such an id (`not-found`).",
@@ -272,7 +272,11 @@ _PATHS: Final[dict[str, dict[str, Operation]]] = {
     )},
     "/api/v1/ban-list": {"get": Operation(
         "registry", "bannedPackages", "Banned packages", roles=_READERS, answer="BanRows", open_as="bans",
-        problems={"422": "An earlier client (`pyhall-python/…`) asks for one page; the bans need more (`too-long`)."},
+        parameters=(
+            _query("counted", one_of("`true`: all of them, with their number.", "true", "false")),
+            _query("limit", {**text("How many you can read without `counted`.", "500"), "default": "500"}),
+        ),
+        problems={"422": "Without `counted`: there are more than `limit` (`too-long`)."},
     )},
     "/api/v1/ban-list/report": {"post": Operation(
         "registry", "reportPackage", "Report a package that should be banned", roles=_READERS,

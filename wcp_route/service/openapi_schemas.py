@@ -301,8 +301,8 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = {
         status=one_of("`unknown`: a claim, which is not kept.", "active", "unknown"),
     ),
     "BanRows": {
-        "description": "Every banned package of the lists that the Hall serves, whole. A client that calls itself "
-        "`pyhall-python/…` gets the bare list of `entries`.",
+        "description": "Every banned package of the lists that the Hall serves, whole: a bare list, or with "
+        "`counted=true` an object that says how many there are.",
         "anyOf": [
             made_of(
                 "The rows.",

@@ -138,7 +138,9 @@ class RegistryClient:
         self._transport = Transport(url, timeout=timeout, ca_file=None if ca_file is None else os.fspath(ca_file))
         self._headers = (credentials or Credentials()).headers()
         if self._headers and not self._transport.encrypted:
-            raise ConfigError("a token is never sent over plain http; use an https URL")
+            raise ConfigError(
+                "a token is never sent over plain http, not even on loopback; use an https URL (a Hall: [service.tls])"
+            )
         self._ttl, self._telemetry, self._list_timeout = cache_ttl, telemetry, list_timeout
         self._lock = threading.Lock()
         self._active: dict[str, tuple[float, VerifyResponse]] = {}
@@ -257,7 +259,7 @@ class RegistryClient:
     def _pages(self) -> Iterator[tuple[BanEntry, ...]]:
         """Yield the rows of each page; end only when the registry says that there are no more."""
         until = time.monotonic() + self._list_timeout
-        path: str | None = f"/api/v1/ban-list?limit={PAGE}"
+        path: str | None = f"/api/v1/ban-list?limit={PAGE}&counted=true"  # a Hall's whole list, with its length
         asked: set[str] = set()
         seen: set[BanEntry] = set()
         total: int | None = None
