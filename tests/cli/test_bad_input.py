@@ -411,6 +411,18 @@ def test_a_read_only_directory_loses_nothing(wcp: Command, signed: Path, key: Pa
     assert state(signed) == before
 
 
+def test_a_clean_that_stops_half_way_says_what_it_removed(wcp: Command, package: Path) -> None:
+    for folder in ("a", "closed"):
+        (package / folder).mkdir()
+        (package / folder / "left.pyc").touch()
+    (package / "closed").chmod(0o555)
+    done = through(wcp, UNPRIVILEGED, SCRIPT, "clean", package)
+    (package / "closed").chmod(0o755)
+    said = "error: cannot remove 'closed/left.pyc': permission denied; removed before that: 1 entry\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert [path.name for path in package.rglob("*.pyc")] == ["left.pyc"]
+
+
 @pytest.mark.parametrize("limit", [0, 1, 100, 600])
 def test_a_full_disk_loses_nothing(wcp: Command, signed: Path, key: Path, limit: int) -> None:
     before = state(signed)

@@ -54,13 +54,17 @@ def clean(out: Output, /, package: str, dry_run: bool) -> None:
     except OSError as error:
         raise ConfigError(f"cannot open the directory {package!r}: {describe_os_error(error)}") from None
     try:
-        survey = Sweep()
-        survey.directory(root, "", inside_cache=False)
+        sweep = Sweep()
+        sweep.directory(root, "", inside_cache=False)
         if not dry_run:
-            Sweep(kept=survey.kept, doomed=frozenset(survey.removed)).directory(root, "", inside_cache=False)
+            sweep = Sweep(kept=sweep.kept, doomed=frozenset(sweep.removed))
+            try:
+                sweep.directory(root, "", inside_cache=False)
+            except ConfigError as problem:
+                raise ConfigError(f"{problem}; removed before that: {count(len(sweep.removed), 'entry')}") from None
     finally:
         os.close(root)
-    paths = sorted(survey.removed)
+    paths = sorted(sweep.removed)
     if out.format == "json":
         removed: list[JsonValue] = [*paths]
         out.deliver_json("clean", {"root": package, "dry_run": dry_run, "removed": removed})
@@ -160,6 +164,8 @@ class Sweep:
                     os.rmdir(name, dir_fd=parent)
                 else:
                     os.unlink(name, dir_fd=parent)
+            except FileNotFoundError:  # another program was faster
+                return True
             except OSError as error:
                 raise ConfigError(f"cannot remove {path!r}: {describe_os_error(error)}") from None
         self.removed.append(path)
