@@ -149,6 +149,15 @@ def test_attributes_of_this_clone_alone_are_named_and_the_advice_goes_there(proj
     assert f"note: w: {place} says what git converts in this clone, and no other clone has that file" in ok("check").err
 
 
+def test_a_setting_that_takes_attributes_from_another_tree_changes_no_manifest_and_is_named(project: Repository) -> None:
+    project.write("other/.gitattributes", "*.txt eol=crlf\n")
+    project.add()
+    tree = project.git("write-tree").strip()
+    assert "attr.tree" not in ok("check").err
+    project.git("config", "attr.tree", f"{tree}:other")
+    assert "note: w: git on this machine converts files by the attributes of the tree" in ok("check").err
+
+
 def test_git_is_run_as_often_for_forty_converted_files_as_for_one(
     project: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,8 +109,17 @@ class GitIndex(ExitStack):
         git, prefix = _locate(package)
         pathspec = [f":(top,literal){prefix}"] if prefix else [":(top)"]
         empty_tree = git.output("hash-object", "-t", "tree", "--stdin").decode().strip()
-        # Not `ls-files --stage`: that one also shows paths which are only intended to be added.
-        options = ("--cached", "--ita-invisible-in-index", "--ignore-submodules=none", "--no-renames", "--raw", "-z")
+        # Not `ls-files --stage`: that one also shows paths which are only intended to be added. `-r` looks into the
+        # directories that a sparse index holds as one entry, as newer versions of git read it.
+        options = (
+            "-r",
+            "--cached",
+            "--ita-invisible-in-index",
+            "--ignore-submodules=none",
+            "--no-renames",
+            "--raw",
+            "-z",
+        )
         listing = git.output("diff-index", *options, "--no-abbrev", empty_tree, "--", *pathspec)
         files, conflicts = _parse(listing, prefix)
         index = cls(git, prefix, files)
@@ -188,6 +197,13 @@ class GitIndex(ExitStack):
             return ""
         words = {word.lstrip("-!").partition("=")[0] for line in lines for word in line.split()[1:] if line[:1] != "#"}
         return place if words & {*_ATTRIBUTES, "binary"} else ""
+
+    def takes_attributes_of_another_tree(self) -> bool:
+        """Tell whether checkouts on this machine convert by the attributes of another tree (`attr.tree`, git 2.43).
+
+        `conversions` does not go by them: no other clone does.
+        """
+        return bool(self._git.output("config", "--default", "", "--get", "attr.tree").strip())
 
     def converts_line_endings_here(self) -> bool:
         """Tell whether checkouts on this machine turn LF into CRLF (`core.autocrlf`, `core.eol`)."""

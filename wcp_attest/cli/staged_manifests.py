@@ -391,6 +391,11 @@ def _checkout_notes(index: GitIndex, converted: int) -> tuple[str, ...]:
             f"{local} says what git converts in this clone, and no other clone has that file;"
             " put what holds for the package into its .gitattributes"
         )
+    if index.takes_attributes_of_another_tree():
+        notes.append(
+            "git on this machine converts files by the attributes of the tree that the setting `attr.tree` names, and a"
+            " package signed here may differ from other checkouts; `git config --unset attr.tree`"
+        )
     if names := index.archived_otherwise:
         notes.append(
             f"`git archive` changes or leaves out {len(names)} files, first {names[0]!r} (export-subst or"
