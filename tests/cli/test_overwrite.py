@@ -133,6 +133,38 @@ def test_no_command_replaces_what_is_not_its_own(place: Path, name: str, kind: s
     assert {name: data for name, data in state(place).items() if not name.startswith("p/.wcp/")} == before
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "--force"])
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [
+        (("ban", "add", "l.json", "--worker", "org.acme.x", "--reason", "leaks", "--key", "k"), "l.json.sig"),
+        (("ban", "sign", "l.json", "--key", "k"), "l.json.sig"),
+        (("ban", "check", "l.json", "--public-key", "k.pub"), "l.json.sig"),
+        (("keygen", "n", "--no-passphrase"), "n.pub"),
+        (("sign", "p", "--key", "k", *ID, "--attestation", "pair"), "pair/manifest.sig"),
+        (("build", "p", *ID, "--attestation", "pair"), "pair/manifest.json"),
+        (("init", "q"), "q/worker_logic.py"),
+        (
+            ("verify", "q", "--public-key", "k.pub", "--namespace", "org.acme", "--attest-verdict", "k"),
+            "q.verdict.jsonl",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else value,
+)
+def test_no_result_goes_where_the_command_writes_something_else(
+    place: Path, command: tuple[str, ...], target: str, force: tuple[str, ...]
+) -> None:
+    ok("ban", "new", "l.json", "--name", "acme")
+    (place / "q").mkdir()
+    (place / "q/a").write_text("a\n")
+    ok("sign", "q", "--key", "k", *ID)
+    (place / "pair").mkdir()
+    before = state(place)
+    ran = wcp(*command, "-o", target, *force)
+    assert (ran.status, "another place" in ran.err, ran.err.count("\n")) == (2, True, 1), ran
+    assert state(place) == before
+
+
 def test_a_result_replaces_an_earlier_result_of_each_format(place: Path) -> None:
     ok("sign", "p", "--key", "k", *ID)
     trust = ("--public-key", "k.pub", "--namespace", "org.acme")

@@ -7,7 +7,8 @@ import shlex
 import click
 
 from wcp_attest.cli.option_groups import GroupedCommand, grouped
-from wcp_attest.cli.output import Output, reporting
+from wcp_attest.cli.output import Misplaced, Output, reporting
+from wcp_attest.cli.shared_options import require_outside
 
 _WORKER_ID, _SPECIES_ID = "org.example.worker", "wrk.example.worker"
 
@@ -45,6 +46,7 @@ def init(
     from wcp_attest.disk.files import read_bounded
     from wcp_attest.scaffold import MAX_LOGIC_BYTES, scaffold_kind, scaffold_package
 
+    require_outside(directory, [out.file], "which is about to be laid out; name another place", error=Misplaced)
     sign = ["wcp-attest", "sign", directory, "--key", "my.key"]
     if kind == "worker":
         code = None if logic is None else read_bounded(logic, limit=MAX_LOGIC_BYTES, what="the logic", follow=True)

@@ -11,7 +11,7 @@ import click
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.cli import secrets
 from wcp_attest.cli.option_groups import GroupedCommand, grouped
-from wcp_attest.cli.output import Misplaced, Output, reporting
+from wcp_attest.cli.output import Output, reporting
 
 if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
@@ -49,8 +49,6 @@ def keygen(
     --no-passphrase is given. Existing files are never overwritten.
     """
     public_path = out_path + ".pub"
-    if out.file is not None and os.path.realpath(out.file) == os.path.realpath(public_path):
-        raise Misplaced(f"{out.file!r} is where the public key goes; name another place for the result")
     for path in (out_path, public_path):
         if os.path.lexists(path):
             raise ConfigError(f"{path!r} exists; a key is never overwritten, choose another name")

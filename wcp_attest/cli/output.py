@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -36,6 +36,13 @@ BAR_WIDTH = 12  # characters
 MAX_MEASURED = 10_000_000  # files; a tree with more of them gets no percentage
 IN_LOG_EVERY = 10.0
 SCHEMA_VERSION = 1  # of every JSON result; grows when a field changes its meaning or goes
+# What commands write beside or in what an argument names: the signatures of a list, a public key, a detached pair.
+_WITH_IT: Final = {
+    "LIST": {".sig": "the signatures of LIST"},
+    "[LIST]": {".sig": "the signatures of LIST"},
+    "OUT": {".pub": "the public key of OUT"},
+    "--attestation": {"/manifest.json": "a file of --attestation", "/manifest.sig": "a file of --attestation"},
+}
 
 
 class Output(NamedTuple):  # cheaper to define than a dataclass, and start-up time is a feature
@@ -203,7 +210,10 @@ def _check_place(output: Output, options: dict[str, Any]) -> None:
 
 
 def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the files that the options of a command name, each behind the name of its option or argument."""
+    """Yield the files that the options of a command name, each behind the name of its option or argument.
+
+    What is written with such a file, or in such a directory, is one of them.
+    """
     for parameter in click.get_current_context().command.params:
         value = options.get(parameter.name or "")
         if not isinstance(parameter.type, click.Path) or not value:
@@ -215,6 +225,7 @@ def _files_named(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         for path in (value,) if isinstance(value, str) else value:
             yield name, path
+            yield from ((words, path + ending) for ending, words in _WITH_IT.get(name, {}).items())
 
 
 def _options(formats: tuple[str, ...], *, to_file: bool, force: bool) -> Callable[[Any], Any]:

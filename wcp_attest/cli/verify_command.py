@@ -99,7 +99,7 @@ def verify(
     if any(value is not None for value in options.values()):  # those of a signed verdict are left
         from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
 
-        statements = VerdictFile(VerdictFlags(**options), package)
+        statements = VerdictFile(VerdictFlags(**options), package, out)
     if stage_link is not None:
         from wcp_attest.cli.stage_link import private_stage, publish
 
