@@ -149,7 +149,7 @@ def test_attributes_of_this_clone_alone_are_named_and_the_advice_goes_there(proj
     assert f"note: w: {place} says what git converts in this clone, and no other clone has that file" in ok("check").err
 
 
-def test_a_setting_that_takes_attributes_from_another_tree_changes_no_manifest_and_is_named(project: Repository) -> None:
+def test_attributes_that_a_setting_takes_from_another_tree_are_named(project: Repository) -> None:
     project.write("other/.gitattributes", "*.txt eol=crlf\n")
     project.add()
     tree = project.git("write-tree").strip()
