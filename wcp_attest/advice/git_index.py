@@ -111,16 +111,8 @@ class GitIndex(ExitStack):
         empty_tree = git.output("hash-object", "-t", "tree", "--stdin").decode().strip()
         # Not `ls-files --stage`: that one also shows paths which are only intended to be added. `-r` looks into the
         # directories that a sparse index holds as one entry, as newer versions of git read it.
-        options = (
-            "-r",
-            "--cached",
-            "--ita-invisible-in-index",
-            "--ignore-submodules=none",
-            "--no-renames",
-            "--raw",
-            "-z",
-        )
-        listing = git.output("diff-index", *options, "--no-abbrev", empty_tree, "--", *pathspec)
+        options = ("--cached", "--ita-invisible-in-index", "--ignore-submodules=none", "--no-renames", "--raw", "-z")
+        listing = git.output("diff-index", "-r", *options, "--no-abbrev", empty_tree, "--", *pathspec)
         files, conflicts = _parse(listing, prefix)
         index = cls(git, prefix, files)
         for path in conflicts:
