@@ -100,6 +100,22 @@ def test_an_approver_sees_who_answered_before_and_what_changed_since(world: Worl
     assert world("GET", "/wcp/approvals/none/history", "ada").status_code == 404
 
 
+def test_requests_that_wait_hide_no_earlier_answer_and_decisions_no_event(world: World) -> None:
+    def held() -> str:
+        found = world("POST", "/wcp/route", "acme", fresh(capability_id=HELD)).json()
+        return str(found["pending_approval_id"])
+
+    denied = {"pending_approval_id": held(), "decision": "deny", "reason": "not by night"}
+    assert world("POST", "/wcp/approvals/resolve", "ada", denied).status_code == 200
+    world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
+    world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
+    for _ in range(60):
+        pending = held()
+    history = world("GET", f"/wcp/approvals/{pending}/history", "ada").json()
+    assert (history["answers"][0]["reason"], history["complete"]) == ("not by night", True)
+    assert [row["kind"] for row in history["events"][:2]] == ["worker.cleared", "worker.quarantined"]
+
+
 # AuthZEN 1.0
 
 

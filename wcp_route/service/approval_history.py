@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from wcp_route.domain.decision import Hold
     from wcp_route.service.context import Context
 
-MAX_HOLDS: Final = 50  # of a worker that are looked through
 MAX_ANSWERS: Final = 5
 MAX_EVENTS: Final = 10
 _ANSWERS: Final = {"approval.approved": "approved", "approval.denied": "denied"}
@@ -30,44 +29,67 @@ _COMPARED: Final = {
 }
 
 
-def history_of(context: Context, hold: Hold) -> dict[str, Any]:
-    """Return the earlier answers to holds for the same worker and capability, newest first, and what changed.
+class Histories:
+    """What was answered before to the work of holds. One is made for each request, and reads everything once.
+
+    It looks through the last 1,000 approvals, the last 1,000 denials and the last 1,000 holds of a worker. So requests
+    that wait, however many they are, do not hide an earlier answer.
 
     Args:
         context: the service.
-        hold: that waits.
-
-    Returns:
-        `answers` (who, when, what, why, five at most); `changed` since the last approval, in words, or None when there
-        was none; `events` of the worker since then (ten at most).
 
     Raises:
         StateError: the ledger cannot be read.
     """
-    answers: list[dict[str, Any]] = []
-    approved: dict[str, Any] | None = None
-    since = ""
-    for receipt in read.last(context.address, MAX_HOLDS, worker=hold.worker_id, kind="approval.held"):
-        earlier = json.loads(receipt.body)["hold"]
-        if earlier["capability_id"] != hold.capability_id or earlier["pending_id"] == hold.pending_id:
-            continue
-        for found in read.find(context.address, earlier["pending_id"]):
-            event = json.loads(found.body)
-            if (outcome := _ANSWERS.get(event.get("kind"))) is None:
-                continue
-            answers.append({name: event[name] for name in ("at", "by", "reason")} | {"outcome": outcome})
-            if outcome == "approved" and event["at"] > since:
-                approved, since = earlier, event["at"]
-        if len(answers) >= MAX_ANSWERS:
-            break
-    changed = None if approved is None else [
-        words for name, words in _COMPARED.items() if approved.get(name) != getattr(hold, name)
-    ]  # fmt: skip
-    events = []
-    for kind in OF_REGISTRY:  # each kind alone: decisions are many, and would crowd these out
-        for receipt in read.last(context.address, MAX_EVENTS, worker=hold.worker_id, kind=kind):
-            event = json.loads(receipt.body)
-            if event["at"] > since:
-                events.append({name: event[name] for name in ("at", "kind", "by")})
-    events.sort(key=lambda one: str(one["at"]), reverse=True)
-    return {"answers": answers[:MAX_ANSWERS], "changed": changed, "events": events[:MAX_EVENTS]}
+
+    def __init__(self, context: Context) -> None:
+        self._database = context.state.ledger.database
+        events = [one for kind in _ANSWERS for one in self._last(kind)]
+        self._answers = {event["pending_id"]: event for event in events}
+        self._full = len(events) >= read.MAX_SHOWN
+        self._held: dict[str, dict[str, dict[str, Any]]] = {}  # by worker: the holds by their ids
+
+    def of(self, hold: Hold) -> dict[str, Any]:
+        """Return the earlier answers to holds for the same worker and capability, newest first, and what changed.
+
+        Args:
+            hold: that waits.
+
+        Returns:
+            `answers` (who, when, what, why, five at most); `changed` since the last approval, in words, or None when
+            there was none; `events` of the worker since then (ten at most); `complete`, whether nothing is so old that
+            it was not looked at.
+
+        Raises:
+            StateError: the ledger cannot be read.
+        """
+        if hold.worker_id not in self._held:
+            found = [one["hold"] for one in self._last("approval.held", hold.worker_id)]
+            self._held[hold.worker_id] = {one["pending_id"]: one for one in found}
+        held = self._held[hold.worker_id]
+        same = [
+            (self._answers[name], earlier)
+            for name, earlier in held.items()
+            if name in self._answers and earlier["capability_id"] == hold.capability_id
+        ]
+        same.sort(key=lambda pair: str(pair[0]["at"]), reverse=True)
+        approved, since = next(
+            ((earlier, str(event["at"])) for event, earlier in same if event["kind"] == "approval.approved"), (None, "")
+        )
+        changed = None if approved is None else [
+            words for name, words in _COMPARED.items() if approved.get(name) != getattr(hold, name)
+        ]  # fmt: skip
+        events = [one for kind in OF_REGISTRY for one in self._last(kind, hold.worker_id, MAX_EVENTS) if one["at"] > since]
+        events.sort(key=lambda event: str(event["at"]), reverse=True)
+        return {
+            "answers": [
+                {name: event[name] for name in ("at", "by", "reason")} | {"outcome": _ANSWERS[event["kind"]]}
+                for event, _ in same[:MAX_ANSWERS]
+            ],
+            "changed": changed,
+            "events": [{name: event[name] for name in ("at", "kind", "by")} for event in events[:MAX_EVENTS]],
+            "complete": not self._full and len(held) < read.MAX_SHOWN,
+        }
+
+    def _last(self, kind: str, worker_id: str | None = None, count: int = read.MAX_SHOWN) -> list[dict[str, Any]]:
+        return [json.loads(one.body) for one in read.last(self._database, count, worker=worker_id, kind=kind)]

@@ -200,9 +200,12 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = {
         events=listed("What happened to the worker since then, newest first, at most ten.", made_of(
             "One event.",
             at=text("When: RFC 3339, UTC.", MOMENT),
-            kind=text("What: `worker.enrolled`, `worker.quarantined`, …", "worker.enrolled"),
+            kind=one_of(
+                "What.", "worker.enrolled", "worker.withdrawn", "worker.quarantined", "worker.cleared"
+            ),
             by=text("Who did it.", "olga"),
         )),
+        complete={**_FLAG, "description": "Whether nothing is so old that it was not looked at: 1,000 of a kind are."},
     ),
     "AuthZenPart": made_of(
         "A subject, which is recorded only, or a resource: the capability.",

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from wcp_attest.bans import BansCondition
 from wcp_attest.base.errors import BansUnusable, Error
 from wcp_route.domain.clock import now_ms, parse_ms
-from wcp_route.service.approval_history import history_of
+from wcp_route.service.approval_history import Histories
 from wcp_route.service.ban_lists import review_report, shown_reports
 from wcp_route.service.context import context_of, working
 from wcp_route.service.machines import missing
@@ -196,9 +196,10 @@ async def approvals(request: Request, context: Context, session: Session) -> Res
         holds = context.state.approvals.pending(now_ms())[:SHOWN]
         enrolled = context.state.registry.snapshot().workers
         # Each history is a few reads, so those at the top have it on the page and the rest over /wcp/approvals.
+        histories = Histories(context)
         return [
             shown_hold(hold, "pending")
-            | {"history": history_of(context, hold) if number < WITH_HISTORY else None}
+            | {"history": histories.of(hold) if number < WITH_HISTORY else None}
             | {"record": enrolled.get(hold.worker_id)}
             for number, hold in enumerate(holds)
         ]

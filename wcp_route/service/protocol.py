@@ -13,7 +13,7 @@ from wcp_route.domain.clock import now_ms
 from wcp_route.domain.codes import Code
 from wcp_route.domain.decision_wire import to_wire
 from wcp_route.service import gateways
-from wcp_route.service.approval_history import history_of
+from wcp_route.service.approval_history import Histories
 from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.storage.approvals import LedgerApprovals
@@ -218,7 +218,7 @@ async def history(request: Request) -> Response:
     found = await working(lambda: context.state.approvals.get(request.path_params["pending_id"]))
     if found is None:
         raise not_found()
-    return CanonicalJSON(await working(lambda: history_of(context, found)))
+    return CanonicalJSON(await working(lambda: Histories(context).of(found)))
 
 
 async def answer_hold(

@@ -176,7 +176,7 @@ def proof(address: str, receipt: Receipt) -> bytes:
 
 
 def last(  # noqa: PLR0913  # one for each filter
-    address: str,
+    address: str | Database,
     count: int,
     *,
     stream: str | None = None,
@@ -194,7 +194,7 @@ def last(  # noqa: PLR0913  # one for each filter
     and all that the filters name. So a rare receipt among a million is found without reading the bodies.
 
     Args:
-        address: the state.
+        address: the state, or its database when that is open.
         count: how many at most, up to `MAX_SHOWN`.
         stream: only those of this stream.
         worker: only those about this worker.
