@@ -51,6 +51,49 @@ def test_a_person_answers_a_hold(browser: Any, world: World, decision: str, stat
     page.close()
 
 
+def test_enter_in_a_reason_answers_nothing_and_each_button_says_what_it_is_about(browser: Any, world: World) -> None:
+    pending = hold(world)
+    page = signed_in(browser, world, "ada")
+    page.goto(f"{world.base}/approvals")
+    box = page.locator("article", has=page.locator(f'input[value="{pending}"]'))
+    box.get_by_label("Reason").fill("looked at it")
+    box.get_by_label("Reason").press("Enter")
+    page.get_by_role("link", name="Overview").focus()  # the browser has taken the key by then
+    assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == "pending"
+    about = box.get_by_role("button", name="Approve").get_attribute("aria-describedby")
+    assert page.locator(f"#{about}").inner_text() == f"{HELD} by {WORKER}"
+    box.get_by_label("Reason").press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # on the second button
+    page.wait_for_url(f"{world.base}/approvals")
+    assert world("GET", f"/wcp/approvals/{pending}", "acme").json()["state"] == "denied"
+    page.close()
+
+
+def test_what_others_wrote_neither_widens_a_page_nor_turns_its_text_round(browser: Any, world: World) -> None:
+    odd = "gnp\u202eexe.\x1b[31m\u200b" + "W" * 300
+    world("PUT", "/admin/quarantine/org.acme." + "w" * 100, "olga", {"reason": odd})
+    report = {"sha256": "cd" * 32, "reason": odd, "evidence_url": "javascript:alert(1)//" + "u" * 300}
+    assert world("POST", "/api/v1/ban-list/report", "rita", report).status_code == 202
+    answer = {"pending_approval_id": hold(world), "decision": "deny", "reason": odd}
+    assert world("POST", "/wcp/approvals/resolve", "ada", answer).status_code == 200
+    hold(world)
+    page = signed_in(browser, world, "rita", size="phone")
+    for path in ("/approvals", "/bans", "/workers"):
+        page.goto(world.base + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"]["width"], path
+        text = page.locator("main").inner_text()
+        assert "gnp\\u202eexe.\\x1b[31m\\u200b" in text
+        assert "\u202e" not in text
+    assert page.locator("main a[href^=javascript]").count() == 0
+    page.goto(f"{world.base}/approvals")
+    assert "Only an approver can answer." in page.locator("main").inner_text()
+    page.goto(f"{world.base}/workers?worker=org.acme.ww")
+    assert page.locator("tbody tr").count() == 1
+    page.close()
+    world("DELETE", "/admin/quarantine/org.acme." + "w" * 100, "olga")
+
+
 def test_the_demo_is_what_its_page_says(browser: Any, tmp_path: Path) -> None:
     with demo(tmp_path / "hall") as started:
         base, _, tokens = started.begun()

@@ -79,7 +79,9 @@ class Histories:
         changed = None if approved is None else [
             words for name, words in _COMPARED.items() if approved.get(name) != getattr(hold, name)
         ]  # fmt: skip
-        events = [one for kind in OF_REGISTRY for one in self._last(kind, hold.worker_id, MAX_EVENTS) if one["at"] > since]
+        events = [
+            one for kind in OF_REGISTRY for one in self._last(kind, hold.worker_id, MAX_EVENTS) if one["at"] > since
+        ]
         events.sort(key=lambda event: str(event["at"]), reverse=True)
         return {
             "answers": [

@@ -11,11 +11,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from wcp_attest.bans import BansCondition
 from wcp_attest.base.errors import BansUnusable, Error
+from wcp_attest.cli.text import visible
 from wcp_route.domain.clock import now_ms, parse_ms
 from wcp_route.service.approval_history import Histories
 from wcp_route.service.ban_lists import review_report, shown_reports
@@ -42,7 +44,12 @@ HOURS: Final = 24
 HOUR_MS: Final = 3_600_000
 MAX_CODES: Final = 8
 _pages: Final = Environment(
-    loader=PackageLoader("wcp_route.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    loader=PackageLoader("wcp_route.service"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    # What others wrote must not turn the text beside it round, or hide something (U+202E, U+200B).
+    finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
 )
 _pages.filters["utc"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
 
@@ -174,7 +181,9 @@ async def decisions(request: Request, context: Context, session: Session) -> Res
     filters = {name: value for name, value in request.query_params.items() if value and name != "limit"}
     filters.setdefault("kind", "decision")
     rows = await working(lambda: last_receipts(context, filters, SHOWN))
-    return _render("decisions.html", session=session, here="decisions", rows=rows, filters=filters)
+    return _render(
+        "decisions.html", session=session, here="decisions", rows=rows, filters=filters, more=len(rows) == SHOWN
+    )
 
 
 @page("reader", "approver", "operator")
@@ -192,20 +201,20 @@ async def approvals(request: Request, context: Context, session: Session) -> Res
     """GET /approvals: what waits for a person."""
     del request
 
-    def look() -> list[dict[str, Any]]:
-        holds = context.state.approvals.pending(now_ms())[:SHOWN]
+    def look() -> dict[str, Any]:
+        holds = context.state.approvals.pending(now_ms())
         enrolled = context.state.registry.snapshot().workers
-        # Each history is a few reads, so those at the top have it on the page and the rest over /wcp/approvals.
+        # Each history is a few reads, so those at the top have it; the others have it once they are at the top.
         histories = Histories(context)
-        return [
+        rows = [
             shown_hold(hold, "pending")
             | {"history": histories.of(hold) if number < WITH_HISTORY else None}
             | {"record": enrolled.get(hold.worker_id)}
-            for number, hold in enumerate(holds)
+            for number, hold in enumerate(holds[:SHOWN])
         ]
+        return {"rows": rows, "count": len(holds)}
 
-    rows = await working(look)
-    return _render("approvals.html", session=session, here="approvals", rows=rows)
+    return _render("approvals.html", session=session, here="approvals", **await working(look))
 
 
 @page("approver")
@@ -220,10 +229,12 @@ async def answer(request: Request, context: Context, session: Session) -> Respon
 @page("reader", "approver", "operator")
 async def workers(request: Request, context: Context, session: Session) -> Response:
     """GET /workers: identity, signers, the last decision (a ban is its code), quarantine with its cause."""
-    del request
+    part = request.query_params.get("worker", "")
 
-    def look() -> list[tuple[Any, ...]]:
+    def look() -> dict[str, Any]:
         snapshot = context.state.registry.snapshot()
+        names = sorted(name for name in {*snapshot.workers, *snapshot.quarantined} if part in name)
+        names.sort(key=lambda name: name not in snapshot.quarantined)  # those in quarantine come first
         newest: dict[str, dict[str, Any]] = {}
         signers: dict[str, list[str]] = {}
         for receipt in read.last(context.address, read.MAX_SHOWN, kind="decision"):
@@ -232,12 +243,13 @@ async def workers(request: Request, context: Context, session: Session) -> Respo
             newest.setdefault(name, body)
             if body.get("signers"):
                 signers.setdefault(name, body["signers"])
-        return [
+        rows = [
             (name, snapshot.workers.get(name), snapshot.quarantined.get(name), signers.get(name, []), newest.get(name))
-            for name in sorted({*snapshot.workers, *snapshot.quarantined})
+            for name in names[:SHOWN]
         ]
+        return {"rows": rows, "count": len(names), "part": part}
 
-    return _render("workers.html", session=session, here="workers", rows=await working(look))
+    return _render("workers.html", session=session, here="workers", **await working(look))
 
 
 @page("operator")
@@ -257,7 +269,11 @@ async def bans(request: Request, context: Context, session: Session) -> Response
     found = await working(lambda: missing(context).get("bans", ""))
     configured = context.trust is not None and bool(context.trust.conditions)
     reports = await working(lambda: shown_reports(context))
-    return _render("bans.html", session=session, here="bans", problem=found, configured=configured, reports=reports)
+    reports.sort(key=lambda report: str(report["review_status"]) != "pending")  # those that wait come first
+    return _render(
+        "bans.html", session=session, here="bans", problem=found, configured=configured, reports=reports[:SHOWN],
+        count=len(reports),
+    )  # fmt: skip
 
 
 @page("banner")
