@@ -11,6 +11,7 @@ import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
+from wcp_route.cli.say import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ MAX_CEDAR_BYTES = 1 << 20
 CREATE = "wcp_route.create_state"
 DEMO = "wcp_route.demo"  # the settings of a Hall to try, which names all files itself
 HALL = "wcp_route.hall"  # the address of a running Hall, which has its files itself
+UNSIGNED = "what is written is not signed: no --receipt-key is given, so anybody who can write the state can forge it"
 REPLACING = {DEMO: "--demo", HALL: "--hall"}
 
 
@@ -281,8 +283,12 @@ def read_head(path: str | None) -> bytes | None:
 
 
 @contextmanager
-def opened_state(state: str, *, receipt_key: str | None = None, read_only: bool = False) -> Iterator[State]:
+def opened_state(
+    state: str, *, receipt_key: str | None = None, read_only: bool = False, on_a_screen: bool = False
+) -> Iterator[State]:
     """Open a state, and close it at the end; what does not exist is only made with `--create-state`.
+
+    It says when what is written is not signed, unless the command draws on a screen.
 
     Raises:
         ConfigError: it cannot be used.
@@ -292,6 +298,8 @@ def opened_state(state: str, *, receipt_key: str | None = None, read_only: bool 
     create = bool(click.get_current_context().meta.get(CREATE))
     signer = read_receipt_key(receipt_key)
     with open_state(state, signer=signer, create=create, read_only=read_only) as store:
+        if signer is None and not read_only and not on_a_screen:
+            note(UNSIGNED)
         yield store
 
 
@@ -341,6 +349,8 @@ def opened(
         store = stack.enter_context(
             open_state(state, signer=signer, head=kept, create=create, guarded=guarded, read_only=rehearsal)
         )
+        if signer is None and not rehearsal:
+            note(UNSIGNED)
         sinks: list[EventSink] = []
         if events is not None:
             from wcp_route.telemetry.cloudevents import Telemetry, to_file

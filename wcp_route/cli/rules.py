@@ -98,7 +98,7 @@ def test(
     cases = read_tests(read_file(tests_path, limit=MAX_TESTS_BYTES, what="rule tests"))
     compiled = read_rules_file(rules_path)
     if decisions:
-        with opened(rules_path=rules_path, **places) as each:
+        with opened(rules_path=rules_path, rehearsal=True, **places) as each:
             answers = run_tests(compiled, cases, lambda asked, who: each.hall.explain(asked, principal=who).decision)
     else:
         answers = run_tests(compiled, cases)

@@ -143,7 +143,7 @@ class WatchedState:
         from wcp_route.storage.approvals import Approver
 
         via = f"os-user:{os_user()}"
-        with opened_state(self._address, receipt_key=self._receipt_key) as store:
+        with opened_state(self._address, receipt_key=self._receipt_key, on_a_screen=True) as store:
             if deed == "clear":
                 done = store.registry.clear(name, by=self._by, at_ms=now_ms(), via=via, reason=reason)
                 return [f"{name} {'is cleared' if done else 'was not in quarantine any more'}"]
