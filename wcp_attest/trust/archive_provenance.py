@@ -175,15 +175,7 @@ class ProvenanceCondition:
         )
         if statement.get("_type") != STATEMENT_TYPE:
             raise SignatureInvalid("the provenance is not an in-toto Statement v1")
-        subjects = statement.get("subject")
-        if not isinstance(subjects, list) or not 0 < len(subjects) <= MAX_SUBJECTS:
-            raise SignatureInvalid(f"the provenance is not about 1 to {MAX_SUBJECTS} subjects")
-        digests = [each.get("digest") if isinstance(each, dict) else None for each in subjects]
-        names = [
-            str(each.get("name", ""))
-            for each, digest in zip(subjects, digests, strict=True)
-            if isinstance(each, dict) and isinstance(digest, dict) and digest.get("sha256") == archive.sha256
-        ]
+        names = _names_of(archive.sha256, statement.get("subject"))
         if not names:
             raise SignatureInvalid(f"the provenance is not about this archive, which has sha256:{archive.sha256}")
         # 3  What it says, by its kind.
@@ -254,6 +246,22 @@ def parse_provenance_table(
         sigstore,
         builder,
     )
+
+
+def _names_of(sha256: str, subjects: JsonValue) -> list[str]:
+    """Return the names of the subjects that have this digest.
+
+    Raises:
+        SignatureInvalid: there are no subjects, or too many.
+    """
+    if not isinstance(subjects, list) or not 0 < len(subjects) <= MAX_SUBJECTS:
+        raise SignatureInvalid(f"the provenance is not about 1 to {MAX_SUBJECTS} subjects")
+    names = []
+    for each in subjects:
+        match each:
+            case {"digest": {"sha256": str(digest)}, **others} if digest == sha256:
+                names.append(str(others.get("name", "")))
+    return names
 
 
 def _builder_of(predicate: JsonValue) -> str:

@@ -128,20 +128,11 @@ class CompiledHeader:
             raise ConfigError(f"its schema is not {SCHEMA}")
         # 2  The digests and the sections of records.
         digests = [value.get(field) for field in ("list_sha256", "body_sha256")]
-        listed = value.get("sections")
-        if not all(isinstance(text, str) and is_hex_digest(text) for text in digests) or not isinstance(listed, list):
+        if not all(isinstance(text, str) and is_hex_digest(text) for text in digests):
             raise ConfigError("its header is malformed")
-        sections: list[Section] = []
-        for each in listed:
-            match each:
-                case [("manifest" | "package" | "file") as kind, ("sha256" | "blake3") as algorithm, count]:
-                    sections.append(Section(Kind(kind), algorithm, _natural(count)))
-                case _:
-                    raise ConfigError("its header is malformed")
-        if len({(section.kind, section.algorithm) for section in sections}) != len(sections):
-            raise ConfigError("its header names the same records twice")
+        sections = _sections(value.get("sections"))
         details, others = (_natural(value.get(field)) for field in ("details", "others"))
-        header = cls(Head.from_json(value), str(digests[0]), str(digests[1]), tuple(sections), details, others)
+        header = cls(Head.from_json(value), str(digests[0]), str(digests[1]), sections, details, others)
         # 3  The size that follows from all of it.
         right = header.details_at + details + others
         if size is not None and size != right:
@@ -287,6 +278,26 @@ class CompiledBans(AbstractContextManager["CompiledBans"]):
 
     def _damaged(self, why: str) -> BansUnusable:
         return BansUnusable(f"compiled ban list `{self._path}` is damaged: {why}; compile it again")
+
+
+def _sections(listed: JsonValue) -> tuple[Section, ...]:
+    """Read which records there are, in their order.
+
+    Raises:
+        ConfigError: it is malformed, or names the same records twice.
+    """
+    if not isinstance(listed, list):
+        raise ConfigError("its header is malformed")
+    sections: list[Section] = []
+    for each in listed:
+        match each:
+            case [("manifest" | "package" | "file") as kind, ("sha256" | "blake3") as algorithm, count]:
+                sections.append(Section(Kind(kind), algorithm, _natural(count)))
+            case _:
+                raise ConfigError("its header is malformed")
+    if len({(section.kind, section.algorithm) for section in sections}) != len(sections):
+        raise ConfigError("its header names the same records twice")
+    return tuple(sections)
 
 
 def _natural(value: JsonValue) -> int:

@@ -162,17 +162,17 @@ class Page:
         value = strictjson.loads(body, what=_WHAT, max_bytes=MAX_ANSWER_BYTES, floats=True, error=RegistryAnswerError)
         if isinstance(value, list):
             return cls(tuple(map(_entry, value)), None, None)
-        lists = [value[key] for key in _LIST_KEYS if key in value] if isinstance(value, dict) else []
-        rows = lists[0] if len(lists) == 1 else None  # of two, one would be left out in silence
-        if not isinstance(value, dict) or not isinstance(rows, list):
+        fields: JsonObject = value if isinstance(value, dict) else {}
+        lists = [fields[key] for key in _LIST_KEYS if key in fields]
+        if len(lists) != 1 or not isinstance(rows := lists[0], list):  # of two, one would be left out in silence
             raise RegistryAnswerError("the registry's ban list is neither an array nor an object with exactly one")
-        following = next((text for key in _CURSOR_KEYS if (text := _text(value, key))), None)
-        if following is None and _flag(value, "has_more"):
+        following = next((text for key in _CURSOR_KEYS if (text := _text(fields, key))), None)
+        if following is None and _flag(fields, "has_more"):
             raise RegistryIncompleteError("the registry's ban list has more pages, and the registry does not say where")
-        total = value.get("total")
+        total = fields.get("total")
         if total is not None and (not isinstance(total, int) or isinstance(total, bool)):
             raise RegistryAnswerError("the registry's ban list has a `total` that is no number")
-        last = value.get("has_more") is False or any(key in value for key in _CURSOR_KEYS)
+        last = fields.get("has_more") is False or any(key in fields for key in _CURSOR_KEYS)
         return cls(tuple(map(_entry, rows)), following, total, last and following is None)
 
 

@@ -277,9 +277,12 @@ class RegistryClient:
                     "of that size signed, as a `url` source"
                 )
             seen.update(page.entries)
-            if page.total is not None and total not in {None, page.total}:
-                raise RegistryIncompleteError("the registry's ban list changed its `total` between pages; ask again")
-            total = page.total if page.total is not None else total
+            if page.total is not None:
+                if total not in {None, page.total}:
+                    raise RegistryIncompleteError(
+                        "the registry's ban list changed its `total` between pages; ask again"
+                    )
+                total = page.total
             yield page.entries
             path = _next_path(self.base_url, reply, page)
         # Rows that come twice hide others that were never sent, so each counts once.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.base.toml_table import Table
     from wcp_attest.trust.conditions import PackageFacts
+    from wcp_attest.trust.registry.answers import VerifyResponse
 
 DEFAULT_TIMEOUT: Final = 10  # seconds
 PAUSE: Final = 30.0  # seconds after a registry did not answer in which it is not asked again
@@ -90,6 +91,26 @@ class RegistryCheck:
             NotAcceptable: the worker is revoked or unknown, or another package than this one is registered.
             TrustUnusable: the registry cannot be asked, or its answer cannot be used.
         """
+        url, answer = self.condition.url, self._ask(facts.worker_id)
+        if answer.banned:
+            raise Banned(f"{url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")
+        if answer.status != "active":
+            raise NotAcceptable(f"{url} calls {facts.worker_id} {answer.status}, and the policy wants active")
+        if answer.current_hash is None or facts.hash_algorithm != "sha256":
+            raise NotAcceptable(f"{url} has no package hash of {facts.worker_id} that could be compared")
+        if answer.current_hash != facts.package_hash:
+            raise NotAcceptable(
+                f"{url} has package hash {answer.current_hash} for {facts.worker_id}, this is {facts.package_hash}"
+            )
+        if answer.manifest is not None:
+            _check_pair(answer.manifest, answer.signatures or b"", facts, url)
+
+    def _ask(self, worker_id: str) -> VerifyResponse:
+        """Ask the registry, except when it did not answer a moment ago.
+
+        Raises:
+            TrustUnusable: it cannot be asked, or its answer cannot be used.
+        """
         from wcp_attest.net.https_errors import RegistryError, RegistryUnreachable
         from wcp_attest.trust.registry.client import RegistryClient
 
@@ -101,25 +122,12 @@ class RegistryCheck:
         try:
             client = RegistryClient(condition.url, timeout=condition.timeout, ca_file=condition.ca_file)
             with contextlib.closing(client):
-                answer = client.verify(facts.worker_id)
+                return client.verify(worker_id)
         except (RegistryError, ConfigError) as problem:
             reason = f"the policy requires an answer of {condition.url}: {problem}"
             if isinstance(problem, RegistryUnreachable) and time.monotonic() - began > QUICK:
                 condition.silence[:] = [(time.monotonic(), reason)]
             raise TrustUnusable(reason) from None
-        if answer.banned:
-            raise Banned(f"{condition.url} bans {facts.worker_id}: {answer.ban_reason or 'no reason given'}")
-        if answer.status != "active":
-            raise NotAcceptable(f"{condition.url} calls {facts.worker_id} {answer.status}, and the policy wants active")
-        if answer.current_hash is None or facts.hash_algorithm != "sha256":
-            raise NotAcceptable(f"{condition.url} has no package hash of {facts.worker_id} that could be compared")
-        if answer.current_hash != facts.package_hash:
-            raise NotAcceptable(
-                f"{condition.url} has package hash {answer.current_hash} for {facts.worker_id}, this is "
-                f"{facts.package_hash}"
-            )
-        if answer.manifest is not None:
-            _check_pair(answer.manifest, answer.signatures or b"", facts, condition.url)
 
     def check_files(self, files: Iterable[tuple[str, str]], algorithm: HashAlgorithm) -> None:
         """Do nothing: a registry knows no files.
