@@ -40,16 +40,8 @@ EXECUTABLE, LINK, SUBMODULE = "100755", "120000", "160000"
 MAX_POINTER_BYTES: Final = 1024  # the Git LFS specification's own limit
 
 MAX_ATTRIBUTES_BYTES: Final = 1024 * 1024  # of `info/attributes` that are looked at
-_ATTRIBUTES: Final = (
-    "text",
-    "crlf",
-    "eol",
-    "filter",
-    "ident",
-    "working-tree-encoding",
-    "export-subst",
-    "export-ignore",
-)
+_CONVERTING: Final = ("text", "crlf", "eol", "filter", "ident", "working-tree-encoding")
+_ATTRIBUTES: Final = (*_CONVERTING, "export-subst", "export-ignore")
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
     rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>0|[1-9][0-9]{0,15})\n\Z"
@@ -283,26 +275,30 @@ class GitIndex(ExitStack):
         for path, staged in self.files.items():
             if staged.mode in (LINK, SUBMODULE) or path in pair or self._full(path) in passed_over:
                 continue
-            try:
-                data = read_start(os.path.join(package, path), limit + 1)
-            except FileNotFoundError:
-                found.append(path)
-                continue
-            except OSError:
-                continue
-            if path in self._lfs and self.entry(path, "sha256") == File(
-                hashlib.sha256(data).hexdigest(), len(data), executable=staged.mode == EXECUTABLE
-            ):
-                continue
-            contents = {data, data.replace(b"\r\n", b"\n")} if crlf_here or path in self._converted else {data}
-            algorithm = "sha1" if len(staged.object_id) == 40 else "sha256"
-            names = {
-                hashlib.new(algorithm, b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
-                for content in contents
-            }
-            if len(data) <= limit and staged.object_id not in names:
+            if self._is_edited(path, os.path.join(package, path), limit, crlf=crlf_here or path in self._converted):
                 found.append(path)
         return found
+
+    def _is_edited(self, path: str, place: str, limit: int, *, crlf: bool) -> bool:
+        """Tell whether a file has another content in the work tree than in the index; False when it cannot be read."""
+        try:
+            data = read_start(place, limit + 1)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        staged = self.files[path]
+        if path in self._lfs and self.entry(path, "sha256") == File(
+            hashlib.sha256(data).hexdigest(), len(data), executable=staged.mode == EXECUTABLE
+        ):
+            return False
+        contents = {data, data.replace(b"\r\n", b"\n")} if crlf else {data}
+        algorithm = "sha1" if len(staged.object_id) == 40 else "sha256"
+        names = {
+            hashlib.new(algorithm, b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+            for content in contents
+        }
+        return len(data) <= limit and staged.object_id not in names
 
     def entry(self, path: str, algorithm: HashAlgorithm) -> Entry:
         """Return what a manifest records for a path. Ask `conversions` first: it says which files are Git LFS.

@@ -96,12 +96,6 @@ def read_staged(
         rules.leave_out(".git", folder=True)  # every checkout has it
     pair = [pair_folder_in(index) + name for name in (MANIFEST_NAME, SIGNATURE_NAME)]
     chosen, emptied = _chosen(index, rules, pair)
-    if not chosen:
-        if not index.files.keys() - pair:
-            raise ConfigError(
-                f"nothing but the manifest is left of {index.prefix or '.'!r}; remove it as well, with `git rm`"
-            )
-        raise ConfigError(f"every file under {index.prefix or '.'!r} is excluded; nothing is left to sign")
     conversions = index.conversions()
     index.hash_all(chosen, algorithm)
     entries: dict[str, Entry] = {path: EmptyDirectory() for path in emptied}
@@ -163,6 +157,9 @@ def _chosen(index: GitIndex, rules: Excludes, pair: Sequence[str]) -> tuple[list
     """Return the paths that a manifest must account for, in byte order, and the directories that excludes empty.
 
     A checkout has such a directory, and a manifest of the checkout lists it as empty.
+
+    Raises:
+        ConfigError: no path is left.
     """
     folders: dict[str, bool] = {"": False}
 
@@ -185,10 +182,14 @@ def _chosen(index: GitIndex, rules: Excludes, pair: Sequence[str]) -> tuple[list
         while is_left_out(folder):
             folder = folder.rpartition("/")[0]
         emptied.add(folder)
+    if not chosen:
+        package = index.prefix or "."
+        if not index.files.keys() - pair:
+            raise ConfigError(f"nothing but the manifest is left of {package!r}; remove it as well, with `git rm`")
+        raise ConfigError(f"every file under {package!r} is excluded; nothing is left to sign")
     # A directory that another one or a file lies in is not empty.
     emptied -= {folder for path in (*chosen, *emptied) for folder in folders_above(path)}
-    emptied -= {""} if chosen or len(emptied) > 1 else set()
-    return sorted(chosen, key=os.fsencode), sorted(emptied)
+    return sorted(chosen, key=os.fsencode), sorted(emptied - {""})
 
 
 def _name_problem(index: GitIndex, path: str, conversions: Mapping[str, str], bytecode: Bytecode) -> str | None:

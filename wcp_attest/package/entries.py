@@ -196,22 +196,23 @@ def parse_line(line: bytes, algorithm: HashAlgorithm) -> tuple[str, Entry]:
     found = _LINE.match(line) if len(line) <= MAX_LINE_BYTES else None
     if found is None:
         raise ManifestMalformed(f"manifest.json: malformed entry {line[:120]!r}")
+    path_text, kind, digest, size, executable, target_text, directory = found.groups(b"")
     try:
-        path = found[1].decode().replace('\\"', '"')
-        target = (found[6] or b"").decode().replace('\\"', '"')
+        path = path_text.decode().replace('\\"', '"')
+        target = target_text.decode().replace('\\"', '"')
     except UnicodeDecodeError:
         raise ManifestMalformed(f"manifest.json: entry {line[:120]!r} is not valid UTF-8") from None
     problem = path_problem(path)
     entry: Entry
-    if found[7]:
+    if directory:
         entry = EmptyDirectory()
-    elif found[6]:
+    elif target:
         entry = Symlink(target)
         problem = problem or target_problem(path, target)
     else:
-        entry = File(found[3].decode(), int(found[4]), executable=found[5] is not None)
-        if problem is None and found[2].decode() != algorithm:
-            problem = f"has a {found[2].decode()} digest in a manifest of {algorithm}"
+        entry = File(digest.decode(), int(size), executable=bool(executable))
+        if problem is None and kind.decode() != algorithm:
+            problem = f"has a {kind.decode()} digest in a manifest of {algorithm}"
         elif problem is None and entry.size > MAX_FILE_SIZE:
             problem = "has a digest or size out of range"
     if problem is not None:

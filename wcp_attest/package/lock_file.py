@@ -94,23 +94,26 @@ def parse_lock(data: bytes, what: str) -> tuple[LockedPackage, ...]:
     rows = table.pop("package", [])
     if table != {"version": VERSION} or not isinstance(rows, list) or len(rows) > MAX_PACKAGES:
         raise ConfigError(f"{what} is not a lock file of version {VERSION}")
-    packages = []
-    for row in rows:
-        if not isinstance(row, dict) or set(row) != set(_FIELDS):
-            raise ConfigError(f"{what}: a [[package]] has exactly {', '.join(_FIELDS)}")
-        texts, signers = [row[name] for name in _FIELDS[:-1]], row["signers"]
-        if not all(isinstance(text, str) for text in (*texts, *(signers if isinstance(signers, list) else [None]))):
-            raise ConfigError(f"{what}: the fields of a [[package]] are texts, and `signers` is a list of texts")
-        path, worker_id, version, digest = texts
-        problem = None if path == "." else path_problem(path)
-        if problem or id_problem(worker_id, segments=3) or version_problem(version) or not is_hex_digest(digest):
-            raise ConfigError(f"{what}: the package {path[:80]!r} has a malformed path, id, version or digest")
-        if not signers:
-            raise ConfigError(f"{what}: the package {path[:80]!r} has no signer")
-        packages.append(LockedPackage(path, worker_id, version, digest, tuple(sorted(signers))))
+    packages = tuple(_package(row, what) for row in rows)
     if len({package.path for package in packages}) != len(packages):
         raise ConfigError(f"{what} names a path twice")
-    return tuple(packages)
+    return packages
+
+
+def _package(row: object, what: str) -> LockedPackage:
+    """Read one `[[package]]`."""
+    if not isinstance(row, dict) or set(row) != set(_FIELDS):
+        raise ConfigError(f"{what}: a [[package]] has exactly {', '.join(_FIELDS)}")
+    texts, signers = [row[name] for name in _FIELDS[:-1]], row["signers"]
+    if not all(isinstance(text, str) for text in (*texts, *(signers if isinstance(signers, list) else [None]))):
+        raise ConfigError(f"{what}: the fields of a [[package]] are texts, and `signers` is a list of texts")
+    path, worker_id, version, digest = texts
+    problem = None if path == "." else path_problem(path)
+    if problem or id_problem(worker_id, segments=3) or version_problem(version) or not is_hex_digest(digest):
+        raise ConfigError(f"{what}: the package {path[:80]!r} has a malformed path, id, version or digest")
+    if not signers:
+        raise ConfigError(f"{what}: the package {path[:80]!r} has no signer")
+    return LockedPackage(path, worker_id, version, digest, tuple(sorted(signers)))
 
 
 def _quoted(text: str) -> str:

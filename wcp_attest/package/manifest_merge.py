@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED: Final = 20  # conflicts that are named; all are counted
 _FIELDS: Final = ("worker_id", "worker_species_id", "worker_version", "hash_algorithm", "excludes", "ai")
+_NO_VALUE: Final = object()  # of a field, where the sides have no common ancestor; no value equals it
 
 
 class MergeConflict(ConfigError):
@@ -107,10 +108,10 @@ def merge_header(sides: Sides) -> tuple[Manifest, list[str]]:
     conflicts = []
     for name in _FIELDS:
         mine, other = getattr(ours, name), getattr(theirs, name)
-        before = None if base is None else getattr(base, name)
-        if mine != other and base is not None and mine == before:
+        before = getattr(base, name, _NO_VALUE)
+        if mine == before:
             mine = other
-        elif mine != other and (base is None or other != before):
+        elif other not in (before, mine):
             conflicts.append(f"`{name}` is {_shown(mine)} on our side and {_shown(other)} on the other")
         merged[name] = mine
     merged["built_at_utc"] = max(ours.built_at_utc, theirs.built_at_utc)

@@ -69,13 +69,13 @@ def front_matter(data: bytes) -> dict[str, str]:
         pair = _PAIR.match(line)
         if pair is None:
             continue
-        indent, key, value = pair.group(1), pair.group(2), pair.group(3)
+        indent, key, value = pair.groups("")
         if not indent:
             section = key
         path = key if not indent else f"{section}.{key}"
         if path not in {"name", "metadata.version"}:
             continue
-        plain = _PLAIN.match(value or "")
+        plain = _PLAIN.match(value)
         if plain is None or path in found:
             raise ConfigError(f"{SOURCE}: write `{path}` once, as one plain or quoted word")
         found[path] = next(group for group in plain.groups() if group is not None).strip()
