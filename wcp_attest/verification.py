@@ -210,7 +210,7 @@ def proven(question: Question, proof: PackageProof) -> Verified:
         package_hash=manifest.package_hash,
         hash_algorithm=manifest.hash_algorithm,
         manifest_sha256=proof.counted[0].statement.manifest_sha256,
-        signers=tuple(signature.by for signature in proof.counted),
+        signers=tuple(signature.by for signature in proof.counted if _is_young(question, signature.at)),
         signed_at_utc=format_utc(max(parse_utc(each.statement.signed_at_utc) or 0 for each in proof.counted)),
         policy_digest=question.policy.digest,
         excludes=manifest.excludes,
@@ -275,14 +275,17 @@ def count_signers(
     """Return one signature for each distinct signer that the namespace trusts.
 
     Each entry of the policy counts once, and so does each person or machine: the same identity twice is one signer, and
-    one that matches two entries is not two.
+    one that matches two entries is not two. Where only one of several can count, the latest does: the order of lines is
+    not signed, and a signer who signs again means the new signature.
 
     Raises:
         SignerUntrusted: none of them is trusted for this namespace.
         ThresholdNotMet: there are fewer than the threshold.
         TrustUnusable: there are fewer, and one of the others could not be checked.
     """
-    counted = distinct(signatures, {*namespace.keys, *namespace.identities})
+    latest = sorted(signatures, key=lambda signature: signature.at, reverse=True)
+    chosen = set(map(id, distinct(latest, {*namespace.keys, *namespace.identities})))
+    counted = tuple(signature for signature in signatures if id(signature) in chosen)  # in the order of the file
     if not counted:
         others = ", ".join(str(signature.by) for signature in signatures)
         raise SignerUntrusted(f"signed by {others}; the policy does not trust them for namespace {namespace.name}")
@@ -338,23 +341,32 @@ def check_age_and_bans(question: Question, proof: PackageProof) -> None:
     """
     manifest = proof.manifest
     built_at = parse_utc(manifest.built_at_utc) or 0
-    _check_age(question, [signature.at for signature in proof.counted], built_at)
+    _check_age(question, [signature.at for signature in proof.counted], built_at, proof.namespace)
     # The manifest is signed and the tree must match it, so its digests tell of banned files before any is opened.
     _check_bans(
         question, manifest, proof.counted[0].statement.manifest_sha256, proof.signers, lambda: digests(manifest)
     )
 
 
-def _check_age(question: Question, signed_at: Sequence[int], built_at: int) -> None:
+def _check_age(question: Question, signed_at: Sequence[int], built_at: int, namespace: str) -> None:
+    """Check the times of the manifest and of the counted signatures: the threshold must be met by those of age."""
     latest = question.now + MAX_CLOCK_SKEW
     if built_at > latest:
         raise Expired(f"the manifest was built at {format_utc(built_at)}, which is in the future; check both clocks")
-    max_age = question.policy.accept.max_age
     for at in signed_at:
         if at > latest:
             raise Expired(f"a signature is dated {format_utc(at)}, which is in the future; check both clocks")
-        if max_age is not None and question.now - at > max_age:
-            raise Expired(f"a signature of {format_utc(at)} is older than the policy's max_age; sign the package again")
+    old = sorted(at for at in signed_at if not _is_young(question, at))
+    if old and len(signed_at) - len(old) < question.policy.namespace(namespace).threshold:
+        raise Expired(
+            f"a signature of {format_utc(old[-1])} is older than the policy's max_age; sign the package again"
+        )
+
+
+def _is_young(question: Question, at: int) -> bool:
+    """Tell whether the policy's `max_age` allows a signature of that time."""
+    max_age = question.policy.accept.max_age
+    return max_age is None or question.now - at <= max_age
 
 
 def _check_bans(
@@ -419,7 +431,7 @@ def _decide_legacy(question: Question, data: bytes, *, staged: bool) -> Verified
     namespace = policy.namespace(namespace_of(manifest.worker_id))
     signer = _legacy_signer(manifest, namespace)
     # 6a Age.
-    _check_age(question, [manifest.built_at], manifest.built_at)
+    _check_age(question, [manifest.built_at], manifest.built_at, namespace.name)
     # 7  The tree, before bans: this schema lists no files, so their digests are known only from the tree.
     files = legacy_tree.check_tree(question.package, manifest, question.options)
     # 6b Bans.

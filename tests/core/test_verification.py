@@ -303,6 +303,31 @@ def test_age_and_future(signed: Path) -> None:
     assert check(signed, now=NOW - 301).code is DenyCode.EXPIRED
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_an_old_signature_denies_only_where_its_signer_is_needed(package: Path, newest_first: bool) -> None:
+    """A key was rotated, or its holder signed again beside the old line, and the order of lines is not signed."""
+    year = 365 * 86_400
+    lines: dict[tuple[KeySigner, float], bytes] = {}
+    for signer, at in ((KEY, NOW - year), (KEY, NOW), (SECOND, NOW)):
+        sign(package, [signer], manifest=built(package) if not lines else None, now=at)
+        lines[signer, at] = (package / "manifest.sig").read_bytes().splitlines(keepends=True)[-1]
+    aged = Accept(max_age=30 * 86_400)
+
+    def decide(trust: Policy, *chosen: tuple[KeySigner, float]) -> Verdict:
+        written = [lines[each] for each in chosen][:: -1 if newest_first else 1]
+        (package / "manifest.sig").write_bytes(b"".join(written))
+        return check(package, trust)
+
+    again = decide(policy(accept=aged), (KEY, NOW - year), (KEY, NOW))
+    assert again.ok, again.message
+    rotated = decide(policy(KEY, SECOND, accept=aged), (KEY, NOW - year), (SECOND, NOW))
+    assert rotated.verified is not None, rotated.message
+    assert [signer.key_id for signer in rotated.verified.signers] == [SECOND.trusted.key_id]
+    both = decide(policy(KEY, SECOND, threshold=2, accept=aged), (KEY, NOW - year), (SECOND, NOW))
+    assert both.code is DenyCode.EXPIRED
+    assert decide(policy(accept=aged), (KEY, NOW - year), (SECOND, NOW)).code is DenyCode.EXPIRED
+
+
 def test_schemas_and_excludes_are_acceptable_only_by_policy(package: Path) -> None:
     (package / "notes.log").write_text("x")
     manifest = build_manifest(
