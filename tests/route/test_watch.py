@@ -18,7 +18,7 @@ import pytest
 from tests.route.test_route_cli import Desk
 from tests.route.worlds import WORKER, a_rule
 from wcp_route.cli.watch import WatchScreen
-from wcp_route.cli.watch_sources import Watched, WatchedHold
+from wcp_route.cli.watch_sources import Watched, WatchedHold, WatchedWorker
 from wcp_route.storage.state import open_state
 
 if TYPE_CHECKING:
@@ -188,3 +188,20 @@ def test_a_narrow_terminal_shows_the_end_of_what_is_typed(width: int, height: in
     assert len(lines) <= height
     assert "".join(lines).endswith(f"{reason}_")
     assert all(sum(1 + (character in "見た") for character in line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("height", [8, 24])
+def test_what_is_chosen_is_on_the_screen_however_much_waits(height: int) -> None:
+    holds = tuple(
+        WatchedHold(f"{number:08d}-bbfd-4b2d-9b5d-ab8dfbbd4bed", "gatekeeper", "org.acme.x", "cap.x for acme", 0, "why")
+        for number in range(60)
+    )
+    barred = tuple(WatchedWorker(f"org.acme.w{number}", 0, "odd") for number in range(60))
+    screen = WatchScreen(Watched("hall.db", holds, barred, (), 0))
+    screen.look(screen.found)
+    for _, name in screen.choices():
+        lines = screen.lines(80, height)
+        assert len(lines) <= height
+        assert lines[0].startswith("60 waiting, 60 in quarantine")
+        assert [line for line in lines if line.startswith(f"> {name[:8]}")] != []
+        screen.press(b"j")

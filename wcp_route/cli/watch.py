@@ -131,9 +131,9 @@ class WatchScreen:
         foot = ["", *(line for text in (*self.told, last) for line in _folded(printable(text), width))]
         # 2. Above, how much there is and of when; a screen that is older than it should be says so.
         counts = f"{len(found.waiting)} waiting, {len(found.quarantined)} in quarantine"
-        rows = [f"{counts}   {format_ms(found.at_ms)}   {found.name}"]
-        rows += [f"NOT REFRESHED since then: {self.trouble}"] if self.trouble else []
-        # 3. In between the lists, as far as they fit.
+        head = [f"{counts}   {format_ms(found.at_ms)}   {found.name}"]
+        head += [f"NOT REFRESHED since then: {self.trouble}"] if self.trouble else []
+        # 3. In between the lists, as far as they fit; what is chosen is among it, for it is what the keys answer.
         waiting = [
             f"{'>' if chosen == ('hold', one.pending_id) else ' '} {one.pending_id[:8]}  {one.level}  {one.worker_id}  "
             f"{one.asked}  until {format_ms(one.expires_at_ms)}  {one.reason}"
@@ -150,10 +150,16 @@ class WatchScreen:
             "quarantined": ("In quarantine", barred, "none"),
             "receipts": ("Last decisions", decided, "none"),
         }
-        for name, (title, lines, empty) in parts.items():
-            rows += ["", title, *(lines or [f"  {found.hidden.get(name, empty)}"])]
-        rows = [_cut(printable(row), width) for row in rows[: max(height - len(foot), 1)]]
-        return [*rows, *foot][-height:]
+        rows = [
+            row
+            for name, (title, lines, empty) in parts.items()
+            for row in ("", title, *(lines or [f"  {found.hidden.get(name, empty)}"]))
+        ]
+        room = max(height - len(head) - len(foot), 1)
+        place = next((place for place, row in enumerate(rows) if row.startswith(">")), 0)
+        above = max(0, min(place - room // 2, len(rows) - room))
+        shown = [_cut(printable(row), width) for row in (*head, *rows[above : above + room])]
+        return [*shown[: max(height - len(foot), 1)], *foot][-height:]
 
 
 def _cut(text: str, width: int) -> str:
