@@ -297,3 +297,32 @@ def test_metrics_and_readiness_need_no_token_and_tell_no_worker(world: World) ->
         assert answer.status_code == 200, path
         assert WORKER not in answer.text
         assert "acme" not in answer.text.replace("idp.acme.example", "")
+
+
+def test_a_ban_list_is_sent_again_once_it_or_its_signature_has_changed(world: World) -> None:
+    path, signature = world.folder / "bans.json", world.folder / "bans.json.sig"
+    before = path.read_bytes()
+
+    def bans() -> list[str]:
+        return [row["sha256"] for row in world("GET", "/api/v1/ban-list?counted=true", "rita").json()["entries"]]
+
+    def ask(tag: str) -> Any:
+        return world("GET", "/api/v1/ban-lists/soc", "rita", headers={"if-none-match": tag})
+
+    assert bans() == [world.banned]
+    first = ask("").headers["etag"]
+    assert ask(first).status_code == 304
+    signature.write_bytes(b"{}")
+    second = ask(first)
+    assert (second.status_code, second.content, second.headers["etag"] != first) == (200, before, True)
+    assert world("GET", "/api/v1/ban-lists/soc.sig", "rita").content == b"{}"
+    path.write_bytes(before.replace(world.banned.encode(), b"ef" * 32))  # of the same length
+    assert ask(second.headers["etag"]).status_code == 200
+    assert bans() == ["ef" * 32]
+    path.write_bytes(b"no list")
+    assert world("GET", "/api/v1/ban-list?counted=true", "rita").status_code == 503
+    path.unlink()
+    assert world("GET", "/api/v1/ban-list", "rita").status_code == 503
+    path.write_bytes(before)
+    signature.unlink()
+    assert bans() == [world.banned]

@@ -7,11 +7,13 @@ signs that, and puts it here.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,7 +22,7 @@ from starlette.routing import Route
 
 from wcp_attest.bans import BanList, BansCondition
 from wcp_attest.base.errors import BansUnusable, ConfigError, VerificationError
-from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, working
+from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.service.registry_api import SHA256, decoded
 from wcp_route.storage.ban_reports import ReportRefused
@@ -37,11 +39,12 @@ DIGEST_KINDS: Final = ("package", "manifest", "file")
 _DIGEST: Final = "sha256:"
 _REVIEWS: Final[dict[object, Literal["confirmed", "dismissed"]]] = {"confirm": "confirmed", "dismiss": "dismissed"}
 _replacing: Final = threading.Lock()
+_reading: Final = threading.Lock()  # one reads a long list, and the others wait for it
 
 
 @endpoint
 async def ban_list_file(request: Request) -> Response:
-    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed.
+    """GET /api/v1/ban-lists/{name}[.sig]: a signed list, byte for byte as it was signed, with an entity tag.
 
     Roles: any but `approver`; nobody needs a token where `open_to_all` names `bans`.
 
@@ -54,7 +57,9 @@ async def ban_list_file(request: Request) -> Response:
     if path is None:
         raise not_found()
     data = await working(lambda: _read(path + ".sig" if signature else path))
-    return Response(data, media_type="application/json")
+    # Who has the list asks for it alone, so its tag changes with its signatures as well.
+    beside = b"" if signature else await working(lambda: _read(path + ".sig") if os.path.exists(path + ".sig") else b"")
+    return tagged(request, Response(data, media_type="application/json"), beside)
 
 
 @endpoint
@@ -132,19 +137,54 @@ async def ban_list(request: Request) -> Response:
     """
     context = context_of(request)
     principal_of(request, "reader", "router", "publisher", "banner", "operator", open_as="bans")
-    rows = await working(lambda: _rows(context))
+    served = await working(lambda: _served(context))
     if request.query_params.get("counted") == "true":
-        return CanonicalJSON({"entries": rows, "total": len(rows), "has_more": False})
+        return Response(served.counted, media_type="application/json")
     # The earlier clients read a bare array, of one page. One that is cut off would say that what is missing is good.
     limit = request.query_params.get("limit", "500")
-    if not limit.isdecimal() or len(limit) > 6 or len(rows) > int(limit):
-        raise Problem(422, "too-long", f"there are {len(rows)} bans, more than one page; ask with ?counted=true")
-    return CanonicalJSON(rows)
+    if not limit.isdecimal() or len(limit) > 6 or len(served.hashes) > int(limit):
+        raise Problem(
+            422, "too-long", f"there are {len(served.hashes)} bans, more than one page; ask with ?counted=true"
+        )
+    return Response(served.bare, media_type="application/json")
 
 
-def _rows(context: Context) -> list[dict[str, Any]]:
-    rows = []
+@dataclass(frozen=True, slots=True)
+class ServedBans:
+    """The bans of packages and files that this Hall serves.
+
+    Attributes:
+        hashes: SHA-256 of each, in their order.
+        bare: a JSON array of all.
+        counted: a JSON object with all and their number.
+    """
+
+    hashes: tuple[str, ...]
+    bare: bytes
+    counted: bytes
+
+
+def _served(context: Context) -> ServedBans:
+    """Return the bans of the lists as they lie there now. A list of 100,000 is read in seconds, so it is read once.
+
+    Raises:
+        Problem: 503, a list cannot be read.
+    """
+    stamps = []
     for path in context.settings.ban_lists.values():
+        try:
+            found = os.stat(path)
+        except OSError:
+            raise _unreadable() from None
+        stamps.append((path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    with _reading:
+        return _read_all(tuple(stamps))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_all(stamps: tuple[tuple[str, int, int, int, int], ...]) -> ServedBans:
+    rows: list[dict[str, Any]] = []
+    for path, *_ in stamps:
         try:
             found = BanList.from_bytes(_read(path))
         except (ConfigError, VerificationError) as problem:  # an empty list must never come of an error
@@ -157,11 +197,14 @@ def _rows(context: Context) -> list[dict[str, Any]]:
                 "reason": ban.reason,
                 "reported_at": ban.banned_at,
                 "source": ban.source,
+                "review_status": "confirmed",
             }
             for ban in found.bans
             if ban.kind in DIGEST_KINDS and ban.subject.startswith(_DIGEST)
         ]
-    return [row | {"review_status": "confirmed"} for row in rows]
+    counted = {"entries": rows, "total": len(rows), "has_more": False}
+    hashes = tuple(str(row["sha256"]) for row in rows)
+    return ServedBans(hashes, bytes(CanonicalJSON(rows).body), bytes(CanonicalJSON(counted).body))
 
 
 def _read(path: str) -> bytes:
@@ -174,7 +217,11 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_LIST_BYTES)
     except OSError:
-        raise Problem(503, "list-unreadable", "the ban list cannot be read", {"retry-after": "30"}) from None
+        raise _unreadable() from None
+
+
+def _unreadable() -> Problem:
+    return Problem(503, "list-unreadable", "the ban list cannot be read", {"retry-after": "30"})
 
 
 @endpoint
@@ -230,7 +277,7 @@ def shown_reports(context: Context) -> list[dict[str, Any]]:
         Problem: 503, a list cannot be read.
         StateError: the ledger cannot be read.
     """
-    listed = {row["sha256"] for row in _rows(context)} if context.settings.ban_lists else set()
+    listed = frozenset(_served(context).hashes) if context.settings.ban_lists else frozenset()
     return [
         {
             "sha256": one.sha256,

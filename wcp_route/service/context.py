@@ -192,18 +192,20 @@ class CanonicalJSON(JSONResponse):
         return _ENCODER.encode(content).encode()
 
 
-def tagged(request: Request, content: Any) -> Response:
-    """Answer with JSON and its entity tag, or with 304 when the caller has it already (RFC 9110, section 13.1.2).
+def tagged(request: Request, full: Response, beside: bytes = b"") -> Response:
+    """Give an answer its entity tag, or answer with 304 when the caller has it already (RFC 9110, section 13.1.2).
 
     Args:
         request: which may bring `If-None-Match`.
-        content: of the answer.
+        full: the answer.
+        beside: what else changes the tag.
 
     Returns:
         The answer. Only the caller's own client may keep it, and must ask before it uses it again.
     """
-    full = CanonicalJSON(content)
-    tag = f'"{hashlib.sha256(full.body).hexdigest()[:32]}"'
+    digest = hashlib.sha256(full.body)
+    digest.update(beside)
+    tag = f'"{digest.hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
     known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
     if tag in known or "*" in known:

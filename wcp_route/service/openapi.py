@@ -296,7 +296,7 @@ _PATHS: Final[dict[str, dict[str, Operation]]] = {
     "/api/v1/ban-lists/{name}": {
         "get": Operation(
             "registry", "banList", "A signed ban list, or its signatures", roles=_READERS,
-            answer="BanList", open_as="bans",
+            answer="BanList", open_as="bans", parameters=(_KNOWN,),
             problems={"404": "There is no such list (`not-found`)."},
         ),
         "put": Operation(

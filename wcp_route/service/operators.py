@@ -102,7 +102,7 @@ async def quarantined(request: Request) -> Response:
     found = (await working(context.state.registry.snapshot)).quarantined
     rows = [{"worker_id": one.worker_id, "reason": one.reason, "by": one.by, "since_ms": one.at_ms}
             for _, one in sorted(found.items())]  # fmt: skip
-    return tagged(request, {"quarantined": rows, "count": len(rows)})
+    return tagged(request, CanonicalJSON({"quarantined": rows, "count": len(rows)}))
 
 
 @endpoint
@@ -188,7 +188,7 @@ async def receipts(request: Request) -> Response:
         raise Problem(400, "malformed", f"`limit` must be 1 to {MAX_SHOWN}")
     filters = dict(request.query_params)
     rows = await working(lambda: last_receipts(context, filters, int(text)))
-    return tagged(request, {"receipts": rows, "count": len(rows)})
+    return tagged(request, CanonicalJSON({"receipts": rows, "count": len(rows)}))
 
 
 @endpoint

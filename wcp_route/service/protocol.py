@@ -180,7 +180,8 @@ async def pending(request: Request) -> Response:
     context = context_of(request)
     principal_of(request, "approver", "operator")
     holds = await working(lambda: context.state.approvals.pending(now_ms()))
-    return tagged(request, {"pending": [shown_hold(hold, "pending") for hold in holds], "count": len(holds)})
+    rows = [shown_hold(hold, "pending") for hold in holds]
+    return tagged(request, CanonicalJSON({"pending": rows, "count": len(rows)}))
 
 
 @endpoint
