@@ -216,20 +216,9 @@ def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory
     kinds: dict[str, str] = {}
     folds: dict[str, str] = {}
     for member, data in members:
-        # 1. Nothing may be there already, nor lie below a file or a link.
-        if len(kinds) >= MAX_MEMBERS:
-            raise TreeUnsafe(f"the archive has more than {MAX_MEMBERS} members")
-        before = kinds.get(member.path)
-        if before is not None and not (before == "implied" and member.kind == "directory"):
-            raise TreeUnsafe(f"the archive holds {member.path!r} twice")
-        above = member.path
-        while cut := above.rfind("/") + 1:
-            above = above[: cut - 1]
-            if (there := kinds.setdefault(above, "implied")) in {"file", "link"}:
-                raise TreeUnsafe(f"the archive holds {member.path!r} below {above!r}, which is a {there}")
-        kinds[member.path] = member.kind
+        _refuse_overlap(member, kinds)
         refuse_twins(member.path, folds)
-        # 2. Write it. Links come last, so that nothing is ever written through one.
+        # Write it. Links come last, so that nothing is ever written through one.
         place = os.path.join(directory, member.path)
         os.makedirs(place if member.kind == "directory" else os.path.dirname(place), exist_ok=True)
         if member.kind == "link":
@@ -241,6 +230,26 @@ def _write_members(members: Iterator[tuple[Member, IO[bytes] | None]], directory
             _copy(member, data, place)
     for name, target in links.items():
         os.symlink(target, os.path.join(directory, name))
+
+
+def _refuse_overlap(member: Member, kinds: dict[str, str]) -> None:
+    """Refuse a member where another is already, or below a file or a link; or one more than are allowed.
+
+    Args:
+        member: the next one.
+        kinds: of the members and directories before it, by path. Those of this one are added.
+    """
+    if len(kinds) >= MAX_MEMBERS:
+        raise TreeUnsafe(f"the archive has more than {MAX_MEMBERS} members")
+    before = kinds.get(member.path)
+    if before is not None and not (before == "implied" and member.kind == "directory"):
+        raise TreeUnsafe(f"the archive holds {member.path!r} twice")
+    above = member.path
+    while cut := above.rfind("/") + 1:
+        above = above[: cut - 1]
+        if (there := kinds.setdefault(above, "implied")) in {"file", "link"}:
+            raise TreeUnsafe(f"the archive holds {member.path!r} below {above!r}, which is a {there}")
+    kinds[member.path] = member.kind
 
 
 def _copy(member: Member, data: IO[bytes], place: str) -> None:
@@ -317,26 +326,8 @@ def _tar_members(
         errors="surrogateescape",
     ) as tar:
         while (info := tar.next()) is not None:
-            if info.size < 0:
-                raise TreeUnsafe(f"the archive is damaged: {info.name[:200]!r} states a negative size")
-            # Some programs obey these, others do not. Those of the second kind are for sparse files, which are refused.
-            sparse = any(key.startswith("GNU.sparse.") for key in info.pax_headers)
-            if sparse or _SINGULAR.intersection(tar.pax_headers):
-                where = "sparse files" if sparse else "all members"
-                raise TreeUnsafe(f"the archive holds {info.name[:200]!r}, which has a header meant for {where}")
+            member = _tar_member(tar, info)
             tar.members = []  # type: ignore[attr-defined]  # else the list would grow with the archive
-            if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
-                member = _checked(info.name, "file", size=info.size, executable=bool(info.mode & 0o111))
-            elif info.type == tarfile.DIRTYPE:
-                member = _checked(info.name, "directory")
-            elif info.type == tarfile.SYMTYPE:
-                member = _checked(info.name, "link", target=info.linkname)
-            else:
-                raise TreeUnsafe(
-                    f"the archive holds {info.name[:200]!r}, which is not a file, directory or symbolic link"
-                )
-            if info.mode & (stat.S_ISUID | stat.S_ISGID) and member is not None and member.kind == "file":
-                raise TreeUnsafe(f"the archive holds {member.path!r} with a set-id bit")
             if member is not None:
                 yield member, tar.extractfile(info) if member.kind == "file" else None
         # The library stops without an error at a header that it cannot read. So look: only zeros may follow.
@@ -344,6 +335,27 @@ def _tar_members(
         while block := plain.read(_BLOCK):
             if block.count(0) != len(block):
                 raise TreeUnsafe("the archive holds data after its end, or a member that cannot be read")
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member | None:
+    if info.size < 0:
+        raise TreeUnsafe(f"the archive is damaged: {info.name[:200]!r} states a negative size")
+    # Some programs obey these, others do not. Those of the second kind are for sparse files, which are refused.
+    sparse = any(key.startswith("GNU.sparse.") for key in info.pax_headers)
+    if sparse or _SINGULAR.intersection(tar.pax_headers):
+        where = "sparse files" if sparse else "all members"
+        raise TreeUnsafe(f"the archive holds {info.name[:200]!r}, which has a header meant for {where}")
+    if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
+        member = _checked(info.name, "file", size=info.size, executable=bool(info.mode & 0o111))
+    elif info.type == tarfile.DIRTYPE:
+        member = _checked(info.name, "directory")
+    elif info.type == tarfile.SYMTYPE:
+        member = _checked(info.name, "link", target=info.linkname)
+    else:
+        raise TreeUnsafe(f"the archive holds {info.name[:200]!r}, which is not a file, directory or symbolic link")
+    if info.mode & (stat.S_ISUID | stat.S_ISGID) and member is not None and member.kind == "file":
+        raise TreeUnsafe(f"the archive holds {member.path!r} with a set-id bit")
+    return member
 
 
 def _write_tar(source: str, file: Any, moment: int) -> None:

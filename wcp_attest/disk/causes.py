@@ -43,19 +43,9 @@ def cause_of_change(expected: Entry, found: Entry, content: bytes | None, algori
                 " `git config core.symlinks true`, then check out again"
             )
         return "a copy stands where a symbolic link was: copy with links preserved"
-    if not isinstance(expected, File) or not isinstance(found, File):
-        return ""
-    if found.size == expected.size and found.digest in ("", expected.digest):
-        if expected.executable:
-            return "the execute bit was lost, as by an archive or file system that keeps no modes: `chmod +x` it"
-        return "an execute bit was set: `chmod -x` it"
-    if not found.size:
-        return "the file is empty: a copy or download was interrupted"
-    cause = "" if content is None else _cause_of_content(content, expected, algorithm)
-    if not cause and found.size < expected.size:
-        short = expected.size - found.size
-        return f"shorter than signed by {short} byte{'' if short == 1 else 's'}: cut off, or another version"
-    return cause
+    if isinstance(expected, File) and isinstance(found, File):
+        return _cause_in_file(expected, found, content, algorithm)
+    return ""
 
 
 def cause_of_absence(path: str, expected: Entry, new_paths: Mapping[str, str]) -> str:
@@ -110,6 +100,20 @@ def cause_of_presence(path: str, digest: str, old_paths: Mapping[str, str]) -> s
 
 def _spelling(one: str, other: str) -> str:
     return "spelt in other case" if one.lower() == other.lower() else "spelt in another Unicode form or case"
+
+
+def _cause_in_file(expected: File, found: File, content: bytes | None, algorithm: HashAlgorithm) -> str:
+    if found.size == expected.size and found.digest in ("", expected.digest):
+        if expected.executable:
+            return "the execute bit was lost, as by an archive or file system that keeps no modes: `chmod +x` it"
+        return "an execute bit was set: `chmod -x` it"
+    if not found.size:
+        return "the file is empty: a copy or download was interrupted"
+    cause = "" if content is None else _cause_of_content(content, expected, algorithm)
+    if not cause and found.size < expected.size:
+        short = expected.size - found.size
+        return f"shorter than signed by {short} byte{'' if short == 1 else 's'}: cut off, or another version"
+    return cause
 
 
 def _cause_of_content(content: bytes, expected: File, algorithm: HashAlgorithm) -> str:

@@ -58,6 +58,15 @@ class Step(NamedTuple):
     status: os.stat_result
     above: bool
 
+    def problem(self, keeper: int) -> str | None:
+        """Say how somebody else than root and the keeper could change this component; None when nobody could."""
+        if self.status.st_uid not in (ROOT, keeper):
+            return f"{self.path!r} belongs to user {self.status.st_uid}"
+        sticky = self.above and self.status.st_uid == ROOT and self.status.st_mode & stat.S_ISVTX
+        if self.status.st_mode & _OTHERS_WRITE and not sticky:
+            return f"{self.path!r} can be written by its group or by everyone"
+        return None
+
 
 def changeable(
     store: str, entry: str, members: Sequence[str], *, keeper: int, users: Collection[int], quick: bool = False
@@ -85,13 +94,11 @@ def changeable(
     try:
         # 3. Every component from / to the entry is a directory and no link, and nobody else owns it or may write it.
         for step in _steps(store, entry, members):
-            if step.status.st_uid not in (ROOT, keeper):
-                return f"{step.path!r} belongs to user {step.status.st_uid}"
-            sticky = step.above and step.status.st_uid == ROOT and step.status.st_mode & stat.S_ISVTX
-            if step.status.st_mode & _OTHERS_WRITE and not sticky:
-                return f"{step.path!r} can be written by its group or by everyone"
-    except OSError as problem:
-        return f"{os.fsdecode(problem.filename or entry)!r} cannot be checked ({describe_os_error(problem)})"
+            problem = step.problem(keeper)
+            if problem is not None:
+                return problem
+    except OSError as failure:
+        return f"{os.fsdecode(failure.filename or entry)!r} cannot be checked ({describe_os_error(failure)})"
     if quick:
         return None
     # 4. The kernel of this machine must be the one that prevents others from writing.

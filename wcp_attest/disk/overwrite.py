@@ -92,12 +92,12 @@ def check_place(path: str, kind: OutputKind, *, force: bool = False, error: type
         raise error(f"cannot write {path!r}: {folder!r} is not a directory that exists; nothing was changed")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise error(f"cannot write {path!r}: permission denied in {folder!r}; nothing was changed")
-    if status is None or (stat.S_ISREG(status.st_mode) and status.st_size == 0):
+    if status is None:
         return False
     if not stat.S_ISREG(status.st_mode):
         raise error(f"cannot write {path!r}: it is not a regular file; remove it or give its real place")
     try:
-        ours = kind.recognizes(read_start(path, kind.limit))
+        ours = status.st_size == 0 or kind.recognizes(read_start(path, kind.limit))
     except OSError as problem:
         raise error(f"cannot tell what {path!r} is: {describe_os_error(problem)}; nothing was changed") from None
     if ours or force:

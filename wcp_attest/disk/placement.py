@@ -179,19 +179,15 @@ def choose_place(
         MachineError: this machine is at fault; nothing was decided.
     """
     if attestation is not None or wanted == "detached":
-        if attestation is None:
-            raise ConfigError("a detached pair needs a directory outside of the package: give --attestation DIR")
-        if wanted not in {None, "detached"}:
-            raise ConfigError(f"the placement is {wanted}, and --attestation asks for a detached pair; choose one")
-        return _detached(root, attestation)
+        return _detached(root, attestation, wanted)
     in_folder, in_root = PairPlace("folder", os.path.join(root, FOLDER_NAME)), PairPlace("beside", root)
     there = _is_directory(in_folder.directory) and any(map(os.path.lexists, (in_folder.manifest, in_folder.signatures)))
+    paths = {name: os.path.join(root, name) for name in PAIR_NAMES}
+    ours = {name: is_ours(name, path) for name, path in paths.items() if os.path.lexists(path)}
     placement = wanted
     if placement is None:
-        paths = {name: os.path.join(root, name) for name in PAIR_NAMES}
-        ours = {name: is_ours(name, path) for name, path in paths.items() if os.path.lexists(path)}
         # A damaged signature file beside a manifest of ours does not move the pair; the writer refuses that file.
-        foreign = not all(ours.values()) and not ours.get(MANIFEST_NAME, False)
+        foreign = not ours.get(MANIFEST_NAME, all(ours.values()))
         placement = "folder" if there or foreign else "beside"
     if placement == "beside":
         if there:
@@ -199,7 +195,7 @@ def choose_place(
         return in_root
     if os.path.lexists(in_folder.directory) and not _is_directory(in_folder.directory):
         raise ConfigError(f"{in_folder.directory!r} is not a directory, so no pair can lie in it; move it away")
-    if os.path.lexists(in_root.manifest) and is_ours(MANIFEST_NAME, in_root.manifest):
+    if ours.get(MANIFEST_NAME):
         raise ConfigError(
             f"{in_root.manifest!r} is an older manifest of wcp-attest, and the pair goes into {FOLDER_NAME}/; "
             f"remove it and its {SIGNATURE_NAME} first"
@@ -207,7 +203,11 @@ def choose_place(
     return in_folder
 
 
-def _detached(root: str, attestation: str) -> PairPlace:
+def _detached(root: str, attestation: str | None, wanted: Placement | None = None) -> PairPlace:
+    if attestation is None:
+        raise ConfigError("a detached pair needs a directory outside of the package: give --attestation DIR")
+    if wanted not in {None, "detached"}:
+        raise ConfigError(f"the placement is {wanted}, and --attestation asks for a detached pair; choose one")
     if not attestation:
         raise ConfigError("the directory of the detached pair is an empty text; --attestation names a directory")
     package = os.path.realpath(root)

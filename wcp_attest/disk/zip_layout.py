@@ -37,20 +37,7 @@ def check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int
     Raises:
         TreeUnsafe: there is such a difference, or the zip is damaged.
     """
-    # 1. The end record: the last one that there is, over the whole directory and no other.
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _MAX_END))
-    tail = file.read(_MAX_END)
-    at = tail.rfind(b"PK\5\6")
-    # Where it is cut short, it states no comment, and so does not reach the end.
-    disk, start, here, total, _, offset, comment = struct.unpack("<4x4H2IH", tail[at:][:22].ljust(22, b"\0"))
-    large = _has_large_end(file, size - len(tail) + at, len(members), directory)
-    counts = {len(members), 0xFFFF} if large else {len(members)}
-    if at + 22 + comment != len(tail) or disk or start or {here, total} - counts:
-        raise TreeUnsafe("the archive is damaged: its end record does not fit it, or data stands after it")
-    if offset != directory and not (large and offset == _LARGE):
-        raise TreeUnsafe("the archive is damaged: its directory is not where its end record says")
-    # 2. The members, one after the other.
+    _check_end(file, len(members), directory)
     end, slack = 0, {0}
     for info in members:
         name, gap = info.orig_filename[:200], info.header_offset - end
@@ -61,6 +48,28 @@ def check_layout(file: IO[bytes], members: list[zipfile.ZipInfo], directory: int
         slack = {0, 12, 16, 20, 24} if follow else {0}  # the sizes follow the data
     if directory - end not in slack:
         raise TreeUnsafe("the archive holds data before its directory that belongs to no member")
+
+
+def _check_end(file: IO[bytes], count: int, directory: int) -> None:
+    """Refuse a zip whose last end record does not state its whole directory, and no other, or which goes on behind it.
+
+    Args:
+        file: the zip.
+        count: how many members there are.
+        directory: the place of the directory.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MAX_END))
+    tail = file.read(_MAX_END)
+    at = tail.rfind(b"PK\5\6")
+    # Where it is cut short, it states no comment, and so does not reach the end.
+    disk, start, here, total, _, offset, comment = struct.unpack("<4x4H2IH", tail[at:][:22].ljust(22, b"\0"))
+    large = _has_large_end(file, size - len(tail) + at, count, directory)
+    counts = {count, 0xFFFF} if large else {count}
+    if at + 22 + comment != len(tail) or disk or start or {here, total} - counts:
+        raise TreeUnsafe("the archive is damaged: its end record does not fit it, or data stands after it")
+    if offset != directory and not (large and offset == _LARGE):
+        raise TreeUnsafe("the archive is damaged: its directory is not where its end record says")
 
 
 def _has_large_end(file: IO[bytes], end: int, count: int, directory: int) -> bool:
