@@ -141,14 +141,7 @@ def replay(
     said = _Recorded(past, config, trust_policy, taken)
     world = _world_of(past, said, compiled, config, policy_gate)
     world = replace(world, config=said.config_for(parsed))
-    recorded = cast("str | None", fields.get("principal"))
-    if recorded is not None and principal not in (None, recorded):
-        raise ConfigError(f"this is not the principal of that decision: given {principal!r}, recorded {recorded!r}")
-    principal = recorded if principal is None else principal
-    if principal is None and fields["deny_message"] == _NOT_AUTHENTICATED:
-        taken.append("who was authenticated")
-        principal = ""
-    with_grant = bool(fields["grant_hash"]) or code in (Code.APPROVAL_EXPIRED, Code.APPROVAL_INVALID)
+    principal = said.principal(principal)
     callbacks = Callbacks(SECONDS)
     case = Deciding(
         world=world,
@@ -157,7 +150,7 @@ def replay(
         input_hash=input_hash,
         request_hash=request_hash,
         now_ms=parse_ms(str(fields["dispatched_at"])),
-        grant_id=_GRANT if with_grant else "",
+        grant_id=said.grant_id(),
         principal=principal,
         callbacks=callbacks,
         chains=cast("Any", said),
@@ -183,18 +176,19 @@ def _world_of(
 ) -> World:
     """Return what the decision was made by: what is given, and what the receipt says in the place of the rest."""
     fields, versions = past.fields, cast("JsonObject", past.fields["versions"])
-    active = cast("JsonObject", past.approvals.active.get(config.env) or {})
+    active = cast("JsonObject", past.approvals.active.get(config.env, {}))
     known = all(active.get(name) == versions[name] for name in ("rules", "config", "trust_policy"))
-    if not known:
-        said.taken.append("what else was in force: the ledger has no start of that Hall with these rules and settings")
     if active.get("approvals") == "elsewhere" and (fields["pending_approval_id"] or fields["grant_hash"]):
         raise ConfigError("that Hall kept its holds elsewhere, so the ledger does not tell which were in force")
-    answered = fields["policy_decision"] != "NOT_EVALUATED" or fields["deny_code"] == Code.POLICY_GATE_INVALID_RESPONSE
-    gate: PolicyGate | None = policy_gate
-    if policy_gate is None and (answered or (known and active["policy_gate"])):
+    if not known:
+        said.taken.append("what else was in force: the ledger has no start of that Hall with these rules and settings")
+        active = {"policy_gate": "", "availability": True, "approvals": "ledger"}  # the receipt shows what was asked
+    gate = policy_gate
+    if policy_gate is None and said.answers_for_the_gate():
         gate = said
-        if answered:
-            said.taken.append("the answer of the policy gate")
+        said.taken.append("the answer of the policy gate")
+    elif policy_gate is None and active["policy_gate"]:
+        gate = said
     return World(
         config=config,
         controls=Controls(config),
@@ -202,8 +196,8 @@ def _world_of(
         registry=cast("Any", said),
         attestor=None if config.unsafe_dispatch_workers_without_attestation else cast("Any", said),
         policy_gate=gate,
-        availability=said.is_available if not known or active["availability"] else None,
-        approvals=cast("Any", said) if not known or active["approvals"] else None,
+        availability=said.is_available if active["availability"] else None,
+        approvals=cast("Any", said) if active["approvals"] else None,
         trust_policy_digest=str(versions["trust_policy"]),
         config_digest=str(versions["config"]),
         keeps_receipts=True,
@@ -269,6 +263,27 @@ class _Recorded:
         self.taken.append("the tenant's credential, which no ledger keeps")
         others = {name: value for name, value in config.tenant_credentials.items() if name != tenant}
         return replace(config, tenant_credentials=others, require_credential=False)
+
+    def principal(self, given: str | None) -> str | None:
+        """Return the tenant that was authenticated; `given` only counts where the receipt does not name it."""
+        recorded = cast("str | None", self._fields.get("principal"))
+        if recorded is not None and given not in (None, recorded):
+            raise ConfigError(f"this is not the principal of that decision: given {given!r}, recorded {recorded!r}")
+        known = recorded if given is None else given
+        if known is None and self._fields["deny_message"] == _NOT_AUTHENTICATED:
+            self.taken.append("who was authenticated")
+            return ""
+        return known
+
+    def grant_id(self) -> str:
+        """Return a grant that stands for the one that came along; empty when none did."""
+        brought = self._fields["grant_hash"] or self._code in (Code.APPROVAL_EXPIRED, Code.APPROVAL_INVALID)
+        return _GRANT if brought else ""
+
+    def answers_for_the_gate(self) -> bool:
+        """Tell whether the policy gate answered then, so that the receipt holds its answer."""
+        wrong = self._code == Code.POLICY_GATE_INVALID_RESPONSE
+        return wrong or self._fields["policy_decision"] != "NOT_EVALUATED"
 
     def _refused(self, check: dict[str, Any]) -> Refusal:
         """Return the recorded refusal: of the whole request, or of a worker that was passed over."""

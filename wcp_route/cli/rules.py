@@ -50,6 +50,7 @@ def check(rules_path: str, form: str) -> int:
 def coverage(rules_path: str, strict: bool, form: str) -> int:
     """Tell what no rule is for, by environment, label, risk and class. Such requests are denied."""
     gaps = read_rules_file(rules_path).gaps()
+    status = 1 if strict and gaps else 0
     if form == "json":
         say_json(
             [
@@ -62,13 +63,14 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
             ],
             "rules-coverage",
         )
-    for gap in gaps if form == "text" else ():
+        return status
+    for gap in gaps:
         for cell in gap.cells:
             who = f"tenant {gap.tenant_id}: " if gap.tenant_id else ""
             say(f"{who}{gap.capability_id or 'any other capability'}: {cell} has no rule")
-    if not gaps and form == "text":
+    if not gaps:
         say("every request has a rule")
-    return 1 if strict and gaps else 0
+    return status
 
 
 @rules.command()

@@ -219,34 +219,19 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
     request: JsonObject = inp.model_dump() if isinstance(inp, RouteInput) else dict(inp)
     env = request.get("env")
     owner = getattr(registry_worker_available, "__self__", None)
-    compiled = _compiled(rules) if rules else None
-    if compiled is None:
+    if not rules:
         return _refused(request, Code.NO_MATCHING_RULE, "there are no rules, so no request may pass", {})
+    compiled = _compiled(rules)
     if compiled.shadows and env in GUARDED_ENVS:
         dead: list[JsonValue] = [shadow.rule_id for shadow in compiled.shadows[:100]]
         extras: JsonObject = {"shadowed_rule_ids": dead, "shadow_count": len(compiled.shadows)}
         return _refused(request, Code.SHADOW_RULES_DETECTED, f"rules can never match: {compiled.shadows[0]}", extras)
     asked = request.get("capability_id")
     store = _workers_of(compiled, str(asked), owner if isinstance(owner, Registry) else None)
-    given = hall_config or HallConfig()
-    config = Settings(
-        env=env if env in ENVS else "dev",  # the request itself is checked by the Hall
-        require_signatory=given.require_signatory,
-        allowed_tenants=frozenset(given.allowed_tenants),
-        require_credential=given.require_credential,
-        enforce_correlation_id=given.enforce_correlation_id,
-        enforce_required_controls=given.enforce_required_controls,
-        enforce_blast_scoring_in_prod=given.enforce_blast_scoring_in_prod,
-        enforce_privilege_envelopes=given.enforce_privilege_envelopes,
-        unsafe_dispatch_workers_without_attestation=setup.unattested and env not in {"prod", "edge"},
-    )
     asks_envelope = registry_policy_allows_privilege is not None and registry_get_privilege_envelope is not None
-    named = {control for rule in compiled.rules for control in rule.required_controls}
     config = replace(
-        config,
-        controls_present=config.controls_present | {fold_control_id(name) for name in registry_controls_present},
-        control_scopes={**dict.fromkeys(named - {"ctrl.blast-radius-scoring"}, "platform"), **config.control_scopes},
-        ceilings=config.ceilings or (_ANYTHING if registry_policy_allows_privilege is not None else ()),
+        _settings_of(hall_config or HallConfig(), env, compiled, registry_controls_present),
+        ceilings=() if registry_policy_allows_privilege is None else _ANYTHING,
         ask_policy_gate=asks_envelope,
     )
     gate = LegacyGate(policy_gate_eval, registry_get_privilege_envelope, registry_policy_allows_privilege)
@@ -257,16 +242,52 @@ def make_decision(  # noqa: PLR0913  # the call of the earlier SDK
         task_id=task_id,
     )
     with store, Hall(compiled, store, setup.trust_policy, config, services=services) as hall:
-        if registry_get_worker_hash is not None or get_current_worker_hash is not None:
-            inner = hall.world.attestor
-            if inner is None:
-                raise ConfigError("hash callbacks are checked beside the package; give `configure` a trust policy")
-            hashes = LegacyHashes(inner, registry_get_worker_hash, get_current_worker_hash)
-            hall.world = replace(hall.world, attestor=cast("Any", hashes))
+        _compare_hashes(hall, registry_get_worker_hash, get_current_worker_hash)
         made = hall.route(request)
         if isinstance(owner, Registry):  # this store is gone after the call
             _carry_quarantine(store, owner.store)
         return RouteDecision(to_wire(made, operator=True))
+
+
+def _compare_hashes(
+    hall: Hall, should_be: Callable[[str], object] | None, is_now: Callable[[str], object] | None
+) -> None:
+    """Have a Hall compare the caller's hashes once it has attested a package; nothing changes without them."""
+    if should_be is None and is_now is None:
+        return
+    inner = hall.world.attestor
+    if inner is None:
+        raise ConfigError("hash callbacks are checked beside the package; give `configure` a trust policy")
+    hall.world = replace(hall.world, attestor=cast("Any", LegacyHashes(inner, should_be, is_now)))
+
+
+def _settings_of(given: HallConfig, env: object, compiled: RuleSet, controls: Iterable[str]) -> Settings:
+    """Return the settings of a Hall: every control that a rule names is one of the platform, as it was.
+
+    Args:
+        given: the settings of the earlier SDK.
+        env: of the request, which the Hall itself checks.
+        compiled: the rules.
+        controls: what the platform provides.
+    """
+    present = {fold_control_id(name) for name in controls}
+    named = {control for rule in compiled.rules for control in rule.required_controls}
+    config = Settings(
+        env=env if env in ENVS else "dev",
+        require_signatory=given.require_signatory,
+        allowed_tenants=frozenset(given.allowed_tenants),
+        require_credential=given.require_credential,
+        enforce_correlation_id=given.enforce_correlation_id,
+        enforce_required_controls=given.enforce_required_controls,
+        enforce_blast_scoring_in_prod=given.enforce_blast_scoring_in_prod,
+        enforce_privilege_envelopes=given.enforce_privilege_envelopes,
+        unsafe_dispatch_workers_without_attestation=setup.unattested and env not in {"prod", "edge"},
+    )
+    return replace(
+        config,
+        controls_present=config.controls_present | present,
+        control_scopes={**dict.fromkeys(named - {"ctrl.blast-radius-scoring"}, "platform"), **config.control_scopes},
+    )
 
 
 def _refused(request: JsonObject, code: Code, message: str, extras: JsonObject) -> RouteDecision:

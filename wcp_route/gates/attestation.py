@@ -174,21 +174,23 @@ class _Sealed:
         recheck = self.recheck
         assert recheck is not None  # noqa: S101  # for the type checker: just made
         self.read = recheck.root, os.path.dirname(recheck.root)
-        recent = 0 <= now - self.read_at < FULL_EVERY
         # Each parent, at each use; what only root can change, each time that the entry is hashed again.
-        if recent and self.store.changeable(self.entry, quick=True) is None:
+        if 0 <= now - self.read_at < FULL_EVERY and self.store.changeable(self.entry, quick=True) is None:
             standing = recheck.known_standing(bans=bans, now=now)
             if standing is not None:
                 return standing
+        return self._hashed(recheck, bans, now)
+
+    def _hashed(self, recheck: Recheck, bans: tuple[BanCheck, ...], now: float) -> Verdict:
+        """Hash the entry and say whether it may run; make it again from the root when it is spoilt."""
         changeable = self.store.changeable(self.entry)
         if changeable is not None and not self.warned:
             self.warned = True
             _log.warning("%s is hashed again for every decision: %s", self.expect.worker_id, changeable)
         verdict = recheck.verify(bans=bans, now=now)
-        if (
-            verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None
-        ):  # the entry was set aside; make it again from the root
-            verdict = self.recheck.verify(bans=bans, now=now) if self.recheck is not None else verdict
+        if verdict.code in (*_SPOILT, AttestCode.INTERNAL_ERROR) and self._seal(bans, now) is None:
+            # The entry was set aside, and is there again.
+            verdict = verdict if self.recheck is None else self.recheck.verify(bans=bans, now=now)
         self.read_at = now if verdict and changeable is None else 0.0
         return verdict
 

@@ -114,8 +114,8 @@ def check_tenant(
         raise Refusal(Code.UNKNOWN_TENANT, "no credential is known for the tenant", {"tenant_id": name})
     if expected is None or not credential_known:
         return
-    digest = sha256((credential or "").encode("utf-8", "surrogatepass")).hexdigest()
-    if credential is None or not hmac.compare_digest(digest, expected):
+    given = "" if credential is None else sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
+    if not hmac.compare_digest(given, expected):
         raise Refusal(Code.UNKNOWN_TENANT, "the tenant's credential does not hold", {"tenant_id": name})
 
 
@@ -161,10 +161,12 @@ def preconditions(case: Deciding) -> Check:
         raise Refusal(Code.MISSING_CORRELATION_ID, "the correlation id is blank")
     if asked.must_attach_policy_version and not config.policy_version:
         raise Refusal(Code.MISSING_POLICY_VERSION, "this Hall has no policy version to attach")
+    if case.request.env not in GUARDED_ENVS:
+        return _PRECONDITIONS
     wants_proof = asked.deny_if_unsigned_artifact_in_prod or asked.deny_if_no_attestation_in_prod
-    if wants_proof and case.request.env in GUARDED_ENVS and case.world.attestor is None:
+    if wants_proof and case.world.attestor is None:
         raise Refusal(Code.ATTESTATION_UNCONFIGURED, "the rule wants attested workers and this Hall attests none")
-    if case.matched.demands_artifact_hash and case.request.env in GUARDED_ENVS and not case.world.keeps_receipts:
+    if case.matched.demands_artifact_hash and not case.world.keeps_receipts:
         raise Refusal(
             Code.RECEIPT_UNAVAILABLE, "the rule wants the artifact hash recorded and this Hall keeps no receipts"
         )

@@ -24,7 +24,7 @@ from wcp_route.domain.request_model import parse_request
 from wcp_route.domain.wire_model import Model, Token, WireError, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_route.domain.decision import RouteDecision
@@ -73,6 +73,11 @@ class TestModel(Model):
     input: dict[str, Any]
     principal: Token | None = None
     expect: ExpectModel | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What is expected, by the name of the expectation; empty when nothing is."""
+        return {} if self.expect is None else self.expect.model_dump(exclude_unset=True)
 
 
 class TestsModel(Model):
@@ -155,7 +160,7 @@ def run_tests(
             code = None if made.code is None else made.code.value
             answers[test.test_id] = RuleAnswer(made.matched_rule_id, made.outcome, code, made.worker_id or None)
             continue
-        if test.expect is not None and test.expect.model_fields_set - {"expected_rule_id"}:
+        if test.wanted.keys() - {"expected_rule_id"}:
             raise ConfigError(f"test `{test.test_id}` expects a decision; give --config, so that a Hall can make it")
         try:
             rule = rules.match(parse_request(test.input))
@@ -180,21 +185,24 @@ def compare(
     """
     problems = []
     for test in tests:
-        expect, answer = test.expect, answers[test.test_id]
-        wanted = {} if expect is None else expect.model_dump(exclude_unset=True)
-        if not wanted and test.test_id not in (goldens or {}):
+        if not test.wanted and test.test_id not in (goldens or {}):
             problems.append(f"{test.test_id}: expects nothing, so it could not fail; add `expect` or record an answer")
-        for name, value in wanted.items():
-            field = "matched_rule_id" if name == "expected_rule_id" else name
-            if getattr(answer, field) != value:
-                said = "matched" if name == "expected_rule_id" else field
-                problems.append(f"{test.test_id}: {said} {getattr(answer, field)}, expected {value}")
+        for name, value in test.wanted.items():
+            field, said = ("matched_rule_id", "matched") if name == "expected_rule_id" else (name, name)
+            found = getattr(answers[test.test_id], field)
+            if found != value:
+                problems.append(f"{test.test_id}: {said} {found}, expected {value}")
     if goldens is not None:
-        for name in sorted(answers.keys() | goldens.keys()):
-            now, before = answers.get(name), goldens.get(name)
-            if now is None or before is None or now.differs_from(before):
-                problems.append(f"{name}: matched {now or 'the test is gone'}, recorded was {before or 'nothing'}")
+        problems += _changed(answers, goldens)
     return tuple(problems)
+
+
+def _changed(answers: Mapping[str, RuleAnswer], goldens: Mapping[str, RuleAnswer]) -> Iterator[str]:
+    """Yield in words what differs from what was recorded; a test without a record and a record without a test do."""
+    for name in sorted(answers.keys() | goldens.keys()):
+        now, before = answers.get(name), goldens.get(name)
+        if now is None or before is None or now.differs_from(before):
+            yield f"{name}: matched {now or 'the test is gone'}, recorded was {before or 'nothing'}"
 
 
 def untested(rules: RuleSet, answers: Mapping[str, RuleAnswer]) -> tuple[str, ...]:

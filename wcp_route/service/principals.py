@@ -111,18 +111,13 @@ class Authenticator:
             names = request.headers.getlist(proxy.header)
             if len(names) == 1 and (roles := proxy.roles.get(names[0])):
                 return Principal(names[0], frozenset(roles))
-        values = request.headers.getlist("authorization")
-        if len(values) == 1 and len(values[0]) <= MAX_TOKEN:
-            scheme, _, token = values[0].partition(" ")
-            if scheme.lower() == "bearer" and token and (found := self.of_token(token.strip())) is not None:
-                return found
-        if not values and request.url.path.startswith(REGISTRY_PATHS):  # how earlier clients send it; no browser has it
-            token = request.cookies.get(REGISTRY_COOKIE, "")
-            if 0 < len(token) <= MAX_TOKEN and (found := self.of_token(token)) is not None:
-                return found
-        raise Problem(
-            401, "unauthenticated", "send a valid token: Authorization: Bearer …", {"www-authenticate": "Bearer"}
-        )
+        token = _token_of(request)
+        found = self.of_token(token) if token else None
+        if found is None:
+            raise Problem(
+                401, "unauthenticated", "send a valid token: Authorization: Bearer …", {"www-authenticate": "Bearer"}
+            )
+        return found
 
     def of_token(self, token: str) -> Principal | None:
         """Return whose token it is.
@@ -140,6 +135,17 @@ class Authenticator:
         if found is None and self.oidc is not None and token.count(".") == 2:
             return self.oidc.verify(token)
         return found
+
+
+def _token_of(request: HTTPConnection) -> str:
+    """Return the token of a request; empty when it brings none, more than one, or one that is too long."""
+    values, token = request.headers.getlist("authorization"), ""
+    if len(values) == 1:
+        scheme, _, rest = values[0].partition(" ")
+        token = rest.strip() if scheme.lower() == "bearer" else ""
+    elif not values and request.url.path.startswith(REGISTRY_PATHS):  # how earlier clients send it; no browser has it
+        token = request.cookies.get(REGISTRY_COOKIE, "")
+    return token if len(token) <= MAX_TOKEN else ""
 
 
 class OidcVerifier:

@@ -196,14 +196,18 @@ async def hold(request: Request) -> Response:
     principal = principal_of(request, "router", "approver", "operator")
     name = request.path_params["pending_id"]
     found, state = await working(lambda: (context.state.approvals.get(name), context.state.approvals.state(name)))
-    mine = found is not None and found.tenant_id == principal.name
-    if found is None or state is None or not (mine or principal.roles & {"approver", "operator"}):
+    if found is None or state is None:
         raise not_found()
-    expired = state in {"pending", "approved"} and found.expires_at_ms <= now_ms()
-    body = shown_hold(found, "expired" if expired else state)
-    if mine and state == "approved" and not expired:
+    mine = found.tenant_id == principal.name
+    if not mine and not principal.roles & {"approver", "operator"}:
+        raise not_found()
+    shown: str = state
+    if state in {"pending", "approved"} and found.expires_at_ms <= now_ms():
+        shown = "expired"
+    body = shown_hold(found, shown)
+    if mine and shown == "approved":
         body["grant"] = context.grant_of(found.pending_id)
-    return CanonicalJSON(body, headers={"retry-after": "2"} if state == "pending" and not expired else None)
+    return CanonicalJSON(body, headers={"retry-after": "2"} if shown == "pending" else None)
 
 
 @endpoint

@@ -119,6 +119,19 @@ def _folded(name: str) -> str:
     return "".join(normalize("NFKC", normalize("NFKC", name).casefold()).split())
 
 
+def _check_approver(hold: Hold, by: Approver, enroller: str) -> None:
+    """Refuse an approval by who asked for it or enrolled the worker (four eyes), or below the level of the hold."""
+    others = (
+        (hold.requester, "asked for it and cannot approve it"),
+        (enroller, "enrolled the worker and cannot approve its request"),
+    )
+    for other, said in others:
+        if other and _folded(by.name) == _folded(other):
+            raise ApprovalError(f"{by.name} {said}; somebody else must")
+    if LEVELS.index(by.level) < LEVELS.index(hold.level):
+        raise ApprovalError(f"{by.name} may approve up to level {by.level}; this hold needs {hold.level}")
+
+
 def check_answer(
     entry: HoldEntry | None, pending_id: str, action: Action, by: Approver, *, enroller: str, at_ms: int
 ) -> HoldEntry:
@@ -147,15 +160,8 @@ def check_answer(
         raise ApprovalError(f"hold {hold.pending_id} is {entry.state} already")
     if action == "escalate" and hold.level == LEVELS[-1]:
         raise ApprovalError(f"there is no level above {hold.level}; approve or deny")
-    others = (
-        (hold.requester, "asked for it and cannot approve it"),
-        (enroller, "enrolled the worker and cannot approve its request"),
-    )
-    for other, said in others if action == "approve" else ():
-        if other and _folded(by.name) == _folded(other):
-            raise ApprovalError(f"{by.name} {said}; somebody else must")
-    if action == "approve" and LEVELS.index(by.level) < LEVELS.index(hold.level):
-        raise ApprovalError(f"{by.name} may approve up to level {by.level}; this hold needs {hold.level}")
+    if action == "approve":
+        _check_approver(hold, by, enroller)
     if at_ms >= hold.expires_at_ms:
         raise ApprovalExpired(f"hold {hold.pending_id} has expired; the request is denied and must be made again")
     return entry

@@ -384,6 +384,7 @@ class Ledger(Closing):
         if self._corrections:
             made.place([draft_event(one) for one in self._corrections], None, whole=True)
         for group in groups:
+            group.problems.clear()  # of an earlier attempt
             try:
                 drafts = group.drafts if group.plan is None else group.plan(made.state)
                 made.place(drafts, group, whole=group.plan is not None)

@@ -77,19 +77,13 @@ class Placing:
         """
         mine: list[ChainRow] = []
         moved: dict[str, ReceiptHead] = {}
-        if group is not None:
-            group.problems.clear()
         for number, one in enumerate(drafts):
-            if one.registry and one.registry != self.state.registry_seq:
-                stale = StateMoved("the registry has changed since the decision was made")
-                if whole or group is None:
-                    raise stale
-                group.problems[number] = stale
-                continue
             head = moved.get(one.stream) or self.heads.get(one.stream) or self.head_of(one.stream)
             try:
+                if one.registry not in (0, self.state.registry_seq):
+                    raise StateMoved("the registry has changed since the decision was made")  # noqa: TRY301  # as `link` does
                 row, moved[one.stream] = link(one, head, self.position + len(self.rows) + len(mine) + 1)
-            except ReceiptError as problem:
+            except (ReceiptError, StateMoved) as problem:
                 if whole or group is None:
                     raise
                 group.problems[number] = problem

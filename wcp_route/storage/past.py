@@ -75,8 +75,8 @@ def past_decision(ledger: Ledger, name: str) -> PastDecision:
     return PastDecision(receipt, fields, registry, approvals, corrected)
 
 
-def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fields: JsonObject) -> int:
-    """Return the number of the last event before the transaction of a receipt, after checking its batch."""
+def _checked_batch(connection: Connection, ledger: Ledger, receipt: Receipt) -> tuple[BatchStatement, list[str]]:
+    """Return the statement of a receipt's batch and the streams of its receipts in order, all as they were sealed."""
     batches, receipts = tables.batches.c, tables.receipts.c
     sealed = connection.execute(
         select(tables.batches)
@@ -101,8 +101,15 @@ def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fie
     for row, expected in zip(rows, statement.hashes, strict=True):
         if sha256(row.body).hexdigest() != expected:
             raise ReceiptsBroken("edited", row.position, "its content is not what was sealed")
+    return statement, [row.stream for row in rows]
+
+
+def _events_before(connection: Connection, ledger: Ledger, receipt: Receipt, fields: JsonObject) -> int:
+    """Return the number of the last event before the transaction of a receipt, after checking its batch."""
+    receipts = tables.receipts.c
+    statement, streams = _checked_batch(connection, ledger, receipt)
     place = receipt.position - statement.first_position
-    number: int = statement.state.seq - sum(row.stream == STATE_STREAM for row in rows[place:])
+    number = statement.state.seq - streams[place:].count(STATE_STREAM)
     last_two = connection.execute(
         select(receipts.seq, receipts.body).where(
             receipts.stream == STATE_STREAM, receipts.seq > number - 2, receipts.seq <= number

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.canonical import canonical_json, parse_canonical
@@ -149,32 +149,30 @@ class BatchStatement:
             ConfigError: it is not a batch statement in canonical JSON.
         """
         value = parse_canonical(data, what="batch statement", max_bytes=MAX_STATEMENT_BYTES)
-        if not isinstance(value, dict) or value.get("schema") != BATCH_SCHEMA or set(value) != _FIELDS:
+        if not isinstance(value, dict) or value.get("schema") != BATCH_SCHEMA or value.keys() != _FIELDS.keys():
             raise ConfigError(f"batch statement is not of {BATCH_SCHEMA}")
-        batch, first, hashes = value["batch"], value["first_position"], value["hashes"]
-        previous, seq, digest = value["prev_batch_hash"], value["state_seq"], value["state_hash"]
+        fields = cast("dict[str, Any]", value)
+        hashes, seq, digest = fields["hashes"], fields["state_seq"], fields["state_hash"]
         if (
-            not (type(batch) is int and type(first) is int and type(seq) is int and isinstance(hashes, list))
-            or not ((digest is None and not seq) or (isinstance(digest, str) and seq > 0))
-            or value["spec_version"] != SPEC_VERSION
+            not all(type(fields[name]) in types for name, types in _FIELDS.items())
             or not all(isinstance(item, str) for item in hashes)
-            or not (previous is None or isinstance(previous, str))
+            or fields["spec_version"] != SPEC_VERSION
+            or seq < 0
+            or (digest is None) != (seq == 0)
         ):
             raise ConfigError("batch statement has a field of another type")
-        state = ReceiptHead(seq, str(digest).removeprefix("sha256:")) if seq else ReceiptHead()
-        return cls(batch, first, tuple(str(item) for item in hashes), previous, state)
+        state = ReceiptHead(seq, digest.removeprefix("sha256:")) if seq else ReceiptHead()
+        return cls(fields["batch"], fields["first_position"], tuple(hashes), fields["prev_batch_hash"], state)
 
 
-_FIELDS: Final = frozenset(
-    (
-        "schema",
-        "spec_version",
-        "batch",
-        "first_position",
-        "hashes",
-        "prev_batch_hash",
-        "sealed_at",
-        "state_hash",
-        "state_seq",
-    )
-)
+_FIELDS: Final[dict[str, tuple[type, ...]]] = {  # `type` of each value, exactly: true is no number
+    "schema": (str,),
+    "spec_version": (str,),
+    "batch": (int,),
+    "first_position": (int,),
+    "hashes": (list,),
+    "prev_batch_hash": (str, type(None)),
+    "sealed_at": (str,),
+    "state_hash": (str, type(None)),
+    "state_seq": (int,),
+}

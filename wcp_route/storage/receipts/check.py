@@ -86,15 +86,13 @@ class Checker:
         self._all_signed = bool(keys)
         self._heads: dict[str, ReceiptHead] = {}
         self.tip = Tip()
-        self._begin = origin or Origin()
+        self._begin = begin = origin or Origin()
         self._last_hash = ""
-        if origin is not None and origin.batch:
-            signed = is_signed_by(self._keys, origin.statement, origin.key_id, origin.signature)
-            if not signed and (origin.key_id in self._keys or not self._unsigned):
-                raise ReceiptsBroken("signature", origin.position + 1, "no given key signed where the receipts begin")
-            self._all_signed = self._all_signed and signed
-            self.tip = Tip(origin.position, origin.batch, origin.batch_hash, origin.state)
-            self._heads[STATE_STREAM] = origin.state
+        if begin.batch:
+            if not self._is_signed(begin):
+                raise ReceiptsBroken("signature", begin.position + 1, "no given key signed where the receipts begin")
+            self.tip = Tip(begin.position, begin.batch, begin.batch_hash, begin.state)
+            self._heads[STATE_STREAM] = begin.state
         self._anchor: tuple[int, str] | None = None
         if head is not None:
             kept = SignedHead.from_bytes(head)
@@ -117,23 +115,19 @@ class Checker:
         """
         first = self.tip.position + 1
         statement = self._statement(batch, first)
-        signed = is_signed_by(self._keys, batch.statement, batch.key_id, batch.signature)
-        if not signed and (batch.key_id in self._keys or not self._unsigned):
-            what = "is not signed"
-            if batch.key_id in self._keys:
-                what = "has a signature that does not hold"
-            elif batch.key_id is not None:
-                what = f"is signed by the key {batch.key_id[:16]}…, which is not given"
+        if not self._is_signed(batch):
+            name = batch.key_id
+            what = "is not signed" if name is None else f"is signed by the key {name[:16]}…, which is not given"
+            what = "has a signature that does not hold" if name in self._keys else what
             raise ReceiptsBroken("signature", first, f"batch {batch.number} {what}")
-        self._all_signed = self._all_signed and signed
         digest = sha256(batch.statement).hexdigest()
         if self._anchor is not None and self._anchor[0] == batch.number and self._anchor[1] != digest:
             raise ReceiptsBroken("edited", first, f"batch {batch.number} is not the one of the kept head")
         for index, expected in enumerate(statement.hashes):
             position = first + index
             row = next(rows, None)
-            found = None if row is None else sha256(row.body).hexdigest()
-            if row is None or row.position != position or found != expected:
+            found = None if row is None else (row.position, sha256(row.body).hexdigest())
+            if row is None or found != (position, expected):
                 raise self._difference(position, statement.hashes[index:], row, rows)
             self._check_row(row, expected)
         state = self._heads.get(STATE_STREAM, ReceiptHead())
@@ -171,6 +165,13 @@ class Checker:
             last_hash=self._last_hash,
         )
 
+    def _is_signed(self, what: Batch | Origin) -> bool:
+        """Tell whether one of the keys signed a batch or the beginning, or whether it may do without."""
+        if is_signed_by(self._keys, what.statement, what.key_id, what.signature):
+            return True
+        self._all_signed = False
+        return self._unsigned and what.key_id not in self._keys
+
     def _statement(self, batch: Batch, first: int) -> BatchStatement:
         try:
             statement = BatchStatement.from_bytes(batch.statement)
@@ -190,18 +191,17 @@ class Checker:
             fields = parse_body(row.body, what="its body")
         except ConfigError as problem:
             raise ReceiptsBroken("unreadable", row.position, str(problem), stream=row.stream, seq=row.seq) from None
-        head = self._heads.get(row.stream)
-        if head is None and self._begin.batch:  # the receipts before it in its stream were pruned; the batch vouches
-            named = str(fields.get("prev_receipt_hash")).removeprefix("sha256:")
-            head = ReceiptHead(row.seq - 1, named) if row.seq > 1 else ReceiptHead()
-        head = head or ReceiptHead()
-        if row.hash != expected or (fields.get("stream"), fields.get("seq")) != (row.stream, row.seq):
+        head = self._heads.get(row.stream, ReceiptHead())
+        if row.stream not in self._heads and self._begin.batch and row.seq > 1:
+            # The receipts before it in its stream were pruned; the batch vouches for what it follows.
+            head = ReceiptHead(row.seq - 1, str(fields.get("prev_receipt_hash")).removeprefix("sha256:"))
+        if (row.hash, fields.get("stream"), fields.get("seq")) != (expected, row.stream, row.seq):
             raise self._broken("edited", row, "its columns do not repeat its body")
         try:
-            found_by = row.found_by and index_of(fields)
+            found = row.found_by is None or row.found_by == index_of(fields)
         except ConfigError:
-            found_by = None
-        if row.found_by != found_by:
+            found = False
+        if not found:
             raise self._broken("edited", row, "the columns that it is found by do not repeat its body")
         if row.seq > head.seq + 1:
             raise self._broken("deleted", row, f"number {head.seq + 1} of the stream is missing before it")

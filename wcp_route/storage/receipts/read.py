@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from wcp_attest.base.strictjson import JsonValue
     from wcp_route.storage.database import Database
     from wcp_route.storage.receipts.sign import ReceiptKey
 
@@ -136,18 +137,22 @@ def find(address: str | Database, name: str) -> tuple[Receipt, ...]:
     # The newest by each name, from its index alone: a client may give a million requests one correlation id.
     newest = [select(columns.position).where(one).order_by(columns.position.desc()).limit(MAX_SHOWN) for one in wanted]
     places = columns.position.in_(union_all(*[select(one.subquery().c.position) for one in newest]))
-    found: list[Receipt] = []
-    for one in _receipts(address, places):  # compare the whole name: the database was asked for 64 bits of it
-        try:
-            fields = one.to_dict()
-        except ConfigError:
-            fields = {}
-        hold = fields.get("hold")
-        both = {**(hold if isinstance(hold, dict) else {}), **fields}
-        ids = [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
-        if (one.stream, one.seq) == place or one.hash == digest or name in ids:
-            found.append(one)
-    return tuple(found)
+    return tuple(
+        one
+        for one in _receipts(address, places)  # compare the whole name: the database was asked for 64 bits of it
+        if (one.stream, one.seq) == place or one.hash == digest or name in _ids_of(one)
+    )
+
+
+def _ids_of(receipt: Receipt) -> list[JsonValue]:
+    """Return the ids that a receipt is known by; none when its body cannot be read."""
+    try:
+        fields = receipt.to_dict()
+    except ConfigError:
+        return []
+    hold = fields.get("hold")
+    both = {**(hold if isinstance(hold, dict) else {}), **fields}
+    return [both.get(key) for key in ("decision_id", "receipt_id", "correlation_id", "pending_id")]
 
 
 def proof(address: str, receipt: Receipt) -> bytes:
