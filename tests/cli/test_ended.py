@@ -23,7 +23,7 @@ steps = 0
 def hook(event, arguments):
     global steps
     writes = event == "open" and arguments[2] & (os.O_CREAT | os.O_WRONLY)
-    if writes or event in {"os.mkdir", "os.chmod", "os.rename", "os.symlink", "os.remove"}:
+    if writes or event in {"os.mkdir", "os.chmod", "os.rename", "os.symlink", "os.remove", "os.rmdir", "shutil.rmtree"}:
         steps += 1
         if steps == step:
             os.kill(os.getpid(), number)
@@ -46,21 +46,37 @@ def sent(wcp: Command, number: int, step: int, *arguments: object) -> subprocess
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_copy_that_is_ended_half_way_is_removed(wcp: Command, signed: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "option"), [(signal.SIGTERM, "--stage"), (signal.SIGHUP, "--stage"), (signal.SIGTERM, "--stage-link")]
+)
+def test_a_copy_that_is_ended_half_way_is_removed(
+    wcp: Command, signed: Path, number: signal.Signals, option: str
+) -> None:
     trust = ("--public-key", "acme.key.pub", *WORKER, "--jobs", 1)
     before = sorted(os.listdir(wcp.folder))
     for step in range(1, 100):
-        done = sent(wcp, number, step, "verify", signed, *trust, "--stage", "copy")
+        done = sent(wcp, number, step, "verify", signed, *trust, option, "copy")
         if done.returncode == 0:
             break
         assert (done.returncode, done.stderr) == (-number, ""), step
         if (wcp.folder / "copy").exists():  # the last step had been done
-            wcp.ok("verify", "copy", *trust)
-            subprocess.run(["rm", "-r", wcp.folder / "copy"], check=True)
+            wcp.ok("verify", (wcp.folder / "copy").resolve(), *trust)
+        subprocess.run(["rm", "-rf", wcp.folder / "copy", wcp.folder / "copy.1"], check=True)  # whole copies
         assert sorted(os.listdir(wcp.folder)) == before, step
     assert step > 5
-    wcp.ok("verify", "copy", *trust)
+    wcp.ok("verify", (wcp.folder / "copy").resolve(), *trust)
+
+
+def test_an_archive_that_is_ended_half_way_is_removed(wcp: Command, signed: Path) -> None:
+    before = sorted(os.listdir(wcp.folder))
+    for step in range(1, 100):
+        done = sent(wcp, signal.SIGTERM, step, "pack", signed, "-o", "worker.tar", "--jobs", 1)
+        if done.returncode == 0:
+            break
+        assert (done.returncode, done.stderr) == (-signal.SIGTERM, ""), step
+        (wcp.folder / "worker.tar").unlink(missing_ok=True)  # the last steps remove what it was made in
+        assert sorted(os.listdir(wcp.folder)) == before, step
+    assert step > 5
 
 
 @pytest.mark.parametrize("command", ["build", "sign"])

@@ -5,16 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import describe_os_error
-from wcp_attest.disk.files import temporary_name
+from wcp_attest.disk.files import remove_directory, temporary_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_KEPT = 100_000  # numbers; a link that was renewed this often is cleared up by its user
 
 
-def private_stage(link: str) -> str:
-    """Return a new name beside a link, for a copy that no other start looks at.
+@contextmanager
+def private_stage(link: str) -> Iterator[str]:
+    """Choose a new name beside a link, for a copy that no other start looks at.
+
+    Yields:
+        The path. What is still there when the block ends was not published, and is removed.
 
     Raises:
         ConfigError: something that is not a link has the link's name, or the place cannot be read.
@@ -23,7 +32,11 @@ def private_stage(link: str) -> str:
         raise ConfigError(f"{link!r} exists and is no link; name a link that may be replaced, or use --stage")
     folder, name = os.path.split(os.path.abspath(link))
     _next_number(folder, name)
-    return os.path.join(folder, temporary_name(name))
+    path = os.path.join(folder, temporary_name(name))
+    try:
+        yield path
+    finally:
+        remove_directory(path)
 
 
 def publish(link: str, staged: str) -> str:

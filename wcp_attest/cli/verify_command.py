@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -100,13 +101,14 @@ def verify(
         from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
 
         statements = VerdictFile(VerdictFlags(**options), package, out)
-    if stage_link is not None:
-        from wcp_attest.cli.stage_link import private_stage, publish
+    if stage is not None and stage_link is not None:
+        raise click.UsageError("--stage and --stage-link exclude each other")
+    with ExitStack() as opened:
+        if stage_link is not None:
+            from wcp_attest.cli.stage_link import private_stage, publish
 
-        if stage is not None:
-            raise click.UsageError("--stage and --stage-link exclude each other")
-        stage = private_stage(stage_link)
-    with Counter(progress, quiet=out.quiet) as counter:
+            stage = opened.enter_context(private_stage(stage_link))
+        counter = opened.enter_context(Counter(progress, quiet=out.quiet))
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
 
@@ -127,8 +129,8 @@ def verify(
             )
 
         verdict = judge(attempt)
-    if verdict.ok and stage_link is not None and stage is not None:
-        stage = publish(stage_link, stage)
+        if verdict.ok and stage_link is not None and stage is not None:
+            stage = publish(stage_link, stage)
     if verdict.verified is not None and statements is not None:
         statements.write(verdict.verified, policy)
     _deliver(out, verdict, package, every=every)

@@ -227,7 +227,6 @@ def private_directory(parent: str) -> Iterator[str]:
     Raises:
         ConfigError: `parent` cannot be written to.
     """
-    import shutil
     import tempfile
 
     try:
@@ -237,7 +236,22 @@ def private_directory(parent: str) -> Iterator[str]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_directory(folder)
+
+
+def remove_directory(path: str) -> None:
+    """Remove a directory of ours with everything in it, as far as that is possible; also when a signal interrupts it.
+
+    Args:
+        path: of the directory; it may be gone already.
+    """
+    import shutil
+
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except BaseException:  # Ctrl-C, or what a supervisor sent; a second one ends the program
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def read_start(path: str, limit: int) -> bytes:

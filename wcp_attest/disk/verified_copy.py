@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import CREATE_FLAGS, FOLDER_FLAGS, Descent, FileProblem, describe_os_error, native
-from wcp_attest.disk.files import temporary_name, write_all
+from wcp_attest.disk.files import remove_directory, temporary_name, write_all
 from wcp_attest.disk.walk import Link
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import shutil
-
-        self._opened.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        try:
+            self._opened.close()
+        finally:
+            remove_directory(self._temporary)
 
     def prepared(self, walk: Iterable[Run | Link]) -> Iterator[Run | Link]:
         """Make the directories and links of the copy while the tree is walked.
