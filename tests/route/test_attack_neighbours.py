@@ -485,6 +485,22 @@ def test_receipts_are_listed_by_their_time(path: str) -> None:
     assert [one.to_dict()["correlation_id"] for one in last(path, 2)] == ["corr-2", "corr-1"]
 
 
+@pytest.mark.parametrize("text", ["\ud800", "\0", "\ud800/1", "\0/1", ""])
+def test_odd_text_finds_no_receipt_and_is_no_error(text: str, path: str) -> None:
+    with open_state(path, signer=SIGNER) as state:
+        state.ledger.append([some_evidence(1)])
+    assert find(path, text) == ()
+    assert last(path, 9, worker=text) == last(path, 9, stream=text) == last(path, 9, kind=text) == ()
+
+
+def test_a_principal_that_is_no_text_suppresses_no_receipt(kept: tuple[State, World]) -> None:
+    state, world = kept
+    made = world.hall(services=services_of(state, world)).decide(a_request(), principal="acme\ud800")
+    assert made.decision.code == Code.UNKNOWN_TENANT
+    (written,) = find(state.ledger.database, made.decision.decision_id)
+    assert written.to_dict()["principal"] == "acme?"
+
+
 # Settings
 
 

@@ -99,7 +99,10 @@ def draft(evidence: Evidence, *, current: bool = False) -> Draft:
         raise ReceiptError("a decision has no place among the events")
     try:
         before = f'{{{_before_previous(evidence, decision)},"prev_receipt_hash":'
-        principal = "" if evidence.principal is None else f',"principal":{text(evidence.principal)}'
+        who = evidence.principal
+        if who is not None and not who.isascii():  # half a surrogate pair, from a token, must not suppress the receipt
+            who = who.encode(errors="replace").decode()
+        principal = "" if who is None else f',"principal":{text(who)}'
         between = (
             f'{principal},"privilege_envelope_ok":{_FLAGS[decision.privilege_envelope_ok]}'
             f',"qos_class":{_or_null(decision.qos_class)}'

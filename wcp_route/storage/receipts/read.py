@@ -131,7 +131,7 @@ def find(address: str | Database, name: str) -> tuple[Receipt, ...]:
     if digest is not None:
         wanted.append(columns.hash_key == key_of(digest))
     if place is not None:
-        wanted.append(and_(columns.stream == place[0], columns.seq == place[1]))
+        wanted.append(and_(columns.stream == _askable(place[0]), columns.seq == place[1]))
     if (parts := _UUID7.match(name)) is not None:
         wanted.append(columns.at_ms == int(parts[1] + parts[2], 16))
     # The newest by each name, from its index alone: a client may give a million requests one correlation id.
@@ -225,7 +225,7 @@ def last(  # noqa: PLR0913  # one for each filter
     }  # fmt: skip
     for name, value in same.items():
         if value is not None:
-            wanted.append(columns[name] == (value if name == "stream" else column_text(value)))
+            wanted.append(columns[name] == _askable(value if name == "stream" else column_text(value)))
     if since_ms is not None:
         wanted.append(columns.at_ms >= since_ms)
     if until_ms is not None:
@@ -302,6 +302,11 @@ def _opened(address: str | Database) -> Iterator[tuple[Database, Connection]]:
         return
     with closing(Database(address)) as database, database.reading() as connection:
         yield database, connection
+
+
+def _askable(text: str) -> str:
+    """Return text as a database takes it; half a surrogate pair and a zero are in no receipt, and match none."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _receipts(
