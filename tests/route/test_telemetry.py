@@ -326,6 +326,21 @@ def test_a_target_that_stays_stuck_does_not_keep_close_waiting(monkeypatch: pyte
     stuck.go.set()
 
 
+def test_a_forked_process_writes_its_own_events_and_none_of_its_parents(tmp_path: Path) -> None:
+    place = tmp_path / "events.jsonl"
+    with Telemetry("urn:wcp:hall", to_file(str(place))) as sink:
+        sink.emit(a_decision(1), 0)
+        child = os.fork()
+        if child == 0:  # pragma: no cover  # coverage does not follow forks
+            sink.emit(a_decision(2), 0)
+            sink.close()
+            os._exit(0 if sink.dropped == 0 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        sink.emit(a_decision(3), 0)
+    subjects = [json.loads(line)["subject"] for line in place.read_text().splitlines()]
+    assert {name: subjects.count(name) for name in subjects} == {a_decision(n).decision_id: 3 for n in (1, 2, 3)}
+
+
 def test_a_target_that_raises_is_counted_and_asked_again() -> None:
     heard: list[JsonObject] = []
 

@@ -70,10 +70,14 @@ class Telemetry(Closing):
         if _SOURCE.match(source) is None:
             raise ConfigError(f"{source[:80]!r} cannot be the source of events; use a URI such as urn:wcp:hall:acme")
         self._source, self._target, self._traceparent = source, target, traceparent
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start to write, in this process."""
+        self._process, self.dropped = os.getpid(), 0
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self.dropped = 0
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name="wcp-route-events", daemon=True)
         self._thread.start()
 
@@ -86,6 +90,8 @@ class Telemetry(Closing):
             decision: what was decided.
             elapsed_ns: how long it took, nanoseconds.
         """
+        if os.getpid() != self._process and not self._closed:  # a fork copies the queue, and no thread that empties it
+            self._begin()
         if self._closed or self._queue.qsize() >= MAX_WAITING:
             self._drop(1)
             return
@@ -99,8 +105,8 @@ class Telemetry(Closing):
 
     def close(self) -> None:
         """Write the events that wait, for at most `CLOSE_SECONDS`. The rest is dropped."""
-        if not self._closed:
-            self._closed = True
+        closed, self._closed = self._closed, True
+        if not closed and os.getpid() == self._process:
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
 
