@@ -6,16 +6,13 @@ import base64
 import json
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.service.world import CAPABILITY, HELD, WORKER, a_request
+from tests.service.world import CAPABILITY, HELD, WORKER, World, a_request
 from wcp_route.json_schemas import schema_of
-
-if TYPE_CHECKING:
-    from tests.service.world import World
 
 
 def fresh(**changes: Any) -> dict[str, Any]:
@@ -289,6 +286,18 @@ def test_receipts_are_filtered_and_exported(world: World) -> None:
         assert world("GET", f"/receipts?{wrong}", "rita").status_code == 400, wrong
     lines = world("GET", "/receipts/export", "rita").text.splitlines()
     assert len([json.loads(line) for line in lines]) > 2
+    place = Path(world.address)
+    place.rename(place.with_suffix(".away"))
+    assert world("GET", "/receipts/export", "rita").json()["code"] == "state-unusable"
+    place.with_suffix(".away").rename(place)
+
+
+def test_a_hall_without_a_receipt_key_says_that_nothing_is_signed(tmp_path: Path) -> None:
+    world = World(tmp_path, signed=False)
+    assert world("GET", "/receipts/head", "rita").json()["code"] == "not-signed"
+    made = world("POST", "/wcp/route", "acme", fresh()).json()["decision_id"]
+    assert world("GET", f"/receipts/{made}/proof", "rita").json()["code"] == "not-signed"
+    world.close()
 
 
 def test_metrics_and_readiness_need_no_token_and_tell_no_worker(world: World) -> None:

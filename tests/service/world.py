@@ -57,7 +57,7 @@ def token(name: str) -> str:
 class World:
     """A running service."""
 
-    def __init__(self, folder: Path, **table: Any) -> None:
+    def __init__(self, folder: Path, *, signed: bool = True, **table: Any) -> None:
 
         self.folder, signer = folder, generate()
         self.package = make_package(folder / "worker", signer)
@@ -74,7 +74,7 @@ class World:
         bans = [make_ban(Kind.PACKAGE, f"sha256:{self.banned}", **about), make_ban(Kind.WORKER, "org.acme.x", **about)]
         (folder / "bans.json").write_bytes(BanList.make(head, bans).to_bytes())
         key = KeyFileSigner.from_file_bytes(generate().to_pem(None), what="receipt key")
-        self.state = open_state(self.address, signer=key)
+        self.state = open_state(self.address, signer=key if signed else None)
         record = a_record(capabilities=[CAPABILITY, HELD])
         self.state.registry.enroll(replace(read_record(record), package_root=self.package), by="enroller")
         held = {"escalation": {"human_required_default": True, "rationale": "deletes"}}

@@ -348,6 +348,7 @@ _PATHS: Final[dict[str, dict[str, Operation]]] = {
     )},
     "/receipts/head": {"get": Operation(
         "operators", "head", "The signed end of the receipts", roles=("reader", "operator"), answer="SignedBatch",
+        problems={"409": "The Hall has no receipt key (`not-signed`)."},
         about="Keep it elsewhere: with it, a database that was set back is refused.",
     )},
     "/receipts/export": {"get": Operation(
@@ -361,7 +362,9 @@ _PATHS: Final[dict[str, dict[str, Operation]]] = {
     )},
     "/receipts/{decision_id}/proof": {"get": Operation(
         "operators", "proof", "The bytes of a receipt, and the signed batch that lists their hash",
-        roles=("reader", "operator"), answer="Proof", problems={"404": "There is no such decision (`not-found`)."},
+        roles=("reader", "operator"), answer="Proof", problems={
+            "404": "There is no such decision (`not-found`).", "409": "The Hall has no receipt key (`not-signed`).",
+        },
         about="By decision id only.",
     )},
     "/healthz": {"get": Operation("machines", "alive", "The process answers", kind="text/plain")},

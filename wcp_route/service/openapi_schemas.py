@@ -397,7 +397,7 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = {
         "A batch of receipts: a DSSE envelope.",
         payloadType={"const": "application/vnd.wcp.receipt-batch.v2+json", "description": "Its type."},
         payload=text("The batch in base64: JSON, whose `hashes` are the SHA-256 of each receipt in it.", **_FILE),
-        signatures=listed("Of the Hall's receipt key. Empty when it has none.", made_of(
+        signatures=listed("Of the Hall's receipt key.", made_of(
             "One signature.",
             keyid=text("SHA-256 of the public key.", DIGEST),
             sig=text("Ed25519, in base64.", **_FILE),

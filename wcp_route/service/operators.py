@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -213,10 +214,11 @@ async def proof(request: Request) -> Response:
 
     Roles: `reader`, `operator`.
 
-    Problems: 401, 403, 404 no such decision, or 503.
+    Problems: 401, 403, 404 no such decision, 409 the Hall has no receipt key, or 503.
     """
     context, name = context_of(request), request.path_params["decision_id"]
     principal_of(request, "reader", "operator")
+    _check_signed(context)
     about = await working(lambda: read.find(context.address, name))
     found = [one for one in about if one.to_dict().get("decision_id") == name]
     if not found:
@@ -225,16 +227,27 @@ async def proof(request: Request) -> Response:
     return CanonicalJSON({"body": base64.b64encode(found[0].body).decode(), "batch": batch})
 
 
+def _check_signed(context: Context) -> None:
+    """Check that there can be a signed batch.
+
+    Raises:
+        Problem: 409.
+    """
+    if not context.state.ledger.signed:
+        raise Problem(409, "not-signed", "this Hall has no receipt key, so nobody signs its receipts")
+
+
 @endpoint
 async def head(request: Request) -> Response:
     """GET /receipts/head: keep it elsewhere; a restored older database is refused with it.
 
     Roles: `reader`, `operator`.
 
-    Problems: 401, 403, or 503 when no batch is signed yet or the ledger cannot be read.
+    Problems: 401, 403, 409 the Hall has no receipt key, or 503 when the ledger cannot be read.
     """
     context = context_of(request)
     principal_of(request, "reader", "operator")
+    _check_signed(context)
     return Response(await working(lambda: read.head(context.address)), media_type="application/json")
 
 
@@ -244,16 +257,19 @@ async def export(request: Request) -> Response:
 
     Roles: `reader`, `operator`.
 
-    Problems: 401 or 403.
+    Problems: 401, 403, or 503 when the ledger cannot be read.
     """
     context = context_of(request)
     principal_of(request, "reader", "operator")
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # read in one transaction, however slowly the client takes it
+    try:
+        await working(lambda: read.export(context.address, spool.write))
+    except Problem:
+        spool.close()
+        raise
 
     def lines() -> Iterator[bytes]:
-        import tempfile
-
-        with tempfile.TemporaryFile() as spool:  # read in one transaction, however slowly the client takes it
-            read.export(context.address, spool.write)
+        with spool:
             spool.seek(0)
             while block := spool.read(1 << 16):
                 yield block
