@@ -28,7 +28,7 @@ from wcp_attest.disk.quick_check import is_exact
 from wcp_attest.package.manifest import SCHEMA, Manifest
 from wcp_attest.package.signature_file import parse_lines
 from wcp_attest.package.statement import Statement
-from wcp_attest.signing.signature_lines import Counted, distinct, verify_line
+from wcp_attest.signing.signature_lines import Counted, distinct, named_by, verify_line
 from wcp_attest.verdict import SEAL, Expectation, Question, Verdict, Verified, judge
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class PackageProof:
         manifest: signed, parsed and acceptable.
         namespace: whose authority the package carries.
         counted: one signature for each distinct signer that counts towards the threshold.
-        signers: the signers of every signature that is valid, whether it counts or not; ban checks look at all of them.
+        signers: the signers of every signature that is valid, whether it counts or not, and whom the lines name that
+            could not be verified here; ban checks look at all of them.
     """
 
     pair: PackagePair
@@ -175,14 +176,14 @@ def decide(
     if proof is None or proof.pair != pair:
         # 2  Lines by signers that the policy knows. 3  Their signature over the DSSE encoding.
         # 4  Their statement: types, one subject, the SHA-256 of this manifest.
-        signatures, missed = _valid_signatures(pair, policy)
+        signatures, missed, named = _valid_signatures(pair, policy)
         # 5  Only now is the manifest parsed: identity, namespace and its threshold, schema, excludes.
         manifest = Manifest.parse(pair.manifest)
         _check_identity(manifest, signatures, question.expect)
         namespace = policy.namespace(namespace_of(manifest.worker_id))
         counted = count_signers(namespace, signatures, missed)
         _check_acceptable(manifest, policy.accept)
-        proof = PackageProof(pair, manifest, namespace.name, counted, tuple(each.by for each in signatures))
+        proof = PackageProof(pair, manifest, namespace.name, counted, (*(each.by for each in signatures), *named))
     # 6  What changes with time: age and bans, before a single file is opened.
     check_age_and_bans(question, proof)
     # 7  The tree against the manifest: every entry, none missing, none extra. A small tree that agrees is seen to agree
@@ -221,7 +222,7 @@ def proven(question: Question, proof: PackageProof) -> Verified:
 
 def _valid_signatures(
     pair: PackagePair, policy: Policy
-) -> tuple[tuple[PackageSignature, ...], tuple[VerificationError, ...]]:
+) -> tuple[tuple[PackageSignature, ...], tuple[VerificationError, ...], tuple[SignedBy, ...]]:
     """Verify every line that names a signer the policy knows, and read what it signed.
 
     A line that names a trusted key must verify and must cover this manifest. A line by a key that the policy does not
@@ -229,7 +230,7 @@ def _valid_signatures(
     and denies only where it is missed: which Sigstore instance it belongs to is not known before.
 
     Returns:
-        The valid signatures, and why each keyless line counts for nothing.
+        The valid signatures, why each keyless line counts for nothing, and whom the lines name that were not verified.
 
     Raises:
         SignatureMissing: there is no signature.
@@ -240,16 +241,19 @@ def _valid_signatures(
     digest = sha256_hex(pair.manifest)
     valid: list[PackageSignature] = []
     missed: list[VerificationError] = []
+    named: list[SignedBy | None] = []
     for line in parse_lines(pair.signatures or b""):
         try:
             found = verify_line(line, policy.keys, policy.identities, policy.sigstore)
             if found is None:
+                named.append(named_by(line))
                 continue
             statement = Statement.from_bytes(found.payload)
         except VerificationError as problem:
             if line.kind != "sigstore":
                 raise
             missed.append(problem)
+            named.append(named_by(line))
             continue
         if found.mismatch is not None:
             missed.append(found.mismatch)
@@ -263,7 +267,7 @@ def _valid_signatures(
             cause = conversion_of(pair.manifest, statement.manifest_sha256)
             raise SignatureInvalid(f"{message}: {cause}" if cause else message)
     if any(signature.entries for signature in valid):
-        return tuple(valid), tuple(missed)
+        return tuple(valid), tuple(missed), tuple(filter(None, named))
     if missed:
         raise _unchecked(missed) or missed[0]
     raise SignerUntrusted("none of the signatures is by a signer that the policy names")

@@ -187,3 +187,46 @@ def test_the_bundle_of_a_keyless_signature_is_written_for_a_release(instance: Lo
     bundle = (folder / "bans.sigstore.json").read_bytes()
     assert json.loads(bundle)["verificationMaterial"]["certificate"]
     assert bundle.rstrip(b"\n") in (folder / "bans.json.sig").read_bytes().splitlines()
+
+
+KEY_ONLY = """
+version = 1
+[[namespace]]
+name = "org.acme"
+  [[namespace.signer]]
+  key = "acme.pub"
+[bans]
+max_age = "30d"
+state = "state"
+  [[bans.source]]
+  file = "own.json"
+  signed = false
+"""
+
+
+def test_a_ban_hits_whom_a_line_names_that_the_policy_cannot_verify(folder: Path) -> None:
+    """The package is signed keyless, by a key that the policy does not name, and by the one that it trusts."""
+    good("keygen", "acme.key", "--no-passphrase")
+    shutil.copy("acme.key.pub", "acme.pub")
+    stranger = good("sign", "worker", "--key", "soc.key", "--format", "json").json["signers"][0]["key_id"]
+    good("sign", "worker", "--key", "acme.key")
+    (folder / "policy.toml").write_text(KEY_ONLY)
+    bans = {
+        "the stranger's key": ("--key-id", stranger),
+        "the keyless signer": ("--identity", WORKFLOW),
+        "its repository": ("--identity", "https://github.com/Acme/Worker"),
+        "nobody here": ("--identity", "https://github.com/acme/other"),
+    }
+    for what, subject in bans.items():
+        (folder / "own.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "state", ignore_errors=True)  # otherwise the list would be rolled back
+        good("ban", "new", "own.json", "--name", "own")
+        good("ban", "add", "own.json", *subject, "--reason", what)
+        assert code() == (None if what == "nobody here" else "ATTEST_BANNED"), what
+        impact = quickly("ban", "impact", "own.json", str(folder / "worker"))
+        assert impact.status == (0 if what == "nobody here" else 1), "`ban impact` says the same as `verify`"
+    # A certificate that names nobody, or that is none, is passed over as it was.
+    signed = (folder / "worker/manifest.sig").read_bytes()
+    for spoilt in (b'"rawBytes":"AAAA', b'"rawBytes":"!', b'"rawBytes":[],"x":"'):
+        (folder / "worker/manifest.sig").write_bytes(signed.replace(b'"rawBytes":"', spoilt, 1))
+        assert code() is None, spoilt

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ObjectIdentifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,3 +124,20 @@ def test_no_issuer_or_two_are_refused(claims: dict[int, bytes]) -> None:
 def test_no_subject_or_several_are_refused(names: tuple[x509.GeneralName, ...]) -> None:
     with pytest.raises(SignatureInvalid):
         claims_of(certificate({8: der.utf8_string(ISSUER)}, *names))
+
+
+def patched(number_or_tag: bytes, by: bytes) -> x509.Certificate:
+    made = certificate(
+        {8: der.utf8_string(ISSUER), 9: der.utf8_string(ISSUER)}, x509.UniformResourceIdentifier("https://x")
+    )
+    data = made.public_bytes(Encoding.DER)
+    assert data.count(number_or_tag) == 1
+    return x509.load_der_x509_certificate(data.replace(number_or_tag, by))
+
+
+def test_an_extension_twice_or_a_name_of_an_unknown_kind_is_refused() -> None:
+    """What a builder does not make, written byte by byte."""
+    arc = bytes.fromhex("2b0601040183bf3001")  # 1.3.6.1.4.1.57264.1
+    for spoilt in (patched(arc + b"\x09", arc + b"\x08"), patched(b"\x86\x09https://x", b"\xa3\x09https://x")):
+        with pytest.raises(SignatureInvalid):
+            claims_of(spoilt)

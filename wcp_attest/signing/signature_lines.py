@@ -6,18 +6,20 @@ be valid, a line by an unknown key is skipped, and each entry of a policy and ea
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, SignatureInvalid, SignerUntrusted, SigningError, VerificationError
-from wcp_attest.package.signature_file import parse_line
+from wcp_attest.package.signature_file import MAX_LINE_BYTES, SignedBy, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from wcp_attest.package.signature_file import Line
-    from wcp_attest.signing import SignedBy, Signer, SigstoreTrust, TrustedSigner
+    from wcp_attest.signing import Signer, SigstoreTrust, TrustedSigner
     from wcp_attest.signing.sigstore.signer_identity import SigstoreIdentity
 
     Entry: TypeAlias = TrustedSigner | SigstoreIdentity
@@ -102,6 +104,32 @@ def _verify_keyless(line: Line, identities: Sequence[SigstoreIdentity], trust: S
         except SignerUntrusted as problem:
             mismatch = mismatch or problem
     return ValidSignature(bundle.by, tuple(matching), line.envelope.payload, bundle.at, None if matching else mismatch)
+
+
+def named_by(line: Line) -> SignedBy | None:
+    """Return whom a line names as its signer. Nothing is verified, so such a name may only refuse, by a ban.
+
+    Args:
+        line: parsed.
+
+    Returns:
+        The signer, or None when the line names nobody that can be read.
+    """
+    if line.kind != "sigstore":
+        return SignedBy(key_id=line.hint)
+    material = strictjson.loads_object(line.raw, what="the line", max_bytes=MAX_LINE_BYTES)["verificationMaterial"]
+    match material:
+        case {"certificate": {"rawBytes": str(encoded)}}:
+            try:
+                from cryptography.x509 import load_der_x509_certificate
+
+                from wcp_attest.signing.sigstore.bundle import signer_of
+                from wcp_attest.signing.sigstore.certificate import claims_of
+
+                return signer_of(claims_of(load_der_x509_certificate(a2b_base64(encoded))))
+            except (ModuleNotFoundError, ValueError, SignatureInvalid):
+                return None
+    return None
 
 
 _C = TypeVar("_C", bound=Counted)

@@ -22,8 +22,8 @@ class PackageFacts:
         hash_algorithm: of the package hash and of the file digests.
         worker_id: as the manifest names it; its namespace is derived from it.
         worker_version: as the manifest names it.
-        signers: every signer whose signature holds, counted or not, of any namespace. The order of the lines must not
-            decide whether a ban hits.
+        signers: every signer whose signature holds, counted or not, of any namespace, and every other one that a line
+            names. The order of the lines must not decide whether a ban hits.
         excludes: the patterns that the signed manifest leaves out of what it covers.
     """
 

@@ -65,7 +65,7 @@ def claims_of(certificate: Certificate) -> CertificateClaims:
                 return CertificateClaims(issuer=issuer, san=_bounded(name), **claims)
             case [x509.OtherName(type_id=kind, value=value)] if kind.dotted_string == f"{_ARC}.{_OTHER_NAME}":
                 return CertificateClaims(issuer=issuer, san=_utf8_string(value), **claims)
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as problem:
         raise SignatureInvalid(f"the signing certificate's extensions are malformed: {problem}") from None
     raise SignatureInvalid("the signing certificate does not name exactly one subject")
 
