@@ -39,7 +39,7 @@ _DANGEROUS_STARTS = (
     "LD_", "DYLD_", "WCP_ATTEST_", "NODE_", "PERL", "RUBY", "GEM_", "BUNDLE_", "JAVA", "_JAVA_", "JDK_JAVA_",
     "BASH_", "LUA_", "R_", "JULIA_", "PHP_INI_", "GUILE_", "DOTNET_", "CORECLR_", "COR_", "OPENSSL_", "GTK_",
     "GIO_", "QT_", "QML", "GST_", "MALLOC_", "GLIBC_", "CUDA_INJECTION", "CAML", "ERL_", "ELIXIR_", "GIT_",
-    "ACTIONS_ID_TOKEN_REQUEST_", "WCP_ROUTE_",
+    "ACTIONS_ID_TOKEN_REQUEST_", "WCP_ROUTE_", "PYTHON",
 )
 _DANGEROUS_NAMES = frozenset([
     "CLASSPATH", "GCONV_PATH", "ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH", "GLOBIGNORE",
@@ -85,24 +85,32 @@ def environment_for(
     found = {}
     for name, value in environ.items():
         dangerous = name in _DANGEROUS_NAMES or name.startswith(_DANGEROUS_STARTS)
-        dangerous = dangerous or (name.startswith("PYTHON") and name not in _HARMLESS_PYTHON)
+        dangerous = dangerous and name not in _HARMLESS_PYTHON
         plain = name in {"PATH", "HOME", "LANG", "TERM", "TZ"} or not clean
         if name in kept or (plain and not dangerous):
             found[name] = value
     if "PATH" in found and "PATH" not in kept:  # an empty or relative place would be one below the package
         found["PATH"] = ":".join(place for place in found["PATH"].split(":") if place.startswith("/"))
-    folders = []
-    for folder in python_path:
-        path = os.path.normpath(os.path.join(package.path, folder))
-        if os.path.commonpath([path, package.path]) != package.path or not os.path.isdir(path):
-            raise ConfigError(f"--python-path {folder!r} is not a directory of the package")
-        folders.append(path)
+    folders = _folders_of(package.path, python_path)
     if folders:
         found["PYTHONPATH"] = ":".join(folders)
-    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH"):
-        if name not in kept:
-            found[name] = "1"
+    found.update({name: "1" for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH") if name not in kept})
     return {**found, "WCP_PACKAGE_ROOT": package.path, "WCP_PACKAGE_SHA256": package.verified.manifest_sha256}
+
+
+def _folders_of(root: str, python_path: Iterable[str]) -> list[str]:
+    """Return the paths of directories that are named relative to the package.
+
+    Raises:
+        ConfigError: one is not in the package.
+    """
+    folders = []
+    for folder in python_path:
+        path = os.path.normpath(os.path.join(root, folder))
+        if os.path.commonpath([path, root]) != root or not os.path.isdir(path):
+            raise ConfigError(f"--python-path {folder!r} is not a directory of the package")
+        folders.append(path)
+    return folders
 
 
 def default_store(environ: Mapping[str, str]) -> str:

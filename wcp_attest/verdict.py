@@ -122,11 +122,14 @@ class Question:
         """
         expect, options = expect or Expectation(), options or ReadOptions()
         moment, checks = time.time() if now is None else now, tuple(bans)
-        given = ((policy, Policy), (expect, Expectation), (options, ReadOptions), (moment, (int, float)))
-        for value, kind in given:
+        given = (
+            (policy, Policy, "a Policy", "; load_policy(path) reads one from a file"),
+            (expect, Expectation, "a Expectation", ""),
+            (options, ReadOptions, "a ReadOptions", ""),
+            (moment, (int, float), "a number of seconds", ""),
+        )
+        for value, kind, wanted, advice in given:
             if not isinstance(value, kind):
-                wanted = "a number of seconds" if isinstance(kind, tuple) else f"a {kind.__name__}"
-                advice = "; load_policy(path) reads one from a file" if kind is Policy else ""
                 raise TypeError(f"expected {wanted}, got a {type(value).__name__}{advice}")
         if not all(hasattr(check, "check_before") and hasattr(check, "check_files") for check in checks):
             raise TypeError("`bans` takes ban checks, such as the one that wcp_attest.bans.load_bans returns")

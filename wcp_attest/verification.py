@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.package.legacy_manifest import Awp1Manifest
     from wcp_attest.signing import SignedBy
+    from wcp_attest.signing.signature_lines import ValidSignature
     from wcp_attest.trust.conditions import BanCheck
     from wcp_attest.trust.policy import Accept, Namespace, Policy
 
@@ -78,6 +79,16 @@ class PackageSignature(Counted):
 
     statement: Statement
     at: int
+
+    @classmethod
+    def of(cls, found: ValidSignature, statement: Statement) -> PackageSignature:
+        """Join a valid signature and what it says.
+
+        Args:
+            found: the signature.
+            statement: read from its payload.
+        """
+        return cls(found.by, found.entries, statement, statement.signed_at if found.at is None else found.at)
 
 
 def verify(
@@ -212,7 +223,7 @@ def proven(question: Question, proof: PackageProof) -> Verified:
         hash_algorithm=manifest.hash_algorithm,
         manifest_sha256=proof.counted[0].statement.manifest_sha256,
         signers=tuple(signature.by for signature in proof.counted if _is_young(question, signature.at)),
-        signed_at_utc=format_utc(max(parse_utc(each.statement.signed_at_utc) or 0 for each in proof.counted)),
+        signed_at_utc=format_utc(max(each.statement.signed_at for each in proof.counted)),
         policy_digest=question.policy.digest,
         excludes=manifest.excludes,
         placement=proof.pair.place.placement,
@@ -258,14 +269,12 @@ def _valid_signatures(
         if found.mismatch is not None:
             missed.append(found.mismatch)
         if statement.manifest_sha256 == digest:
-            at = found.at if found.at is not None else parse_utc(statement.signed_at_utc) or 0
-            valid.append(PackageSignature(found.by, found.entries, statement, at))
+            valid.append(PackageSignature.of(found, statement))
         elif found.entries:
             from wcp_attest.package.ours import conversion_of
 
-            message = f"the signature by {found.by} is over another manifest.json than this one"
             cause = conversion_of(pair.manifest, statement.manifest_sha256)
-            raise SignatureInvalid(f"{message}: {cause}" if cause else message)
+            raise SignatureInvalid(f"the signature by {found.by} is over another manifest.json than this one{cause}")
     if any(signature.entries for signature in valid):
         return tuple(valid), tuple(missed), tuple(filter(None, named))
     if missed:

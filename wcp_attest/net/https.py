@@ -70,6 +70,14 @@ class Request:
     types: frozenset[str] = frozenset()
     refusals: frozenset[int] = frozenset()
 
+    def allows(self, kind: str) -> bool:
+        """Tell whether an answer may be of a media type.
+
+        Args:
+            kind: the type, in lower case and without parameters.
+        """
+        return not self.types or kind in self.types or kind.endswith("+json")
+
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
@@ -188,18 +196,7 @@ class Transport:
                 raise MachineError(f"cannot ask {self._origin}: {describe_os_error(cause)}; nothing was decided")
             cause = cause.__cause__ or cause.__context__
         if isinstance(problem, _NETWORK_ERRORS):
-            # urllib3 wraps the cause, and the cause says more.
-            while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
-                problem = problem.args[-1]
-            said = str(problem)
-            if isinstance(problem, urllib3.exceptions.PoolError | urllib3.exceptions.NewConnectionError):
-                said = said.partition("): ")[2] or said  # without the name of our class of connections
-            elif isinstance(problem, http.client.HTTPException):
-                said = f"{type(problem).__name__} {said}"  # the text may be a line of the server and nothing else
-            said = "".join(each if each.isprintable() else " " for each in said[:300])
-            raise RegistryUnreachable(
-                f"{self._origin} cannot be reached: {' '.join(said.split()) or type(problem).__name__}"
-            )
+            raise RegistryUnreachable(f"{self._origin} cannot be reached: {_in_words(problem)}")
         if problem is not None:
             raise problem
         if call.reply is None:
@@ -289,17 +286,25 @@ class _WatchedTls(_WatchedConnection, HTTPSConnection):
     """The same with TLS: `super()` above leads to `HTTPSConnection`."""
 
 
+def _in_words(problem: Exception) -> str:
+    """Say on one line what went wrong in the network, in the words of the innermost cause."""
+    # urllib3 wraps the cause, and the cause says more.
+    while isinstance(problem, urllib3.exceptions.ProtocolError) and isinstance(problem.args[-1], Exception):
+        problem = problem.args[-1]
+    said = str(problem)
+    if isinstance(problem, urllib3.exceptions.PoolError | urllib3.exceptions.NewConnectionError):
+        said = said.partition("): ")[2] or said  # without the name of our class of connections
+    elif isinstance(problem, http.client.HTTPException):
+        said = f"{type(problem).__name__} {said}"  # the text may be a line of the server and nothing else
+    said = "".join(each if each.isprintable() else " " for each in said[:300])
+    return " ".join(said.split()) or type(problem).__name__
+
+
 def _usable(reply: HttpReply, request: Request) -> HttpReply:
     """Return an answer that a caller can read; raise for all others."""
     status, place = reply.status, f"{request.method} {reply.url}"
     if status == 429 or status >= 500:
-        # `Retry-After` (RFC 9110, section 10.2.3) is a number of seconds or a date.
-        text, wait = reply.headers.get("retry-after", "").strip(), None
-        if text.isdecimal():
-            wait = float(text[:9])
-        else:
-            with contextlib.suppress(ValueError, TypeError, OverflowError):
-                wait = max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+        wait = _retry_after(reply)
         if status >= 500:
             raise _Failing(f"{place}: the server fails with status {status}", wait)
         when = "later" if wait is None else f"in {wait:.0f} s"
@@ -310,9 +315,20 @@ def _usable(reply: HttpReply, request: Request) -> HttpReply:
         hint = "; is the token right?" if status in {401, 403} else ""
         raise RegistryAnswerError(f"{place}: refused with status {status}{hint}", status)
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.types and reply.body and status < 204 and kind not in request.types and not kind.endswith("+json"):
+    if reply.body and status < 204 and not request.allows(kind):
         raise RegistryAnswerError(f"{place}: the answer is of type {kind[:80]!r}, not {min(request.types)}")
     return reply
+
+
+def _retry_after(reply: HttpReply) -> float | None:
+    """Return how many seconds a server asks to wait (RFC 9110, section 10.2.3), or None."""
+    text = reply.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):  # no date either
+        return None
 
 
 class _Failing(RegistryUnreachable):

@@ -60,14 +60,14 @@ def conversion_of(data: bytes, manifest_sha256: str) -> str:
         manifest_sha256: of the one that was signed, 64 lower-case hex digits.
 
     Returns:
-        The reason and what to do, to follow a colon; empty when it is not known.
+        The reason and what to do, behind a colon; empty when it is not known.
     """
     from wcp_attest.base.digest import sha256_hex
 
     if b"\r\n" in data and sha256_hex(data.replace(b"\r\n", b"\n")) == manifest_sha256:
-        return CONVERTED
+        return f": {CONVERTED}"
     reformatted = _HEAD.match(data) is not None and not data.startswith(b'{\n"schema_version":"awp.v')
-    return "another program has reformatted it; restore the file that was signed" if reformatted else ""
+    return ": another program has reformatted it; restore the file that was signed" if reformatted else ""
 
 
 def is_signature_file(data: bytes) -> bool:

@@ -106,6 +106,11 @@ class Statement:
     hash_algorithm: HashAlgorithm
     signed_at_utc: str
 
+    @property
+    def signed_at(self) -> int:
+        """When it was signed, by the signer's clock, in seconds since the epoch."""
+        return parse_utc(self.signed_at_utc) or 0
+
     @classmethod
     def of(cls, manifest: Manifest, manifest_bytes: bytes, *, signed_at_utc: str) -> Statement:
         """Make the statement about a manifest.
