@@ -52,15 +52,7 @@ class ClaudeCode:
         roots = [os.path.join(os.environ.get("CLAUDE_PROJECT_DIR") or folder, ".claude", "skills"), f"{home}/skills"]
         plugins = _installed(os.path.join(home, "plugins", "installed_plugins.json"))
         if event == "SessionStart":
-            skills = [
-                entry.path for root in roots if os.path.isdir(root) for entry in os.scandir(root) if entry.is_dir()
-            ]
-            found = sorted(
-                {os.path.realpath(path) for path in (*skills, *(p for where in plugins.values() for p in where))}
-            )
-            if len(found) > MAX_PACKAGES:
-                raise RequestError(f"there are more than {MAX_PACKAGES} skills and plugins")
-            return found
+            return _everything(roots, plugins)
         tool, given = fields.get("tool_name"), fields.get("tool_input")
         if event != "PreToolUse" or not isinstance(tool, str) or not isinstance(given, dict):
             raise RequestError(f"the event {str(event)[:40]!r} is none that this gate answers")
@@ -85,6 +77,19 @@ class ClaudeCode:
         if self.stops_call:
             return HostReply(None, text + "\n", BLOCK)
         return HostReply({"continue": False, "stopReason": text, "systemMessage": text}, text + "\n", 0)
+
+
+def _everything(roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str]:
+    """Return the real paths of all skills and plugins.
+
+    Raises:
+        RequestError: there are too many.
+    """
+    skills = [entry.path for root in roots if os.path.isdir(root) for entry in os.scandir(root) if entry.is_dir()]
+    found = {os.path.realpath(path) for path in (*skills, *(p for where in plugins.values() for p in where))}
+    if len(found) > MAX_PACKAGES:
+        raise RequestError(f"there are more than {MAX_PACKAGES} skills and plugins")
+    return sorted(found)
 
 
 def _skill(name: object, roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str]:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.signing.secret_text import UTF8_MARK, UTF16_MARKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_KEYS: Final = 100  # of one file; each is a signer of its own
 # Work for a passphrase, each some ten seconds; programs write a hundredth of it.
@@ -237,13 +240,14 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
 
     load = load_ssh_private_key if block.label == "OPENSSH PRIVATE KEY" else load_pem_private_key
     encrypted = is_encrypted(block.pem)
-    if encrypted and not passphrase:
-        raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt")
-    if encrypted and _is_slow(block):
-        raise ConfigError(
-            f"{what} is encrypted with so many rounds that opening it takes minutes, or too much memory; encrypt it"
-            " again with fewer, by `ssh-keygen -p -a 100 -f FILE` or `openssl pkcs8 -topk8`"
-        )
+    if encrypted:
+        if not passphrase:
+            raise ConfigError(f"{what} is encrypted; give its passphrase by --passphrase-file or prompt")
+        if _is_slow(block):
+            raise ConfigError(
+                f"{what} is encrypted with so many rounds that opening it takes minutes, or too much memory; encrypt it"
+                " again with fewer, by `ssh-keygen -p -a 100 -f FILE` or `openssl pkcs8 -topk8`"
+            )
     try:
         return load(block.pem, passphrase if encrypted else None)
     except (UnsupportedAlgorithm, InvalidTag, ValueError, TypeError) as problem:
@@ -265,14 +269,27 @@ def _is_slow(block: PemBlock) -> bool:
     The file says how much (bcrypt: openssh-portable, PROTOCOL.key; PBKDF2: RFC 8018, appendix A.2; scrypt: RFC 7914,
     section 7), and a hostile one may ask for days. A file that is malformed is left to the library.
     """
-    body, at = block.body, 15
     if block.label == "OPENSSH PRIVATE KEY":
+        body, at = block.body, 15
         for _ in range(2):  # the names of cipher and derivation; then its options: a salt and the rounds
             at += 4 + int.from_bytes(body[at : at + 4], "big")
         at += 8 + int.from_bytes(body[at + 4 : at + 8], "big")
         return int.from_bytes(body[at : at + 4], "big") > MAX_BCRYPT_ROUNDS
-    # The integers of each SEQUENCE in DER (X.690). Three in one are those of scrypt: N, r and p.
-    sequences = [body] if block.label == "ENCRYPTED PRIVATE KEY" else []
+    if block.label != "ENCRYPTED PRIVATE KEY":
+        return False
+    for numbers in _sequences_of_numbers(block.body):
+        if len(numbers) >= 3:  # those of scrypt: N, r and p
+            cost, width, copies = numbers[:3]
+            if cost * width > MAX_SCRYPT_BLOCKS or cost * width * copies > MAX_SCRYPT_WORK:
+                return True
+        elif numbers and max(numbers) > MAX_PBKDF2_ROUNDS:
+            return True
+    return False
+
+
+def _sequences_of_numbers(der: bytes) -> Iterator[list[int]]:
+    """Yield the integers of each SEQUENCE in DER (X.690), the outermost first; of a damaged one, as far as it goes."""
+    sequences = [der]
     while sequences:
         data, at = sequences.pop(), 0
         numbers: list[int] = []
@@ -285,13 +302,7 @@ def _is_slow(block: PemBlock) -> bool:
             elif tag == 0x02:
                 numbers.append(int.from_bytes(data[at : at + size], "big"))
             at += size
-        if len(numbers) >= 3:
-            cost, width, copies = numbers[:3]
-            if cost * width > MAX_SCRYPT_BLOCKS or cost * width * copies > MAX_SCRYPT_WORK:
-                return True
-        elif numbers and max(numbers) > MAX_PBKDF2_ROUNDS:
-            return True
-    return False
+        yield numbers
 
 
 def _kind_of_block(label: str) -> str:

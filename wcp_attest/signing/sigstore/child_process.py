@@ -234,14 +234,8 @@ def reason(problem: BaseException) -> str:
     """
     import requests
 
-    # 1  The exception and those that led to it, as causes, contexts or arguments.
-    chain: list[BaseException] = []
-    following: BaseException | None = problem
-    while following is not None and following not in chain:
-        chain.append(following)
-        inner = next((argument for argument in following.args if isinstance(argument, BaseException)), None)
-        following = following.__cause__ or following.__context__ or inner
-    # 2  What a server answered: the message in the shape of a gRPC gateway, else the text.
+    # 1  What a server answered: the message in the shape of a gRPC gateway, else the text.
+    chain = _chain(problem)
     for error in chain:
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response):
@@ -249,7 +243,7 @@ def reason(problem: BaseException) -> str:
             with contextlib.suppress(ValueError, AttributeError):
                 text = str(json.loads(text).get("message") or text)
             return f"HTTP status {response.status_code}: {shortened(text)}"
-    # 3  No server answered: the first and the last text of the chain.
+    # 2  No server answered: the first and the last text of the chain.
     if isinstance(problem, requests.JSONDecodeError):
         return "its answer is not JSON"
     if isinstance(problem, EOFError):
@@ -261,6 +255,17 @@ def reason(problem: BaseException) -> str:
         return f"its answer is malformed ({type(problem).__name__}: {problem})"
     first, last = (said[0], said[-1]) if said else (type(problem).__name__, "")
     return first if last in first else f"{first}: {last}"
+
+
+def _chain(problem: BaseException) -> list[BaseException]:
+    """Return an exception and those that led to it, as causes, contexts or arguments; the innermost last."""
+    chain: list[BaseException] = []
+    following: BaseException | None = problem
+    while following is not None and following not in chain:
+        chain.append(following)
+        inner = next((argument for argument in following.args if isinstance(argument, BaseException)), None)
+        following = following.__cause__ or following.__context__ or inner
+    return chain
 
 
 if __name__ == "__main__":

@@ -136,30 +136,33 @@ class SigstoreIdentity:
             raise ConfigError(f"issuer `{self.issuer}` is in no certificate; write `{plain}`")
         if (self.identity is None) == (self.repository is None):
             raise ConfigError("a sigstore signer needs either an `identity` or a `repository`, and not both")
-        if self.identity is None:
-            self._check_claims()
-            self._normalise_claims()
-            return
+        if self.identity is not None:
+            self._check_identity(self.identity)
+            object.__setattr__(self, "identity", trusted_spelling(self.identity))
+        elif self.repository is not None:
+            place = _place_of(self.repository, self.issuer)
+            self._check_workflow_and_ref(place)
+            self._normalise_claims(place)
+
+    def _check_identity(self, identity: str) -> None:
         if self.workflow is not None or self.ref is not None:
             raise ConfigError("`workflow` and `ref` narrow a `repository`; an `identity` is compared as a whole")
-        if "*" in self.identity:
-            raise ConfigError(f"identity `{self.identity}` has a wildcard; an identity is compared exactly")
-        if _EXPRESSION.match(self.identity):
-            raise ConfigError(f"identity `{self.identity}` is a regular expression; an identity is compared exactly")
-        place = ForgeUri.parse(self.identity)
+        if "*" in identity:
+            raise ConfigError(f"identity `{identity}` has a wildcard; an identity is compared exactly")
+        if _EXPRESSION.match(identity):
+            raise ConfigError(f"identity `{identity}` is a regular expression; an identity is compared exactly")
+        place = ForgeUri.parse(identity)
         if self.issuer in _HOST_OF_ISSUER and place is not None and "@" not in place.rest:
             raise ConfigError(
-                f"identity `{self.identity}` names no workflow with its ref, as certificates of {self.issuer} do; give "
+                f"identity `{identity}` names no workflow with its ref, as certificates of {self.issuer} do; give "
                 "`repository`, `workflow` and `ref` instead"
             )
-        if self.identity.lower().startswith("mailto:"):
-            raise ConfigError(f"identity `{self.identity}` begins with `mailto:`; write the address alone")
-        object.__setattr__(self, "identity", trusted_spelling(self.identity))
+        if identity.lower().startswith("mailto:"):
+            raise ConfigError(f"identity `{identity}` begins with `mailto:`; write the address alone")
 
-    def _normalise_claims(self) -> None:
+    def _normalise_claims(self, place: ForgeUri) -> None:
         """Keep one spelling, so that one signer written twice is equal to itself and never counts twice."""
-        place = ForgeUri.parse(_repository_url(self.repository or ""))
-        if place is None or not place.ignores_case:
+        if not place.ignores_case:
             return
         repository = place.repository.lower().removesuffix(".git")
         short = place.host == "github.com"
@@ -168,31 +171,9 @@ class SigstoreIdentity:
             owner, name, path = self.workflow.split("/", 2)
             object.__setattr__(self, "workflow", f"{owner}/{name}".lower() + f"/{path}")
 
-    def _check_claims(self) -> None:
-        if _REPOSITORY.match(self.repository or "") is None:
-            raise ConfigError(
-                f"repository `{self.repository}` is neither `owner/name` nor an https URL of a repository"
-            )
-        if {".", ".."} & {*(self.repository or "").split("/")}:
-            raise ConfigError(f"repository `{self.repository}` holds a dot segment; write the plain path")
-        host = _HOST_OF_ISSUER.get(self.issuer)
-        place = ForgeUri.parse(_repository_url(self.repository or ""))
-        if host is not None and place is not None and place.host != host:
-            raise ConfigError(
-                f"issuer `{self.issuer}` gives tokens to runs on {host}, and repository `{self.repository}` is on "
-                f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
-            )
-        if place is not None and place.rest:
-            raise ConfigError(
-                f"repository `{self.repository}` names something inside a repository; write the repository alone, and "
-                "narrow it with `workflow` and `ref`"
-            )
-        elsewhere = place is not None and place.host != "github.com"
-        if (
-            self.workflow is not None
-            and _WORKFLOW.match(self.workflow) is None
-            and not (elsewhere and _GITLAB_FILE.match(self.workflow))
-        ):
+    def _check_workflow_and_ref(self, place: ForgeUri) -> None:
+        patterns = (_WORKFLOW,) if place.host == "github.com" else (_WORKFLOW, _GITLAB_FILE)
+        if self.workflow is not None and not any(pattern.match(self.workflow) for pattern in patterns):
             raise ConfigError(
                 f"workflow `{self.workflow}` is neither `.github/workflows/<file>.yml` "
                 "nor `owner/name/.github/workflows/<file>.yml`, without a ref"
@@ -272,6 +253,31 @@ def _check_text(name: str, value: object) -> None:
             f"`{name}` of a sigstore signer is longer than {MAX_FIELD}, or holds control characters or blanks at its"
             f" ends: {value!r:.80}"
         )
+
+
+def _place_of(repository: str, issuer: str) -> ForgeUri:
+    """Return where the repository of a policy lies, as its forge names it.
+
+    Raises:
+        ConfigError: it is malformed, is not a repository alone, or has no runs to which this issuer gives tokens.
+    """
+    place = ForgeUri.parse(_repository_url(repository))
+    if place is None or _REPOSITORY.match(repository) is None:
+        raise ConfigError(f"repository `{repository}` is neither `owner/name` nor an https URL of a repository")
+    if {".", ".."} & {*repository.split("/")}:
+        raise ConfigError(f"repository `{repository}` holds a dot segment; write the plain path")
+    host = _HOST_OF_ISSUER.get(issuer)
+    if host is not None and place.host != host:
+        raise ConfigError(
+            f"issuer `{issuer}` gives tokens to runs on {host}, and repository `{repository}` is on "
+            f"{place.host}; give the issuer of {place.host}, or the repository's full URL"
+        )
+    if place.rest:
+        raise ConfigError(
+            f"repository `{repository}` names something inside a repository; write the repository alone, and "
+            "narrow it with `workflow` and `ref`"
+        )
+    return place
 
 
 def _repository_url(repository: str) -> str:
