@@ -351,15 +351,7 @@ def opened(
         )
         if signer is None and not rehearsal:
             note(UNSIGNED)
-        sinks: list[EventSink] = []
-        if events is not None:
-            from wcp_route.telemetry.cloudevents import Telemetry, to_file
-
-            sinks.append(stack.enter_context(Telemetry(f"urn:wcp:hall:{config.env}", to_file(events))))
-        if traced:
-            from wcp_route.telemetry.otel import OpenTelemetry, is_set_up
-
-            sinks += [OpenTelemetry()] if is_set_up() else []
+        sinks = _sinks(stack, config.env, events, traced=traced)
         services = Services(
             policy_gate=gate,
             approvals=store.approvals,
@@ -368,6 +360,20 @@ def opened(
         )
         hall = stack.enter_context(Hall(rules, store.registry, trust, config, services=services))
         yield Opened(hall, store, trust)
+
+
+def _sinks(stack: ExitStack, env: str, events: str | None, *, traced: bool) -> list[EventSink]:
+    """Return who is told of decisions: a file of events, OpenTelemetry where it is set up."""
+    sinks: list[EventSink] = []
+    if events is not None:
+        from wcp_route.telemetry.cloudevents import Telemetry, to_file
+
+        sinks.append(stack.enter_context(Telemetry(f"urn:wcp:hall:{env}", to_file(events))))
+    if traced:
+        from wcp_route.telemetry.otel import OpenTelemetry, is_set_up
+
+        sinks += [OpenTelemetry()] if is_set_up() else []
+    return sinks
 
 
 def load_cedar(path: str) -> CedarGate:

@@ -252,25 +252,30 @@ def _keys_of(document: object) -> dict[str, tuple[Any, str | None]]:
     Raises:
         ConfigError: it is no JWK Set, or has no such key.
     """
-    import jwt
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
     rows = document.get("keys") if isinstance(document, dict) else None
     found: dict[str, tuple[Any, str | None]] = {}
     for row in rows if isinstance(rows, list) else ():
-        if not isinstance(row, dict) or row.get("use", "sig") != "sig" or row.keys() & {"d", "k"}:
-            continue
-        try:
-            one = jwt.PyJWK(row)
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
-            continue
-        if isinstance(one.key, RSAPublicKey) and one.key.key_size < MIN_RSA_BITS:
-            continue
-        if isinstance(one.key_id, str) and one.key_id:
-            found[one.key_id] = one.key, row.get("alg")
+        if isinstance(row, dict) and (key := _safe_key(row)) is not None:
+            found[row["kid"]] = key, row.get("alg")
     if not found:
         raise ConfigError("the answer has no public key with an id that can verify signatures")
     return found
+
+
+def _safe_key(row: dict[str, Any]) -> Any:
+    """Return the public key of one JWK; None when it has no id or cannot verify signatures safely."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    name = row.get("kid")
+    if not isinstance(name, str) or not name or row.get("use", "sig") != "sig" or row.keys() & {"d", "k"}:
+        return None
+    try:
+        key = jwt.PyJWK(row).key
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    weak = isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS
+    return None if weak else key
 
 
 def _fetch(place: str) -> bytes:
