@@ -164,9 +164,62 @@ def test_authzen_evaluations_of_an_unknown_semantic_are_400(world: World, semant
     assert world("POST", "/access/v1/evaluations", "acme", body).status_code == 400
 
 
+WRONG_PARTS: list[dict[str, Any]] = [
+    {"subject": "a-17"}, {"subject": {"id": "a"}}, {"subject": {"type": "x"}}, {"subject": {"type": "x", "id": 1}},
+    {"subject": None}, {"action": {}}, {"action": {"name": 5}}, {"action": []}, {"resource": {"type": "capability"}},
+    {"resource": {"id": CAPABILITY}}, {"resource": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG_PARTS, ids=str)
+def test_an_authzen_part_of_another_form_is_400_alone_and_a_no_in_a_batch(world: World, change: dict[str, Any]) -> None:
+    wrong = evaluation() | change
+    assert world("POST", "/access/v1/evaluation", "acme", wrong).status_code == 400
+    batch = world("POST", "/access/v1/evaluations", "acme", {"evaluations": [evaluation(), wrong, evaluation()]})
+    assert [one["decision"] for one in batch.json()["evaluations"]] == [True, False, True]
+
+
+def test_an_authzen_answer_has_the_id_of_its_request_whatever_it_says(world: World) -> None:
+    for body, status in ((evaluation(), 200), ({}, 400)):
+        for named in ("bfe9eb29-ab87-4ca3-be83-a1d5d8305716", "an id of any form; 7"):
+            answer = world("POST", "/access/v1/evaluation", "acme", body, headers={"x-request-id": named})
+            assert (answer.status_code, answer.headers.get_list("x-request-id")) == (status, [named])
+    for given in ({}, {"x-request-id": "n" * 129}):
+        assert len(world("POST", "/access/v1/evaluation", "acme", {}, headers=given).headers["x-request-id"]) == 36
+    assert world("GET", "/wcp/workers", "acme", headers={"x-request-id": "mine"}).headers["x-request-id"] != "mine"
+
+
+def test_an_authzen_body_that_is_no_json_is_400(world: World) -> None:
+    for content, kind in ((b"{}", "text/plain"), (b"{", "application/json"), (b"", "application/json")):
+        answer = world("POST", "/access/v1/evaluation", "acme", content=content, headers={"content-type": kind})
+        assert answer.status_code == 400
+
+
+def test_authzen_reads_over_members_that_it_does_not_know(world: World) -> None:
+    known = evaluation(time="1985-10-26T01:22-07:00", ip="192.0.2.1")
+    subject = {**known["subject"], "properties": {"department": "Sales"}}
+    known |= {"more": [1], "subject": subject, "action": {"name": "invoke", "properties": {"soft": True}}}
+    assert world("POST", "/access/v1/evaluation", "acme", known).json()["decision"] is True
+
+
+@pytest.mark.parametrize("given", [{}, {"evaluations": []}])
+def test_authzen_evaluations_without_a_list_are_one_evaluation(world: World, given: dict[str, Any]) -> None:
+    answer = world("POST", "/access/v1/evaluations", "acme", evaluation() | given).json()
+    assert (answer["decision"], "evaluations" in answer) == (True, False)
+
+
 def test_authzen_metadata_names_its_endpoints(world: World) -> None:
     found = world("GET", "/.well-known/authzen-configuration").json()
     assert found["access_evaluation_endpoint"] == f"{world.base}/access/v1/evaluation"
+
+
+def test_authzen_metadata_of_a_name_behind_a_proxy_are_https(world: World) -> None:
+    asked = {"host": "hall.acme.example"}
+    assert world("GET", "/.well-known/authzen-configuration", headers=asked).status_code == 421
+    world.server.app.hosts.add("hall.acme.example")
+    world.settings.hosts.append("hall.acme.example")
+    found = world("GET", "/.well-known/authzen-configuration", headers=asked).json()
+    assert found["policy_decision_point"] == "https://hall.acme.example"
 
 
 def test_envoy_is_answered_200_or_403(world: World) -> None:
@@ -178,6 +231,19 @@ def test_envoy_is_answered_200_or_403(world: World) -> None:
         world("POST", "/ext-authz/x", "acme", headers={**headers, "x-wcp-capability": "cap.none.x"}).status_code == 403
     )
     assert world("GET", "/ext-authz/x", "acme").status_code == 403
+
+
+def test_envoy_asks_with_the_host_and_the_id_of_the_request_that_it_asks_about(world: World) -> None:
+    headers = {"x-wcp-capability": CAPABILITY, "x-wcp-data-label": "INTERNAL", "x-wcp-tenant-risk": "low"}
+    headers |= {"x-wcp-qos-class": "P2", "host": "api.acme.example", "x-request-id": str(uuid.uuid4())}
+    yes = world("GET", "/ext-authz/tools/summarize", "acme", headers=headers)
+    assert yes.status_code == 200
+    (kept,) = world("GET", f"/receipts/{yes.headers['x-wcp-decision']}", "rita").json()["receipts"]
+    assert kept["receipt"]["correlation_id"] == headers["x-request-id"]
+    odd = world("GET", "/ext-authz/x", "acme", headers={**headers, "x-request-id": "a b"})
+    assert odd.status_code == 200
+    assert world("GET", "/ext-authz/x", headers=headers).status_code == 401
+    assert world("GET", "/wcp/workers", "acme", headers=headers).status_code == 421
 
 
 # The registry

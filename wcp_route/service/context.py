@@ -118,12 +118,13 @@ def principal_of(request: Request, *roles: Role, open_as: Open | None = None) ->
     return principal
 
 
-async def json_of(request: Request, *, floats: bool = False) -> dict[str, Any]:
+async def json_of(request: Request, *, floats: bool = False, wrong_type: int = 415) -> dict[str, Any]:
     """Return the JSON object of a body.
 
     Args:
         request: the request.
         floats: whether numbers with a fraction are allowed.
+        wrong_type: the status for a body of another type.
 
     Raises:
         Problem: 400, it is no JSON object; or 415, it is a form or plain text, as a page of another site could send
@@ -131,7 +132,7 @@ async def json_of(request: Request, *, floats: bool = False) -> dict[str, Any]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem(415, "wrong-type", "send Content-Type: application/json")
+        raise Problem(wrong_type, "wrong-type", "send Content-Type: application/json")
     try:
         value = strictjson.loads(await request.body(), what="the body", max_bytes=MAX_BODY, floats=floats)
     except ConfigError as problem:

@@ -96,7 +96,7 @@ class Limits:
                     *message["headers"],
                     *(pair for pair in more if pair[0] not in present),
                     *allowed,
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", _id_of_caller(scope) or request_id.encode()),
                 ]
             await send(message)
 
@@ -174,7 +174,7 @@ class Limits:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0] not in self.hosts:
+        if len(hosts) != 1 or (hosts[0] not in self.hosts and not self._is_asked_about(scope)):
             raise Problem(421, "unknown-host", "the Host header names no host that this service answers for")
         lengths = [value for name, value in headers if name == b"content-length"]
         coded = any(name == b"transfer-encoding" for name, _ in headers)
@@ -182,6 +182,10 @@ class Limits:
             # The rest of what came may be a request that only one of them sees, so it is not read.
             close = {"connection": "close"}
             raise Problem(400, "ambiguous-length", "send one Content-Length, or chunks, not both", close)
+
+    def _is_asked_about(self, scope: Scope) -> bool:
+        """Tell whether a gateway asks about a request: then Host is that request's (Envoy sends it unchanged)."""
+        return self.service.auth == "required" and scope["path"].startswith("/ext-authz/")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = MAX_BODY if self._known(scope) else MAX_BODY_UNKNOWN  # type: ignore[operator]
@@ -204,3 +208,10 @@ class Limits:
                         return b"".join(parts)
         except TimeoutError:
             raise Problem(408, "too-slow", f"the body must arrive within {self.service.body_seconds:g} s") from None
+
+
+def _id_of_caller(scope: Scope) -> bytes:
+    """Return the id that a caller of the AuthZEN paths gave its request: every answer there must have the same one."""
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    usable = len(given) == 1 and 0 < len(given[0]) <= 128 and all(0x20 <= one <= 0x7E for one in given[0])
+    return given[0] if usable and scope["path"].startswith("/access/v1/") else b""

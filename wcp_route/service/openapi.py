@@ -86,8 +86,7 @@ _GRANT: Final = {
 _ECHO: Final = {
     "name": "x-request-id",
     "in": "header",
-    "description": "Your id of this request: 1 to 128 printable ASCII characters. It comes back in "
-    "`x-authzen-request-id`.",
+    "description": "Your id of this request: 1 to 128 printable ASCII characters. The answer has the same one.",
     "schema": {"type": "string", "examples": [UUID]},
 }
 _KNOWN: Final = {
@@ -171,7 +170,8 @@ class Operation:
         return found
 
     def _responses(self) -> dict[str, Any]:
-        common = COMMON | (_NEEDS_TOKEN if self.roles else {}) | (_NEEDS_JSON if self.body else {})
+        needs_json = _NEEDS_JSON if self.body and self.tag != "gateways" else {}  # there it is 400, as AuthZEN says
+        common = COMMON | (_NEEDS_TOKEN if self.roles else {}) | needs_json
         found: dict[str, Any] = {
             number: {"$ref": f"#/components/responses/{name}"} for number, (name, _, _) in common.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -307,13 +308,13 @@ async def evaluation(request: Request) -> Response:
 
     Roles: `router`.
 
-    Problems: 400 a part is missing, 401, 403 or 415.
+    Problems: 400 a part is missing or the body is no JSON, 401 or 403.
     """
     context, principal = context_of(request), principal_of(request, "router")
-    body = await json_of(request, floats=True)
+    body = await json_of(request, floats=True, wrong_type=400)
     asked = gateways.request_of(body, tenant=principal.name, env=context.hall.world.config.env)
     decision = await decide(request, asked, principal, request.headers.get(GRANT_HEADER, ""))
-    return CanonicalJSON(gateways.answer_of(decision), headers=_echo(request))
+    return CanonicalJSON(gateways.answer_of(decision))
 
 
 @endpoint
@@ -322,10 +323,10 @@ async def evaluations(request: Request) -> Response:
 
     Roles: `router`.
 
-    Problems: 400 a malformed batch, 401, 403 or 415.
+    Problems: 400 a malformed batch, 401 or 403.
     """
     context, principal = context_of(request), principal_of(request, "router")
-    asked, stop_at, single = gateways.evaluations_of(await json_of(request, floats=True))
+    asked, stop_at, single = gateways.evaluations_of(await json_of(request, floats=True, wrong_type=400))
     answers = []
     for one in asked:
         try:
@@ -341,18 +342,18 @@ async def evaluations(request: Request) -> Response:
             answers.append(gateways.answer_of(await decide(request, body, principal, "")))
         if answers[-1]["decision"] is stop_at:
             break
-    return CanonicalJSON(answers[0] if single else {"evaluations": answers}, headers=_echo(request))
-
-
-def _echo(request: Request) -> dict[str, str]:
-    name = request.headers.get("x-request-id", "")
-    return {"x-authzen-request-id": name} if name.isascii() and name.isprintable() and 0 < len(name) <= 128 else {}
+    return CanonicalJSON(answers[0] if single else {"evaluations": answers})
 
 
 @endpoint
 async def authzen_metadata(request: Request) -> Response:
-    """GET /.well-known/authzen-configuration (AuthZEN 1.0, section 9)."""
-    base = f"{request.url.scheme}://{request.headers['host']}"
+    """GET /.well-known/authzen-configuration (AuthZEN 1.0, section 9).
+
+    A name of `hosts` is told with https, which the specification demands: a proxy in front encrypts.
+    """
+    host = request.headers["host"]
+    named = host.lower() in context_of(request).settings.hosts
+    base = f"{'https' if named else request.url.scheme}://{host}"
     return CanonicalJSON(
         {
             "policy_decision_point": base,
@@ -367,7 +368,8 @@ async def ext_authz(request: Request) -> Response:
     """Any method on /ext-authz/…: 200 or 403 (Envoy, HTTP external authorisation).
 
     The gateway names what is asked for in headers that it sets itself: `x-wcp-capability`, `x-wcp-data-label`,
-    `x-wcp-tenant-risk`, `x-wcp-qos-class`, `x-request-id`. None of them says who asks.
+    `x-wcp-tenant-risk`, `x-wcp-qos-class`. None of them says who asks. Its `x-request-id`, when it is an id, is the
+    correlation id.
 
     Roles: `router`.
 
@@ -380,10 +382,11 @@ async def ext_authz(request: Request) -> Response:
     }
     if any(len(values) > 1 for values in given.values()):
         raise Problem(403, "ambiguous", "an x-wcp-… header is there twice")
+    named = ",".join(request.headers.getlist("x-request-id"))
     body: dict[str, Any] = {
         "capability_id": "".join(given["capability"]),
         "tenant_id": principal.name,
-        "correlation_id": request.scope["state"]["request_id"],
+        "correlation_id": named if _ID.fullmatch(named) else request.scope["state"]["request_id"],
         "env": context.hall.world.config.env,
         "request": {"method": request.method, "path": request.url.path.removeprefix("/ext-authz")[:1024]},
     }
@@ -396,6 +399,7 @@ async def ext_authz(request: Request) -> Response:
     return Response(status_code=200, headers={**headers, "x-wcp-worker": decision.worker_id or ""})
 
 
+_ID: Final = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ANY: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 ROUTES: Final = [
     Route("/wcp/route", route, methods=["POST"]),
