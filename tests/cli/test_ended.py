@@ -94,6 +94,27 @@ def test_a_write_that_is_ended_leaves_no_temporary_file(wcp: Command, signed: Pa
     assert step > 1
 
 
+# Interrupt the process when the program, which has just been called, imports its first module.
+EARLY = """
+import os, signal, sys
+number = signal.SIGINT
+del sys.modules["signal"]
+from wcp_attest.cli import program
+def hook(event, arguments):
+    if event == "import" and arguments[0] == "signal":
+        os.kill(os.getpid(), number)
+sys.addaudithook(hook)
+program()
+"""
+
+
+def test_an_interrupt_at_the_very_start_is_no_traceback(wcp: Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], env=wcp.environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_signal_that_the_parent_had_ignored_stays_ignored(wcp: Command, signed: Path) -> None:
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

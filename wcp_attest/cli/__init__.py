@@ -31,16 +31,19 @@ class _Ended(BaseException):
 def program() -> NoReturn:
     """Run as a process of its own: `main`, and then out, without taking a hundred modules to pieces first."""
     import gc
-    import signal
 
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
+        import signal
+
         # The signals of a supervisor or a closed terminal end the program as Ctrl-C does, where they are not ignored:
         # otherwise a large, half-made copy would stay where nobody looks for it.
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _end)
         status = main()
+    except KeyboardInterrupt:  # before the command had begun
+        status = 130
     except _Ended as ended:
         # Die of the signal after all, so that the sender sees that it worked.
         signal.signal(ended.args[0], signal.SIG_DFL)
