@@ -92,7 +92,7 @@ def remove_signer(text: str, namespace: int, signer: int) -> str:
         signer: which of its signers, counted from 0.
 
     Raises:
-        ConfigError: the text cannot be changed safely.
+        ConfigError: it is the only one, or the text cannot be changed safely.
     """
     lines = _LINE.findall(text)
     headers, start, end = _span(lines, namespace)
@@ -100,6 +100,8 @@ def remove_signer(text: str, namespace: int, signer: int) -> str:
     own = [header for header in inside if header.array and header.path == ("namespace", "signer")]
     if signer >= len(own):
         raise ConfigError(_BY_HAND)
+    if len(own) == 1:
+        raise ConfigError("this is the only signer of its namespace, which must have one; add another one first")
     first = own[signer].line
     following = [header.line for header in inside if header.line > first and header.path[:2] != ("namespace", "signer")]
     following += [header.line for header in own[signer + 1 :]]
