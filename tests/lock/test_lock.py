@@ -171,6 +171,8 @@ def test_what_is_no_lock_file_is_neither_read_nor_overwritten(wcp: Command, cont
         (("--dry-run",), "goes with --upgrade"),
         (("/tmp",), "outside"),
         (("absent",), "not a directory"),
+        (("skills/a\nb",), "rename the directory"),
+        (("skills/\udcff",), "rename the directory"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(wcp: Command, words: tuple[str, ...], says: str) -> None:

@@ -403,7 +403,7 @@ def test_a_report_is_sent(server: BadServer, client: RegistryClient) -> None:
         "reason": "steals",
         "evidence_url": "https://x.example/1",
     }
-    for bad in ("", " ", "x" * 2001):
+    for bad in ("", " ", "x" * 2001, "not UTF-8: \udcff"):
         with pytest.raises(ConfigError):
             client.report_hash(HEX, bad)
 

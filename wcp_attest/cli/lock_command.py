@@ -140,9 +140,14 @@ def _report(
 
 
 def _relative(package: str, folder: str) -> str:
+    from wcp_attest.package.entries import path_problem
+
     path = os.path.relpath(os.path.abspath(package), folder)
     if path == ".." or path.startswith("../"):
         raise ConfigError(
             f"{package!r} is outside the directory of the lock file; put the lock file above all packages"
         )
+    problem = None if path == os.curdir else path_problem(path)
+    if problem is not None:  # no lock file with such a path could be read
+        raise ConfigError(f"the path {path!r} {problem}; rename the directory")
     return path

@@ -403,11 +403,15 @@ class RegistryClient:
 
     def _send(self, method: str, path: str, body: Mapping[str, object], *, read: bool = True) -> JsonObject:
         headers = {"Accept": "application/json", "Content-Type": "application/json", **self._headers}
+        try:
+            data = strictjson.dumps(dict(body))  # type: ignore[arg-type]
+        except ValueError:
+            raise ConfigError("a text for the registry holds bytes that are not UTF-8") from None
         request = Request(
             self.base_url + path,
             method,
             headers=headers,
-            body=strictjson.dumps(dict(body)),  # type: ignore[arg-type]
+            body=data,
             max_bytes=MAX_ANSWER_BYTES,
             types=_JSON if read else frozenset(),
         )
