@@ -369,6 +369,19 @@ def test_a_damaged_trusted_root_never_raises_anything_else(instance: LoopbackSig
     assert refused > 100
 
 
+def test_a_certificate_of_the_root_that_openssl_cannot_read_leaves_it_undecided(instance: LoopbackSigstore) -> None:
+    """The library for timestamps would panic on it, which is no `Exception`."""
+    raw, root = keyless_line(instance, payload()), json.loads(root_of(instance))
+    chain = root["timestampAuthorities"][0]["certChain"]["certificates"]
+    data = base64.b64decode(chain[-1]["rawBytes"])
+    name = b"\x0c\x0dloopback.test"  # UTF8String (X.690)
+    assert name in data
+    spoilt = data.replace(name, name[:2] + b"\xff" * 13)
+    chain[-1]["rawBytes"] = base64.b64encode(spoilt).decode()
+    with pytest.raises(TrustUnusable, match="cannot be used"):
+        check(raw, json.dumps(root).encode())
+
+
 def test_a_client_trust_config_holds_a_trusted_root(instance: LoopbackSigstore) -> None:
     check(keyless_line(instance, payload()), json.dumps(instance.client_trust_config()).encode())
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.drawn import examples
 from tests.loopback_sigstore import der
 from wcp_attest.base.errors import SignatureInvalid
-from wcp_attest.signing.sigstore.certificate import claims_of
+from wcp_attest.signing.sigstore.certificate import claims_of, load_certificate
 from wcp_attest.signing.sigstore.signer_identity import MAX_FIELD
 
 ARC = "1.3.6.1.4.1.57264.1"
@@ -141,3 +141,11 @@ def test_an_extension_twice_or_a_name_of_an_unknown_kind_is_refused() -> None:
     for spoilt in (patched(arc + b"\x09", arc + b"\x08"), patched(b"\x86\x09https://x", b"\xa3\x09https://x")):
         with pytest.raises(SignatureInvalid):
             claims_of(spoilt)
+
+
+def test_a_certificate_of_an_unknown_version_is_malformed() -> None:
+    data = certificate({8: der.utf8_string(ISSUER)}, PERSON).public_bytes(Encoding.DER)
+    version = b"\xa0\x03\x02\x01\x02"
+    assert version in data
+    with pytest.raises(ValueError, match="version"):
+        load_certificate(data.replace(version, version[:-1] + b"\x04"))

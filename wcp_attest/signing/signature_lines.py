@@ -121,12 +121,10 @@ def named_by(line: Line) -> SignedBy | None:
     match material:
         case {"certificate": {"rawBytes": str(encoded)}}:
             try:
-                from cryptography.x509 import load_der_x509_certificate
-
                 from wcp_attest.signing.sigstore.bundle import signer_of
-                from wcp_attest.signing.sigstore.certificate import claims_of
+                from wcp_attest.signing.sigstore.certificate import claims_of, load_certificate
 
-                return signer_of(claims_of(load_der_x509_certificate(a2b_base64(encoded))))
+                return signer_of(claims_of(load_certificate(a2b_base64(encoded))))
             except (ModuleNotFoundError, ValueError, SignatureInvalid):
                 return None
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wcp_attest.base.errors import SignatureInvalid
 from wcp_attest.base.identity import format_utc
-from wcp_attest.signing.sigstore.certificate import claims_of
+from wcp_attest.signing.sigstore.certificate import claims_of, load_certificate
 from wcp_attest.signing.sigstore.trusted_root import in_words
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def summary_of(line: Line) -> KeylessSummary:
 
 def _read(line: Line) -> tuple[Bundle, Certificate]:
     """Return the bundle of a line and the certificate in it, both unverified."""
-    from cryptography.x509 import load_der_x509_certificate
     from sigstore_models.bundle.v1 import Bundle
 
     try:
@@ -101,6 +100,6 @@ def _read(line: Line) -> tuple[Bundle, Certificate]:
     if certificate is None:
         raise SignatureInvalid("the Sigstore bundle holds no certificate")
     try:
-        return bundle, load_der_x509_certificate(certificate.raw_bytes)
+        return bundle, load_certificate(certificate.raw_bytes)
     except ValueError as problem:
         raise SignatureInvalid(f"the signing certificate is malformed: {in_words(problem)}") from None

@@ -34,6 +34,26 @@ _UTF8_STRING = 0x0C
 _LONG_FORM = 0x80
 
 
+def load_certificate(der: bytes) -> Certificate:
+    """Read a certificate; nothing is verified.
+
+    Args:
+        der: of an X.509 certificate (RFC 5280).
+
+    Raises:
+        ValueError: it is malformed, or of an unknown version.
+    """
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate
+
+    try:
+        certificate = load_der_x509_certificate(der)
+    except InvalidVersion as problem:
+        raise ValueError(str(problem)) from None
+    # Names are parsed when they are asked for. The library for timestamps panics where OpenSSL cannot read one.
+    _ = certificate.subject, certificate.issuer
+    return certificate
+
+
 def claims_of(certificate: Certificate) -> CertificateClaims:
     """Return the claims of a certificate.
 

@@ -78,10 +78,10 @@ def _verified_time(
 
 
 def _chain(authority: CertificateAuthority) -> list[Certificate]:
-    from cryptography.x509 import load_der_x509_certificate
+    from wcp_attest.signing.sigstore.certificate import load_certificate
 
     try:
-        chain = [load_der_x509_certificate(certificate.raw_bytes) for certificate in authority.cert_chain.certificates]
+        chain = [load_certificate(certificate.raw_bytes) for certificate in authority.cert_chain.certificates]
     except ValueError as problem:
         raise TrustUnusable(f"the trusted root cannot be used: {in_words(problem)}") from None
     if len(chain) < _SHORTEST_CHAIN:

@@ -175,13 +175,14 @@ def _without_later_kinds(root: JsonObject) -> JsonObject:
 def _reason_to_leave_out(name: str, member: JsonValue) -> str | None:
     """Say why the library cannot use a member of a trusted root, or return None when it can."""
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.x509 import load_der_x509_certificate
     from sigstore_models.trustroot.v1 import CertificateAuthority, TransparencyLogInstance
+
+    from wcp_attest.signing.sigstore.certificate import load_certificate
 
     try:
         if name.endswith("Authorities"):
             for certificate in CertificateAuthority.from_json(json.dumps(member)).cert_chain.certificates:
-                load_der_x509_certificate(certificate.raw_bytes).public_key()
+                load_certificate(certificate.raw_bytes).public_key()
         else:
             TransparencyLogInstance.from_json(json.dumps(member))
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
