@@ -79,7 +79,7 @@ ROUTE_HEAD = """# Command line of the router
 | --- | --- |
 | 0 | dispatch, or done |
 | 1 | denied; or checked and found wrong |
-| 2 | could not decide: usage, a request that is none, a missing piece, a crash |
+| 2 | could not decide: wrong usage, input that is no request, a missing piece, a crash |
 | 3 | held for a human |
 | 130 | interrupted |
 

@@ -24,12 +24,14 @@ def _deciding(*, rehearsal: bool) -> Callable[..., int]:
     """Return a command that decides on a request, shows the outcome, and exits by it.
 
     Args:
-        rehearsal: whether nothing comes of it; then every check is shown.
+        rehearsal: whether nothing is stored or dispatched; then every check is shown.
     """
 
     @click.argument("request", metavar="[REQUEST]", default="-")
     @hall_options
-    @click.option("--grant", default="", envvar="WCP_ROUTE_GRANT", help="The approval a human gave for this request.")
+    @click.option(
+        "--grant", default="", envvar="WCP_ROUTE_GRANT", help="The grant of this request, once a human has approved it."
+    )
     @click.option("--principal", help="The tenant that was authenticated; the request must be on its behalf.")
     @format_option
     def decide(request: str, grant: str, principal: str | None, form: str, **places: Any) -> int:
@@ -90,5 +92,5 @@ decide = click.command("decide", help="Decide on the request in a JSON file, or 
 )
 explain = click.command(
     "explain",
-    help="Show what `decide` would say, and why. No hold, receipt or quarantine comes of it.",
+    help="Show what `decide` would say, and why. It stores no hold, receipt or quarantine.",
 )(_deciding(rehearsal=True))

@@ -58,7 +58,7 @@ def backup(target: str, state: str, form: str) -> int:
 @state_option
 @key_option
 def prune(keep_days: int, exported: str | None, drop: bool, by: str, state: str, receipt_key: str | None) -> int:
-    """Drop receipts older than some days. Workers, quarantine, holds and the chain go on.
+    """Drop old receipts. Workers, quarantine, holds and the chain stay.
 
     The export can be verified by `receipts verify --export`.
     """

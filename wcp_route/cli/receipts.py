@@ -101,11 +101,15 @@ def verify(
 @receipts.command("list")
 @click.option("--worker", metavar="ID", help="Only those about this worker.")
 @click.option("--tenant", metavar="ID", help="Only those of this tenant.")
-@click.option("--outcome", type=click.Choice(["DISPATCH", "DENY", "STEWARD_HOLD"]), help="Only those that ended so.")
+@click.option(
+    "--outcome", type=click.Choice(["DISPATCH", "DENY", "STEWARD_HOLD"]), help="Only decisions with this outcome."
+)
 @click.option("--code", metavar="CODE", help="Only those with this deny code.")
 @click.option("--kind", metavar="KIND", help="Only `decision`, or one kind of event (worker.enrolled, …).")
-@click.option("--since", type=_MOMENT, metavar="TIME", help="Only from then on (2026-01-31 or 2026-01-31T08:00:00Z).")
-@click.option("--until", type=_MOMENT, metavar="TIME", help="Only before then.")
+@click.option(
+    "--since", type=_MOMENT, metavar="TIME", help="Not before this time (2026-01-31 or 2026-01-31T08:00:00Z)."
+)
+@click.option("--until", type=_MOMENT, metavar="TIME", help="Before this time.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @state_option
 @format_option
@@ -183,7 +187,7 @@ def show(name: str | None, count: int, state: str, form: str) -> int:
 
 @receipts.command()
 @state_option
-@click.option("-o", "--output", metavar="FILE", help="Where to; standard output by default.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this new file, not to standard output.")
 def export(state: str, output: str | None) -> int:
     """Write all receipts as JSON Lines that `receipts verify --export` can check."""
     from wcp_route.storage.receipts import export

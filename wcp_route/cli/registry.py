@@ -108,7 +108,7 @@ def list_(state: str, form: str) -> int:
 
 @click.command()
 @click.argument("worker_id")
-@click.option("--clear", "clearing", is_flag=True, help="Let the worker be used again.")
+@click.option("--clear", "clearing", is_flag=True, help="The worker may be used again.")
 @click.option("--reason", default="by an operator", help="Why; goes into the receipt.")
 @by_option
 @state_option
@@ -117,7 +117,7 @@ def list_(state: str, form: str) -> int:
 def quarantine(
     worker_id: str, clearing: bool, reason: str, by: str, state: str, receipt_key: str | None, form: str
 ) -> int:
-    """Put a worker into quarantine, or clear it after looking at what it failed for."""
+    """Put a worker into quarantine, or clear it when you know why it failed."""
     from wcp_route.domain.clock import now_ms
     from wcp_route.domain.wire_model import check_worker_id
 

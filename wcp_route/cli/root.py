@@ -39,9 +39,9 @@ COMMANDS: Final[dict[str, Row]] = {
     "receipts": Row("receipts:receipts", "Verify, show and export evidence receipts."),
     "migrate": Row("maintenance:migrate", "Bring a state to this version's tables; make those of PostgreSQL."),
     "backup": Row("maintenance:backup", "Copy a state to another place."),
-    "prune": Row("maintenance:prune", "Drop old receipts; what still holds goes on."),
+    "prune": Row("maintenance:prune", "Drop old receipts; the state and the chain stay."),
     "check": Row("check:check", "Tell which compliance level a record reaches."),
-    "status": Row("status:status", "Tell how a Hall stands."),
+    "status": Row("status:status", "Show how a Hall is doing."),
     "init": Row("init:init", "Write a Hall to start with: settings, rules, record, state."),
     "completion": Row("completion:completion", "Print a completion script for a shell."),
     "schema": Row("schema:schema", "Print a JSON Schema of what goes over the wire."),
@@ -78,7 +78,7 @@ class Root(HintingGroup):
                 [
                     ("0", "dispatch, or done"),
                     ("1", "denied; or checked and found wrong"),
-                    ("2", "could not decide: usage, a request that is none, a missing piece, a crash"),
+                    ("2", "could not decide: wrong usage, input that is no request, a missing piece, a crash"),
                     ("3", "held for a human"),
                 ]
             )

@@ -48,7 +48,7 @@ def check(rules_path: str, form: str) -> int:
 @click.option("--strict", is_flag=True, help="Exit 1 when anything has no rule.")
 @format_option
 def coverage(rules_path: str, strict: bool, form: str) -> int:
-    """Tell what no rule is for, by environment, label, risk and class. Such requests are denied."""
+    """List what no rule matches, by environment, label, risk and class. Such requests are denied."""
     gaps = read_rules_file(rules_path).gaps()
     status = 1 if strict and gaps else 0
     if form == "json":
@@ -77,8 +77,12 @@ def coverage(rules_path: str, strict: bool, form: str) -> int:
 @rules_argument
 @click.argument("tests_path", metavar="TESTS")
 @click.option("--goldens", metavar="FILE", help="Recorded answers to compare with.")
-@click.option("--update", is_flag=True, help="Record the answers of now in the goldens file.")
-@click.option("--decisions", is_flag=True, help="Test whole decisions of the Hall that --config names; none is made.")
+@click.option("--update", is_flag=True, help="Write the answers that the rules give now to the goldens file.")
+@click.option(
+    "--decisions",
+    is_flag=True,
+    help="Test whole decisions of the Hall that --config names. Nothing is dispatched or stored.",
+)
 @click.option("--every-rule", is_flag=True, help="Exit 1 when a rule is matched by no test.")
 @optional_hall_options
 @format_option
@@ -92,7 +96,7 @@ def test(
     form: str,
     **places: Any,
 ) -> int:
-    """Run rule tests: each names a request and what must become of it. Exit 1 when one differs or expects nothing."""
+    """Run rule tests: each names a request and the answer it must get. Exit 1 when one differs or expects nothing."""
     from wcp_route.rules.rule_tests import compare, read_goldens, read_tests, run_tests, untested, write_goldens
 
     if update and goldens is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @key_option
 @format_option
 def status(config_path: str, rules_path: str, state: str, receipt_key: str | None, form: str) -> int:
-    """Tell how a Hall stands. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
+    """Show how a Hall is doing. Exit 1 when something needs an operator: quarantine, holds, unreachable rules."""
     from wcp_route.domain.clock import now_ms
 
     config, rules = read_config_file(config_path), read_rules_file(rules_path)

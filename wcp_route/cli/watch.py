@@ -210,7 +210,7 @@ def watch(
     receipt_key: str | None,
     hall: str | None,
 ) -> int:
-    """Show what waits for a human, what is in quarantine and the last decisions, and go on.
+    """Show what waits for a human, what is in quarantine and the last decisions, again and again.
 
     Choose with the arrow keys. `a` approves and `d` denies a request, `c` clears a worker, each with a reason.
     Without a terminal, one screen is printed.

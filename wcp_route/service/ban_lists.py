@@ -114,7 +114,9 @@ def _replace(context: Context, path: str, document: bytes, signatures: bytes) ->
             old = BanList.from_bytes(_read(path)).head
             if old.name != new.name or old.version >= new.version:
                 raise Problem(
-                    409, "not-newer", f"here is {old.name} version {old.version}; give a later version of that list"
+                    409,
+                    "not-newer",
+                    f"version {old.version} of {old.name} is served here; send a later version of that list",
                 )
         # The list comes last: if the service is killed in between, the same list is still newer and can be put again.
         for target, data in ((path + ".sig", signatures), (path, document)):
@@ -311,8 +313,10 @@ def review_report(context: Context, by: str, digest: str, decision: object, reas
         Problem: 400, there is no such decision, or the reason is too long.
         ReportRefused: nobody has reported it, or somebody has looked at it already.
     """
-    if decision not in _REVIEWS or len(reason) > MAX_REASON:
+    if decision not in _REVIEWS:
         raise Problem(400, "malformed", f"`decision` must be one of {', '.join(map(str, _REVIEWS))}")
+    if len(reason) > MAX_REASON:
+        raise Problem(400, "malformed", f"`reason` may have at most {MAX_REASON} characters")
     if not SHA256.match(digest):
         raise ReportRefused("nobody has reported that package")
     return context.reports.review(digest, _REVIEWS[decision], by=by, via="token", reason=reason)

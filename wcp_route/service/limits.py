@@ -175,7 +175,9 @@ class Limits:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
         if len(hosts) != 1 or (hosts[0] not in self.hosts and not self._is_asked_about(scope)):
-            raise Problem(421, "unknown-host", "the Host header names no host that this service answers for")
+            raise Problem(
+                421, "unknown-host", "the Host header names no host of this service; its settings name them in `hosts`"
+            )
         lengths = [value for name, value in headers if name == b"content-length"]
         coded = any(name == b"transfer-encoding" for name, _ in headers)
         if len(lengths) > 1 or (lengths and coded):  # two servers could see two requests here (RFC 9112, 6.3)

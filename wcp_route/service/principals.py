@@ -67,7 +67,11 @@ class Principal:
             Problem: 403.
         """
         if self.roles.isdisjoint(roles):
-            raise Problem(403, "not-allowed", f"this needs the role {' or '.join(roles)}")
+            raise Problem(
+                403,
+                "not-allowed",
+                f"this needs the role {' or '.join(roles)}; you have {', '.join(sorted(self.roles)) or 'none'}",
+            )
 
 
 ANYBODY: Final = Principal("anybody", frozenset())  # without a token, where something is open to all

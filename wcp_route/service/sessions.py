@@ -62,7 +62,7 @@ class Sessions:
         with self._lock:
             self._found = {key: one for key, one in self._found.items() if one.until > now}
             if len(self._found) >= MAX_SESSIONS:
-                raise Problem(503, "busy", "too many people are signed in")
+                raise Problem(503, "busy", "too many people are signed in; try again later")
             self._found[name] = Session(principal, secrets.token_urlsafe(32), now + SECONDS)
         return name
 
