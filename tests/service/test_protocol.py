@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.route.worlds import SPECIES
 from tests.service.world import CAPABILITY, HELD, WORKER, World, a_request
+from wcp_attest import build_manifest, sign
 from wcp_route.json_schemas import schema_of
 
 
@@ -249,11 +253,10 @@ def test_envoy_asks_with_the_host_and_the_id_of_the_request_that_it_asks_about(w
 # The registry
 
 
-def pair_of(world: World) -> dict[str, str]:
+def pair_of(world: World, package: Path | None = None) -> dict[str, str]:
     names = {"manifest": "manifest.json", "signatures": "manifest.sig"}
-    return {
-        field: base64.b64encode((Path(world.package) / name).read_bytes()).decode() for field, name in names.items()
-    }
+    root = Path(world.package) if package is None else package
+    return {field: base64.b64encode((root / name).read_bytes()).decode() for field, name in names.items()}
 
 
 BODIES: list[dict[str, Any]] = [
@@ -282,6 +285,20 @@ def test_a_good_pair_is_kept_and_handed_out_again(world: World) -> None:
     found = world("GET", f"/api/v1/verify/{WORKER}", "rita").json()
     assert (found["status"], found["banned"]) == ("active", False)
     assert {name: found[name] for name in pair} == pair
+
+
+def test_a_pair_that_was_signed_earlier_takes_no_place_of_a_later_one(world: World, tmp_path: Path) -> None:
+    place, newer = f"/api/v1/workers/{WORKER}/attest", pair_of(world)
+    assert world("PUT", place, "paul", newer).status_code == 200
+    copy = shutil.copytree(world.package, tmp_path / "worker")
+    for name in ("manifest.json", "manifest.sig"):
+        (copy / name).unlink()
+    facts: Any = {"worker_id": WORKER, "worker_species_id": SPECIES, "worker_version": "1.0.0"}
+    sign(str(copy), [world.signer], manifest=build_manifest(str(copy), **facts), now=time.time() - 3600)
+    older = world("PUT", place, "paul", pair_of(world, copy))
+    assert (older.status_code, older.json()["code"]) == (409, "not-newer")
+    assert world("GET", f"/api/v1/verify/{WORKER}", "rita").json()["signatures"] == newer["signatures"]
+    assert world("PUT", place, "paul", newer).status_code == 200  # the same one may come again
 
 
 def test_a_forged_pair_is_refused_and_not_kept(world: World) -> None:

@@ -59,6 +59,14 @@ def test_serves_reloads_and_stops(started: tuple[subprocess.Popen[str], str, dic
     process.send_signal(signal.SIGHUP)
     wait_for(lambda: httpx.get(f"{base}/readyz").json()["ready"])
     assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DENY"
+    (folder / "rules.json").unlink()
+    os.mkfifo(folder / "rules.json")  # nobody writes into it; looking for changes goes on nevertheless
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reload" in httpx.get(f"{base}/readyz").json()["missing"])
+    (folder / "rules.json").unlink()
+    (folder / "rules.json").write_text(json.dumps(rules))
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: httpx.get(f"{base}/readyz").json()["ready"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
 

@@ -8,9 +8,9 @@ signs that, and puts it here.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shlex
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -21,12 +21,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wcp_attest.bans import BanList, BansCondition
-from wcp_attest.base.errors import BansUnusable, ConfigError, VerificationError
+from wcp_attest.base.errors import BansUnusable, ConfigError, MachineError, VerificationError
+from wcp_attest.disk.files import pending_file, read_bounded
 from wcp_route.service.context import CanonicalJSON, context_of, endpoint, json_of, principal_of, tagged, working
 from wcp_route.service.problems import Problem, not_found
 from wcp_route.service.registry_api import SHA256, decoded
 from wcp_route.storage.ban_reports import ReportRefused
 from wcp_route.storage.registry import MAX_REASON
+from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -40,6 +42,7 @@ _DIGEST: Final = "sha256:"
 _REVIEWS: Final[dict[object, Literal["confirmed", "dismissed"]]] = {"confirm": "confirmed", "dismiss": "dismissed"}
 _replacing: Final = threading.Lock()
 _reading: Final = threading.Lock()  # one reads a long list, and the others wait for it
+_log = logging.getLogger("wcp_route.service")
 
 
 @endpoint
@@ -95,6 +98,7 @@ def _replace(context: Context, path: str, document: bytes, signatures: bytes) ->
     Raises:
         Problem: 409, nobody may sign lists here, the signatures are not good, or the list does not follow the
             one served.
+        StateError: the list cannot be written.
     """
     conditions = [] if context.trust is None else context.trust.conditions
     trusted = [one for one in conditions if isinstance(one, BansCondition) and one.signers is not None]
@@ -119,13 +123,13 @@ def _replace(context: Context, path: str, document: bytes, signatures: bytes) ->
                     f"version {old.version} of {old.name} is served here; send a later version of that list",
                 )
         # The list comes last: if the service is killed in between, the same list is still newer and can be put again.
-        for target, data in ((path + ".sig", signatures), (path, document)):
-            with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, target)
+        try:
+            with pending_file(path + ".sig", signatures) as first, pending_file(path, document) as last:
+                last.settle()
+                first.put()
+                last.put()
+        except ConfigError as problem:
+            raise StateError(str(problem)) from None
     return new.version
 
 
@@ -216,9 +220,9 @@ def _read(path: str) -> bytes:
         Problem: 503, the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_LIST_BYTES)
-    except OSError:
+        return read_bounded(path, limit=MAX_LIST_BYTES, what="the ban list", follow=True)
+    except (ConfigError, MachineError) as problem:
+        _log.error("%s", problem)
         raise _unreadable() from None
 
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from wcp_attest.base import strictjson
-from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.base.errors import ConfigError, Error, MachineError
 from wcp_route.service.principals import ANYBODY
 from wcp_route.service.problems import MAX_BODY, Problem
 from wcp_route.storage.state_errors import StateError
@@ -155,7 +155,7 @@ async def working(function: Callable[[], T]) -> T:
         return await run_in_threadpool(function)
     except Problem:
         raise
-    except StateError as problem:  # its text may name our files and servers, so only the log has it
+    except (StateError, MachineError, OSError) as problem:  # may name our files and servers, so only the log has it
         _log.error("the state cannot be used: %s", problem)
         raise Problem(503, "state-unusable", "the Hall's state cannot be used now", {"retry-after": "5"}) from None
     except ConfigError as problem:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +21,7 @@ from wcp_route.storage.registry import MAX_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from starlette.requests import Request
 
@@ -261,20 +262,25 @@ async def export(request: Request) -> Response:
     """
     context = context_of(request)
     principal_of(request, "reader", "operator")
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  # read in one transaction, however slowly the client takes it
-    try:
-        await working(lambda: read.export(context.address, spool.write))
-    except Problem:
-        spool.close()
-        raise
 
-    def lines() -> Iterator[bytes]:
-        with spool:
-            spool.seek(0)
-            while block := spool.read(1 << 16):
+    def spool() -> BinaryIO:
+        import tempfile
+
+        with contextlib.ExitStack() as stack:  # read in one transaction, however slowly the client takes it
+            file = stack.enter_context(tempfile.TemporaryFile())
+            read.export(context.address, file.write)
+            file.seek(0)
+            stack.pop_all()
+        return file
+
+    file = await working(spool)  # before the answer begins, so that what is wrong is a problem and no cut answer
+
+    def blocks() -> Iterator[bytes]:
+        with file:
+            while block := file.read(1 << 16):
                 yield block
 
-    return StreamingResponse(lines(), media_type="application/jsonl")
+    return StreamingResponse(blocks(), media_type="application/jsonl")
 
 
 ROUTES: Final = [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from typing import Final
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.files import write_atomic
 from wcp_route.service.problems import not_found
+from wcp_route.storage.state_errors import StateError
 
 MAX_PAIR_BYTES: Final = 700 << 10  # of base64; a body may have 1 MiB
 WORKER_ID: Final = re.compile(r"[a-z0-9][a-z0-9.-]{2,127}\Z")
@@ -44,14 +45,13 @@ class PairStore:
 
         Raises:
             Problem: 404, no worker can have that id.
-            OSError: it cannot be written.
+            StateError: it cannot be written.
         """
         length = len(manifest).to_bytes(8, "big")
-        with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:
-            file.write(length + manifest + signatures)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self._place(worker_id))
+        try:
+            write_atomic(self._place(worker_id), length + manifest + signatures, mode=0o600)
+        except ConfigError as problem:
+            raise StateError(str(problem)) from None
 
     def get(self, worker_id: str) -> tuple[bytes, bytes] | None:
         """Return a pair.
@@ -64,6 +64,7 @@ class PairStore:
 
         Raises:
             Problem: 404, no worker can have that id.
+            OSError: it cannot be read.
         """
         try:
             with open(self._place(worker_id), "rb") as file:

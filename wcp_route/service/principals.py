@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.disk.files import read_bounded
 from wcp_route.service.problems import Problem
 from wcp_route.service.settings import ROLES
 
@@ -286,16 +287,12 @@ def _fetch(place: str) -> bytes:
     """Read the issuer's keys from a URL or from a file.
 
     Raises:
-        ConfigError: the URL cannot be used, or the file is too large.
+        ConfigError: the URL cannot be used, or the file cannot be read or is too large.
+        MachineError: this machine is at fault that the file cannot be read.
         RegistryError: no complete answer came in time, or it is none.
-        OSError: the file cannot be read.
     """
     if "://" not in place:
-        with open(place, "rb") as file:
-            data = file.read(MAX_JWKS_BYTES + 1)
-        if len(data) > MAX_JWKS_BYTES:
-            raise ConfigError(f"{place!r} is larger than {MAX_JWKS_BYTES} bytes")
-        return data
+        return read_bounded(place, limit=MAX_JWKS_BYTES, what="the keys", follow=True)
     from wcp_attest.net.https import Request, Transport
 
     with contextlib.closing(Transport(place, timeout=FETCH_SECONDS)) as transport:

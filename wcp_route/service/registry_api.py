@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from wcp_attest import SignedManifest
+    from wcp_attest import Policy, SignedManifest
     from wcp_route.service.context import Context
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
@@ -82,7 +82,7 @@ async def attest(request: Request) -> Response:
     Roles: `publisher`.
 
     Problems: 400 a malformed body or another worker's manifest, 401, 403 another namespace, or 409 when the pair is
-    not good.
+    not good or the one that is kept was signed later.
     """
     context, principal = context_of(request), principal_of(request, "publisher")
     worker_id, body = request.path_params["worker_id"], await json_of(request)
@@ -119,6 +119,9 @@ async def attest(request: Request) -> Response:
             )
         if digest is not None and digest.lower() != signed.package_hash:
             raise Problem(409, "other-package", "the hash in the body is not the one that the manifest states")
+        kept = _kept(context, worker_id, trust)
+        if kept is not None and kept.signed_at_utc > signed.signed_at_utc:
+            raise Problem(409, "not-newer", f"here is a good pair that was signed later, at {kept.signed_at_utc}")
         context.pairs.put(worker_id, pair[0], pair[1])
         return signed
 
@@ -130,6 +133,15 @@ async def attest(request: Request) -> Response:
         "status": "active",
     }
     return CanonicalJSON(answer)
+
+
+def _kept(context: Context, worker_id: str, trust: Policy) -> SignedManifest | None:
+    """Return what is kept of a worker when it is still good: an older pair must not take its place."""
+    pair = context.pairs.get(worker_id)
+    try:
+        return None if pair is None else check_pair(*pair, trust)
+    except (ConfigError, VerificationError):
+        return None
 
 
 def decoded(body: dict[str, Any], name: str) -> bytes:

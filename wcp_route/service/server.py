@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -13,9 +12,11 @@ import socket
 import stat
 import threading
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.disk.files import read_bounded
 from wcp_route.service.context import Context
 from wcp_route.service.decider import Decider
 from wcp_route.service.metrics import Metrics
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.state import State
 
 WATCH_SECONDS: Final = 2.0
+MAX_WATCHED: Final = 16 << 20
 _log = logging.getLogger("wcp_route.service")
 
 
@@ -212,13 +214,12 @@ class Server:
         _log.info("reload done")
 
     def _digest(self) -> bytes:
-        found = hashlib.sha256()
+        found = sha256()
         for path in self._watched:
             try:
-                with open(path, "rb") as file:
-                    found.update(hashlib.sha256(file.read(16 << 20)).digest())
-            except OSError:
-                found.update(b"absent")
+                found.update(sha256(read_bounded(path, limit=MAX_WATCHED, what="the file", follow=True)).digest())
+            except Error:  # the reload says what is wrong with it
+                found.update(b"unreadable")
         return found.digest()
 
 

@@ -40,6 +40,7 @@ CACHE_KIB: Final = 32_768  # memory for pages, per connection
 WRITER_LOCK: Final = (tables.APPLICATION_ID, 1)  # the two numbers of the advisory lock
 MEMORY: Final = ":memory:"
 FORKED: Final = "the state was opened before a fork; open it in the process that uses it"
+LOG_SUFFIX: Final = "-wal"
 WAIT_STEP_MS: Final = 250  # longer waits are rounded down to a multiple, so that SQLite's timeout changes rarely
 _STREAMS: Final = "wcp_streams"  # where a connection keeps its cursors on the server
 _WAIT: Final = "wcp_wait"  # where it keeps its timeout, milliseconds
@@ -77,6 +78,7 @@ class Database:
         else:
             path = address.removeprefix("sqlite:///")
             self.is_postgresql, self.name, self._engine = False, path, _sqlite(path, create=create)
+        self._file = None if self.is_postgresql or not self.durable else _identity(self.name)
         self.prefix = f"{tables.SCHEMA}." if self.is_postgresql else ""
         self._last_event = f"SELECT state_seq FROM {self.prefix}batches ORDER BY number DESC LIMIT 1"  # noqa: S608
         self._peeking = threading.Lock()
@@ -161,6 +163,24 @@ class Database:
                 while self.is_postgresql and cursor.nextset():
                     pass
                 yield connection, int(cursor.fetchone()[0])
+                self._check_place(written=True)
+
+    def _check_place(self, *, written: bool) -> None:
+        """Check that the open file is the one at its place: what is written into another one is lost with this process.
+
+        Args:
+            written: whether something was written, so that its log must be there, too.
+
+        Raises:
+            StateError: it was removed or replaced.
+        """
+        if self._file is None:
+            return
+        if _identity(self.name) != self._file or (written and _identity(self.name + LOG_SUFFIX) is None):
+            raise StateError(
+                f"state file `{self.name}`, or its log, was removed or replaced while it was open; start this program"
+                " again with the right file at that place"
+            )
 
     def run(self, connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
         """Run a statement with the driver itself, and return the driver's cursor.
@@ -305,6 +325,7 @@ class Database:
         if not self.durable and not self._alone.acquire(timeout=WAIT_SECONDS):
             raise StateError(f"state `{self.name}` is in use for more than {WAIT_SECONDS:g} seconds")
         try:
+            self._check_place(written=False)
             with self._engine.connect().execution_options(**options) as connection:
                 yield connection
         except (exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as problem:
@@ -400,6 +421,15 @@ def _connect(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, without opening it; None when it is not there."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check_file(path: str, *, create: bool) -> None:
