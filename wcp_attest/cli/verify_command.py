@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,8 @@ from wcp_attest.cli.shared_options import (
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wcp_attest.verdict import Verdict, Verified
 
 
@@ -101,20 +104,13 @@ def verify(
         from wcp_attest.cli.verdict_out import VerdictFile, VerdictFlags
 
         statements = VerdictFile(VerdictFlags(**options), package, out)
-    if stage is not None and stage_link is not None:
-        raise click.UsageError("--stage and --stage-link exclude each other")
-    with ExitStack() as opened:
-        if stage_link is not None:
-            from wcp_attest.cli.stage_link import private_stage, publish
-
-            stage = opened.enter_context(private_stage(stage_link))
-        counter = opened.enter_context(Counter(progress, quiet=out.quiet))
+    with _staging(stage, stage_link) as copy, Counter(progress, quiet=out.quiet) as counter:
         reading = ReadOptions(jobs=jobs, progress=counter.callback)
         expect = Expectation(flags.worker_id, flags.species_id)
 
         def attempt() -> Verified:
             if not archived:
-                return attest(package, policy, expect=expect, stage=stage, options=reading, attestation=attestation)
+                return attest(package, policy, expect=expect, stage=copy.path, options=reading, attestation=attestation)
             from wcp_attest.pack import verify_archive
 
             return verify_archive(
@@ -124,21 +120,60 @@ def verify(
                 expect=expect,
                 options=reading,
                 max_bytes=max_size,
-                stage=stage,
+                stage=copy.path,
                 attestation=attestation,
             )
 
         verdict = judge(attempt)
-        if verdict.ok and stage_link is not None and stage is not None:
-            stage = publish(stage_link, stage)
+        if verdict.ok:
+            copy.publish()
     if verdict.verified is not None and statements is not None:
         statements.write(verdict.verified, policy)
     _deliver(out, verdict, package, every=every)
-    if verdict.ok and stage is not None:
-        out.note(f"staged what was verified in {stage}")
+    if verdict.ok and copy.path is not None:
+        out.note(f"staged what was verified in {copy.path}")
     if verdict.ok and statements is not None:
         out.note(f"signed the verdict in {statements.path}")
     return verdicts.exit_status(verdict)
+
+
+@dataclass(slots=True)
+class _Staging:
+    """Where the copy of what was verified goes.
+
+    Attributes:
+        path: of the copy; None when none is wanted.
+        link: what will name the copy; None for a copy that stays where it was made.
+    """
+
+    path: str | None
+    link: str | None = None
+
+    def publish(self) -> None:
+        """Let the link, where there is one, name the copy."""
+        if self.path is not None and self.link is not None:
+            from wcp_attest.cli.stage_link import publish
+
+            self.path = publish(self.link, self.path)
+
+
+@contextmanager
+def _staging(stage: str | None, link: str | None) -> Iterator[_Staging]:
+    """Choose the place of the copy: a directory, or a private one that a link will name.
+
+    Raises:
+        ConfigError: the name of the link cannot be used.
+        UsageError: both are given.
+    """
+    if link is None:
+        yield _Staging(stage)
+        return
+    if stage is not None:
+        raise click.UsageError("--stage and --stage-link exclude each other")
+    from wcp_attest.cli.stage_link import private_stage
+
+    with private_stage(link) as path:
+        yield _Staging(path, link)
 
 
 def _deliver(out: Output, verdict: Verdict, package: str, *, every: bool) -> None:
