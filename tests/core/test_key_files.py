@@ -422,3 +422,19 @@ def test_refuses_a_secret_in_a_wide_encoding_without_a_mark(encoding: str) -> No
         HmacSecret.from_file_bytes("a secret of people, no newline".encode(encoding))
     with pytest.raises(ConfigError, match="many zero bytes"):
         HmacSecret(b"0123456789abcdef" + bytes(24) + b"end")
+
+
+def test_refuses_a_key_that_the_library_meets_with_another_error() -> None:
+    """Scrypt with no block at all is an internal error of OpenSSL; a compressed point is `NotImplementedError`."""
+    scrypt = b"""-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGSME4GCSqGSIb3DQEFDTBBMCAGCSsGAQQB2kcECzATBAhz0smGINBDEgIBEAIBCAIBADAdBglg
+hkgBZQMEASoEEE/mtrOTr5/lCUZsTGUlzgUEQEzfJHrXOkMfBrPS9ayFB7Zg4upO2pbQ7VrEfYHy
+mpKtruK2nZSH2t6zoNHJdFI1w/NGcA5NeSwANSNtuGnGrcI=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+    with pytest.raises(ConfigError, match="passphrase is wrong, or the file is damaged"):
+        KeySigner.from_file_bytes(scrypt, b"pwpwpw")
+    fields = (b"ecdsa-sha2-nistp256", b"nistp256", b"\x02" + bytes(32))
+    blob = b"".join(len(each).to_bytes(4, "big") + each for each in fields)
+    with pytest.raises(ConfigError, match="damaged"):
+        TrustedKey.from_file_bytes(b"ecdsa-sha2-nistp256 " + b64encode(blob) + b" x\n")

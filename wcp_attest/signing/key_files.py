@@ -230,12 +230,12 @@ def _load_public(data: bytes, what: str, *, openssh: bool) -> object:
         raise ConfigError(
             f"{what} is a key of a kind that is not supported: {' '.join(str(problem).split())[:200]}"
         ) from None
-    except ValueError:
+    except (ValueError, NotImplementedError):  # the latter for a point that OpenSSH never writes
         raise ConfigError(f"{what} is not a public key in PEM or OpenSSH form: it is damaged") from None
 
 
 def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> object:
-    from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
     load = load_ssh_private_key if block.label == "OPENSSH PRIVATE KEY" else load_pem_private_key
@@ -250,7 +250,7 @@ def _open_private(block: PemBlock, passphrase: bytes | None, what: str) -> objec
             )
     try:
         return load(block.pem, passphrase if encrypted else None)
-    except (UnsupportedAlgorithm, InvalidTag, ValueError, TypeError) as problem:
+    except (UnsupportedAlgorithm, InvalidTag, InternalError, ValueError, TypeError, NotImplementedError) as problem:
         said = " ".join(str(problem).split())[:200]
         if encrypted and ("cipher" in said or "encryption algorithm" in said):
             why = f"is encrypted with a cipher that is not supported ({said}); encrypt it with AES-256 instead"
