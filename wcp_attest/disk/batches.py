@@ -203,22 +203,28 @@ def assemble(batch: FileBatch, results: object) -> Done:
         if not part.names:
             lines.append(part.line)
             continue
-        if not isinstance(result, list | tuple) or len(result) != 4:
-            raise ValueError("a result has not four parts")
-        found, record, read, hollow = result
-        found = part.expected if found is None else found
-        numbers = isinstance(read, int) and isinstance(hollow, int) and read >= 0 and hollow >= 0
-        if not isinstance(found, bytes) or not isinstance(record, bytes) or not numbers:
-            raise ValueError("a result holds the wrong types or numbers")
-        all_read = part.expected is None or part.expected == found
-        if found.count(b"\n") != len(part.names) - 1 or (all_read and record.count(b"\n") != 3 * len(part.names)):
-            raise ValueError("a result holds too few or too many lines")
+        found, record, read, hollow = _checked(part, result)
         lines.append(found)
         records.append(record)
         size += read
         holes += hollow
     as_expected = all(part.expected == found for part, found in zip(batch.parts, lines, strict=True))
     return Done(lines, b"".join(records), batch.files, size, holes, as_expected)
+
+
+def _checked(part: Part, result: object) -> tuple[bytes, bytes, int, int]:
+    """Return the result of a part with files, with its lines also where they are as expected; refuse a wrong one."""
+    if not isinstance(result, list | tuple) or len(result) != 4:
+        raise ValueError("a result has not four parts")
+    found, record, read, hollow = result
+    found = part.expected if found is None else found
+    right = all(isinstance(number, int) and number >= 0 for number in (read, hollow))
+    if not isinstance(found, bytes) or not isinstance(record, bytes) or not right:
+        raise ValueError("a result holds the wrong types or numbers")
+    all_read = part.expected is None or part.expected == found
+    if found.count(b"\n") != len(part.names) - 1 or (all_read and record.count(b"\n") != 3 * len(part.names)):
+        raise ValueError("a result holds too few or too many lines")
+    return found, record, read, hollow
 
 
 def as_error(problem: FileProblem) -> TreeUnsafe | ConfigError | MachineError:

@@ -84,7 +84,6 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
     # 1. Walk the tree; every batch of it is compared with the lines that come next in the manifest.
     walk = Walk(root, rules)
     others = _Cursor(manifest)
-    directories = others.directories
     hasher = new_hasher(manifest.hash_algorithm)
     jobs = cut(walk if copy is None else copy.prepared(walk), others.take)
     task = Task(manifest.hash_algorithm, owner=rules.owner)
@@ -93,7 +92,7 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
     totals = None
     if options.progress is not None:  # a quote in a name has a backslash before it
         size = sum(map(int, re.findall(rb',"size":([0-9]+)', manifest.body)))
-        totals = (manifest.count - len(directories), size)
+        totals = (manifest.count - len(others.directories), size)
     many = manifest.body.count(b"\n", 0, WORTH_FILES * _LINE_BYTES) >= WORTH_FILES
     with closing(hash_all(root, jobs, task, options, walk=walk, many=many, totals=totals)) as results:
         for done in results:
@@ -101,15 +100,9 @@ def _agrees(root: TreeRoot, manifest: Manifest, options: ReadOptions, copy: Stag
                 return False
             hasher.update(done.records)
     # 2. No line may be left over, and the empty directories must be those of the manifest.
-    found = sorted(render_line(path, EmptyDirectory(), rules.algorithm) for path in walk.empty)
-    if not others.at_end or found != sorted(directories) or not walk.files:
+    if not others.at_end or not walk.files or not others.lists_directories(walk.empty):
         return False
-    # 3. Their lines, which the walk gives apart, must stand in order among the others.
-    for line, after in pairwise(manifest.lines) if directories else ():
-        near = line.endswith(_DIRECTORY_END) or after.endswith(_DIRECTORY_END)
-        if near and parse_line(line, rules.algorithm)[0] >= parse_line(after, rules.algorithm)[0]:
-            return False
-    # 4. The package hash must be that of the files.
+    # 3. The package hash must be that of the files.
     if hasher.hexdigest() != manifest.package_hash:
         raise ManifestMalformed("manifest.json: package_hash is not the hash of the files listed; build it again")
     if copy is not None:
@@ -129,6 +122,7 @@ class _Cursor:
     """
 
     def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
         self.directories: list[bytes] = []
         body: bytes | None = manifest.body
         if _DIRECTORY_END in manifest.body:
@@ -149,3 +143,19 @@ class _Cursor:
         self._left -= len(text)
         self.at_end = not self._left and not (len(rows) == wanted and text.endswith(SEPARATOR))  # one more would follow
         return text.removesuffix(SEPARATOR) + SEPARATOR * (wanted - max(len(rows), 1))
+
+    def lists_directories(self, empty: list[str]) -> bool:
+        """Tell whether the manifest lists exactly these empty directories, each in its place among all lines.
+
+        Args:
+            empty: their paths, in any order. The walk gives them apart from the other entries.
+        """
+        algorithm = self._manifest.hash_algorithm
+        found = sorted(render_line(path, EmptyDirectory(), algorithm) for path in empty)
+        if found != sorted(self.directories):
+            return False
+        for line, after in pairwise(self._manifest.lines) if found else ():
+            near = line.endswith(_DIRECTORY_END) or after.endswith(_DIRECTORY_END)
+            if near and parse_line(line, algorithm)[0] >= parse_line(after, algorithm)[0]:
+                return False
+        return True

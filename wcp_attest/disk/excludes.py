@@ -11,6 +11,7 @@ A directory is left out with everything in it; as in git, no pattern can take ba
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ MAX_WORK = 5_000_000  # steps of matching, each of 0.1 to 1 µs
 MAX_WORK_EACH = 4000  # further steps for each entry; a thousand patterns without slashes need a thousand
 _TOO_LONG = "the exclude patterns take too long to match with this tree; use fewer and simpler patterns"
 _SPECIAL = frozenset("*?[\\")
+_RANGE_END = re.compile(r"-(?!\])\\?(.)", re.DOTALL)
 _ALPHA = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DIGIT = frozenset("0123456789")
 _PRINT = frozenset(map(chr, range(0x20, 0x7F)))
@@ -44,6 +46,7 @@ _CLASSES = {  # of bytes, in the C locale, as in git
     "xdigit": _DIGIT | frozenset("abcdefABCDEF"),
 }
 
+_OneByte: TypeAlias = str | frozenset[str]  # what matches it: one letter, or those of a set
 _Piece: TypeAlias = str | list[frozenset[str]]  # between two stars: literal text, or for each byte those that match
 
 
@@ -51,6 +54,15 @@ class _Part(NamedTuple):
     """What stands between two slashes of a pattern: the pieces between stars. A `**` has no pieces."""
 
     pieces: list[_Piece]
+
+    @classmethod
+    def of(cls, pieces: list[list[_OneByte]]) -> _Part:
+        """Return the part with these pieces, each byte by byte; one of letters only becomes a text."""
+        joined: list[_Piece] = []
+        for piece in pieces:
+            letters = [matching for matching in piece if isinstance(matching, str)]
+            joined.append("".join(letters) if len(letters) == len(piece) else list(map(frozenset, piece)))
+        return cls(joined)
 
     def cost(self) -> tuple[int, int]:
         """Return the most steps that a match takes: of their own, and for each character of the name."""
@@ -105,6 +117,18 @@ class _Rule:
         if len(self.parts) == 1 and self.parts[0].pieces == [""] and not self.anywhere:
             return self.prefix.rpartition("/")[0] == folder[:-1]
         return folder.startswith(self.prefix) or self.prefix.startswith(folder)
+
+    def matches(self, reached: int, folder: str, name: str) -> bool:
+        """Tell whether an entry of a directory matches.
+
+        Args:
+            reached: the parts at which a name in the directory can be matched, one bit for each.
+            folder: the path of the directory, empty or ending in `/`.
+            name: of the entry, with one character for each byte.
+        """
+        if self.anywhere:
+            return self.parts[0].matches(name)
+        return bool(self.after(reached, folder, name) >> len(self.parts))
 
     def after(self, reached: int, folder: str, name: str) -> int:
         """Return which parts are reached by one more name; the bit behind the last part says that the path matches.
@@ -209,10 +233,7 @@ class Excludes:
             rule = self._rules[index]
             if rule.folders_only and not folder:
                 continue
-            if rule.anywhere:
-                if not rule.parts[0].matches(name):
-                    continue
-            elif not rule.after(reached[index], above, name) >> len(rule.parts):
+            if not rule.matches(reached[index], above, name):
                 continue
             self._matched.add(index)
             if back >= 0 and rule.leaves_out:
@@ -302,54 +323,41 @@ def _rule(pattern: str) -> _Rule | None:
 
 def _parts(rest: str, *, anywhere: bool, pattern: str) -> list[_Part]:
     """Split a pattern at its slashes, and each part at its stars."""
-    parts = [_Part([""])]
+    parts: list[list[list[_OneByte]]] = [[[]]]
     at = 0
     while at < len(rest):
-        letter = rest[at]
-        pieces = parts[-1].pieces
-        if letter == "*":
-            end = at
-            while end < len(rest) and rest[end] == "*":
-                end += 1
-            alone = end - at > 1 and pieces == [""] and rest[end : end + 1] in {"", "/"}
+        pieces = parts[-1]
+        if rest[at] == "*":
+            end = next((n for n in range(at, len(rest)) if rest[n] != "*"), len(rest))
+            alone = end - at > 1 and pieces == [[]] and rest[end : end + 1] in {"", "/"}
             if alone and not anywhere:
                 pieces.clear()
             else:
-                pieces.append("")
+                pieces.append([])
             at = end
-        elif letter == "/":
-            # Several `**` in a row mean the same as one.
-            if len(parts) > 1 and not pieces and not parts[-2].pieces:
-                parts.pop()
-            parts.append(_Part([""]))
+        elif rest[at] == "/":
+            parts.append([[]])
             at += 1
         else:
-            at = _read_one(rest, at, pattern, pieces)
-    if len(parts) > 1 and not parts[-1].pieces and not parts[-2].pieces:
-        parts.pop()
-    return parts
+            matching, at = _read_one(rest, at, pattern)
+            pieces[-1].append(matching)
+    # Several `**` in a row mean the same as one.
+    kept = [pieces for before, pieces in zip([[[]], *parts], parts, strict=False) if before or pieces]
+    return [_Part.of(pieces) for pieces in kept]
 
 
-def _read_one(rest: str, at: int, pattern: str, pieces: list[_Piece]) -> int:
-    """Read what matches one byte and add it to the last piece; return where to go on."""
+def _read_one(rest: str, at: int, pattern: str) -> tuple[_OneByte, int]:
+    """Read what matches one byte; return it, and where to go on."""
     letter = rest[at]
-    matching: str | frozenset[str] = letter
-    at += 1
     if letter == "?":
-        matching = _ANY
-    elif letter == "[":
-        matching, at = _bracket(rest, at, pattern)
-    elif letter == "\\":
-        matching = rest[at : at + 1]
+        return _ANY, at + 1
+    if letter == "[":
+        return _bracket(rest, at + 1, pattern)
+    if letter == "\\":
         at += 1
-        if matching in {"", "/"}:
+        if rest[at : at + 1] in {"", "/"}:
             raise _never(pattern, "has a backslash at its end or before a slash")
-    piece = pieces[-1]
-    if isinstance(piece, str) and isinstance(matching, str):
-        pieces[-1] = piece + matching
-    else:
-        pieces[-1] = [*map(frozenset, piece), frozenset(matching)]
-    return at
+    return rest[at], at + 1
 
 
 def _bracket(rest: str, at: int, pattern: str) -> tuple[frozenset[str], int]:
@@ -358,21 +366,21 @@ def _bracket(rest: str, at: int, pattern: str) -> tuple[frozenset[str], int]:
     start = at = at + negated
     fitting: set[str] = set()
     before = ""  # what a range can begin with
+    close = at  # the first `]` that is further on, or the end of the text; looked for when the last one is passed
     while at == start or rest[at : at + 1] != "]":
-        letter = rest[at : at + 1]
-        close = rest.find("]", at + 2) if rest.startswith("[:", at) else -1
-        if letter == "-" and before and rest[at + 1 : at + 2] not in {"", "]"}:
-            at += 1 + (rest[at + 1] == "\\")
-            fitting.update(map(chr, range(ord(before), ord(rest[at : at + 1] or "\0") + 1)))
-            before = ""
-        elif close >= 0 and rest[close - 1] == ":" and close > at + 2:
+        if close < at + 2:
+            close = rest.find("]", at + 2) % (len(rest) + 1)
+        if before and (end := _RANGE_END.match(rest, at)):
+            fitting.update(map(chr, range(ord(before), ord(end[1]) + 1)))
+            before, at = "", end.end() - 1
+        elif rest.startswith("[:", at) and close > at + 2 and rest[close - 1 : close + 1] == ":]":
             named = _CLASSES.get(rest[at + 2 : close - 1])
             if named is None:
-                raise _never(pattern, f"names the unknown class {rest[at : close + 1]}")
+                raise _never(pattern, f"names the unknown class {rest[at : close + 1][:80]}")
             fitting |= named
             before, at = "", close
         else:
-            at += letter == "\\"
+            at += rest[at : at + 1] == "\\"
             before = rest[at : at + 1]
             fitting.add(before)
         at += 1

@@ -43,6 +43,7 @@ MAX_NAMES = 1024  # in the tree, with directories
 MAX_BYTES = 8 << 20  # of all files; each is read in one piece
 _KIND_AND_SET_ID = 0o176000
 _EXECUTE = 0o111
+_ESCAPED = frozenset('"\\')
 
 
 def is_exact(root: str, manifest: Manifest, placement: Placement, options: ReadOptions) -> bool:
@@ -57,9 +58,15 @@ def is_exact(root: str, manifest: Manifest, placement: Placement, options: ReadO
     Returns:
         True when it is. False decides nothing: `check_tree` must check the tree.
     """
-    if manifest.excludes or manifest.hash_algorithm != "sha256" or manifest.count > MAX_ENTRIES:
-        return False
-    if options.strict_permissions or options.executor is not None or options.jobs not in {None, 1}:
+    needs_walk = (
+        manifest.excludes,
+        manifest.hash_algorithm != "sha256",
+        manifest.count > MAX_ENTRIES,
+        options.strict_permissions,
+        options.executor is not None,
+        options.jobs not in {None, 1},
+    )
+    if any(needs_walk):
         return False
     try:
         with closing(open_root(root)) as opened, closing(Descent(opened.descriptor)) as descent:
@@ -118,7 +125,7 @@ class _SmallTree:
             self.folders.append((path, identity, fingerprint(names)))
             met += len(names)
             text = "".join(names)
-            plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+            plain = text.isascii() and text.isprintable() and _ESCAPED.isdisjoint(text)
             plain = plain and all(len(name) <= MAX_NAME_BYTES for name in names)
             if not plain or met > MAX_NAMES or path.count("/") >= MAX_DEPTH:
                 return False

@@ -107,6 +107,16 @@ class Rules:
     owner: int | None = None
     pair_folder: str | None = ""
 
+    def pair_in(self, path: str) -> tuple[str, ...]:
+        """Return the names of the pair, or of its folder, where a directory of the tree holds it.
+
+        Args:
+            path: of the directory, empty or ending in `/`.
+        """
+        if path == self.pair_folder:
+            return PAIR_NAMES
+        return (self.pair_folder[:-1],) if self.pair_folder and not path else ()
+
 
 class _State(Enum):
     """What is done with the entries of a directory."""
@@ -262,10 +272,7 @@ class Walk:
             self.refuse(problem)
         if self.rules.refuse_collisions:
             # The two files of the pair and their folder, which may not be there yet, can have no twins either.
-            pair: tuple[str, ...] = PAIR_NAMES if path == self.rules.pair_folder else ()
-            if self.rules.pair_folder and not path:
-                pair = (self.rules.pair_folder[:-1],)
-            for problem in case_collisions(path, list(dict.fromkeys([*names, *pair]))):
+            for problem in case_collisions(path, list(dict.fromkeys([*names, *self.rules.pair_in(path)]))):
                 self.refuse(problem)
         self._entries += len(names)
         if self._entries > MAX_ENTRIES:
