@@ -9,10 +9,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -242,3 +244,38 @@ def test_a_database_that_is_not_there_is_one_clear_error(postgres_server: Postgr
     with pytest.raises(StateError, match=r"does not exist|cannot be reached") as caught:
         open_state(postgres_server.address("nowhere"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_locked_is_an_error_in_time(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = postgres_server.database()
+    with (
+        open_state(postgres_server.address(name), create=True) as state,
+        psycopg.connect(postgres_server.address(name)) as other,
+    ):
+        assert state.registry.workers() == ()
+        other.execute("LOCK TABLE wcp_route.batches IN ACCESS EXCLUSIVE MODE")
+        monkeypatch.setattr("wcp_route.storage.database.WAIT_SECONDS", 0.5)
+        began = time.monotonic()
+        with pytest.raises(StateError):
+            state.registry.workers()
+        assert time.monotonic() - began < 30  # and not for as long as the lock is held
+        other.rollback()
+        assert state.registry.workers() == ()
+
+
+def test_a_file_that_another_program_keeps_to_itself_is_an_error_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "hall.db")
+    open_state(path, create=True).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode = DELETE")
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("wcp_route.storage.database.WAIT_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(StateError, match=r"in use|locked"):
+        open_state(path)
+    assert time.monotonic() - began < 8  # one wait or two, and not one for each try
+    other.close()

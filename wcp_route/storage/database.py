@@ -206,8 +206,14 @@ class Database:
             StateError: the database cannot be read.
         """
         if self.is_postgresql:
+            wait = _timeouts(round(WAIT_SECONDS * 1000))
             with self._connection(write=False, autocommit=True) as connection:
-                return int(connection.exec_driver_sql(self._last_event).scalar() or 0)
+                # One message, as in `_writing`: the wait is bounded, and no state stays behind in a pooler's session.
+                cursor = self.run(connection, f"BEGIN READ ONLY; {wait}; {self._last_event}; COMMIT")
+                cursor.nextset()
+                cursor.nextset()
+                row = cursor.fetchone()
+                return 0 if row is None else int(row[0])
         until = time.monotonic() + WAIT_SECONDS
         while True:
             found = self.moved_now(opening=True)
@@ -461,11 +467,12 @@ def _check_file(path: str, *, create: bool) -> None:
 
 def _use_log(connection: sqlite3.Connection, path: str) -> None:
     """Switch to the write-ahead log. SQLite does not wait for a process that is switching as well, so we do."""
-    for left in reversed(range(int(WAIT_SECONDS / POLL_SECONDS))):
+    until = time.monotonic() + WAIT_SECONDS  # where SQLite does wait, one try may take all of it
+    while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as problem:
-            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                 raise
             time.sleep(POLL_SECONDS)
             continue
