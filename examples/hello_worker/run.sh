@@ -9,8 +9,13 @@ python=${PYTHON:-python3}
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
+if [ -e "$demo" ] && [ ! -e "$demo/made-by-run.sh" ]; then
+  echo "error: $demo is there already and was not made by this script; name a directory that does not exist" >&2
+  exit 2
+fi
 rm -rf "$demo"
 mkdir -p "$demo"
+touch "$demo/made-by-run.sh"
 cp -R "$here/package" "$here/record.json" "$here/rules.json" "$here/request.json" "$demo"
 cd "$demo"
 

@@ -37,6 +37,14 @@ def test_it_runs_from_signing_to_refusal(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["hello"]
 
 
+def test_it_touches_no_directory_that_it_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    (tmp_path / "hello" / "mine").write_text("mine")
+    done = run(tmp_path)
+    assert (done.returncode, "was not made by this script" in done.stderr) == (2, True), done.stderr
+    assert [path.name for path in (tmp_path / "hello").iterdir()] == ["mine"]
+
+
 def test_it_fails_where_the_changed_worker_is_not_refused(tmp_path: Path) -> None:
     blind = tmp_path / "bin"
     blind.mkdir()
