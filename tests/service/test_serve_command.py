@@ -113,6 +113,15 @@ def test_a_service_that_is_killed_again_and_again_loses_no_answered_receipt(tmp_
         ('env = "stage"\n', "rules"),
         ('env = "stage"\n[service]\nauth = "none"\nlisten = "0.0.0.0:1"\n', "loopback"),
         ('env = "stage"\n[service]\nnonsense = 1\n', "nonsense"),
+        ('env = "stage"\n[service]\nhosts = ["Hall.Example"]\n', "in lower case"),
+        (
+            'env = "stage"\n[service]\n[[service.token]]\nname = "a"\nroles = ["router"]\nsha256 = ["the-token"]\n',
+            "`/token/0/sha256/0`: write the SHA-256 of the token, 64 lower-case hex digits\n",
+        ),
+        (
+            'env = "stage"\n[service]\nauth = "none"\n[service.tls]\ncertificate = "no.pem"\nkey = "no.key"\n',
+            "/no.key': No such file or directory",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_and_status_2(tmp_path: Path, text: str, says: str) -> None:

@@ -113,7 +113,10 @@ class Server:
                     service.tls.certificate, service.tls.key
                 )
             except OSError as problem:  # an SSLError is one
-                raise ConfigError(f"[service.tls] cannot be used: {problem.strerror or problem}") from None
+                raise ConfigError(
+                    f"[service.tls] cannot use {service.tls.certificate!r} with {service.tls.key!r}: "
+                    f"{problem.strerror or problem}"
+                ) from None
         try:
             if service.listen.startswith(UNIX):
                 found = _unix_socket(service.listen.removeprefix(UNIX))

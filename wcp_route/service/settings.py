@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -38,7 +39,23 @@ if TYPE_CHECKING:
 Role = Literal["router", "reader", "publisher", "approver", "banner", "operator"]
 Open = Literal["standing", "bans"]
 ROLES: Final[tuple[Role, ...]] = ("router", "reader", "publisher", "approver", "banner", "operator")
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _fits(pattern: str, advice: str) -> AfterValidator:
+    """Return a check of a text that says what to write. It does not repeat the text, which may be a token."""
+
+    def check(given: str) -> str:
+        if re.fullmatch(pattern, given) is None:
+            raise ValueError(advice)
+        return given
+
+    return AfterValidator(check)
+
+
+Sha256 = Annotated[str, _fits("[0-9a-f]{64}", "write the SHA-256 of the token, 64 lower-case hex digits")]
+Host = Annotated[
+    str, _fits(r"[a-z0-9.:\[\]-]{1,255}", "write what stands in Host, in lower case: hall.acme.example, or with :8443")
+]
 UNIX: Final = "unix:"
 
 
@@ -97,7 +114,7 @@ class ServiceModel(Model):
     """The wire form of the table; what is left out has the value that refuses."""
 
     listen: str = "127.0.0.1:7777"
-    hosts: list[Annotated[str, Field(pattern=r"^[a-z0-9.:\[\]-]{1,255}$")]] = Field(default_factory=list)
+    hosts: list[Host] = Field(default_factory=list)
     auth: Literal["required", "none"] = "required"
     token: Annotated[list[TokenModel], Field(max_length=10_000)] = Field(default_factory=list)
     oidc: OidcModel | None = None
