@@ -84,6 +84,8 @@ def test_a_token_signs_what_its_public_key_verifies(token: str) -> None:
         ("pkcs11:object=key2;token=release?module-path={module}", b"1234", "not by `object`"),
         ("pkcs11:id=%02?pin-value=1234&module-path={module}", b"1234", "only `module-path`"),
         ("pkcs11:id=%02?module-path=/nonexistent.so", b"1234", "pkcs11: "),
+        ("pkcs11:id=%02;id=%03;{}", b"1234", "stands in it twice"),
+        ("pkcs11:id=%02?module-path={module}&module-path=/other.so", b"1234", "stands in it twice"),
     ],
 )
 def test_a_token_that_cannot_be_used_is_named(token: str, uri: str, pin: bytes | None, said: str) -> None:

@@ -129,14 +129,17 @@ def _pkcs11(rest: str, pin: Callable[[], bytes | None]) -> tuple[str, Any]:
     from securesystemslib.signer import HSMSigner
 
     path, _, query = rest.partition("?")
-    fields = dict(part.partition("=")[::2] for part in path.split(";") if part)
+    parts = [part.partition("=") for part in path.split(";") if part]
+    fields = {name: value for name, _, value in parts}
+    settings = parse_qs(query, keep_blank_values=True)
+    if len(fields) < len(parts) or any(len(values) > 1 for values in settings.values()):
+        raise ConfigError("pkcs11: a part of the URI stands in it twice; write each once (RFC 7512, section 2.3)")
     unknown = set(fields) - {"id", "token", "type"}
     if unknown:
         raise ConfigError(f"pkcs11: a key is named by `id` and `token`, not by `{min(unknown)}`")
     identifier = unquote_to_bytes(fields.get("id", ""))
     if not 0 < len(identifier) <= 8:
         raise ConfigError("pkcs11: needs the id of the key, such as pkcs11:id=%02;token=release")
-    settings = parse_qs(query, keep_blank_values=True)
     if set(settings) - {"module-path"}:
         raise ConfigError("pkcs11: only `module-path` may stand behind the `?`; give the PIN by --passphrase-file")
     if not os.environ.get(MODULE_VARIABLE):
