@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from action.commands import Outcome
 
 MAX_DIFFERENCES: Final = 50  # that are listed of one package; the SARIF file has more
+MAX_SHOWN: Final = 1000  # characters of one name or message
+MAX_BYTES: Final = 900_000  # a runner drops a summary of more than 1 MiB as a whole
 _BACKTICKS = re.compile(r"`+")
 # What has a meaning in GitHub's Markdown (GFM; `$` is its mathematics); a `_` inside a word has none.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|\A[#+-]")
@@ -30,10 +32,16 @@ def render(mode: str, outcomes: Sequence[Outcome], commands: Sequence[str]) -> s
         outcomes: one a package.
         commands: one a package: the command that verifies it, or nothing.
     """
-    parts = []
+    parts: list[str] = []
+    left = MAX_BYTES
     for outcome, command in zip(outcomes, commands, strict=True):
         said = "Verify it with:" if mode == "sign" else "Verified with:" if outcome.ok else "Checked with:"
-        parts.append(_package(mode, outcome) + (f"\n{said}\n\n{_block(command)}" if command else ""))
+        part = _package(mode, outcome) + (f"\n{said}\n\n{_block(command)}" if command else "")
+        left -= len(part.encode(errors="backslashreplace"))
+        if left < 0:
+            parts.append(f"… and {len(outcomes) - len(parts)} more packages; `result-path` has all of them\n")
+            break
+        parts.append(part)
     return "".join(f"{part}\n" for part in parts)
 
 
@@ -89,7 +97,8 @@ def _texts(result: Mapping[str, object], key: str) -> list[str]:
 
 
 def _plain(value: str) -> str:
-    return _MARKDOWN.sub(r"\\\g<0>", escape(printable(value).replace("\n", " "), quote=False))
+    shown = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "…"
+    return _MARKDOWN.sub(r"\\\g<0>", escape(printable(shown).replace("\n", " "), quote=False))
 
 
 def _code(value: str) -> str:

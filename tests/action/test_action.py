@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from html import escape
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+from action.commands import Outcome
+from action.summary import render
 from tests.action.conftest import ROOT, Job, Step
 from wcp_attest.base.digest import sha256_hex
 
@@ -547,3 +550,14 @@ def test_a_runner_without_a_place_for_the_result_is_named(step: Step, changed: d
     assert "this runner" in done.errors
     assert "Traceback" not in done.log
     assert done.outputs.get("verified") != "true"
+
+
+def test_the_summary_stays_below_what_the_runner_takes_whatever_the_packages_hold() -> None:
+    name = "&" * 4000
+    differences = [{"change": "added", "path": name, "cause": name} for _ in range(100)]
+    result = {"code": "ATTEST_HASH_MISMATCH", "message": name, "differences": differences, "next": [name]}
+    outcomes = [Outcome(f"pkg-{number}", 1, result, "") for number in range(20)]
+    shown = render("verify", outcomes, ["wcp-attest verify"] * len(outcomes))
+    assert "pkg-0" in shown
+    assert len(shown.encode()) < 1 << 20
+    assert re.search(r"… and 1[0-9] more packages", shown)
