@@ -202,6 +202,23 @@ def test_forms_of_another_site_and_of_no_session_are_refused(world: World) -> No
     assert httpx.post(f"{world.base}/approvals", data=own).headers["location"] == "/signin"
 
 
+def test_one_person_cannot_take_the_sessions_of_others(world: World) -> None:
+    def signed_in_as(who: str) -> httpx.Client:
+        client = httpx.Client(base_url=world.base)
+        assert client.post("/signin", data={"token": token(who)}).status_code == 303
+        return client
+
+    other, clients = signed_in_as("ada"), [signed_in_as("rita") for _ in range(17)]
+    assert [client.get("/").status_code for client in (clients[0], clients[1], clients[-1], other)] == [
+        303,
+        200,
+        200,
+        200,
+    ]
+    for client in (other, *clients):
+        client.close()
+
+
 @pytest.mark.parametrize("given", ["", "wrong", token("acme")])
 def test_a_token_without_a_role_for_the_pages_opens_no_session(world: World, given: str) -> None:
     answer = httpx.post(f"{world.base}/signin", data={"token": given})

@@ -93,14 +93,14 @@ async def signin(request: Request) -> Response:
         return _render("signin.html", session=None, here="", wrong=False)
     try:
         token = (await form_of(request)).get("token", "").strip()
+        principal = context_of(request).authenticator.of_token(token) if token else None
+        if principal is None or principal.roles.isdisjoint({"reader", "approver", "operator", "banner"}):
+            return _render("signin.html", 401, session=None, here="", wrong=True)
+        cookie = request.app.state.sessions.begin(principal)
     except Problem as problem:
         return _render("problem.html", problem.status, problem=problem, session=None, here="")
-    principal = context_of(request).authenticator.of_token(token) if token else None
-    if principal is None or principal.roles.isdisjoint({"reader", "approver", "operator", "banner"}):
-        return _render("signin.html", 401, session=None, here="", wrong=True)
     answer = RedirectResponse("/", 303)
     secure = request.url.scheme == "https"
-    cookie = request.app.state.sessions.begin(principal)
     answer.set_cookie(COOKIE, cookie, max_age=SECONDS, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COOKIE: Final = "wcp_session"
 SECONDS: Final = 8 * 3600
 MAX_SESSIONS: Final = 10_000
+MAX_OF_ONE: Final = 16  # of one principal, so that nobody takes the sessions of others
 MAX_FIELDS: Final = 16  # of a form; ours have four at most
 
 
@@ -50,7 +51,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, principal: Principal) -> str:
-        """Return the cookie of a new session, which lasts eight hours.
+        """Return the cookie of a new session, which lasts eight hours. The oldest of many of one principal ends.
 
         Args:
             principal: who signed in.
@@ -61,6 +62,9 @@ class Sessions:
         now, name = time.monotonic(), secrets.token_urlsafe(32)
         with self._lock:
             self._found = {key: one for key, one in self._found.items() if one.until > now}
+            own = [key for key, one in self._found.items() if one.principal.name == principal.name]
+            for key in own[: max(0, len(own) - MAX_OF_ONE + 1)]:
+                del self._found[key]
             if len(self._found) >= MAX_SESSIONS:
                 raise Problem(503, "busy", "too many people are signed in; try again later")
             self._found[name] = Session(principal, secrets.token_urlsafe(32), now + SECONDS)
