@@ -114,6 +114,8 @@ def test_only_a_named_origin_may_read_answers_and_no_cookie_goes_along(tmp_path:
         assert "access-control-allow-credentials" not in answer.headers
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     before = world("OPTIONS", "/wcp/route", headers={"origin": named, **asked})
+    for path in ("/ext-authz", "/ext-authz/x"):  # any 2xx there would be a yes to a gateway, for whoever asked it
+        assert world("OPTIONS", path, headers={"origin": named, **asked}).status_code == 401
     assert (before.status_code, before.content) == (204, b"")
     assert "authorization" in before.headers["access-control-allow-headers"]
     for other in (f"{named}.evil.example", "null", "https://evil.example", named.upper()):

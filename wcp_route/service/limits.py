@@ -110,7 +110,8 @@ class Limits:
 
         try:
             self._check_head(scope)
-            if allowed and scope["method"] == "OPTIONS":  # a browser asks before it sends (Fetch, CORS preflight)
+            # A browser asks before it sends (Fetch, CORS preflight); to a gateway such an answer would be a yes.
+            if allowed and scope["method"] == "OPTIONS" and not _asks_for_a_gateway(scope):
                 await sending({"type": "http.response.start", "status": 204, "headers": []})
                 await sending({"type": "http.response.body", "body": b""})
                 return
@@ -187,7 +188,7 @@ class Limits:
 
     def _is_asked_about(self, scope: Scope) -> bool:
         """Tell whether a gateway asks about a request: then Host is that request's (Envoy sends it unchanged)."""
-        return self.service.auth == "required" and scope["path"].startswith("/ext-authz/")
+        return self.service.auth == "required" and _asks_for_a_gateway(scope)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = MAX_BODY if self._known(scope) else MAX_BODY_UNKNOWN  # type: ignore[operator]
@@ -210,6 +211,11 @@ class Limits:
                         return b"".join(parts)
         except TimeoutError:
             raise Problem(408, "too-slow", f"the body must arrive within {self.service.body_seconds:g} s") from None
+
+
+def _asks_for_a_gateway(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == "/ext-authz" or path.startswith("/ext-authz/")
 
 
 def _id_of_caller(scope: Scope) -> bytes:
