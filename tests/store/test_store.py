@@ -454,17 +454,29 @@ def test_an_entry_in_use_is_not_removed(store: PackageStore, package: Path) -> N
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="which programs run is seen in /proc")
-@pytest.mark.parametrize("seen", ["environment", "folder"])
-def test_an_entry_that_a_program_runs_from_is_not_removed(seen: str, store: PackageStore, package: Path) -> None:
+@pytest.mark.parametrize("seen", ["environment", "folder", "command"])
+@pytest.mark.parametrize("by", ["its path", "a link"])
+def test_an_entry_that_a_program_runs_from_is_not_removed(
+    seen: str, by: str, store: PackageStore, package: Path, tmp_path: Path
+) -> None:
     name = add(store, package)
     path = str(inside(store, name))
     environment = {"WCP_PACKAGE_ROOT": path} if seen == "environment" else {}
+    named = [f"{path}/code/bootstrap.py"] if seen == "command" else []
     program = subprocess.Popen(
-        ["sleep", "60"], env={**os.environ, **environment}, cwd=path if seen == "folder" else "/"
+        ["sh", "-c", "sleep 60; true", *named],
+        env={**os.environ, **environment},
+        cwd=path if seen == "folder" else "/",
+        start_new_session=True,
     )
+    remover = store
+    if by == "a link":
+        (tmp_path / "link").symlink_to(store.path)
+        remover = PackageStore(tmp_path / "link")
     try:
-        assert store.remove(name) is False
+        assert remover.remove(name) is False
     finally:
+        os.killpg(program.pid, signal.SIGKILL)
         program.kill()
         program.wait()
     assert store.remove(name) is True

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from wcp_attest.base.errors import ConfigError
 from wcp_attest.disk.directory import CREATE_FLAGS, FOLDER_FLAGS, describe_os_error
@@ -275,27 +275,39 @@ def replace_member(store: str, name: str, member: str, data: bytes) -> None:
 
 
 def runs_from(entry: str) -> list[int]:
-    """Return which processes use an entry: they were started from it, or their working directory is in it.
+    """Return which processes use an entry: their program or working directory is in it, or it is named to them.
+
+    It is named to a process in the environment, by `run`, or in the command, by a platform that runs a sealed copy.
 
     Args:
-        entry: path of the entry.
+        entry: path of the entry; links lead to the same one.
 
     Returns:
         The ids of those that this user may see.
     """
-    mark = b"WCP_PACKAGE_ROOT=" + os.fsencode(os.path.join(entry, "package"))
-    inside = os.fsencode(entry) + b"/"
+    paths = {os.fsencode(path) for path in (entry, os.path.realpath(entry))}
+    inside = tuple(path + b"/" for path in paths)
+    marks = {b"WCP_PACKAGE_ROOT=" + path + b"package" for path in inside}
     found: list[int] = []
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
         if not name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            if (os.readlink(f"/proc/{name}/cwd".encode()) + b"/").startswith(inside):
-                found.append(int(name))
-                continue
-            if mark in _environment(name).split(b"\0"):
+            used = any((os.readlink(f"/proc/{name}/{what}".encode()) + b"/").startswith(inside) for what in _PLACES)
+            if used or marks & {*_environment(name).split(b"\0")} or any(path in _command(name) for path in inside):
                 found.append(int(name))
     return found
+
+
+_PLACES: Final = ("cwd", "exe")
+
+
+def _command(process: str) -> bytes:
+    """Return the command of a process; raise OSError when it has ended. Our own names the entry that it removes."""
+    if process == str(os.getpid()):
+        return b""
+    with open(f"/proc/{process}/cmdline", "rb") as stream:
+        return stream.read(4 << 20)
 
 
 def _environment(process: str) -> bytes:
