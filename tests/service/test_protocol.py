@@ -17,6 +17,7 @@ from tests.route.worlds import SPECIES
 from tests.service.world import CAPABILITY, HELD, WORKER, World, a_request
 from wcp_attest import build_manifest, sign
 from wcp_route.json_schemas import schema_of
+from wcp_route.storage.ban_reports import MAX_PENDING_OF_ONE, LedgerBanReports
 
 
 def fresh(**changes: Any) -> dict[str, Any]:
@@ -418,3 +419,16 @@ def test_a_ban_list_is_sent_again_once_it_or_its_signature_has_changed(world: Wo
     path.write_bytes(before)
     signature.unlink()
     assert bans() == [world.banned]
+
+
+def test_one_reporter_cannot_take_the_places_of_others(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    reports = LedgerBanReports(world.state.ledger)
+    for number in range(MAX_PENDING_OF_ONE):
+        reports.report(f"{number:064x}", "odd", by="rita", via="token")
+    body = {"sha256": "ee" * 32, "reason": "sends documents away"}
+    refused = world("POST", "/api/v1/ban-list/report", "rita", body)
+    assert (refused.status_code, "reports of rita wait" in refused.json()["detail"]) == (429, True)
+    assert world("POST", "/api/v1/ban-list/report", "rita", {**body, "sha256": f"{1:064x}"}).status_code == 202
+    assert world("POST", "/api/v1/ban-list/report", "acme", body).status_code == 202
+    world.close()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wcp_route.storage.ledger_state import BanReport, LedgerState
 
 MAX_PENDING_REPORTS: Final = MAX_REPORTS // 2
+MAX_PENDING_OF_ONE: Final = MAX_PENDING_REPORTS // 5  # of one reporter, so that nobody takes the places of others
 
 
 class ReportRefused(Error):
@@ -58,7 +59,7 @@ class LedgerBanReports:
             The report that is stored now.
 
         Raises:
-            ReportRefused: too many reports wait.
+            ReportRefused: too many reports wait, in all or of this person.
             ConfigError: the name is empty, too long, or not printable.
             StateError: the ledger cannot be written.
         """
@@ -68,8 +69,11 @@ class LedgerBanReports:
             known = state.reports.get(sha256)
             if known is not None and known.status != "dismissed":
                 return []
-            if sum(one.status == "pending" for one in state.reports.values()) >= MAX_PENDING_REPORTS:
+            waiting = [one.by for one in state.reports.values() if one.status == "pending"]
+            if len(waiting) >= MAX_PENDING_REPORTS:
                 raise ReportRefused(f"{MAX_PENDING_REPORTS} reports wait for the ban authority already")
+            if waiting.count(by) >= MAX_PENDING_OF_ONE:
+                raise ReportRefused(f"{MAX_PENDING_OF_ONE} reports of {by} wait for the ban authority already")
             said: JsonObject = {"sha256": sha256, "reason": reason[:MAX_TEXT], "evidence_url": evidence_url[:MAX_TEXT]}
             return [event("ban.reported", at_ms=now_ms(), by=by, via=via, **said)]
 
