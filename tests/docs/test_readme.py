@@ -20,7 +20,7 @@ def test_index_renders_readme_with_its_tables_and_pictures() -> None:
     page = markdown.render(README)
     assert page is not None
     assert page.count("<table>") == 2
-    assert page.count("<img") == 2
+    assert page.count("<img") == 3
     assert re.search(r"pip install (\.|wcp-attest)", re.sub(r"<[^>]+>", "", page))
 
 
