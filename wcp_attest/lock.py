@@ -119,6 +119,18 @@ def changes_of(locked: Sequence[LockedPackage], found: Sequence[Observed]) -> tu
     return tuple(changes)
 
 
+def refused_of(changes: Sequence[LockChange], found: Sequence[Observed], *, upgrade: bool) -> list[LockChange]:
+    """Return the changes because of which nothing may be written.
+
+    Args:
+        changes: as `changes_of` returns them.
+        found: the packages as they stand.
+        upgrade: whether changes of what is locked are meant. A package that the policy refuses never is.
+    """
+    denied = {one.path for one in found if one.package is None}
+    return [change for change in changes if change.path in denied or (change.kind != "added" and not upgrade)]
+
+
 def _changes_between(old: LockedPackage, new: LockedPackage) -> list[LockChange]:
     path, changes = old.path, []
     if old.worker_id != new.worker_id:

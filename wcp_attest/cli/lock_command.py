@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from wcp_attest.base.errors import ConfigError
-from wcp_attest.cli.failure_report import REFUSED, UNDECIDED
+from wcp_attest.cli.failure_report import REFUSED
 from wcp_attest.cli.option_groups import GroupedCommand, grouped
 from wcp_attest.cli.output import Counter, Output, progress_option, reporting
 from wcp_attest.cli.shared_options import jobs_option
 from wcp_attest.cli.text import count, one_line
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
+from wcp_attest.cli.verdicts import exit_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wcp_attest.base.strictjson import JsonValue
     from wcp_attest.lock import LockChange, Observed
+    from wcp_attest.package.lock_file import LockedPackage
 
 LOCK_NAME: Final = "wcp.lock"
 
@@ -66,11 +68,10 @@ def lock(  # a command's parameters are its options
       wcp-attest lock --check --policy policy.toml          in CI, or as a pre-commit hook
       wcp-attest lock --upgrade --policy policy.toml        after a package was replaced on purpose
     """
-    from wcp_attest.disk.files import read_bounded
     from wcp_attest.disk.options import ReadOptions
     from wcp_attest.disk.overwrite import OutputKind, check_place, check_unchanged, only_writer, write_file
-    from wcp_attest.lock import changes_of, observe
-    from wcp_attest.package.lock_file import MAX_LOCK_BYTES, parse_lock, render_lock
+    from wcp_attest.lock import changes_of, observe, refused_of
+    from wcp_attest.package.lock_file import MAX_LOCK_BYTES, render_lock
 
     if checking and (packages or upgrade):
         raise click.UsageError("--check looks at what is locked; give neither DIR nor --upgrade with it")
@@ -81,31 +82,42 @@ def lock(  # a command's parameters are its options
     kind = OutputKind("a lock file of wcp-attest", _is_lock, limit=MAX_LOCK_BYTES)
     if not checking:
         check_place(place, kind)
-    before = None
-    if os.path.lexists(place):
-        before = read_bounded(place, limit=MAX_LOCK_BYTES, what="lock file")
-    locked = () if before is None else parse_lock(before, lock_file)
-    if not locked and not packages:
-        raise ConfigError(f"there is no {lock_file!r} that locks anything; name the directories to lock")
+    before, locked = _locked_before(place, lock_file, packages)
     policy = policy_of(TrustFlags(**trust))
     given = [_relative(package, folder) for package in packages]
     paths = list(dict.fromkeys([*(package.path for package in locked), *given]))
     with Counter(progress, quiet=out.quiet) as counter:
         found = observe(folder, paths, policy, ReadOptions(jobs=jobs, progress=counter.callback))
     changes = changes_of(locked, found)
-    # Nothing is written because of a package that is refused, nor of another change, unless --upgrade is given.
-    denied = {one.path for one in found if one.package is None}
-    refused = [change for change in changes if change.path in denied or (change.kind != "added" and not upgrade)]
+    refused = refused_of(changes, found, upgrade=upgrade)
     data = render_lock(tuple(one.package for one in found if one.package is not None))
     if not refused and not checking and not dry_run and data != before:
         with only_writer(folder):
             check_unchanged(place, before)
             write_file(place, data, kind)
     _report(out, lock_file, changes, refused, found)
-    if not refused:
-        return 0
-    undecided = any(not one.verdict.ok and not one.verdict.decided for one in found)
-    return UNDECIDED if undecided else REFUSED
+    # Of several statuses the highest counts: what could not be decided, before what is refused.
+    return max(REFUSED, *(exit_status(one.verdict) for one in found)) if refused else 0
+
+
+def _locked_before(
+    place: str, lock_file: str, packages: Sequence[str]
+) -> tuple[bytes | None, tuple[LockedPackage, ...]]:
+    """Return the bytes of the lock file, None when there is none, and what it locks.
+
+    Raises:
+        ConfigError: it cannot be read or is malformed, or it locks nothing and no package is named either.
+    """
+    from wcp_attest.disk.files import read_bounded
+    from wcp_attest.package.lock_file import MAX_LOCK_BYTES, parse_lock
+
+    data = None
+    if os.path.lexists(place):
+        data = read_bounded(place, limit=MAX_LOCK_BYTES, what="lock file")
+    locked = () if data is None else parse_lock(data, lock_file)
+    if not locked and not packages:
+        raise ConfigError(f"there is no {lock_file!r} that locks anything; name the directories to lock")
+    return data, locked
 
 
 def _is_lock(data: bytes) -> bool:
