@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from wcp_attest.advice.git_index import GitIndex
     from wcp_attest.advice.project_config import PackageConfig
     from wcp_attest.base.differences import Difference
+    from wcp_attest.base.digest import HashAlgorithm
     from wcp_attest.cli.output import Output
+    from wcp_attest.package.entries import Entry
     from wcp_attest.package.manifest import Manifest
+    from wcp_attest.package.provenance import AiOrigin, BuildSource, SourceOrigin
 
 
 OTHERS_NAME: Final = "manifest.json or manifest.sig in the root is another program's file, and stays as it is"
@@ -302,6 +305,25 @@ def _conflicted_manifest(index: GitIndex, target: Target) -> Manifest | None:
     return merged
 
 
+@dataclass(frozen=True, slots=True)
+class _NoManifest:
+    """What stands for the staged manifest of a package that has none yet; the attributes are those of `Manifest`."""
+
+    worker_id: str = ""
+    worker_species_id: str = ""
+    worker_version: str = ""
+    built_at_utc: str = "1970-01-01T00:00:00Z"
+    build_source: BuildSource = "local"
+    hash_algorithm: HashAlgorithm = "sha256"
+    excludes: tuple[str, ...] = ()
+    ai: AiOrigin | None = None
+    source: SourceOrigin | None = None
+
+    def entries(self) -> dict[str, Entry]:
+        """Return what is listed: nothing."""
+        return {}
+
+
 def _expected(
     index: GitIndex, target: Target, current: Manifest | None, cache: cache_option.CacheChoice | None
 ) -> tuple[Manifest, tuple[str, ...]]:
@@ -313,11 +335,12 @@ def _expected(
 
     ignore = index.read(IGNORE_NAME, MAX_IGNORE_BYTES) if IGNORE_NAME in index.files else b""
     config = target.configured or PackageConfig(os.curdir)
+    before = current or _NoManifest()
     # What is configured is complete; only where nothing is does the staged manifest say what is left out.
-    given = target.configured.exclude if target.configured else current.excludes if current else ()
-    algorithm = config.algorithm or (current.hash_algorithm if current else "sha256")
+    given = target.configured.exclude if target.configured else before.excludes
+    algorithm = config.algorithm or before.hash_algorithm
     # What the signer of the staged manifest allowed stays allowed, where no configuration says otherwise.
-    listed = current.entries().keys() if current else ()
+    listed = before.entries().keys()
     bytecode = config.bytecode or ("include" if any(bytecode_among(path.split("/")) for path in listed) else "leave")
     twins = len(set(map(folded, listed))) < len(listed) if config.allow_twins is None else config.allow_twins
     with cache_option.remembered_blobs(cache, index, target.directory, algorithm):
@@ -331,25 +354,25 @@ def _expected(
     reading = staged.reading
     try:
         expected = Manifest(
-            worker_id=_said("worker_id", config.worker_id, current.worker_id if current else None),
-            worker_species_id=_said("species_id", config.species_id, current.worker_species_id if current else None),
-            worker_version=_said("worker_version", config.worker_version, current.worker_version if current else None),
-            built_at_utc=current.built_at_utc if current else "1970-01-01T00:00:00Z",
-            build_source=current.build_source if current else "local",
+            worker_id=_said("worker_id", config.worker_id, before.worker_id),
+            worker_species_id=_said("species_id", config.species_id, before.worker_species_id),
+            worker_version=_said("worker_version", config.worker_version, before.worker_version),
+            built_at_utc=before.built_at_utc,
+            build_source=before.build_source,
             package_hash=reading.package_hash,
             body=reading.body,
             hash_algorithm=algorithm,
             excludes=reading.excluded,
-            ai=current.ai if current else None,
-            source=current.source if current else None,
+            ai=before.ai,
+            source=before.source,
         )
     except ManifestMalformed as problem:
         raise ConfigError(f"the configuration is unusable: {problem}") from None
     return expected, _checkout_notes(index, staged.converted)
 
 
-def _said(key: str, configured: str | None, current: str | None) -> str:
-    text = configured or current
+def _said(key: str, configured: str | None, before: str) -> str:
+    text = configured or before
     if not text:
         raise ConfigError(f"the `{key}` is not known; add it to [[package]] in wcp-attest.toml")
     return text
