@@ -85,8 +85,11 @@ def _everything(roots: Sequence[str], plugins: dict[str, list[str]]) -> list[str
     Raises:
         RequestError: there are too many.
     """
-    skills = [entry.path for root in roots if os.path.isdir(root) for entry in os.scandir(root) if entry.is_dir()]
-    found = {os.path.realpath(path) for path in (*skills, *(p for where in plugins.values() for p in where))}
+    paths = [path for where in plugins.values() for path in where]
+    for root in roots:
+        if os.path.isdir(root):
+            paths += [entry.path for entry in os.scandir(root) if entry.is_dir()]
+    found = {os.path.realpath(path) for path in paths}
     if len(found) > MAX_PACKAGES:
         raise RequestError(f"there are more than {MAX_PACKAGES} skills and plugins")
     return sorted(found)

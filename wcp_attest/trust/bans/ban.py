@@ -262,16 +262,11 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
     parts = ForgeUri.parse(name, decode=True)
     if parts is None or "?" in parts.repository or "#" in parts.repository:
         return "carries a query or fragment; leave it out"
-    return _segment_problem(parts) or _repository_problem(parts, whole=whole)
-
-
-def _segment_problem(parts: ForgeUri) -> str | None:
-    """Say that the path has empty or dot segments, or return None."""
-    segments = parts.segments
-    doubled = parts.rest.startswith("//") and (parts.is_github or len(segments) < MIN_REPOSITORY)
-    if parts.repository.startswith("//") or (doubled and parts.rest.strip("/")) or {".", ".."} & {*segments}:
+    doubled = parts.rest.startswith("//") and (parts.is_github or len(parts.segments) < MIN_REPOSITORY)
+    odd = parts.repository.startswith("//"), doubled and parts.rest.strip("/"), {".", ".."} & {*parts.segments}
+    if any(odd):
         return "holds empty or dot segments; write the plain path"
-    return None
+    return _repository_problem(parts, whole=whole)
 
 
 def _repository_problem(parts: ForgeUri, *, whole: bool) -> str | None:
