@@ -192,7 +192,7 @@ def test_the_process_ends_as_others_do(thread: str, arguments: tuple[str, ...], 
 
 def test_every_error_type_is_classified() -> None:
     kinds = {error: classify(error("why")) for error in (Error, ConfigError, SigningError, VerificationError)}
-    assert {error.__name__: (found.kind, found.status) for error, found in kinds.items() if found} == {
+    assert {error.__name__: (found.kind, found.status) for error, found in kinds.items()} == {
         "Error": ("config", 2),
         "ConfigError": ("config", 2),
         "SigningError": ("signing", 2),

@@ -84,10 +84,11 @@ def build(
         raise click.UsageError("a manifest of schema awp.v1 lies in ROOT; --placement and --attestation are for awp.v2")
     place = output_place(package, "beside" if schema == "awp.v1" else placement, attestation, out)
     flags = manifest_plan.BuildFlags(**identity)
-    if schema == "awp.v2" and (hmac or hmac_file or order):
+    if schema == "awp.v1":
+        if hmac == (hmac_file is not None):
+            raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
+    elif hmac or hmac_file or order:
         raise click.UsageError("--hmac, --hmac-file and --order belong to --schema awp.v1; `wcp-attest sign` signs")
-    if schema == "awp.v1" and hmac == (hmac_file is not None):
-        raise click.UsageError("--schema awp.v1 needs exactly one of --hmac and --hmac-file")
     require_outside(package, (hmac_file,), "where it would be shipped with it; keep secrets elsewhere")
     existing = manifest_plan.existing_manifest(place)
     plan = manifest_plan.plan_of(flags, package, existing, out)

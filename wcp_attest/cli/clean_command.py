@@ -99,13 +99,7 @@ class Sweep:
         Raises:
             ConfigError: something cannot be read or removed, or the tree is too deep.
         """
-        if prefix.count("/") > MAX_DEPTH:
-            raise ConfigError(f"{prefix!r} is nested more than {MAX_DEPTH} levels deep")
-        try:
-            with os.scandir(descriptor) as listing:
-                entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
-        except OSError as error:
-            raise ConfigError(f"cannot read the directory {prefix or '.'!r}: {describe_os_error(error)}") from None
+        entries = _entries_of(descriptor, prefix)
         if {name for name, _ in entries} >= _BARE_REPOSITORY:
             return False
         if self.doomed is None:
@@ -122,7 +116,7 @@ class Sweep:
             else:
                 doomed = cache or (prefix in ("", ".wcp/") and is_leftover(name))
                 gone = doomed and path not in self.kept and self._remove(descriptor, name, path)
-            empty = empty and gone
+            empty &= gone
         return empty
 
     def _keep_what_is_listed(self, folder: int, place: str, prefix: str) -> None:
@@ -170,6 +164,21 @@ class Sweep:
                 raise ConfigError(f"cannot remove {path!r}: {describe_os_error(error)}") from None
         self.removed.append(path)
         return True
+
+
+def _entries_of(descriptor: int, prefix: str) -> list[tuple[str, bool]]:
+    """Return the names in an open directory, sorted, each with whether it is a directory itself.
+
+    Raises:
+        ConfigError: it cannot be read, or is nested too deep.
+    """
+    if prefix.count("/") > MAX_DEPTH:
+        raise ConfigError(f"{prefix!r} is nested more than {MAX_DEPTH} levels deep")
+    try:
+        with os.scandir(descriptor) as listing:
+            return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
+    except OSError as error:
+        raise ConfigError(f"cannot read the directory {prefix or '.'!r}: {describe_os_error(error)}") from None
 
 
 def _read_at(folder: int, path: str) -> bytes | None:

@@ -72,10 +72,10 @@ def report(error: Exception, arguments: list[str]) -> int:
     output = None
     if isinstance(error, Undelivered):
         output, error = error.output, error.failure
-    failure = classify(error)
-    if failure is None:
+    if isinstance(error, BrokenPipeError):  # the reader closed its end of the pipe
         _discard_output()
         return UNDECIDED
+    failure = classify(error)
     if arguments[:1] == ["run"]:  # the statuses below 125 are the command's own
         failure = failure._replace(status=RUN_FAILED)
     return _tell(failure, arguments, output)
@@ -86,11 +86,9 @@ def interrupted(arguments: list[str]) -> int:
     return _tell(Failure("interrupted", "interrupted", INTERRUPTED), arguments)
 
 
-def classify(error: BaseException) -> Failure | None:
-    """Return what a raised exception means, or None for a reader that closed its end of a pipe."""
+def classify(error: BaseException) -> Failure:
+    """Return what a raised exception means."""
     match error:
-        case BrokenPipeError():
-            return None
         case MachineError():
             return Failure("system", str(error), code=error.code.value)
         case TreeMismatch():

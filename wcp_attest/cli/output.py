@@ -300,6 +300,21 @@ class Counter(contextlib.AbstractContextManager["Counter"]):
 
             threading.Thread(target=self._measure, args=(self._package,), daemon=True).start()
             self._package = None
+        text = self._in_words(progress, now)
+        if self._terminal:
+            import shutil
+
+            text = text[: max(20, shutil.get_terminal_size().columns - 1)]
+            self._next = now + ON_TERMINAL_EVERY
+            sys.stderr.write("\r" + text.ljust(self._shown))
+            self._shown = len(text)
+        else:
+            self._next = now + IN_LOG_EVERY
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def _in_words(self, progress: Progress, now: float) -> str:
+        """Say how far the work is, how fast it goes and how long it will last, as far as its size is known."""
         done, total = progress.bytes_done, progress.bytes_total
         files = progress.files_total
         if total is None and self._measured is not None:
@@ -314,17 +329,7 @@ class Counter(contextlib.AbstractContextManager["Counter"]):
             filled = BAR_WIDTH * done // total
             bar = f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] " if self._terminal else ""
             text = f"{bar}{100 * done // total:3d} %  {text}"
-        if self._terminal:
-            import shutil
-
-            text = text[: max(20, shutil.get_terminal_size().columns - 1)]
-            self._next = now + ON_TERMINAL_EVERY
-            sys.stderr.write("\r" + text.ljust(self._shown))
-            self._shown = len(text)
-        else:
-            self._next = now + IN_LOG_EVERY
-            sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        return text
 
     def _measure(self, package: str) -> None:
         """Count files and bytes below a directory; an estimate, as excludes are not looked at."""

@@ -111,6 +111,7 @@ def submit(
     The two files are sent as well, so that the registry and those who ask it can check the signatures; without
     manifest.sig, or with --no-pair, they get only a claim. Nothing is verified here; verify the package before.
     """
+    from wcp_attest.package.provenance import AiOrigin
     from wcp_attest.trust.registry.answers import Submission
 
     manifest, data, signatures = _pair(package)
@@ -121,7 +122,7 @@ def submit(
         raise ConfigError("a registry keeps SHA-256 package hashes; build the package with --algorithm sha256")
     if manifest.excludes:
         out.note(f"the package hash does not cover what {', '.join(map(repr, manifest.excludes))} excludes")
-    ai = manifest.ai
+    ai = manifest.ai or AiOrigin(generated=False)
     answer = _client(where, _credentials(token_file)).submit_attestation(
         Submission(
             worker_id=manifest.worker_id,
@@ -129,10 +130,10 @@ def submit(
             worker_version=manifest.worker_version,
             package_hash=manifest.package_hash,
             label=label,
-            ai_generated=ai is not None and ai.generated,
-            ai_service=ai.service if ai is not None else None,
-            ai_model=ai.model if ai is not None else None,
-            ai_session_fingerprint=ai.session_fingerprint if ai is not None else None,
+            ai_generated=ai.generated,
+            ai_service=ai.service,
+            ai_model=ai.model,
+            ai_session_fingerprint=ai.session_fingerprint,
             manifest=data if paired else None,
             signatures=signatures if paired else None,
         )

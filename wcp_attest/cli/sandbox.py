@@ -57,14 +57,26 @@ def bubblewrap(held: StoredPackage, program: str, writable: Sequence[str], *, ne
         if not path.startswith(("/usr/", held.path + "/")) and path != held.path:
             arguments += ["--ro-bind", path, path]
     arguments += ["--ro-bind", held.path, held.path]
-    for folder in writable:
+    for path in _writable(writable, held.path):
+        arguments += ["--bind", path, path]
+    return [*arguments, "--chdir", os.getcwd(), "--", program]
+
+
+def _writable(folders: Sequence[str], package: str) -> list[str]:
+    """Return the absolute paths of directories that may be written.
+
+    Raises:
+        ConfigError: one is no directory, or holds the package, or lies in it.
+    """
+    paths = []
+    for folder in folders:
         path = os.path.abspath(folder)
         if not os.path.isdir(path):
             raise ConfigError(f"--writable {folder!r} is not a directory")
-        if os.path.commonpath([path, held.path]) in {path, held.path}:
+        if os.path.commonpath([path, package]) in {path, package}:
             raise ConfigError(f"--writable {folder!r} would let the command change the package")
-        arguments += ["--bind", path, path]
-    return [*arguments, "--chdir", os.getcwd(), "--", program]
+        paths.append(path)
+    return paths
 
 
 def _installation(program: str) -> str:

@@ -177,11 +177,7 @@ def _as_text(claims: Claims, paint: Painter, place: ShownPlace, *, entries: bool
     if claims.manifest is not None and entries:
         lines += [f"    {line.decode('utf-8', 'replace')}" for line in claims.manifest.lines]
     for number, (line, statement) in enumerate(claims.signatures, start=1):
-        lines += _signature_text(number, line, statement, claims.manifest_sha256)
-        summary = keyless_show.summary_of(line)
-        if summary is not None:
-            worker_id = None if statement is None else statement.worker_id
-            lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, place, number, worker_id))
+        lines += _signature_text(number, line, statement, claims, place)
     if claims.manifest is not None and not claims.signatures and not claims.problems:
         lines.append("  no signature")
     if (said := claims.described) is not None:
@@ -207,14 +203,22 @@ def _manifest_rows(manifest: Manifest, sha256: str) -> Iterable[tuple[str, str]]
     return rows
 
 
-def _signature_text(number: int, line: Line, statement: Statement | None, sha256: str | None) -> Iterable[str]:
+def _signature_text(
+    number: int, line: Line, statement: Statement | None, claims: Claims, place: ShownPlace
+) -> Iterable[str]:
     who = f"{_WORDS[line.kind]} {'sha256:' if line.kind == 'key' else ''}{line.hint}".rstrip()
     lines = [f"  signature {number}: {who}, {human_size(len(line.raw))}"]
+    worker_id = None
     if statement is None:
-        return [*lines, "    its statement is not about a package, or malformed"]
-    lines.append(f"    says: {statement.worker_id} {statement.worker_version}, signed at {statement.signed_at_utc}")
-    if sha256 is not None and statement.manifest_sha256 != sha256:
-        lines.append(f"    is about another manifest: sha256:{statement.manifest_sha256}")
+        lines.append("    its statement is not about a package, or malformed")
+    else:
+        worker_id = statement.worker_id
+        lines.append(f"    says: {worker_id} {statement.worker_version}, signed at {statement.signed_at_utc}")
+        if claims.manifest_sha256 not in {None, statement.manifest_sha256}:
+            lines.append(f"    is about another manifest: sha256:{statement.manifest_sha256}")
+    summary = keyless_show.summary_of(line)
+    if summary is not None:
+        lines += keyless_show.as_text(summary, keyless_show.commands_of(summary, place, number, worker_id))
     return lines
 
 

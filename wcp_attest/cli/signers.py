@@ -114,15 +114,17 @@ def signers_of(flags: SignerFlags) -> tuple[Signer, ...]:
 
     Raises:
         ConfigError: a key or secret cannot be had.
-        UsageError: no signer is named, or a passphrase for no key.
+        UsageError: no signer is named, a passphrase for no key, or a flag of `--sigstore` without it; or flags
+            contradict each other.
     """
     if flags.passphrase_file is not None and not flags.key:
         raise click.UsageError("--passphrase-file is the passphrase of a --key")
     signers: list[Signer] = [_key(path, flags.passphrase_file) for path in flags.key]
     signers += secrets.hmac_secrets(flags.hmac, flags.hmac_file)
-    keyless = _keyless_signer(flags)
-    if keyless is not None:
-        signers.append(keyless)
+    if flags.sigstore:
+        signers.append(_keyless_signer(flags))
+    elif (stray := next((name for name in _ONLY_KEYLESS if getattr(flags, name)), None)) is not None:
+        raise click.UsageError(f"--{stray.replace('_', '-')} belongs to --sigstore, which is not given")
     if not signers:
         raise click.UsageError(NOBODY_SIGNS)
     return tuple(signers)
@@ -150,18 +152,13 @@ def _key(path: str, passphrase_file: str | None) -> Signer:
     return KeySigner.from_file_bytes(data, passphrase, what=path)
 
 
-def _keyless_signer(flags: SignerFlags) -> SigstoreSigner | None:
-    """Return the signer that the flags ask for, None when they ask for none.
+def _keyless_signer(flags: SignerFlags) -> SigstoreSigner:
+    """Return the signer that `--sigstore` asks for.
 
     Raises:
         ConfigError: a file cannot be read or used.
-        UsageError: a flag belongs to `--sigstore`, which is not given, or flags contradict each other.
+        UsageError: flags contradict each other.
     """
-    if not flags.sigstore:
-        stray = next((name for name in _ONLY_KEYLESS if getattr(flags, name)), None)
-        if stray is not None:
-            raise click.UsageError(f"--{stray.replace('_', '-')} belongs to --sigstore, which is not given")
-        return None
     if flags.trust_config is not None and flags.staging:
         raise click.UsageError("--trust-config and --staging name two different instances")
     if flags.identity_token is not None and flags.browser:

@@ -18,7 +18,7 @@ from wcp_attest.cli.shared_options import attestation_option, jobs_option, root_
 from wcp_attest.cli.trust import TrustFlags, policy_of, trust_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from wcp_attest.base.strictjson import JsonObject
     from wcp_attest.store import PackageStore, StoredPackage
@@ -274,30 +274,39 @@ def remove(out: Output, /, entry: str, store: str | None) -> int:
 @reporting("text", "json")
 def gc(out: Output, /, keep: int | None, older_than: str | None, dry_run: bool, store: str | None) -> int:
     """Remove old entries, what killed commands left behind, and spoilt entries; nothing that is in use."""
-    from wcp_attest.base.identity import parse_utc
     from wcp_attest.cli.ban_lists import span
-    from wcp_attest.store_entries import newest_first
 
     place = _open(store)
     if keep is None and older_than is None:
         raise click.UsageError("say what is to go: --keep N, --older-than SPAN, or both")
     limit = None if older_than is None else time.time() - span(older_than)
-    entries = list(place.entries())
     found: list[tuple[StoreEntry, str]] = []
-    for worker in sorted({entry.worker_id for entry in entries}):
-        for rank, entry in enumerate(newest_first(each for each in entries if each.worker_id == worker)):
-            added = parse_utc(entry.added_at_utc) or 0
-            goes = (keep is None or rank >= keep) and (limit is None or added < limit)
-            if not goes:
-                found.append((entry, "kept"))
-            elif dry_run:
-                found.append((entry, "would go"))
-            else:
-                found.append((entry, "removed" if place.remove(entry.name) else "in use"))
+    for entry, goes in _aged(place, keep, limit):
+        if not goes:
+            found.append((entry, "kept"))
+        elif dry_run:
+            found.append((entry, "would go"))
+        else:
+            found.append((entry, "removed" if place.remove(entry.name) else "in use"))
     if not dry_run:
         place.collect()
     _deliver(out, place, found)
     return 0
+
+
+def _aged(place: PackageStore, keep: int | None, limit: float | None) -> Iterator[tuple[StoreEntry, bool]]:
+    """Yield the entries of each worker, newest first, and whether each is to go.
+
+    It goes when it is not among the newest `keep` and was added before `limit`; None sets no condition.
+    """
+    from wcp_attest.base.identity import parse_utc
+    from wcp_attest.store_entries import newest_first
+
+    entries = list(place.entries())
+    for worker in sorted({entry.worker_id for entry in entries}):
+        for rank, entry in enumerate(newest_first(each for each in entries if each.worker_id == worker)):
+            added = parse_utc(entry.added_at_utc) or 0
+            yield entry, (keep is None or rank >= keep) and (limit is None or added < limit)
 
 
 def _deliver(out: Output, place: PackageStore, found: list[tuple[StoreEntry, str]]) -> None:
