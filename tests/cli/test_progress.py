@@ -36,7 +36,7 @@ def on_terminal(wcp: Command, *arguments: object) -> tuple[int, str, str]:
     with subprocess.Popen(
         [sys.executable, "-c", IMPATIENT, *map(str, arguments)],
         cwd=wcp.folder,
-        env=wcp.environment(),
+        env={**wcp.environment(), "COLUMNS": "120"},  # a line is cut where the terminal ends, and a rate can be long
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=slave,
