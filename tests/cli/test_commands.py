@@ -90,7 +90,7 @@ def test_build_records_what_it_is_told(wcp: Command, package: Path) -> None:
 def test_an_origin_that_is_an_empty_text_is_refused_and_not_left_out(wcp: Command, package: Path, option: str) -> None:
     done = wcp("build", package, *IDENTITY, option, "")
     assert (done.status, done.out) == (2, "")
-    assert "is not 1 to 512 printable characters" in done.err
+    assert f"the value of {option} is empty" in done.err
 
 
 def test_a_changed_tree_takes_over_everything_but_the_commit(wcp: Command, package: Path) -> None:

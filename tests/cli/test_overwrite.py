@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,36 @@ def test_no_command_replaces_what_is_not_its_own(place: Path, name: str, kind: s
     assert path.is_symlink() == (kind == "a link")
     assert path.is_fifo() == (kind == "a fifo")
     assert {name: data for name, data in state(place).items() if not name.startswith("p/.wcp/")} == before
+
+
+# Put a file at the place of another one at the last moment, when the command is about to give that one its name.
+FASTER = """
+import os, sys
+target = os.path.realpath(sys.argv[1])
+def hook(event, arguments):
+    if event == "os.link" and os.path.realpath(arguments[1]) == target and not os.path.exists(target):
+        with open(target, "w") as file:
+            file.write("notes of years")
+from wcp_attest.cli import program
+sys.argv[1:] = sys.argv[2:]
+sys.addaudithook(hook)
+program()
+"""
+
+
+@pytest.mark.parametrize("name", ["sign", "build", "verify -o", "policy init", "ban new"])
+def test_no_command_replaces_what_another_program_makes_meanwhile(place: Path, name: str) -> None:
+    (place / "q").mkdir()
+    (place / "q/a").write_text("a\n")
+    ok("sign", "q", "--key", "k", *ID)
+    command, target = COMMANDS[name]
+    target = "p/manifest.json" if name == "build" else target
+    before = state(place)
+    done = subprocess.run(
+        [sys.executable, "-c", FASTER, target, *command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr.count("error: ")) == (2, 1), done
+    assert state(place) == {**before, target: b"notes of years"}
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "--force"])

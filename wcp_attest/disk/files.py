@@ -159,16 +159,45 @@ class PendingFile:
                 os.fsync(self._descriptor)
             self._settled = True
 
-    def put(self) -> None:
+    def put(self, *, new: bool = False) -> bool:
         """Give the file its place.
+
+        Args:
+            new: whether nothing was there. What another program has put there meanwhile is not replaced, except on a
+                file system without hard links.
+
+        Returns:
+            False when there is something now that was not there; nothing was changed.
 
         Raises:
             ConfigError: that is not possible; nothing was changed.
         """
         self.settle()
         with _write_problems(self.path):
-            os.replace(self._temporary, self.path)
+            if not new or (placed := _link_new(self._temporary, self.path)) is None:
+                os.replace(self._temporary, self.path)
+            elif not placed:
+                return False
         sync_folder(os.path.dirname(self.path) or os.curdir)
+        return True
+
+    def take_back(self) -> None:
+        """Remove the file from its place, if it is there."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path)):
+                os.unlink(self.path)
+
+
+def _link_new(temporary: str, path: str) -> bool | None:
+    """Rename a file unless its new name is taken: True when it was renamed; None where there are no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        return None
+    os.unlink(temporary)
+    return True
 
 
 @contextlib.contextmanager

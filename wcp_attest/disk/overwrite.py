@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LOCK_DEADLINE: Final = 30.0  # seconds to wait for another writer
 MAX_ORIGINALS: Final = 99  # NAME.orig, NAME.orig.2, …
 _held = threading.local()  # directories that this thread has locked
+_TRIES: Final = 10  # to write a file at a place where others make and remove one at the same time
 _PAUSE: Final = 0.05  # seconds between two attempts to lock
 _NO_LOCKS: Final = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -128,14 +129,20 @@ def write_file(
     Raises:
         ConfigError: as `check_place`; or the file cannot be written, and nothing was changed.
     """
-    kept = set_aside(path) if check_place(path, kind, force=force, error=error) else None
-    try:
-        write_atomic(path, data)
-    except ConfigError:  # the old file is in its place, and needs no second name
-        if kept is not None:
-            _remove(kept)
-        raise
-    return kept
+    check_place(path, kind, force=force, error=error)
+    with pending_file(path, data) as written:
+        for _ in range(_TRIES):
+            absent, kept = not os.path.lexists(path), None
+            if check_place(path, kind, force=force, error=error):
+                kept = set_aside(path)
+            try:
+                if written.put(new=absent):
+                    return kept
+            except ConfigError:  # the old file is in its place, and needs no second name
+                if kept is not None:
+                    _remove(kept)
+                raise
+    raise _made_meanwhile(path)
 
 
 def write_files(files: Iterable[Planned], *, force: bool = False) -> tuple[str, ...]:
@@ -177,20 +184,26 @@ def put_all(files: Iterable[PendingFile]) -> None:
     """
     waiting = tuple(files)
     with contextlib.ExitStack() as undo:
-        for one in waiting[:-1]:
+        for one in waiting:
+            absent = False
             try:
                 mode = stat.S_IMODE(os.lstat(one.path).st_mode)
-                undo.callback(write_atomic, one.path, read_start(one.path, sys.maxsize - 1), mode=mode)
+                if one is not waiting[-1]:  # after the last one, nothing can fail
+                    undo.callback(write_atomic, one.path, read_start(one.path, sys.maxsize - 1), mode=mode)
             except FileNotFoundError:
-                undo.callback(_remove, one.path)
+                absent = True
+                undo.callback(one.take_back)
             except OSError as problem:
                 raise ConfigError(
                     f"cannot write {one.path!r}: {describe_os_error(problem)}; nothing was changed"
                 ) from None
-            one.put()
-        for one in waiting[-1:]:  # after the last one, nothing can fail
-            one.put()
+            if not one.put(new=absent):
+                raise _made_meanwhile(one.path)
         undo.pop_all()
+
+
+def _made_meanwhile(path: str) -> ConfigError:
+    return ConfigError(f"{path!r} was made by another program in the meantime; nothing was changed, try again")
 
 
 def _remove(path: str) -> None:
