@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from wcp_attest.base.errors import ConfigError
@@ -132,16 +133,15 @@ def write_file(
     check_place(path, kind, force=force, error=error)
     with pending_file(path, data) as written:
         for _ in range(_TRIES):
-            absent, kept = not os.path.lexists(path), None
-            if check_place(path, kind, force=force, error=error):
-                kept = set_aside(path)
+            absent = not os.path.lexists(path)
+            kept = set_aside(path) if check_place(path, kind, force=force, error=error) else None
             try:
-                if written.put(new=absent):
-                    return kept
+                placed = written.put(new=absent)
             except ConfigError:  # the old file is in its place, and needs no second name
-                if kept is not None:
-                    _remove(kept)
+                _remove(kept)
                 raise
+            if placed:
+                return kept
     raise _made_meanwhile(path)
 
 
@@ -185,30 +185,33 @@ def put_all(files: Iterable[PendingFile]) -> None:
     waiting = tuple(files)
     with contextlib.ExitStack() as undo:
         for one in waiting:
-            absent = False
-            try:
-                mode = stat.S_IMODE(os.lstat(one.path).st_mode)
-                if one is not waiting[-1]:  # after the last one, nothing can fail
-                    undo.callback(write_atomic, one.path, read_start(one.path, sys.maxsize - 1), mode=mode)
-            except FileNotFoundError:
-                absent = True
-                undo.callback(one.take_back)
-            except OSError as problem:
-                raise ConfigError(
-                    f"cannot write {one.path!r}: {describe_os_error(problem)}; nothing was changed"
-                ) from None
+            absent, restore = _way_back(one)
+            undo.callback(restore)
             if not one.put(new=absent):
                 raise _made_meanwhile(one.path)
         undo.pop_all()
+
+
+def _way_back(one: PendingFile) -> tuple[bool, Callable[[], None]]:
+    """Return whether nothing is at the place of a file, and what makes it as it is now."""
+    try:
+        mode = stat.S_IMODE(os.lstat(one.path).st_mode)
+        old = read_start(one.path, sys.maxsize - 1)
+    except FileNotFoundError:
+        return True, one.take_back
+    except OSError as problem:
+        raise ConfigError(f"cannot write {one.path!r}: {describe_os_error(problem)}; nothing was changed") from None
+    return False, partial(write_atomic, one.path, old, mode=mode)
 
 
 def _made_meanwhile(path: str) -> ConfigError:
     return ConfigError(f"{path!r} was made by another program in the meantime; nothing was changed, try again")
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+def _remove(path: str | None) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def set_aside(path: str) -> str:
