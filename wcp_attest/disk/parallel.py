@@ -126,15 +126,7 @@ def _results(
     root: TreeRoot, batches: Iterator[FileBatch], task: Task, options: ReadOptions, walk: Walk, *, many: bool
 ) -> Generator[Done, None, None]:
     """Do batches with workers, an executor, or in this process, whichever is to be used."""
-    processes = options.jobs
-    if processes is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        processes = min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, _DEFAULT_JOBS)
-    elif not 1 <= processes <= MAX_JOBS:
-        raise ConfigError(f"jobs is {processes}; give a number from 1 to {MAX_JOBS}")
-    # Workers need a POSIX system, a plain interpreter, and the package in files.
-    python = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
-    can_start = python and os.name == "posix" and os.path.isfile(os.path.join(_PACKAGE, "disk", "workers.py"))
+    processes = _processes(options.jobs)
     walk.stat_first = WORTH_FILES if processes > 1 or options.executor is not None else 0
     worth = False
     if options.executor is not None:
@@ -142,7 +134,7 @@ def _results(
 
         yield from hash_with_executor(root, batches, task, options.executor)
         batches = iter(())
-    elif processes > 1 and can_start:
+    elif processes > 1:
         # 1. Draw batches until it is clear that workers are worth starting, or there are no more.
         begun: list[FileBatch] = []
         worth = many
@@ -152,7 +144,7 @@ def _results(
         batches = chain(begun, batches)
     if worth:
         # 2. Have workers do them.
-        large = walk.size >= WORTH_BYTES and walk.size >= walk.files * _LARGE // 8
+        large = walk.size >= max(WORTH_BYTES, walk.files * _LARGE // 8)
         with _Pool(root.descriptor, task, processes, large=large) as pool:
             yield from pool.work_off(batches)
             for _ in pool.work_off(second_looks(walk.folders)):
@@ -165,6 +157,21 @@ def _results(
             do(worker, batch)
 
 
+def _processes(jobs: int | None) -> int:
+    """Return how many processes are to hash: as many as `jobs` says or, by default, as there are processors.
+
+    One where no worker can be started: workers need a POSIX system, a plain interpreter, and the package in files.
+    """
+    if jobs is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        jobs = min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, _DEFAULT_JOBS)
+    elif not 1 <= jobs <= MAX_JOBS:
+        raise ConfigError(f"jobs is {jobs}; give a number from 1 to {MAX_JOBS}")
+    python = not getattr(sys, "frozen", False) and os.path.basename(sys.executable or "").startswith(("python", "pypy"))
+    can_start = python and os.name == "posix" and os.path.isfile(os.path.join(_PACKAGE, "disk", "workers.py"))
+    return jobs if can_start else 1
+
+
 @dataclass(slots=True)
 class _Slot:
     """A batch, its number among all, and its result."""
@@ -173,6 +180,49 @@ class _Slot:
     batch: FileBatch
     large: bool
     result: Done | Error | None = None
+
+
+class _Queue:
+    """Batches drawn from the walk, in order, until their results are yielded.
+
+    Args:
+        batches: cut from the walk.
+
+    Attributes:
+        waiting: those that nobody does yet.
+        more: whether there may be further ones to draw.
+    """
+
+    def __init__(self, batches: Iterator[FileBatch]) -> None:
+        self._batches = enumerate(batches)
+        self._order: deque[_Slot] = deque()  # all whose results are not yet yielded
+        self.waiting: deque[_Slot] = deque()
+        self.more = True
+
+    def draw(self) -> bool:
+        """Draw one more batch from the walk; return whether there was one."""
+        drawn = next(self._batches, None)
+        if drawn is None:
+            self.more = False
+            return False
+        number, batch = drawn
+        slot = _Slot(number, batch, batch.size >= _LARGE)
+        self._order.append(slot)
+        self.waiting.append(slot)
+        return True
+
+    def results(self) -> Iterator[Done]:
+        """Yield the results that are next in order; raise the one that is an error."""
+        while self._order and (result := self._order[0].result) is not None:
+            self._order.popleft()
+            if isinstance(result, Error):
+                raise result
+            yield result
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every result of what was drawn is yielded."""
+        return not self._order
 
 
 class _Process:
@@ -321,7 +371,6 @@ class _Pool:
         self._workers: list[_Process] = []
         self._by_descriptor: dict[int, _Process] = {}
         self._poll = select.poll()
-        self._number = 0
         self._own = None
         if task.stage is None and not large:
             self._own = Worker(root, _OwnTask(task.algorithm, owner=task.owner, limits=task.limits))
@@ -350,49 +399,37 @@ class _Pool:
 
     def work_off(self, batches: Iterator[FileBatch]) -> Iterator[Done]:
         """Do all batches, and yield their results in order; raise as `hash_all` does."""
-        order: deque[_Slot] = deque()  # all whose results are not yet yielded
-        waiting: deque[_Slot] = deque()  # those of them that nobody does yet
-        more = True
+        queue = _Queue(batches)
         while True:
-            # 1. Give every worker as much as it may have. Where large files wait, start one more.
-            while free := [
-                worker for worker in self._workers if worker.ahead[0] < _AHEAD_FILES and worker.ahead[1] < _AHEAD_BYTES
-            ]:
-                if not waiting and not (more and (more := self._draw(batches, order, waiting))):
-                    break
-                min(free, key=lambda worker: worker.ahead).give(waiting.popleft())
-            if waiting and waiting[0].large and len(self._workers) < self._count:
-                try:
-                    self._start()
-                    continue
-                except OSError:
-                    self._count = len(self._workers)  # those that run do the work
-            # 2. Yield the results that are next in order.
-            while order and (result := order[0].result) is not None:
-                order.popleft()
-                if isinstance(result, Error):
-                    raise result
-                yield result
-            if not order:
+            self._hand_out(queue)
+            yield from queue.results()
+            if queue.is_done:
                 return
-            # 3. Read answers. When there are none: draw batches, or else hash one, or else wait.
+            # Read answers. When there are none: draw batches, or else hash one, or else wait.
             if self._listen(0):
                 continue
-            if more and len(waiting) < _DRAWN:
-                more = self._draw(batches, order, waiting)
-            elif not self._do_one(waiting):
+            if queue.more and len(queue.waiting) < _DRAWN:
+                queue.draw()
+            elif not self._do_one(queue.waiting):
                 self._wait()
 
-    def _draw(self, batches: Iterator[FileBatch], order: deque[_Slot], waiting: deque[_Slot]) -> bool:
-        """Draw one more batch from the walk; return whether there was one."""
-        batch = next(batches, None)
-        if batch is None:
-            return False
-        self._number += 1
-        slot = _Slot(self._number, batch, batch.size >= _LARGE)
-        order.append(slot)
-        waiting.append(slot)
-        return True
+    def _hand_out(self, queue: _Queue) -> None:
+        """Give every worker as much as it may have. Where large files wait, start one more."""
+        while True:
+            free = [
+                worker for worker in self._workers if worker.ahead[0] < _AHEAD_FILES and worker.ahead[1] < _AHEAD_BYTES
+            ]
+            if free:
+                if not queue.waiting and not queue.draw():
+                    return
+                min(free, key=lambda worker: worker.ahead).give(queue.waiting.popleft())
+            elif queue.waiting and queue.waiting[0].large and len(self._workers) < self._count:
+                try:
+                    self._start()
+                except OSError:
+                    self._count = len(self._workers)  # those that run do the work
+            else:
+                return
 
     def _start(self) -> None:
         worker = _Process(self._root, self._task)
