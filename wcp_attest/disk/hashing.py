@@ -366,54 +366,90 @@ class _FileReader:
             mapped = self.task.hash_mapped(descriptor, size) if self.copies is None else None
             if mapped is not None:
                 return mapped
-        # 3. Read it block by block, and one byte more to see that there are no more.
+        # 3. Read it.
+        return self._read_blocks(descriptor, first, name, status)
+
+    def _read_blocks(self, descriptor: int, first: bytes, name: str, status: os.stat_result) -> str:
+        """Hash a file block by block, and copy it where that is asked for; the arguments are those of `_digest`."""
+        size, path = status.st_size, self.prefix + name
         hasher = self.task.new()
         buffer = self.task.buffer = self.task.buffer or memoryview(bytearray(BLOCK))
         block: bytes | memoryview = first or read(descriptor, min(size + 1, SMALL))
-        copy = None if self.copies is None else self._create(name, status.st_mode)
-        early = copy is not None and self.task.rights is not None and hasattr(os, "posix_fadvise")
-        done = begun = 0
+        copy = None if self.copies is None else _FileCopy(self.copies, name, path, status.st_mode, self.task.rights)
+        done = 0
         try:
             while block:
                 hasher.update(block)
                 done += len(block)
                 if copy is not None:
-                    self._copy(copy, block, name)
-                if copy is not None and early and done - begun >= _EARLY_BYTES:
-                    os.posix_fadvise(copy, begun, done - begun, os.POSIX_FADV_DONTNEED)  # Linux begins to write it back
-                    begun = done
+                    copy.write(block)
                 if size >= MANY_BLOCKS:
                     self.task.between_blocks(done)
+                # One byte more than there should be, to see that there are no more.
                 block = buffer[: os.readv(descriptor, [buffer[: size + 1 - done]])] if done <= size else b""
         finally:
             if copy is not None:
-                close(copy)
+                copy.close()
         if done != size:
-            raise FileProblem(self.prefix + name, "changed while it was read")
+            raise FileProblem(path, "changed while it was read")
         digest: str = hasher.hexdigest()
         return digest
 
-    def _create(self, name: str, mode: int) -> int:
-        plain, executable, group = self.task.rights or (0o666, 0o777, None)
+
+class _FileCopy:
+    """The copy of one file, written while the file is hashed.
+
+    Args:
+        folder: descriptor of the directory that takes it.
+        name: of the file.
+        path: of the file in the tree, for messages.
+        mode: of the file; it tells whether the copy is executable.
+        rights: of copies, as of a `Task`.
+
+    Raises:
+        FileProblem: it cannot be made.
+    """
+
+    __slots__ = ("_begun", "_descriptor", "_done", "_early", "_path")
+
+    def __init__(
+        self, folder: int, name: str, path: str, mode: int, rights: tuple[int, int, int | None] | None
+    ) -> None:
+        self._path = path
+        self._early = rights is not None and hasattr(os, "posix_fadvise")
+        self._done = self._begun = 0  # bytes that were written, and of those, how many the disk has begun to write
+        plain, executable, group = rights or (0o666, 0o777, None)
         wanted = executable if mode & _EXECUTE else plain
-        copy = -1
+        self._descriptor = -1
         try:
             # The copy has its final mode from the start; this descriptor may write to it all the same.
-            copy = os_open(name if UTF8 else native(name), CREATE_FLAGS, wanted, dir_fd=self.copies)
+            self._descriptor = os_open(name if UTF8 else native(name), CREATE_FLAGS, wanted, dir_fd=folder)
             if group is not None:
-                os.fchown(copy, -1, group)
-            if self.task.rights is not None and fstat(copy).st_mode & 0o7777 != wanted:  # the umask, or an ACL
-                os.fchmod(copy, wanted)
+                os.fchown(self._descriptor, -1, group)
+            if rights is not None and fstat(self._descriptor).st_mode & 0o7777 != wanted:  # the umask, or an ACL
+                os.fchmod(self._descriptor, wanted)
         except OSError as problem:
-            if copy >= 0:
-                close(copy)
-            raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
-        return copy
+            if self._descriptor >= 0:
+                close(self._descriptor)
+            raise FileProblem(path, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
 
-    def _copy(self, descriptor: int, block: bytes | memoryview, name: str) -> None:
+    def write(self, block: bytes | memoryview) -> None:
+        """Write the next block.
+
+        Raises:
+            FileProblem: it cannot be written.
+        """
         view = memoryview(block)
         try:
             while view:
-                view = view[os.write(descriptor, view) :]
+                view = view[os.write(self._descriptor, view) :]
         except OSError as problem:
-            raise FileProblem(self.prefix + name, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
+            raise FileProblem(self._path, f"cannot be staged: {describe_os_error(problem)}", "copy") from None
+        self._done += len(block)
+        if self._early and self._done - self._begun >= _EARLY_BYTES:  # Linux begins to write it back
+            os.posix_fadvise(self._descriptor, self._begun, self._done - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._done
+
+    def close(self) -> None:
+        """Close the file."""
+        close(self._descriptor)
