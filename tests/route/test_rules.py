@@ -278,3 +278,14 @@ def test_coverage_is_told_as_coarsely_as_is_exact() -> None:
     assert (unnamed.capability_id, unnamed.cells) == ("", ("prod/RESTRICTED",))
     assert named.capability_id == CAPABILITY
     assert named.cells == ("prod/RESTRICTED/medium", "prod/RESTRICTED/high/P3")
+
+
+def test_capabilities_times_tenants_have_a_limit() -> None:
+    """A document of a megabyte must not compile to tables of gigabytes."""
+    listed = [
+        a_rule(f"r{number}", match={"capability_id": {"in": [f"cap.a{number}.b{each}" for each in range(1024)]}})
+        for number in range(10)
+    ]
+    tenants = a_rule("tenants", match={"tenant_id": {"in": [f"t{number}" for number in range(100)]}})
+    with pytest.raises(ConfigError, match="1034240 capabilities times tenants; at most 1000000"):
+        read_rules({"rules": [*listed, tenants]})

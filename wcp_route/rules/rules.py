@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_RULES: Final = 65_000  # rule numbers are 16 bits in the tables
 MAX_TENANTS: Final = 1000  # that the rules of one set name
 MAX_WORK: Final = 2_000_000  # rules times named tenants, each of which is compiled
+MAX_TABLES: Final = 1_000_000  # capabilities times tenants, over all rules; each takes half a kilobyte
 MAX_NAMED_COVERS: Final = 16  # of one dead rule; a message stays readable
 _NONE: Final = 0xFFFF
 
@@ -130,6 +131,12 @@ class RuleSet:
                 f"the rule set names {len(named)} tenants in {len(rules)} rules; at most {MAX_TENANTS} tenants and "
                 f"{MAX_WORK} rules times tenants are accepted"
             )
+        tables = sum(len(one.capabilities or ()) * len(one.tenants or (*named, None)) for one in rules)
+        if tables > MAX_TABLES:
+            raise ConfigError(
+                f"the rules name {tables} capabilities times tenants; at most {MAX_TABLES} are accepted; let rules"
+                " name fewer of them, or none"
+            )
         self._others = _Tables(self.rules, None)
         self._tenants = {tenant: _Tables(self.rules, tenant) for tenant in named}
         self.shadows = tuple(_shadows(self.rules, (self._others, *self._tenants.values())))
@@ -163,6 +170,8 @@ class RuleSet:
 
 def _unset(table: array[int]) -> int:
     """Return the cells of a table that no rule took."""
+    if _NONE not in table:
+        return 0
     return sum(1 << cell for cell, number in enumerate(table) if number == _NONE)
 
 
