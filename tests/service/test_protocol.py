@@ -10,11 +10,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 
 from tests.route.worlds import SPECIES
-from tests.service.world import CAPABILITY, HELD, WORKER, World, a_request
+from tests.service.world import CAPABILITY, HELD, WORKER, World, a_request, token
 from wcp_attest import build_manifest, sign
 from wcp_route.json_schemas import schema_of
 from wcp_route.storage.ban_reports import MAX_PENDING_OF_ONE, LedgerBanReports
@@ -93,8 +94,9 @@ def test_an_approver_sees_who_answered_before_and_what_changed_since(world: Worl
     assert other["changed"] == ["the data label", "the blast score"]
     world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
     world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
-    for _ in range(60):  # more decisions about the worker than are looked through
-        world("POST", "/wcp/route", "acme", fresh())
+    with httpx.Client(base_url=world.base, headers={"authorization": f"Bearer {token('acme')}"}) as client:
+        for _ in range(60):  # more decisions about the worker than are looked through
+            client.post("/wcp/route", json=fresh())
     pending = held()
     after = world("GET", f"/wcp/approvals/{pending}/history", "ada").json()
     assert [row["kind"] for row in after["events"]] == ["worker.cleared", "worker.quarantined"]
@@ -111,8 +113,10 @@ def test_requests_that_wait_hide_no_earlier_answer_and_decisions_no_event(world:
     assert world("POST", "/wcp/approvals/resolve", "ada", denied).status_code == 200
     world("PUT", f"/admin/quarantine/{WORKER}", "olga", {"reason": "odd"})
     world("DELETE", f"/admin/quarantine/{WORKER}", "olga")
-    for _ in range(60):
-        pending = held()
+    with httpx.Client(base_url=world.base, headers={"authorization": f"Bearer {token('acme')}"}) as client:
+        for _ in range(55):
+            assert client.post("/wcp/route", json=fresh(capability_id=HELD)).json()["outcome"] == "STEWARD_HOLD"
+    pending = held()
     history = world("GET", f"/wcp/approvals/{pending}/history", "ada").json()
     assert (history["answers"][0]["reason"], history["complete"]) == ("not by night", True)
     assert [row["kind"] for row in history["events"][:2]] == ["worker.cleared", "worker.quarantined"]
