@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import threading
 import time
@@ -144,6 +145,17 @@ def test_the_log_is_one_json_line_a_request_and_escapes_what_a_caller_sent(tmp_p
         (None, 401, None, "unauthenticated"),
     ]
     assert not any(value in said for value in tokens.values())
+
+
+def test_a_log_that_nobody_takes_stops_neither_answers_nor_the_end(tmp_path: Path) -> None:
+    with demo(tmp_path / "hall") as started:  # it is ended as an operator does, with status 0
+        base, _, _ = started.begun()
+        with httpx.Client(base_url=base, timeout=SECONDS) as client:
+            for _ in range(1000):  # three times as many lines as a pipe takes
+                assert client.get("/healthz").status_code == 200
+        assert started.process.stderr is not None
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(SECONDS) == 0
 
 
 def test_a_full_disk_denies_and_readiness_says_why(tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
+from wcp_route.cli.logs import log_as_a_service
 from wcp_route.cli.opening import DEMO, MAX_KEY_BYTES, hall_options, opened, read_rules_file
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ def serve(
         head=head,
         traced=True,
     ) as found:
-        logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        log_as_a_service()
         server = Server(
             found.hall,
             found.state,
