@@ -366,17 +366,15 @@ def _bracket(rest: str, at: int, pattern: str) -> tuple[frozenset[str], int]:
     start = at = at + negated
     fitting: set[str] = set()
     before = ""  # what a range can begin with
-    close = at  # the first `]` that is further on, or the end of the text; looked for when the last one is passed
     while at == start or rest[at : at + 1] != "]":
-        if close < at + 2:
-            close = rest.find("]", at + 2) % (len(rest) + 1)
+        close = rest.find("]", at + 2)
         if before and (end := _RANGE_END.match(rest, at)):
             fitting.update(map(chr, range(ord(before), ord(end[1]) + 1)))
             before, at = "", end.end() - 1
-        elif rest.startswith("[:", at) and close > at + 2 and rest[close - 1 : close + 1] == ":]":
+        elif rest.startswith("[:", at) and close > at + 2 and rest[close - 1] == ":":
             named = _CLASSES.get(rest[at + 2 : close - 1])
             if named is None:
-                raise _never(pattern, f"names the unknown class {rest[at : close + 1][:80]}")
+                raise _never(pattern, f"names the unknown class {rest[at : close + 1]}")
             fitting |= named
             before, at = "", close
         else:
