@@ -137,6 +137,8 @@ class Hall(Closing):
             ConfigError: they cannot be used, or the ledger cannot be written; nothing has changed.
         """
         with self._swapping:
+            if self._closed:
+                raise ConfigError("the Hall is closed; nothing has changed")
             world, policy = self.world, self._policy
             if rules is not None:
                 world = replace(world, rules=usable_rules(rules, world.config))

@@ -36,7 +36,7 @@ from wcp_route.hall import Hall, Services
 from wcp_route.rules.rule_tests import read_goldens, write_goldens
 from wcp_route.storage.approvals import ApprovalDenied
 from wcp_route.storage.receipts import KeyFileSigner, ReceiptError, find, head, last, verify
-from wcp_route.storage.retention import prune
+from wcp_route.storage.retention import backup, prune
 from wcp_route.storage.state import open_state
 from wcp_route.storage.state_errors import ReceiptsBroken, StateError
 
@@ -400,6 +400,24 @@ def test_a_head_of_another_ledger_at_the_place_where_pruning_ended_is_refused(pa
     assert verify(path, keys=[SIGNER.public], head=heads[path]).anchored
     with pytest.raises(ReceiptsBroken, match="is not the one of the kept head"):
         verify(path, keys=[SIGNER.public], head=heads[f"{path}.other"])
+
+
+def test_a_backup_of_a_damaged_state_names_it_and_leaves_no_copy(path: str, tmp_path: Path) -> None:
+    with open_state(path, signer=SIGNER) as state:
+        state.ledger.append([some_evidence(number) for number in range(200)])
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        file.write(b"\xff" * 40_000)
+    with pytest.raises(StateError, match=r"hall\.db` is damaged"):
+        backup(path, str(tmp_path / "copy.db"))
+    assert os.listdir(tmp_path) == ["hall.db"]
+
+
+def test_a_closed_hall_takes_no_other_rules(world: World) -> None:
+    hall = world.hall()
+    hall.close()
+    with pytest.raises(ConfigError, match="closed"):
+        hall.swap(rules={"rules": [a_rule("other")]})
 
 
 def test_a_batch_of_a_key_that_is_not_given_names_the_key(path: str) -> None:

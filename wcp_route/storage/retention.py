@@ -8,16 +8,19 @@ batch, so you can still verify it. You can keep the removed receipts as an expor
 from __future__ import annotations
 
 import json
-from contextlib import closing
+import os
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from wcp_attest.base.errors import ConfigError
 from wcp_route.domain.clock import now_ms
 from wcp_route.storage import tables
 from wcp_route.storage.database import Database
+from wcp_route.storage.database_errors import failure
 from wcp_route.storage.ledger_state import STATE_STREAM, carried
 from wcp_route.storage.receipts.beginning import Origin
 from wcp_route.storage.receipts.chain import BatchStatement
@@ -25,7 +28,7 @@ from wcp_route.storage.receipts.read import export_from
 from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -51,6 +54,7 @@ def backup(address: str, target: str) -> int:
     """
     with (
         closing(Database(address)) as source,
+        _removed_unless_whole(target),
         closing(Database(target, create=True)) as copy,
         source.reading() as reading,
         copy.writing(60.0) as writing,
@@ -60,11 +64,33 @@ def backup(address: str, target: str) -> int:
         count = 0
         for table in (tables.origins, tables.batches, tables.receipts):
             key = next(iter(table.primary_key))
-            rows = reading.execute(select(table).order_by(key).execution_options(yield_per=ROWS))
-            for part in rows.mappings().partitions(ROWS):
-                writing.execute(insert(table), [dict(row) for row in part])
+            query = select(table).order_by(key).execution_options(yield_per=ROWS)
+            for part in _read(source.name, reading, query):
+                writing.execute(insert(table), part)
                 count += len(part) if table is tables.receipts else 0
     return count
+
+
+def _read(name: str, connection: Connection, query: Any) -> Iterator[list[dict[str, Any]]]:
+    """Return rows, some at a time; what goes wrong is said of the database that is read, not of the copy."""
+    try:
+        for part in connection.execute(query).mappings().partitions(ROWS):
+            yield [dict(row) for row in part]
+    except SQLAlchemyError as problem:
+        raise failure(name, problem) from problem
+
+
+@contextmanager
+def _removed_unless_whole(target: str) -> Iterator[None]:
+    """Remove a file that the block made when the block fails: an empty state must not pass for a copy."""
+    ours = "://" not in target and not os.path.lexists(target)
+    try:
+        yield
+    except BaseException:
+        for name in (target, f"{target}-wal", f"{target}-shm") if ours else ():
+            with suppress(OSError):
+                os.unlink(name)
+        raise
 
 
 def prune(
