@@ -49,7 +49,12 @@ MAX_FUNCTIONS = 42  # for each 1,000 lines of a package
 MAX_SLICE_SHARE = 0.15  # of the private functions of a package
 SLICE_LINES = 6
 MAX_PARAMETERS = 8
-COMPLEXITY, MANY_COMPLEX, MAX_COMPLEXITY = 12, 80, 24  # the aim, how many exceed it today, and the most of one
+COMPLEXITY = 12
+COMPLEX = {
+    "wcp_attest.disk.hashing.read": "the hot loop over small files (bar: small)",
+    "wcp_route.domain.canonical._is_plain": "one pass over a payload (bar: plain decisions, benchmarks/route.py)",
+    "wcp_route.gates.deciding.decided": "a list of fields, of which a worker, a hold or an answer may be absent",
+}
 MANY_PARAMETERS = {  # beside the commands: click gives each its options
     "wcp_attest.build.build_manifest": "a public function by keywords: each is a field of the manifest",
     "wcp_attest.legacy_tree.build": "likewise, of the earlier manifest",
@@ -185,11 +190,14 @@ def complexity(function: ast.AST) -> int:
     return found
 
 
-def test_few_functions_are_more_complex_than_the_aim_and_none_much_more() -> None:
-    functions = (node for tree in TREES.values() for node in ast.walk(tree))
-    found = [complexity(node) for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert max(found) <= MAX_COMPLEXITY
-    assert sum(each > COMPLEXITY for each in found) <= MANY_COMPLEX
+def test_a_function_has_few_ways_through() -> None:
+    found = {
+        f"{name}.{node.name}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and complexity(node) > COMPLEXITY
+    }
+    assert found <= COMPLEX.keys()
 
 
 def test_a_function_has_few_parameters() -> None:
