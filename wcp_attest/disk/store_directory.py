@@ -294,7 +294,8 @@ def runs_from(entry: str) -> list[int]:
             continue
         with contextlib.suppress(OSError):
             used = any((os.readlink(f"/proc/{name}/{what}".encode()) + b"/").startswith(inside) for what in _PLACES)
-            if used or marks & {*_environment(name).split(b"\0")} or any(path in _command(name) for path in inside):
+            command = b"" if used else _command(name)
+            if used or any(path in command for path in inside) or marks & {*_environment(name).split(b"\0")}:
                 found.append(int(name))
     return found
 
@@ -306,8 +307,8 @@ def _command(process: str) -> bytes:
     """Return the command of a process; raise OSError when it has ended. Our own names the entry that it removes."""
     if process == str(os.getpid()):
         return b""
-    with open(f"/proc/{process}/cmdline", "rb") as stream:
-        return stream.read(4 << 20)
+    with open(f"/proc/{process}/cmdline", "rb", buffering=0) as stream:
+        return stream.read()
 
 
 def _environment(process: str) -> bytes:
