@@ -57,7 +57,7 @@ def until(found: Any) -> Any:
 
 def refusal(world: World) -> httpx.Response | None:
     """Ask something small; return the answer when there is no place for it."""
-    answer = world("GET", "/healthz")
+    answer = world("GET", "/wcp/health")
     return None if answer.status_code == 200 else answer
 
 
@@ -67,6 +67,7 @@ def test_a_full_queue_is_429_with_a_time_to_come_again(tmp_path: Path) -> None:
         first = Asking(world)
         first.start()
         refused = until(lambda: refusal(world))
+        assert world("GET", "/healthz").status_code == 200  # who is busy is alive
         other.execute("ROLLBACK")
     first.join(SECONDS)
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "busy", "1")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_UNKNOWN: Final = 16 << 10  # until the caller is known
 MAX_HEADERS: Final = 100
+ALIVE: Final = "/healthz"
 MAX_HEADER_BYTES: Final = 32 << 10
 _log = logging.getLogger("wcp_route.service")
 _POLICY: Final = (
@@ -148,6 +149,9 @@ class Limits:
     async def _take_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.draining:
             raise Problem(503, "stopping", "the service is stopping; ask another one", {"retry-after": "1"})
+        if scope["path"] == ALIVE:  # who is busy is alive, and must not be ended for it
+            await self.app(scope, receive, send)
+            return
         if self._places.locked() and self._waiting >= self.service.waiting:
             raise Problem(429, "busy", "too many requests are waiting; ask again later", {"retry-after": "1"})
         self._waiting += 1
