@@ -28,7 +28,7 @@ _CASE_BLIND: Final = frozenset({"github.com", "gitlab.com"})
 _ALIASES: Final = {"www.github.com": "github.com", "www.gitlab.com": "gitlab.com", "ssh.github.com": "github.com"}
 # What ends the path of a repository in the URI of a workflow, job or run.
 _REST = re.compile(r"//|/-/|/\.(?:github|gitea|forgejo)/|@")
-_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
+_ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _GITHUB_REPOSITORY = re.compile(r"(/[^/]+/[^/@]+)(.*)\Z", re.DOTALL)
 
 
@@ -61,13 +61,14 @@ class ForgeUri:
 
         Args:
             uri: any text.
-            decode: whether percent-encoding is resolved first, byte by byte (RFC 3986, section 2.1).
+            decode: whether percent-encoding is resolved first (RFC 3986, section 2.1; the bytes are UTF-8), and letters
+                that Unicode writes in two ways become one.
 
         Returns:
             The parts, or None when it is not an http or https URI.
         """
         if decode and uri[:4].lower() == "http":
-            uri = _ENCODED.sub(lambda found: chr(int(found[1], 16)), uri)
+            uri = _composed(_ENCODED.sub(_decoded, uri))
         found = _URI.match(uri)
         if found is None:
             return None
@@ -95,11 +96,11 @@ def ban_spelling(name: str) -> str:
     Returns:
         An http or https URI: with `https`, the host in lower case, the repository in lower case without `.git` and
         trailing slashes, percent-encoding resolved, and the rest as it is. An e-mail address or user name: in lower
-        case. Anything else: as it is.
+        case. Anything else: as it is. All in Unicode's normal form C.
     """
     parts = ForgeUri.parse(name, decode=True)
     if parts is None:
-        return name if "/" in name else name.lower()
+        return _composed(name) if "/" in name else _composed(_composed(name.lower()).casefold())
     repository = parts.repository.lower()
     if parts.rest.strip("/") in {"", ".git"}:
         return f"https://{parts.host}{repository.rstrip('/').removesuffix('.git')}"
@@ -136,6 +137,20 @@ def repository_of(name: str) -> str:
     if parts is None or not parts.repository:
         return ""
     return f"https://{parts.host}{parts.repository.lower().rstrip('/').removesuffix('.git')}"
+
+
+def _decoded(found: re.Match[str]) -> str:
+    """Return what a run of percent-encoded bytes says."""
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "surrogateescape")
+
+
+def _composed(text: str) -> str:
+    """Return a text in Unicode's normal form C (UAX #15)."""
+    if text.isascii():
+        return text
+    from unicodedata import normalize  # slow to import, and hardly any name needs it
+
+    return normalize("NFC", text)
 
 
 def trusted_spelling(uri: str) -> str:

@@ -38,7 +38,7 @@ _GITHUB_NAMED: Final = ("/.github/workflows/", "/actions/runs/")  # what follows
 _URL = re.compile(r"https?://[!-~]+\Z", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
 _REMOTE_SCHEME = re.compile(r"(?:git|ssh|ftps?|file|rsync|[a-z]+\+[a-z]+)\Z", re.IGNORECASE)  # of git remotes
-_GITHUB_PATH = re.compile(r"[A-Za-z0-9._/-]*\Z")
+_FORGE_PATH = re.compile(r"[A-Za-z0-9._/-]*\Z")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:.")  # git@github.com:acme/worker
 
@@ -222,8 +222,18 @@ def _subject(kind: Kind, subject: str) -> str:
 
 
 def _identity(subject: str) -> str:
-    if len(subject) > MAX_IDENTITY or not _PRINTABLE.match(subject):
-        raise ConfigError(f"identity {subject[:80]!r} is not 1 to {MAX_IDENTITY} printable ASCII characters")
+    """Return the one spelling of a name in certificates, which is read back as itself."""
+    spelled = _spelled(subject)
+    if spelled != subject and _spelled(spelled) != spelled:
+        raise ConfigError(f"identity {subject[:80]!r} has letters with several lower-case forms; end it before them")
+    return spelled
+
+
+def _spelled(subject: str) -> str:
+    if not 0 < len(subject) <= MAX_IDENTITY or refused_character(subject) is not None or subject != subject.strip():
+        raise ConfigError(
+            f"identity {subject[:80]!r} is not 1 to {MAX_IDENTITY} visible characters without blanks at its ends"
+        )
     if "*" in subject[:-1] or subject == "*":
         raise ConfigError(f"identity {subject[:80]!r}: `*` may only stand at the end, after a beginning")
     prefix = subject.removesuffix("*")
@@ -231,7 +241,7 @@ def _identity(subject: str) -> str:
     if problem is not None:
         raise ConfigError(f"identity {subject[:80]!r} {problem}")
     spelled = ban_spelling(subject) if prefix == subject else ban_prefix(prefix) + "*"
-    if not _PRINTABLE.match(spelled) or _ENCODED.search(spelled):
+    if refused_character(spelled) is not None or spelled != spelled.strip() or _ENCODED.search(spelled):
         raise ConfigError(f"identity {subject[:80]!r} hides characters behind percent signs; write them out")
     return spelled
 
@@ -247,7 +257,15 @@ def _identity_problem(name: str, *, whole: bool) -> str | None:
         return _address_problem(name, whole=whole) if scheme.lower() in {"http", "https"} else None
     if "/" in name or _SCP.match(name) or "https://".startswith(name.lower()):
         return "is no name in a certificate; write a repository as https://host/owner/name"
-    if name.lower().startswith(("mailto:", "@")) or (whole and "@" in name and name.endswith(".")):
+    return _plain_problem(name, whole=whole)
+
+
+def _plain_problem(name: str, *, whole: bool) -> str | None:
+    """Say what is wrong with a name that is no address of a page, or return None."""
+    if " " in name:
+        return "holds a blank; only the path of a workflow may"
+    unlikely = not name.isascii() or (whole and name.endswith("."))
+    if name.lower().startswith(("mailto:", "@")) or ("@" in name and unlikely):
         return "is no address as certificates have it; write name@host, without `mailto:` and a dot at its end"
     return None
 
@@ -255,10 +273,9 @@ def _identity_problem(name: str, *, whole: bool) -> str | None:
 def _address_problem(name: str, *, whole: bool) -> str | None:
     """Say what is wrong with an http or https address, or with the beginning of one; None when it is right."""
     authority, slash, _ = name.partition("://")[2].partition("/")
-    if "@" in authority:
-        return "carries a user name; leave it out"
-    if not authority or not (whole or slash):
-        return "has no complete host; write https://host/ before the `*`"
+    problem = _host_problem(authority, complete=whole or bool(slash))
+    if problem is not None:
+        return problem
     parts = ForgeUri.parse(name, decode=True)
     if parts is None or "?" in parts.repository or "#" in parts.repository:
         return "carries a query or fragment; leave it out"
@@ -269,14 +286,25 @@ def _address_problem(name: str, *, whole: bool) -> str | None:
     return _repository_problem(parts, whole=whole)
 
 
+def _host_problem(authority: str, *, complete: bool) -> str | None:
+    """Say what is wrong with the host of an address, or return None."""
+    if "@" in authority:
+        return "carries a user name; leave it out"
+    if not authority or not complete:
+        return "has no complete host; write https://host/ before the `*`"
+    if not _PRINTABLE.match(authority):
+        return "has a host that is not ASCII; write it as certificates have it, `xn--…`"
+    return None
+
+
 def _repository_problem(parts: ForgeUri, *, whole: bool) -> str | None:
     """Say why no certificate names such a repository on this host, or return None."""
     host, _, port = parts.host.partition(":")
     if parts.host in NOT_REPOSITORIES or (port and host in {"github.com", "gitlab.com"}):
         named = host if port else "github.com"
         return f"is not where a certificate names a repository; write https://{named}/owner/name"
-    if parts.is_github and not _GITHUB_PATH.match(parts.repository):
-        return "holds characters that no repository on GitHub has; write https://github.com/owner/name"
+    if parts.ignores_case and not _FORGE_PATH.match(parts.repository):
+        return f"holds characters that no repository on {parts.host} has; write https://{parts.host}/owner/name"
     if whole and parts.ignores_case and len(parts.segments) < MIN_REPOSITORY:
         return f"names no repository; write https://{parts.host}/owner/name, or end it with /*"
     return _rest_problem(parts, whole=whole)
