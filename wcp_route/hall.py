@@ -34,7 +34,6 @@ from wcp_route.domain.ids import new_id
 from wcp_route.domain.request_hash import fingerprints
 from wcp_route.domain.request_model import MAX_REQUEST_BYTES, parse_request
 from wcp_route.domain.wire_model import WireError
-from wcp_route.gates.attestation import Attestor
 from wcp_route.gates.ban_refresh import BanRefresh
 from wcp_route.gates.blast import Chains, Rates
 from wcp_route.gates.callbacks import CallbackFailed, Callbacks, Deadline
@@ -42,7 +41,7 @@ from wcp_route.gates.deciding import Deciding, World, decided, evidence_of, evid
 from wcp_route.gates.pipeline import pass_gates
 from wcp_route.gates.refusal import Refusal
 from wcp_route.gates.table import check_tenant
-from wcp_route.hall_world import Services, active_in, hand_over, open_world, usable_rules
+from wcp_route.hall_world import Services, active_in, hand_over, open_world
 from wcp_route.storage.state_errors import StateMoved
 
 if TYPE_CHECKING:
@@ -126,12 +125,19 @@ class Hall(Closing):
             threads.close()
         self._ban_refresh.end()
 
-    def swap(self, *, rules: RuleSet | bytes | JsonValue = None, trust_policy: Policy | None = None) -> None:
-        """Put other rules or another trust policy in force for every decision from now on.
+    def swap(
+        self,
+        *,
+        rules: RuleSet | bytes | JsonValue = None,
+        trust_policy: Policy | None = None,
+        config: HallConfig | None = None,
+    ) -> None:
+        """Put other rules, another trust policy or other settings in force for every decision from now on.
 
         Args:
             rules: compiled, or the document; None keeps the present ones.
             trust_policy: the new policy; None keeps the present one.
+            config: the new settings, of the same environment; None keeps the present ones.
 
         Raises:
             ConfigError: they cannot be used, or the ledger cannot be written; nothing has changed.
@@ -139,18 +145,24 @@ class Hall(Closing):
         with self._swapping:
             if self._closed:
                 raise ConfigError("the Hall is closed; nothing has changed")
-            world, policy = self.world, self._policy
-            if rules is not None:
-                world = replace(world, rules=usable_rules(rules, world.config))
-            if trust_policy is not None:
-                attestor = Attestor.create(trust_policy, world.config, self._services.bans)
-                world = replace(world, attestor=attestor, trust_policy_digest=trust_policy.digest)
-                policy = trust_policy
+            before, policy = self.world, self._policy if trust_policy is None else trust_policy
+            settings = before.config if config is None else config
+            if settings.env != before.config.env:
+                raise ConfigError(f"a Hall stays in its environment, {before.config.env}; open another for the new one")
+            world = open_world(
+                before.rules if rules is None else rules, before.registry, policy, settings, self._services
+            )
+            if policy is self._policy and settings == before.config:
+                world = replace(world, attestor=before.attestor)  # it remembers what it has verified
             self._activate(world, policy)
             if policy is not self._policy:
                 self._ban_refresh.end()
                 self._ban_refresh = BanRefresh(policy)
             self.world, self._policy = world, policy
+            self._callbacks.seconds = self._telling.seconds = settings.callback_seconds
+            self._decisions.seconds = settings.decision_seconds
+            if settings.requests_per_second != before.config.requests_per_second:
+                self._rates = Rates(settings.requests_per_second)
 
     def route(
         self, request: RouteInput | bytes | JsonValue, *, grant: str = "", principal: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -69,6 +70,41 @@ def test_serves_reloads_and_stops(started: tuple[subprocess.Popen[str], str, dic
     wait_for(lambda: httpx.get(f"{base}/readyz").json()["ready"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
+
+
+def test_reloads_who_may_ask_and_what_is_asked_of_them(
+    started: tuple[subprocess.Popen[str], str, dict[str, str], Path],
+) -> None:
+    process, base, tokens, folder = started
+    text = (folder / "hall.toml").read_text()
+
+    def put(settings: str, *, taken: bool) -> None:
+        (folder / "hall.toml").write_text(settings)
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: taken != ("reload" in httpx.get(f"{base}/readyz").json()["missing"]))
+
+    with httpx.Client(base_url=base) as browser:
+        browser.post("/signin", data={"token": tokens["ada"]})
+        assert browser.get("/").status_code == 200
+        # 1. What only a restart can change, or cannot be read, changes nothing, not even beside a new token.
+        new = hashlib.sha256(b"another").hexdigest()
+        other = text.replace(hashlib.sha256(tokens["platform"].encode()).hexdigest(), new)
+        for wrong in (
+            other.replace('"127.0.0.1:7777"', '"127.0.0.1:7777"\nthreads = 3'),
+            other.replace('"rules.json"', '"trust.toml"'),
+            other.replace('env = "stage"', 'env = "dev"'),
+            other + "[[service.token]]\n",
+        ):
+            put(wrong, taken=False)
+            assert ask(base, tokens["platform"], "cap.doc.summarize")["outcome"] == "DISPATCH"
+            put(text, taken=True)
+        assert browser.get("/").status_code == 200
+        # 2. A token that is gone is refused at once, and everybody at the pages signs in again.
+        put('allowed_tenants = ["x"]\nrequire_signatory = true\n' + other, taken=True)
+        wait_for(lambda: ask(base, tokens["platform"], "cap.doc.summarize").get("code") == "unauthenticated")
+        assert browser.get("/", follow_redirects=False).status_code == 303
+    # 3. The Hall's own settings count, too.
+    assert ask(base, "another", "cap.doc.summarize")["deny_reason_if_denied"]["code"] == "DENY_UNKNOWN_TENANT"
 
 
 def wait_for(found: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +11,6 @@ from wcp_attest.base.errors import ConfigError
 from wcp_route.cli.files import read_file
 from wcp_route.cli.logs import log_as_a_service
 from wcp_route.cli.opening import DEMO, MAX_KEY_BYTES, hall_options, opened, read_rules_file
-
-if TYPE_CHECKING:
-    from wcp_attest import Policy
-    from wcp_route.rules.rules import RuleSet
 
 
 def _start_demo(ctx: click.Context, _: click.Parameter, directory: str | None) -> None:
@@ -73,21 +68,22 @@ def serve(
     listen: str | None,
     pairs: str | None,
 ) -> None:
-    """Answer requests over HTTP until SIGTERM. SIGHUP, or a changed file, reads rules and policy again.
+    """Answer requests over HTTP until SIGTERM. SIGHUP, or a changed file, reads rules, policy and settings again.
 
     \b
       wcp-route serve --demo DIR                          a Hall to try, in DIR; its tokens are printed once
       wcp-route serve --config hall.toml                  hall.toml names everything, in [files] and [service]
     """
     try:
-        from wcp_route.service.server import Server, Sources
+        from wcp_route.service.server import Reloaded, Server, Sources
         from wcp_route.service.settings import read_service
     except ModuleNotFoundError as problem:
         raise _missing(problem) from None
     from wcp_route.config_model import read_hall_file
 
-    table, folder = read_hall_file(config_path).service, os.path.dirname(os.path.abspath(config_path))
-    service = read_service({**table, **({} if listen is None else {"listen": listen})}, folder)
+    settings, folder = read_hall_file(config_path), os.path.dirname(os.path.abspath(config_path))
+    here = {} if listen is None else {"listen": listen}
+    service = read_service({**settings.service, **here}, folder)
 
     # The secret that makes grants comes from the receipt key, which the Halls of one database share.
     secret = None
@@ -95,10 +91,15 @@ def serve(
         data = read_file(receipt_key, limit=MAX_KEY_BYTES, what="receipt key")
         secret = hashlib.sha256(b"wcp-route grants\0" + data).digest()
 
-    def reload() -> tuple[RuleSet, Policy | None]:
+    def reload() -> Reloaded:
         from wcp_attest import load_policy
 
-        return read_rules_file(rules_path), None if trust_path is None else load_policy(trust_path)
+        again = read_hall_file(config_path)
+        if again.files != settings.files:
+            raise ConfigError("[files] of the settings cannot change while the service runs; start it again")
+        trust = None if trust_path is None else load_policy(trust_path)
+        service = read_service({**again.service, **here}, folder)
+        return Reloaded(read_rules_file(rules_path), trust, again.config, service)
 
     with opened(
         config_path,
@@ -118,7 +119,7 @@ def serve(
             state,
             service,
             trust=found.trust,
-            sources=Sources(reload, tuple(path for path in (rules_path, trust_path) if path is not None)),
+            sources=Sources(reload, tuple(path for path in (config_path, rules_path, trust_path) if path is not None)),
             pairs=pairs or os.path.join(folder if "://" in state else os.path.dirname(os.path.abspath(state)), "pairs"),
             secret=secret,
         )

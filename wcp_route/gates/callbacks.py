@@ -103,10 +103,13 @@ class Callbacks:
 
     Args:
         seconds: how long one call may take.
+
+    Attributes:
+        seconds: as given; what is set later counts for the calls that begin then.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._threads = _Threads()
         self._finalizer = weakref.finalize(self, _Threads.close, self._threads)
         self._finalizer.atexit = False
@@ -138,7 +141,7 @@ class Callbacks:
 
     def _finished(self, what: str, run: Callable[[], object], seconds: float | None) -> _Call:
         """Make a call in another thread, and return it when it has ended in time."""
-        allowed = self._seconds if seconds is None else min(seconds, self._seconds)
+        allowed = self.seconds if seconds is None else min(seconds, self.seconds)
         if allowed <= 0:
             raise CallbackFailed(f"the {what} was not asked: the time for this decision is over")
         if os.getpid() != self._threads.process:  # a fork does not copy threads

@@ -12,7 +12,6 @@ from wcp_route.service import ban_lists, machines, operators, pages, protocol, r
 from wcp_route.service.context import AUTHENTICATED
 from wcp_route.service.limits import Limits
 from wcp_route.service.problems import Problem
-from wcp_route.service.sessions import Sessions
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,12 +41,11 @@ def application(context: Context) -> Limits:
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_problem, Exception: _failed})
     app.router.redirect_slashes = False  # a redirect would name the scheme that a proxy speaks here, not its own
     app.state.context = context
-    app.state.sessions = sessions = Sessions()
 
     def known(scope: Scope) -> bool:
         """Tell whether the caller is authenticated, from the headers alone."""
         connection = HTTPConnection(scope)
-        if sessions.of(connection) is not None:
+        if context.sessions.of(connection) is not None:
             return True
         try:
             scope["state"][AUTHENTICATED] = context.authenticator.of(connection)

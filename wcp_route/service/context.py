@@ -17,6 +17,7 @@ from wcp_attest.base import strictjson
 from wcp_attest.base.errors import ConfigError, Error, MachineError
 from wcp_route.service.principals import ANYBODY
 from wcp_route.service.problems import MAX_BODY, Problem
+from wcp_route.service.sessions import Sessions
 from wcp_route.storage.state_errors import StateError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Context:
         pairs: what publishers handed in.
         reports: packages that somebody asked to ban.
         decider: asks the Hall for the event loop.
+        sessions: of people at the pages.
         problems: why the service is not ready, by the name of what is missing.
         unstored_at: when the last receipt could not be stored, seconds on the monotonic clock; a later one that was
             stored puts it back to minus infinity.
@@ -72,6 +74,7 @@ class Context:
     pairs: PairStore
     reports: LedgerBanReports
     decider: Decider
+    sessions: Sessions = field(default_factory=Sessions)
     problems: dict[str, str] = field(default_factory=dict)
     unstored_at: float = float("-inf")
 

@@ -55,17 +55,18 @@ class Limits:
         known: tells from the headers whether the caller is authenticated.
 
     Attributes:
-        hosts: the names that a request may have in `Host`.
+        hosts: the names that a request may have in `Host`, beside those of the settings.
+        service: the settings; what is set later counts for the requests that begin then.
         draining: whether the service is stopping, so that nothing new is begun.
     """
 
     def __init__(self, app: ASGIApp, service: ServiceModel, known: object) -> None:
         self.app, self.service, self._known = app, service, known
         if service.listen.startswith("unix:"):
-            self.hosts = {*service.hosts, "localhost"}
+            self.hosts = {"localhost"}
         else:
             local = {"localhost", "127.0.0.1", "[::1]"} if service.is_local else set()
-            self.hosts = {*service.hosts, *(f"{name}:{service.address[1]}" for name in {service.host, *local})}
+            self.hosts = {f"{name}:{service.address[1]}" for name in {service.host, *local}}
         self._places = asyncio.Semaphore(service.concurrent)
         self._waiting = 0
         self._lines: list[str] = []
@@ -179,7 +180,8 @@ class Limits:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or (hosts[0] not in self.hosts and not self._is_asked_about(scope)):
+        known = self.hosts.union(self.service.hosts)
+        if len(hosts) != 1 or (hosts[0] not in known and not self._is_asked_about(scope)):
             raise Problem(
                 421, "unknown-host", "the Host header names no host of this service; its settings name them in `hosts`"
             )

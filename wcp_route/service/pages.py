@@ -71,7 +71,7 @@ def page(*roles: Any) -> Callable[[Callable[..., Awaitable[Response]]], Callable
     def decorate(handler: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         @functools.wraps(handler)
         async def call(request: Request) -> Response:
-            session = request.app.state.sessions.of(request)
+            session = context_of(request).sessions.of(request)
             if session is None:
                 return RedirectResponse("/signin", 303)
             request.scope["state"]["principal"] = session.principal.name
@@ -96,7 +96,7 @@ async def signin(request: Request) -> Response:
         principal = context_of(request).authenticator.of_token(token) if token else None
         if principal is None or principal.roles.isdisjoint({"reader", "approver", "operator", "banner"}):
             return _render("signin.html", 401, session=None, here="", wrong=True)
-        cookie = request.app.state.sessions.begin(principal)
+        cookie = context_of(request).sessions.begin(principal)
     except Problem as problem:
         return _render("problem.html", problem.status, problem=problem, session=None, here="")
     answer = RedirectResponse("/", 303)
@@ -110,7 +110,7 @@ async def signout(request: Request, context: Context, session: Session) -> Respo
     """POST /signout."""
     del context
     await form_of_session(request, session)
-    request.app.state.sessions.end(request)
+    context_of(request).sessions.end(request)
     answer = RedirectResponse("/signin", 303)
     answer.delete_cookie(COOKIE)
     return answer

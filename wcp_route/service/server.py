@@ -13,7 +13,7 @@ import stat
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wcp_attest.base.errors import ConfigError, Error
 from wcp_attest.disk.files import read_bounded
@@ -29,26 +29,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wcp_attest import Policy
+    from wcp_route.config import HallConfig
     from wcp_route.hall import Hall
     from wcp_route.rules.rules import RuleSet
     from wcp_route.service.settings import ServiceModel
     from wcp_route.storage.state import State
 
 WATCH_SECONDS: Final = 2.0
+FIXED: Final = ("listen", "tls", "oidc", "concurrent", "connections", "head_seconds", "grace_seconds", "threads")
 MAX_WATCHED: Final = 16 << 20
 _log = logging.getLogger("wcp_route.service")
 
 
+class Reloaded(NamedTuple):
+    """What was read again: rules, trust policy, the settings of the Hall and those of the service."""
+
+    rules: RuleSet
+    trust: Policy | None
+    config: HallConfig
+    service: ServiceModel
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where rules and trust policy come from.
+    """Where rules, trust policy and settings come from.
 
     Attributes:
-        reload: reads both again; raises ConfigError when they cannot be used.
+        reload: reads all again; raises ConfigError when they cannot be used.
         watched: files whose change is a reload.
     """
 
-    reload: Callable[[], tuple[RuleSet, Policy | None]]
+    reload: Callable[[], Reloaded]
     watched: tuple[str, ...]
 
 
@@ -61,7 +72,7 @@ class Server:
         address: of the state.
         service: the `[service]` table.
         trust: the trust policy in force.
-        sources: where rules and trust policy come from; None for a Hall that is never reloaded.
+        sources: where rules, trust policy and settings come from; None for a Hall that is never reloaded.
         pairs: the directory of the registry's pairs.
         secret: makes grants; shared by the Halls of one database.
 
@@ -199,19 +210,30 @@ class Server:
                 await asyncio.to_thread(self.reload)
 
     def reload(self) -> None:
-        """Read rules and policy whole, check them, then put them in force at once; a bad file keeps the old ones."""
+        """Read rules, policy and settings whole, check them, then put them in force; a bad file keeps all old ones."""
         if self._reload is None:
             return
+        before = self.context.settings
         try:
-            rules, trust = self._reload()
-            self.context.hall.swap(rules=rules, trust_policy=trust)
+            found = self._reload()
+            fixed = [name for name in FIXED if getattr(found.service, name) != getattr(before, name)]
+            if fixed:
+                what = f"[service] {', '.join(fixed)}"
+                raise ConfigError(f"{what} cannot change while the service runs; start it again")
+            self.context.hall.swap(rules=found.rules, trust_policy=found.trust, config=found.config)
         except Error as problem:
             self.context.problems["reload"] = f"the files changed and cannot be used: {str(problem)[:300]}"
             self.context.metrics.reloads.labels("refused").inc()
-            _log.error("reload refused, the earlier rules and policy stay in force: %s", problem)
+            _log.error("reload refused, the earlier rules, policy and settings stay in force: %s", problem)
             return
-        if trust is not None:
-            self.context.trust = trust
+        if found.trust is not None:
+            self.context.trust = found.trust
+        if found.service != before:
+            authenticator = Authenticator(found.service)
+            authenticator.oidc = self.context.authenticator.oidc  # its settings are the same, and it has the keys
+            self.context.authenticator = authenticator
+            self.context.settings = self.app.service = found.service
+            self.context.sessions.end_all()
         self.context.problems.pop("reload", None)
         self.context.metrics.reloads.labels("done").inc()
         _log.info("reload done")

@@ -88,6 +88,11 @@ class Sessions:
         with self._lock:
             self._found.pop(request.cookies.get(COOKIE, ""), None)
 
+    def end_all(self) -> None:
+        """End every session, because other people may do other things from now on."""
+        with self._lock:
+            self._found.clear()
+
 
 async def form_of(request: Request) -> dict[str, str]:
     """Return the fields of a form that a browser sends from our own origin (`Sec-Fetch-Site`, `Origin`).
