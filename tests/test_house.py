@@ -59,6 +59,7 @@ PUBLIC_MODULES = (
     "base.toml_table",
     "disk.files",
     "disk.overwrite",  # the one guard of files that are not ours
+    "cli.command_table",  # the one refusal of empty values
     "cli.text",  # the one escaping of every output
     "net.https",  # the one HTTP client: bounded in time and size
     "errors",

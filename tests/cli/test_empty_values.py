@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.inprocess import ok, wcp
 from wcp_attest.cli.command_table import COMMANDS, RootGroup
+from wcp_route.cli import main
+from wcp_route.cli.root import COMMANDS as ROUTER_COMMANDS
+from wcp_route.cli.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +64,19 @@ def test_the_words_of_a_command_that_is_run_may_be_empty(tmp_path: Path) -> None
 def test_a_value_that_has_an_empty_default_may_be_left_out(tmp_path: Path) -> None:
     ok("ban", "new", "l.json", "--name", "acme", cwd=tmp_path)
     ok("ban", "add", "l.json", "--worker", "org.acme.w", "--reason", "leaks", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", ROUTER_COMMANDS)
+def test_every_command_of_the_router_refuses_an_empty_value(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    group = Root()
+    for names, command in commands_of(group.get_command(click.Context(group), name), name):
+        texts = [each for each in command.params if isinstance(each.type, click.Path | type(click.STRING))]
+        for parameter in texts:
+            assert main([*names, *arguments_of(command, parameter)]) == 2, (names, parameter.name)
+            said = capsys.readouterr().err
+            assert "is empty" in said, (names, parameter.name, said)
+            assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

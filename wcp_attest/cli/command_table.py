@@ -8,7 +8,6 @@ import sys
 from typing import Final, NamedTuple, cast
 
 import click
-from click.core import ParameterSource
 
 from wcp_attest import __version__
 
@@ -70,16 +69,15 @@ class StrictCommand(click.Command):
             UsageError: they are wrong, or one is an empty text. A variable of a shell that is not set gives one, and a
                 path, a condition or a limit that is empty would mean another one than you meant.
         """
-        rest = super().parse_args(ctx, args)
-        for parameter in () if ctx.resilient_parsing else self.params:
-            values, name = ctx.params.get(parameter.name or ""), parameter.human_readable_name
-            given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-            empty = "" in (values if isinstance(values, tuple) else [values])
-            if given and empty and parameter.type is not click.UNPROCESSED:  # of a command that is run, as they are
+        given = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args([*args])[0]  # before defaults come in
+        for parameter in self.params:
+            values, name = given.get(parameter.name or ""), parameter.human_readable_name
+            empty = "" in (values if isinstance(values, list | tuple) else [values])
+            if empty and parameter.type is not click.UNPROCESSED:  # the words of a command that is run, as they are
                 option = next((spelling for spelling in parameter.opts if spelling.startswith("--")), name)
                 said = "is empty, as from a variable that is not set; give it a value or leave it out"
                 raise click.UsageError(f"the value of {option} {said}", ctx)
-        return rest
+        return super().parse_args(ctx, args)
 
 
 class RootGroup(click.Group):

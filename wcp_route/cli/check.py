@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from wcp_attest.base import strictjson
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import read_file
 from wcp_route.cli.say import format_option, say, say_json
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("record", metavar="RECORD")
 @click.option(
     "--level", type=click.Choice(["basic", "standard", "full"]), default="basic", help="Exit 1 when it is not reached."

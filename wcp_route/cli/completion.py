@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.say import raw
 
 if TYPE_CHECKING:
     from click.shell_completion import ShellComplete
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     """Print a completion script for a shell."""

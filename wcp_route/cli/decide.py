@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import read_file
 from wcp_route.cli.opening import hall_options, opened
 from wcp_route.cli.say import format_option, note, say, say_json, table
@@ -87,10 +88,13 @@ def _say(decision: RouteDecision) -> None:
         say(f"waiting for a human, as {decision.pending_approval_id}")
 
 
-decide = click.command("decide", help="Decide on the request in a JSON file, or on standard input.")(
-    _deciding(rehearsal=False)
-)
+decide = click.command(
+    "decide",
+    cls=StrictCommand,
+    help="Decide on the request in a JSON file, or on standard input.",
+)(_deciding(rehearsal=False))
 explain = click.command(
     "explain",
+    cls=StrictCommand,
     help="Show what `decide` would say, and why. It stores no hold, receipt or quarantine.",
 )(_deciding(rehearsal=True))

@@ -6,9 +6,13 @@ import difflib
 
 import click
 
+from wcp_attest.cli.command_table import StrictCommand
+
 
 class HintingGroup(click.Group):
-    """A group whose unknown commands are answered with the nearest known one."""
+    """A group whose unknown commands are answered with the nearest known one; its own refuse empty values."""
+
+    command_class = StrictCommand
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

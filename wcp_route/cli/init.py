@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import create_file
 from wcp_route.cli.opening import os_user
 from wcp_route.cli.say import note, say
@@ -73,7 +74,7 @@ _REQUEST: Final[JsonObject] = {
 }
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("directory", metavar="[DIR]", default=".")
 @click.option("--with-worker", is_flag=True, help="Also a signed worker that is enrolled, its key, and trust.toml.")
 def init(directory: str, with_worker: bool) -> int:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_attest.cli.text import count as counted
 from wcp_route.cli.files import create_file
 from wcp_route.cli.opening import by_option, key_option, opened_state, state_option
@@ -15,7 +16,7 @@ from wcp_route.cli.say import answer, format_option, note
 DAY_MS = 86_400_000
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @state_option
 @format_option
 def migrate(state: str, form: str) -> int:
@@ -30,7 +31,7 @@ def migrate(state: str, form: str) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("target", metavar="FILE|URL")
 @state_option
 @format_option
@@ -50,7 +51,7 @@ def backup(target: str, state: str, form: str) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.option("--keep-days", type=click.IntRange(0, 36500), required=True, help="Keep what is younger.")
 @click.option("--export", "exported", metavar="FILE", help="Write what is dropped to this file first.")
 @click.option("--drop", is_flag=True, help="Drop without an export.")

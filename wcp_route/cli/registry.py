@@ -8,6 +8,7 @@ from dataclasses import replace
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import read_file
 from wcp_route.cli.opening import (
     by_option,
@@ -21,7 +22,7 @@ from wcp_route.cli.opening import (
 from wcp_route.cli.say import answer, format_option, note, say_json, table
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("record", metavar="RECORD")
 @click.option("--package", metavar="DIR", required=True, help="The package tree that is verified and dispatched.")
 @click.option("--replace", "replacing", is_flag=True, help="Replace the worker's earlier record.")
@@ -67,7 +68,7 @@ def enroll(
     return 0
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("worker_id")
 @by_option
 @state_option
@@ -82,7 +83,7 @@ def withdraw(worker_id: str, by: str, state: str, receipt_key: str | None, form:
     return 0 if gone else 1
 
 
-@click.command("list")
+@click.command("list", cls=StrictCommand)
 @state_option
 @format_option
 def list_(state: str, form: str) -> int:
@@ -106,7 +107,7 @@ def list_(state: str, form: str) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("worker_id")
 @click.option("--clear", "clearing", is_flag=True, help="The worker may be used again.")
 @click.option("--reason", default="by an operator", help="Why; goes into the receipt.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import read_file
 from wcp_route.cli.opening import (
     MAX_KEY_BYTES,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 MAX_SHOWN = 200  # characters of a value in text
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("decision", metavar="DECISION")
 @click.argument("request", metavar="[REQUEST]", default="-")
 @config_option

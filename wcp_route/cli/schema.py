@@ -6,12 +6,13 @@ import json
 
 import click
 
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.say import raw
 
 NAMES = ("route-input", "route-decision", "registry-record", "rules", "hall-config", "receipt")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("name", type=click.Choice(NAMES))
 def schema(name: str) -> int:
     """Print the JSON Schema of what goes over the wire, or of a receipt."""

@@ -8,6 +8,7 @@ import os
 import click
 
 from wcp_attest.base.errors import ConfigError
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.files import read_file
 from wcp_route.cli.logs import log_as_a_service
 from wcp_route.cli.opening import DEMO, MAX_KEY_BYTES, hall_options, opened, read_rules_file
@@ -40,7 +41,7 @@ def _missing(problem: ModuleNotFoundError) -> ConfigError:
     return ConfigError(f"{problem.name} is missing; the service needs `pip install wcp-attest[hall]`")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @hall_options
 @click.option(
     "--demo",

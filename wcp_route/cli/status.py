@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.opening import (
     config_option,
     hall_state_option,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from wcp_attest.base.strictjson import JsonObject
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @config_option
 @rules_option
 @hall_state_option

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 from wcp_attest.base.errors import ConfigError, Error
+from wcp_attest.cli.command_table import StrictCommand
 from wcp_route.cli.approvals import authority_option
 from wcp_route.cli.opening import by_option, hall_option, key_option, opened_state
 from wcp_route.cli.say import printable, raw
@@ -180,7 +181,7 @@ def _folded(text: str, width: int) -> Iterator[str]:
         yield line
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @hall_option
 @click.option(
     "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds between two looks."
