@@ -11,6 +11,7 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -444,6 +445,11 @@ def test_keys_that_hang_stop_nobody_else_and_rotated_keys_are_followed(provider:
     assert "oidc" in world("GET", "/readyz").json()["missing"]
     issuer.open.set()
     wait_for(lambda: status(first) == 200)
+    for exp, page in ((60, 200), (-5, 303)):  # a session ends with its token, whose end is allowed 30 s of other clocks
+        with httpx.Client(base_url=world.base) as browser:
+            given = provider.token(exp=int(time.time()) + exp)
+            assert browser.post("/signin", data={"token": given}).headers["location"] == "/"
+            assert browser.get("/").status_code == page
     provider.keys = {"k2": rsa.generate_private_key(65537, 2048)}  # rotated: the new one counts, the old one no more
     wait_for(lambda: status(provider.token("k2")) == 200)
     assert status(first) == 401

@@ -189,6 +189,13 @@ def test_forms_of_another_site_and_of_no_session_are_refused(world: World) -> No
         assert client.post("/signin", data={"token": token("ada")}).status_code == 303
         cookie = next(iter(client.cookies.jar))
         assert cookie.has_nonstandard_attr("HttpOnly")
+        assert not cookie.secure
+        behind_tls = {"origin": world.base.replace("http:", "https:")}
+        assert (
+            "; Secure" in client.post("/signin", data={"token": token("ada")}, headers=behind_tls).headers["set-cookie"]
+        )
+        client.cookies.clear()
+        client.post("/signin", data={"token": token("ada")})
         text = client.get("/approvals").text
         form = {"pending_approval_id": pending, "decision": "approve", "reason": "x"}
         own = {**form, "form_token": text.split('name="form_token" value="')[1].split('"')[0]}

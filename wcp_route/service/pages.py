@@ -100,7 +100,10 @@ async def signin(request: Request) -> Response:
     except Problem as problem:
         return _render("problem.html", problem.status, problem=problem, session=None, here="")
     answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
+    origin = request.headers.get(
+        "origin", ""
+    )  # our own, or the form was refused; it tells what a proxy in front speaks
+    secure = request.url.scheme == "https" or origin.startswith("https:")
     answer.set_cookie(COOKIE, cookie, max_age=SECONDS, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,7 @@ class Principal:
         level: the highest level of approval that it may answer; None for none.
         namespaces: whose packages a publisher may hand in.
         agent: a program that acts for a model; it never approves.
+        until: when the token ends that it was authenticated by, seconds since 1970.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Principal:
     level: Level | None = None
     namespaces: tuple[str, ...] = ()
     agent: bool = False
+    until: float = field(default=math.inf, compare=False)
 
     def require(self, *roles: Role) -> None:
         """Check that the principal has one of the roles.
@@ -212,6 +215,7 @@ class OidcVerifier:
             frozenset(role for role in ROLES if role in roles),
             level if level in LEVELS else None,
             agent=claims.get("wcp_agent") is not False and "wcp_agent" in claims,
+            until=float(claims["exp"]),
         )
 
     def refresh(self) -> None:

@@ -51,7 +51,9 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, principal: Principal) -> str:
-        """Return the cookie of a new session, which lasts eight hours. The oldest of many of one principal ends.
+        """Return the cookie of a new session, which lasts eight hours, or until the token of the principal ends.
+
+        The oldest of many sessions of one principal ends.
 
         Args:
             principal: who signed in.
@@ -67,7 +69,8 @@ class Sessions:
                 del self._found[key]
             if len(self._found) >= MAX_SESSIONS:
                 raise Problem(503, "busy", "too many people are signed in; try again later")
-            self._found[name] = Session(principal, secrets.token_urlsafe(32), now + SECONDS)
+            lasts = min(SECONDS, principal.until - time.time())
+            self._found[name] = Session(principal, secrets.token_urlsafe(32), now + lasts)
         return name
 
     def of(self, request: HTTPConnection) -> Session | None:
