@@ -211,8 +211,8 @@ class TestPair:
     def test_submit_sends_both_files(self, wcp: Command, server: BadServer, signed: Path) -> None:
         said = self.kept(signed)
         server.route(f"/api/v1/workers/{WORKER}/attest", answer({**said, "package_hash": said["current_hash"]}))
-        wcp.ok("registry", "submit", "worker", "--registry-url", server.url)
-        wcp.ok("registry", "submit", "worker", "--registry-url", server.url, "--no-pair")
+        assert "bare claim" not in wcp.ok("registry", "submit", "worker", "--registry-url", server.url).err
+        assert "bare claim" in wcp.ok("registry", "submit", "worker", "--registry-url", server.url, "--no-pair").err
         with_pair, bare = (json.loads(exchange.body) for exchange in server.requests)
         assert {field: with_pair[field] for field in ("manifest", "signatures")} == {
             field: said[field] for field in ("manifest", "signatures")

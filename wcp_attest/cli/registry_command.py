@@ -115,9 +115,10 @@ def submit(
     from wcp_attest.trust.registry.answers import Submission
 
     manifest, data, signatures = _pair(package)
-    if signatures is None and not no_pair:
-        out.note("not signed: the registry gets a bare claim, which a Hall never calls active; sign the package first")
     paired = not no_pair and signatures is not None
+    if not paired:
+        why, advice = ("--no-pair", "") if no_pair else ("not signed", "; sign the package first")
+        out.note(f"{why}: the registry gets a bare claim, which a Hall never calls active{advice}")
     if manifest.hash_algorithm != "sha256":
         raise ConfigError("a registry keeps SHA-256 package hashes; build the package with --algorithm sha256")
     if manifest.excludes:
