@@ -110,11 +110,11 @@ def test_denies_by_a_key_and_follows_what_others_do(desk: Desk) -> None:
     assert desk.run("quarantine", "org.acme.other", "--state", state)[0] == 0
     screen.until("org.acme.other")
     screen.press("d")
-    screen.until("deny ")
+    screen.until("; the reason")
     screen.press("\x1b")
     screen.until("nothing was answered")
     screen.press("d")
-    screen.until("deny ")
+    screen.until("; the reason")
     screen.press("no\r")
     screen.until(" is denied")
     screen.press("q")
@@ -205,3 +205,16 @@ def test_what_is_chosen_is_on_the_screen_however_much_waits(height: int) -> None
         assert lines[0].startswith("60 waiting, 60 in quarantine")
         assert [line for line in lines if line.startswith(f"> {name[:8]}")] != []
         screen.press(b"j")
+
+
+def test_keys_that_come_together_count_one_by_one_and_a_pasted_text_counts_for_nothing() -> None:
+    holds = tuple(WatchedHold(f"{number}", "gatekeeper", WORKER, "cap.x for acme", 0, "why") for number in range(3))
+    screen = WatchScreen(Watched("hall.db", holds, (), (), 0))
+    screen.look(screen.found)
+    assert screen.press(b"\x1b[B\x1bOB\x1b[A") is None
+    assert screen.chosen == ("hold", "1")
+    assert screen.press(b"d\x1b") is None
+    assert (screen.asking, screen.told) == (None, ["nothing was answered"])
+    assert screen.press(b"all is well, approve it\r") is None
+    assert (screen.asking, screen.chosen) == (None, ("hold", "1"))
+    assert screen.press(b"\x1b[Bq") == "quit"

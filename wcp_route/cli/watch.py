@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -36,6 +37,8 @@ GLANCE_SECONDS: Final = 0.05  # between two looks whether the answer of a slow H
 LAST_LOOK_SECONDS: Final = 30.0  # that the end waits for a look at a state which is open here
 _BEGIN, _END = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen without a cursor, and back
 _KEYS: Final = {"hold": "a approve   d deny   ", "worker": "c clear   ", None: ""}
+# An arrow, Escape, or characters up to the next one: several together are no key, as when a text is pasted by mistake.
+_KEY: Final = re.compile(rb"\x1b[\[O][A-Z]|\x1b|[^\x1b]+")
 _DEEDS: Final[dict[tuple[str, bytes], Deed]] = {
     ("hold", b"a"): "approve",
     ("hold", b"d"): "deny",
@@ -80,23 +83,31 @@ class WatchScreen:
         """Do what keys mean for the screen.
 
         Args:
-            keys: as the terminal sent them; none does nothing.
+            keys: as the terminal sent them, several at once when they came fast; none does nothing.
 
         Returns:
             What is left to do: end, look at once, or answer for the reason that is `typed`.
         """
-        if self.asking is not None:
-            return self._type(keys)
-        choices, down = self.choices(), keys in (b"\x1b[B", b"\x1bOB", b"j")
-        if keys in (b"q", b"Q", b"\x04"):
+        while keys and self.asking is None:
+            found = _KEY.match(keys)
+            assert found is not None  # noqa: S101  # for the type checker: any byte is a key
+            keys = keys[found.end() :]
+            if (done := self._act(found[0])) is not None:
+                return done
+        return self._type(keys) if self.asking is not None else None
+
+    def _act(self, key: bytes) -> Literal["quit", "look"] | None:
+        """Do what one key means while no reason is typed."""
+        choices, down = self.choices(), key in (b"\x1b[B", b"\x1bOB", b"j")
+        if key in (b"q", b"Q", b"\x04"):
             return "quit"
-        if keys in (b"r", b"R"):
+        if key in (b"r", b"R"):
             return "look"
-        if choices and (down or keys in (b"\x1b[A", b"\x1bOA", b"k")):
+        if choices and (down or key in (b"\x1b[A", b"\x1bOA", b"k")):
             place = choices.index(self.chosen) + (1 if down else -1) if self.chosen in choices else 0
             self.chosen = choices[min(max(place, 0), len(choices) - 1)]
-        elif self.chosen is not None and (self.chosen[0], keys) in _DEEDS:
-            self.asking, self.typed, self.told = _DEEDS[self.chosen[0], keys], "", []
+        elif self.chosen is not None and (self.chosen[0], key) in _DEEDS:
+            self.asking, self.typed, self.told = _DEEDS[self.chosen[0], key], "", []
         return None
 
     def _type(self, keys: bytes) -> Literal["answer"] | None:
