@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 
@@ -128,12 +127,4 @@ def serve(
         place = server.listen()
         scheme = "http" if service.tls is None else "https"
         where = service.listen if not server.port else f"{scheme}://{service.host}:{server.port}"
-
-        def started() -> None:
-            # What is loaded by now stays as long as the process. The collector would look at all of it now and then,
-            # while every request waits (bar: sealed, 99 %, benchmarks/serve.py).
-            gc.collect()
-            gc.freeze()
-            click.echo(f"listening on {where}", err=True)
-
-        server.run(place, started)
+        server.run(place, lambda: click.echo(f"listening on {where}", err=True))
