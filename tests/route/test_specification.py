@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,11 @@ def is_request(body: dict[str, Any]) -> bool:
         return False
     if body.get("privilege_context") is not None and type(body["privilege_context"]) is not dict:
         return False
-    ids = [body[name] for name in ("capability_id", "tenant_id", "correlation_id") if body[name].strip()]
-    return body["env"] == "dev" or not any(set(" \n") & set(one) for one in ids)
+    if body["env"] == "dev":
+        return True
+    ids = [body[name] for name in ("tenant_id", "correlation_id") if body[name].strip()]
+    named = re.fullmatch(r"cap(\.[a-z0-9-]+){1,3}", body["capability_id"])
+    return named is not None and not any(set(" \n") & set(one) for one in ids)
 
 
 def matches(rule: dict[str, Any], body: dict[str, Any]) -> bool:
