@@ -198,9 +198,9 @@ class OidcVerifier:
                 token, key, algorithms=[*settings.algorithms], audience=settings.audience, issuer=settings.issuer,
                 options={"require": ["exp", "iat", "iss", "aud", settings.principal_claim]}, leeway=30,
             )  # fmt: skip
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
+            return self._principal_of(claims)
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
-        return self._principal_of(claims)
 
     def _principal_of(self, claims: dict[str, Any]) -> Principal | None:
         settings = self._settings
