@@ -270,9 +270,8 @@ def _settings_of(given: HallConfig, env: object, compiled: RuleSet, controls: It
         compiled: the rules.
         controls: what the platform provides.
     """
-    present = {fold_control_id(name) for name in controls}
     named = {control for rule in compiled.rules for control in rule.required_controls}
-    config = Settings(
+    return Settings(
         env=env if env in ENVS else "dev",
         require_signatory=given.require_signatory,
         allowed_tenants=frozenset(given.allowed_tenants),
@@ -282,11 +281,8 @@ def _settings_of(given: HallConfig, env: object, compiled: RuleSet, controls: It
         enforce_blast_scoring_in_prod=given.enforce_blast_scoring_in_prod,
         enforce_privilege_envelopes=given.enforce_privilege_envelopes,
         unsafe_dispatch_workers_without_attestation=setup.unattested and env not in {"prod", "edge"},
-    )
-    return replace(
-        config,
-        controls_present=config.controls_present | present,
-        control_scopes={**dict.fromkeys(named - {"ctrl.blast-radius-scoring"}, "platform"), **config.control_scopes},
+        controls_present=frozenset(fold_control_id(name) for name in controls),
+        control_scopes=dict.fromkeys(named - {"ctrl.blast-radius-scoring"}, "platform"),
     )
 
 

@@ -180,8 +180,8 @@ class Limits:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"send at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes")
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        known = self.hosts.union(self.service.hosts)
-        if len(hosts) != 1 or (hosts[0] not in known and not self._is_asked_about(scope)):
+        known = len(hosts) == 1 and (hosts[0] in self.hosts or hosts[0] in self.service.hosts)
+        if not known and (len(hosts) != 1 or not self._is_asked_about(scope)):
             raise Problem(
                 421, "unknown-host", "the Host header names no host of this service; its settings name them in `hosts`"
             )

@@ -100,10 +100,8 @@ async def signin(request: Request) -> Response:
     except Problem as problem:
         return _render("problem.html", problem.status, problem=problem, session=None, here="")
     answer = RedirectResponse("/", 303)
-    origin = request.headers.get(
-        "origin", ""
-    )  # our own, or the form was refused; it tells what a proxy in front speaks
-    secure = request.url.scheme == "https" or origin.startswith("https:")
+    # `Origin` is our own, or the form was refused; it tells what a proxy in front speaks.
+    secure = "https" in (request.url.scheme, request.headers.get("origin", "").partition(":")[0])
     answer.set_cookie(COOKIE, cookie, max_age=SECONDS, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
 
